@@ -1,0 +1,26 @@
+"""Which attention heads carry a behaviour, checkpoint by checkpoint, and how sure that is."""
+
+from tracking.attribution import Scores, attribute
+from tracking.callback import HeadTracker, TrackingConfig
+from tracking.circuit import Circuit
+from tracking.errors import BadInput
+from tracking.graph import Graph
+from tracking.ledger import Ledger, Record
+from tracking.lifecycle import Timeline
+from tracking.probes import ProbeSet
+from tracking.settings import Settings
+
+__all__ = [
+    "BadInput",
+    "Circuit",
+    "Graph",
+    "HeadTracker",
+    "Ledger",
+    "ProbeSet",
+    "Record",
+    "Scores",
+    "Settings",
+    "Timeline",
+    "TrackingConfig",
+    "attribute",
+]

@@ -1,0 +1,171 @@
+"""The tracker: a `TrainerCallback` that analyses every checkpoint as it is saved.
+
+    from tracking import HeadTracker, ProbeSet, TrackingConfig
+
+    trainer = GRPOTrainer(..., callbacks=[HeadTracker(TrackingConfig(probes))])
+
+It works with TRL's trainers and with a plain `Trainer`, in one process or several that each hold
+the whole model. It never changes the training: parameters, gradients, optimizer, random states and
+mode are as before, and a failure of its own is logged, marked in the ledger and training goes on
+(`on_error="raise"` to stop instead). Mistakes of its user are raised before training begins.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from tracking import dashboard, report, terminal
+from tracking.analysis import analyse
+from tracking.errors import BadInput
+from tracking.graph import Graph
+from tracking.hooks import Decoder
+from tracking.ledger import Ledger, Record
+from tracking.lifecycle import Timeline
+from tracking.probes import ProbeSet, freeze, load_probes, probes_hash
+from tracking.reward import reward_between
+from tracking.settings import Settings
+
+log = logging.getLogger(__name__)
+
+PACKAGES = ("thinking-sparks", "torch", "transformers", "trl")
+
+
+@dataclass
+class TrackingConfig:
+    """What a `HeadTracker` needs: probes, and settings that differ from the defaults.
+
+    `probes`: a set of probes, or several by kind; each head is judged by kind.
+    `folder`: where the ledger lies; by default `heads` in the trainer's `output_dir`.
+    """
+
+    probes: ProbeSet | Mapping[str, ProbeSet]
+    settings: Settings = field(default_factory=Settings)
+    folder: str | None = None
+
+
+class HeadTracker(TrainerCallback):
+    """Analyses the model at step 0 and at every checkpoint, and shows what its heads do."""
+
+    def __init__(self, config: TrackingConfig) -> None:
+        probes = config.probes
+        self.probes = {"probes": probes} if isinstance(probes, ProbeSet) else dict(probes)
+        self.settings = config.settings
+        self.folder = config.folder
+        self.view = terminal.Table()
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **kwargs: object,
+    ) -> None:
+        """Fix the probes, take up the ledger of a resumed run, analyse step 0."""
+        assert model is not None
+        Graph.of(model)  # refuses an unsupported model now rather than at the first checkpoint
+        self.ledger = Ledger(Path(self.folder or Path(args.output_dir or ".") / "heads"))
+        if state.is_world_process_zero:
+            self._take_up(state.global_step)
+        if state.global_step == 0:
+            self._track(args, state, model)
+
+    def on_save(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **kwargs: object,
+    ) -> None:
+        """Analyse the checkpoint that has just been written."""
+        assert model is not None
+        self._track(args, state, model)
+
+    def on_train_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: object,
+    ) -> None:
+        """Show the map of the heads, write the picture, say where everything lies."""
+        if state.is_world_process_zero and self.ledger.steps():
+            timeline = Timeline.of(self.ledger.records(), self.settings.thresholds)
+            picture = report.write_picture(timeline, self.ledger.folder.parent / "report.png")
+            self.view.close(timeline)
+            terminal.where(
+                {
+                    "picture": picture,
+                    "records": self.ledger.folder,
+                    "timeline": self.ledger.timeline_path,
+                    "checkpoints": Path(args.output_dir or "."),
+                }
+            )
+
+    def _take_up(self, step: int) -> None:
+        """Freeze the probes of a new run, or check that a resumed one has the same."""
+        path = self.ledger.probes_path
+        if path.exists():
+            there, ours = probes_hash(load_probes(path)), probes_hash(self.probes)
+            if there != ours:
+                raise BadInput(f"{path}: this run's probes are {there}, not {ours}; keep to them")
+        else:
+            freeze(self.probes, path)
+        self.ledger.supersede(after=step if step else -1)
+
+    def _track(self, args: TrainingArguments, state: TrainerState, model: nn.Module) -> None:
+        """Analyse on the main process; the others wait, before for its files, after for it."""
+        _barrier()
+        try:
+            if state.is_world_process_zero:
+                self._record(args, state, model)
+        except Exception as error:
+            if self.settings.on_error == "raise":
+                raise
+            log.exception("tracking failed at step %d; training goes on", state.global_step)
+            self.ledger.mark_failed(state.global_step, error)
+            self.view.failed(state.global_step, error)
+        finally:
+            _barrier()
+
+    def _record(self, args: TrainingArguments, state: TrainerState, model: nn.Module) -> None:
+        begin = time.monotonic()
+        step, before = state.global_step, self.ledger.steps()
+        reward = reward_between(state.log_history, before[-1] if before else 0, step)
+        analyses = analyse(model, self.probes, self.settings, label=f"heads at step {step}")
+        graph = Graph.of(model)
+        record = Record(
+            step=step,
+            layers=graph.layers,
+            heads=graph.heads,
+            probes=probes_hash(self.probes),
+            analyses=analyses,
+            reward=reward.value,
+            reward_name=reward.name,
+            seconds=time.monotonic() - begin,
+            settings=dataclasses.asdict(self.settings),
+            versions={package: version(package) for package in PACKAGES},
+            precision=str(Decoder.of(model).dtype).removeprefix("torch."),
+        )
+        self.ledger.write(record)
+        timeline = Timeline.of(self.ledger.records(), self.settings.thresholds)
+        self.ledger.write_timeline(timeline.heads)
+        self.view.show(timeline, step)
+        if "wandb" in (args.report_to or []):
+            dashboard.log_step(timeline, step)
+
+
+def _barrier() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()

@@ -1,0 +1,125 @@
+"""Circuits: sets of edges in which every node lies on a path from `embed` to `logits`.
+
+Edges are taken by |signed score|, largest first, until they hold a given share of its sum; then
+dead ends are pruned. A share, unlike an absolute threshold, does not drift with the scale of the
+logits. Everything works on [..., source, target], so that the circuits of all bootstrap resamples
+come out of one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tracking.errors import BadInput
+from tracking.graph import Graph
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """A set of edges of a graph."""
+
+    graph: Graph
+    edges: Tensor  # BoolTensor [source, target]
+
+    @classmethod
+    def full(cls, graph: Graph) -> Circuit:
+        """All edges."""
+        return cls(graph, graph.edges.clone())
+
+    @classmethod
+    def empty(cls, graph: Graph) -> Circuit:
+        """No edge."""
+        return cls(graph, torch.zeros_like(graph.edges))
+
+    @classmethod
+    def of(cls, graph: Graph, edges: Iterable[str]) -> Circuit:
+        """Just these edges, as they are: nothing is pruned. `BadInput` names an unknown one."""
+        circuit = cls.empty(graph)
+        for edge in edges:
+            circuit.edges[graph.index(edge)] = True
+        return circuit
+
+    @property
+    def heads(self) -> list[str]:
+        """The heads that stand in it, layer by layer."""
+        inside = heads_in(self.graph, self.edges)
+        return [
+            name
+            for name, there in zip(self.graph.head_names, inside.tolist(), strict=True)
+            if there
+        ]
+
+
+def by_share(graph: Graph, scores: Tensor, share: float) -> Tensor:
+    """The fewest edges that hold `share` of the sum of |score|, dead ends pruned.
+
+    `scores` [..., source, target] gives BoolTensor of that shape. Edges that tie with the last one
+    taken are taken too, so that a tie is not cut through at random. Scores that are all zero give
+    no edge. Raises `BadInput` for a share that is not above 0 and at most 1.
+    """
+    if not 0 < share <= 1:
+        raise BadInput(f"share is {share}; it must be above 0 and at most 1")
+    strength = scores.abs()[..., graph.edges]  # [..., edge]
+    ranked = strength.sort(dim=-1, descending=True).values
+    so_far = ranked.double().cumsum(-1)
+    wanted = so_far[..., -1:] * share
+    count = (so_far < wanted * (1 - 1e-9)).sum(-1, keepdim=True)  # edges before the last needed
+    smallest = ranked.gather(-1, count.clamp(max=ranked.shape[-1] - 1))
+    chosen = (strength >= smallest) & (strength > 0)
+    mask = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
+    mask[..., graph.edges] = chosen
+    return prune(graph, mask)
+
+
+def by_count(graph: Graph, scores: Tensor, count: int) -> Tensor:
+    """The `count` edges of largest |score|, dead ends pruned; shapes as in `by_share`."""
+    if count < 1:
+        raise BadInput(f"edges is {count}; a circuit needs at least 1")
+    strength = scores.abs().masked_fill(~graph.edges, -1).flatten(-2)
+    top = strength.topk(min(count, int(graph.edges.sum())), dim=-1).indices
+    mask = torch.zeros_like(strength, dtype=torch.bool).scatter(-1, top, True)
+    return prune(graph, (mask & (strength > 0)).unflatten(-1, scores.shape[-2:]))
+
+
+def prune(graph: Graph, edges: Tensor) -> Tensor:
+    """The edges [..., source, target] that lie on a path from `embed` to `logits`."""
+    fed = _fed(graph, edges)  # [..., source]
+    used = _used(graph, edges)  # [..., target]
+    return edges & fed[..., :, None] & used[..., None, :]
+
+
+def heads_in(graph: Graph, edges: Tensor) -> Tensor:
+    """BoolTensor [..., head]: which heads write along an edge of a pruned set."""
+    return edges.any(-1)[..., graph.head_sources]
+
+
+def _fed(graph: Graph, edges: Tensor) -> Tensor:
+    """BoolTensor [..., source]: which sources a path from `embed` reaches."""
+    fed = torch.zeros(edges.shape[:-1], dtype=torch.bool, device=edges.device)
+    fed[..., 0] = True
+    for layer in range(graph.layers):
+        seen = graph.seen_by_attention(layer)
+        into = edges[..., :seen, graph.attention_columns(layer)] & fed[..., :seen, None]
+        reads = into.any(-2).unflatten(-1, (3, graph.heads))  # [..., read, head]
+        fed[..., graph.head_rows(layer)] = reads.any(-2)
+        seen = graph.seen_by_mlp(layer)
+        into = edges[..., :seen, graph.mlp_column(layer)] & fed[..., :seen]
+        fed[..., graph.mlp_row(layer)] = into.any(-1)
+    return fed
+
+
+def _used(graph: Graph, edges: Tensor) -> Tensor:
+    """BoolTensor [..., target]: from which targets a path leads to `logits`."""
+    used = torch.zeros(edges.shape[:-2] + edges.shape[-1:], dtype=torch.bool, device=edges.device)
+    used[..., -1] = True
+    for layer in reversed(range(graph.layers)):
+        out = edges[..., graph.mlp_row(layer), :] & used
+        used[..., graph.mlp_column(layer)] = out.any(-1)
+        out = edges[..., graph.head_rows(layer), :] & used[..., None, :]
+        writes = out.any(-1)  # [..., head]; a head's q, k and v are used where the head is
+        used[..., graph.attention_columns(layer)] = torch.cat([writes] * 3, dim=-1)
+    return used

@@ -1,0 +1,180 @@
+"""The ledger: one record per analysed checkpoint in `<run>/heads/`, and what follows from them.
+
+A record is a safetensors file: tensors, and its facts as JSON in the header. It is written whole or
+not at all. Everything else under `heads/` (`timeline.parquet`) is a pure function of the records.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from tracking.atomic import write_whole
+from tracking.errors import BadInput
+from tracking.graph import Graph
+
+FORMAT = "sparks-record-1"
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One checkpoint on the probes of one kind."""
+
+    edges: Tensor  # float32 [source, target], signed mean score
+    strength: Tensor  # float32 [source, target], mean |score|
+    circuit: Tensor  # BoolTensor [source, target]
+    in_circuit: Tensor  # BoolTensor [resample, head]
+    effect: Tensor  # float32 [probe, head], attributed change of the right token's probability
+    gap: float  # completeness gap
+    clean: float  # mean probability of the right token under the clean prompts
+    corrupted: float  # the same under the corrupted prompts
+
+
+@dataclass(frozen=True)
+class Record:
+    """One analysed checkpoint."""
+
+    step: int
+    layers: int
+    heads: int  # query heads per layer
+    probes: str  # hash of the frozen probes
+    analyses: dict[str, Analysis]  # by kind of probe
+    reward: float | None = None  # mean over the training steps since the checkpoint before
+    reward_name: str = "reward"
+    seconds: float = 0.0  # spent on tracking this checkpoint
+    settings: dict[str, object] = field(default_factory=dict)  # of the tracking
+    versions: dict[str, str] = field(default_factory=dict)
+    precision: str = "float32"
+
+    @property
+    def graph(self) -> Graph:
+        """The wiring that the tensors are laid out by."""
+        return Graph(self.layers, self.heads)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The records of one run, under `folder` (`<run>/heads`)."""
+
+    folder: Path
+
+    @property
+    def probes_path(self) -> Path:
+        """Where the frozen probes lie."""
+        return self.folder / "probes.safetensors"
+
+    @property
+    def timeline_path(self) -> Path:
+        """One row per step, kind of probe and head; see `tracking.lifecycle`."""
+        return self.folder / "timeline.parquet"
+
+    def path(self, step: int) -> Path:
+        """Where the record of a step lies."""
+        return self.folder / f"step-{step:08d}.safetensors"
+
+    def steps(self) -> list[int]:
+        """The steps that have a record, in order."""
+        return sorted(int(path.stem[5:]) for path in self.folder.glob("step-*.safetensors"))
+
+    def write(self, record: Record) -> Path:
+        """Add a record; it is there whole or not at all."""
+        path = self.path(record.step)
+        write_whole(path, to_bytes(record))
+        (self.folder / f"failed-{record.step:08d}.json").unlink(missing_ok=True)
+        return path
+
+    def read(self, step: int) -> Record:
+        """The record of a step; `BadInput` where it is missing or not a whole record."""
+        return read_record(self.path(step))
+
+    def records(self) -> list[Record]:
+        """All records, in the order of their steps. `BadInput` where their probes differ."""
+        records = [self.read(step) for step in self.steps()]
+        hashes = {record.probes for record in records}
+        if len(hashes) > 1:
+            raise BadInput(
+                f"{self.folder}: the records were made with different probes "
+                f"({', '.join(sorted(hashes))}); they cannot be compared"
+            )
+        return records
+
+    def supersede(self, after: int) -> list[Path]:
+        """Move records of steps later than `after` to `superseded/`; where they lie now."""
+        moved = []
+        for step in self.steps():
+            if step > after:
+                target = self.folder / "superseded" / self.path(step).name
+                target.parent.mkdir(exist_ok=True)
+                number = 1
+                while target.exists():
+                    target = target.with_name(f"{self.path(step).stem}.{number}.safetensors")
+                    number += 1
+                moved.append(self.path(step).rename(target))
+        return moved
+
+    def mark_failed(self, step: int, error: Exception) -> Path:
+        """Say beside the records that a step's analysis failed, and why."""
+        path = self.folder / f"failed-{step:08d}.json"
+        told = {"step": step, "error": type(error).__name__, "message": str(error)}
+        write_whole(path, json.dumps(told).encode())
+        return path
+
+    def write_timeline(self, timeline: pd.DataFrame) -> Path:
+        """Write the derived table of heads over time."""
+        buffer = io.BytesIO()
+        timeline.to_parquet(buffer, index=False)
+        write_whole(self.timeline_path, buffer.getvalue())
+        return self.timeline_path
+
+
+def to_bytes(record: Record) -> bytes:
+    """A record as the bytes of its file."""
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, dict[str, float]] = {}
+    for kind, analysis in record.analyses.items():
+        numbers[kind] = {}
+        for item in fields(Analysis):
+            value = getattr(analysis, item.name)
+            if isinstance(value, Tensor):
+                tensors[f"{kind}/{item.name}"] = value.contiguous()
+            else:
+                numbers[kind][item.name] = value
+    facts = {item.name: getattr(record, item.name) for item in fields(Record)}
+    facts["analyses"] = numbers
+    return save(tensors, metadata={"format": FORMAT, "facts": json.dumps(facts)})
+
+
+def read_record(path: Path) -> Record:
+    """Read a record; `BadInput` in one line where the file is missing, cut short or foreign."""
+    try:
+        with safe_open(path, "pt") as file:
+            header: Mapping[str, str] = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise BadInput(f"{path}: not a record of this version ({FORMAT})")
+            facts = json.loads(header["facts"])
+            analyses = {
+                kind: Analysis(
+                    **numbers,
+                    **{
+                        item.name: file.get_tensor(f"{kind}/{item.name}")
+                        for item in fields(Analysis)
+                        if item.name not in numbers
+                    },
+                )
+                for kind, numbers in facts.pop("analyses").items()
+            }
+            return Record(analyses=analyses, **facts)
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such record") from None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{path}: not a whole record ({error})") from None

@@ -1,0 +1,31 @@
+"""One colour, one sign and one word for each state of a head, the same wherever it is shown.
+
+The colours are Okabe and Ito's, told apart with any kind of colour vision; the signs do without.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a state looks."""
+
+    color: str
+    sign: str
+
+
+LOOKS = {
+    "base": Look("#0072B2", "■"),
+    "retained": Look("#0072B2", "■"),
+    "faded": Look("#56B4E9", "□"),
+    "new": Look("#E69F00", "▲"),
+    "surviving": Look("#009E73", "●"),
+    "revived": Look("#F0E442", "◆"),
+    "emergent": Look("#8FD3B6", "○"),
+    "pruned": Look("#CC79A7", "×"),
+    "inactive": Look("#E4E4E4", "·"),
+}
+UNCERTAIN = Look("#777777", "?")
+REWARD = "#D55E00"

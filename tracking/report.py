@@ -1,0 +1,129 @@
+"""Pictures of a run: its heads over the steps, above the reward curve."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from tracking.atomic import write_whole
+from tracking.lifecycle import ACTIVE, Timeline
+from tracking.palette import LOOKS, REWARD, UNCERTAIN
+
+STACKED = tuple(state for state in ACTIVE if state != "base")
+
+
+def write_picture(timeline: Timeline, path: Path) -> Path:
+    """Write the run's picture as a PNG, whole or not at all."""
+    buffer = io.BytesIO()
+    picture(timeline).savefig(buffer, format="png", dpi=120)
+    write_whole(path, buffer.getvalue())
+    return path
+
+
+def picture(timeline: Timeline) -> Figure:
+    """Counts, raster and reward on one axis of steps; a column per kind of probe."""
+    kinds = timeline.kinds
+    figure = Figure(figsize=(1.5 + 5.2 * len(kinds), 8.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    ratios = {"height_ratios": [2.2, 3.4, 1.6]}
+    axes = figure.subplots(3, len(kinds), sharex="col", squeeze=False, gridspec_kw=ratios)
+    for column, kind in enumerate(kinds):
+        counts = timeline.counts[timeline.counts["kind"] == kind]
+        heads = timeline.heads[timeline.heads["kind"] == kind]
+        _stack(axes[0, column], counts, heads)
+        _raster(axes[1, column], heads)
+        _reward(axes[2, column], counts)
+        axes[0, column].set_title(f"{kind!r} probes", fontsize=11)
+        axes[2, column].set_xlabel("training step")
+    shown = [state for state in LOOKS if (timeline.heads["state"] == state).any()]
+    patches = [Patch(color=LOOKS[state].color, label=state) for state in shown if state != "base"]
+    patches.append(Patch(facecolor="white", edgecolor="#555", hatch="////", label="uncertain"))
+    figure.legend(handles=patches, loc="outside lower center", ncols=8, frameon=False, fontsize=9)
+    return figure
+
+
+def head_map(timeline: Timeline, step: int, kind: str) -> Figure:
+    """The layer x head map of one step: state by colour, membership written in, `?` uncertain."""
+    rows = timeline.at(step, kind)
+    layers = int(rows["layer"].max()) + 1
+    heads = len(rows) // layers
+    figure = Figure(figsize=(1.6 + 0.5 * heads, 1.3 + 0.36 * layers), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    _cells(axes, _numbers(rows["state"]).reshape(layers, heads))
+    for position, (_, row) in enumerate(rows.iterrows()):
+        text = "?" if row["uncertain"] else f"{row['membership']:.1f}"
+        place = (position % heads, position // heads)
+        axes.annotate(text, place, ha="center", va="center", fontsize=7)
+    axes.set(xlabel="head", ylabel="layer", title=f"{kind!r} probes, step {step}")
+    axes.invert_yaxis()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def _stack(axes: Axes, counts: pd.DataFrame, heads: pd.DataFrame) -> None:
+    steps = counts["step"].to_numpy()
+    by_state = pd.crosstab(heads["step"], heads["state"]).reindex(steps, fill_value=0)
+    by_state["retained"] = by_state.get("retained", 0) + by_state.get("base", 0)
+    layers = [by_state[state].to_numpy() for state in STACKED if state in by_state]
+    colors = [LOOKS[state].color for state in STACKED if state in by_state]
+    axes.stackplot(steps, *layers, colors=colors, step="post" if len(steps) == 1 else None)
+    axes.plot(steps, counts["active"], color="black", linewidth=1)
+    axes.set_ylabel("active heads")
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _raster(axes: Axes, heads: pd.DataFrame) -> None:
+    """Every head that was ever active as a row, by cohort; hatched where it is uncertain."""
+    states = heads.pivot(index="head", columns="step", values="state")
+    ever = heads.groupby("head")["active"].any()
+    first = heads[heads["active"]].groupby("head")["step"].min()
+    order = [h for h in heads["head"].unique() if ever[h]]
+    order.sort(key=lambda head: first[head])
+    steps = states.columns.to_numpy()
+    axes.set_ylabel("head, by cohort")
+    if not order:
+        axes.text(0.5, 0.5, "no head was active", transform=axes.transAxes, ha="center")
+        return
+    numbers = np.stack([_numbers(states.loc[head]) for head in order])
+    edges = np.concatenate([[steps[0]], (steps[1:] + steps[:-1]) / 2, [steps[-1]]])
+    if len(steps) == 1:
+        edges = np.array([steps[0] - 0.5, steps[0] + 0.5])
+    _cells(axes, numbers, edges)
+    uncertain = heads.pivot(index="head", columns="step", values="uncertain").loc[order]
+    hidden = np.ma.masked_where(~uncertain.to_numpy(), np.zeros(numbers.shape))
+    rows = np.arange(len(order) + 1) - 0.5
+    axes.pcolor(edges, rows, hidden, hatch="////", alpha=0, edgecolor=UNCERTAIN.color)
+    axes.set_yticks(range(len(order)), order, fontsize=7)
+    axes.invert_yaxis()
+
+
+def _reward(axes: Axes, counts: pd.DataFrame) -> None:
+    """The mean since the checkpoint before, at the checkpoint."""
+    axes.plot(counts["step"], counts["reward"], color=REWARD, marker="o", markersize=3)
+    axes.set_ylabel(str(counts["reward_name"].iloc[-1]))
+    axes.grid(alpha=0.3)
+
+
+def _numbers(states: pd.Series) -> np.ndarray:
+    order = list(LOOKS)
+    return np.array([order.index(state) for state in states])
+
+
+def _cells(axes: Axes, numbers: np.ndarray, edges: np.ndarray | None = None) -> None:
+    colors = ListedColormap([look.color for look in LOOKS.values()])
+    norm = BoundaryNorm(np.arange(len(LOOKS) + 1) - 0.5, len(LOOKS))
+    rows, columns = (np.arange(size + 1) - 0.5 for size in numbers.shape)
+    mesh = (columns if edges is None else edges, rows, numbers)
+    axes.pcolormesh(*mesh, cmap=colors, norm=norm, edgecolor="white", linewidth=0.4)

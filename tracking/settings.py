@@ -1,0 +1,52 @@
+"""How a checkpoint is analysed; a recipe sets these as `track_<name>`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tracking.errors import BadInput
+from tracking.lifecycle import Thresholds
+
+
+@dataclass
+class Settings:
+    """Settings of the analysis. All are kept in every record."""
+
+    share: float = field(
+        default=0.9, metadata={"help": "Share of the sum of |score| that a circuit's edges hold."}
+    )
+    steps: int = field(
+        default=20, metadata={"help": "Integration steps along the path from corrupted to clean."}
+    )
+    quadrature: str = field(
+        default="gauss-legendre",
+        metadata={"help": "Where the steps lie: left, right, midpoint or gauss-legendre."},
+    )
+    batch_size: int = field(default=64, metadata={"help": "Probes per forward and backward pass."})
+    resamples: int = field(default=200, metadata={"help": "Bootstrap resamples of the probes."})
+    member: float = field(
+        default=0.9, metadata={"help": "Membership (share of resamples) of an active head."}
+    )
+    effect: float = field(
+        default=0.02,
+        metadata={"help": "Least effect, in the right token's probability, of an active head."},
+    )
+    on_error: str = field(
+        default="warn",
+        metadata={"help": "When an analysis fails: warn (log, mark, train on) or raise."},
+    )
+
+    def __post_init__(self) -> None:
+        if self.on_error not in ("warn", "raise"):
+            raise BadInput(f"track_on_error is {self.on_error!r}; it must be warn or raise")
+        for name in ("share", "member", "effect"):
+            if not 0 < getattr(self, name) <= 1:
+                raise BadInput(f"track_{name} is {getattr(self, name)}; it must be in (0, 1]")
+        for name in ("steps", "batch_size", "resamples"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"track_{name} is {getattr(self, name)}; it must be at least 1")
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Where active begins and inactive ends."""
+        return Thresholds(member=self.member, effect=self.effect)
