@@ -41,6 +41,7 @@ def _analyse_kind(model: nn.Module, probes: ProbeSet, settings: Settings, label:
         metric="prob",
         steps=settings.steps,
         quadrature=settings.quadrature,
+        max_steps=settings.max_steps,
         batch_size=settings.batch_size,
         per_probe=True,
         label=label,

@@ -28,7 +28,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -42,9 +43,10 @@ from tracking.graph import Graph
 from tracking.hooks import Decoder, LayerTaps, Taps
 from tracking.metrics import Metric
 from tracking.probes import ProbeSet
+from tracking.quadrature import Sweep, even
 
 METHODS = ("eap", "eap-ig", "clean-corrupted")
-QUADRATURES = ("left", "right", "midpoint", "gauss-legendre")
+TOLERANCE = 0.05  # completeness error of a probe, over the mean difference, that is done again
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Scores:
     embed_sum: Tensor  # float32 [probe], the sum of `embed`'s row
     method: str
     metric: str
-    steps: int
+    steps: float  # gradients taken per probe, on average
     per_probe: Tensor | None = None  # float32 [probe, source, target], kept on request
 
     def edge(self, source: str, target: str) -> float:
@@ -110,34 +112,36 @@ def attribute(
     quadrature: str = "left",
     batch_size: int = 8,
     per_probe: bool = False,
+    max_steps: int | None = None,
     label: str = "",
 ) -> Scores:
     """Score every edge of `model` on `probes`; the model is as before afterwards, bit for bit.
 
     `method`: `eap-ig` (mean of gradients along the path over input embeddings, `steps` of them
     placed by `quadrature`), `eap` (the gradient at the clean prompt), `clean-corrupted` (the mean
-    of the gradients at both ends). `batch_size` is in probes. Scores are on the CPU, in float32.
-    With a `label` a progress bar counts the probes, on a terminal.
+    of the gradients at both ends). With `quadrature="adaptive"` probes whose integral is not
+    complete are done again with twice the steps, up to `max_steps` (default 16 x `steps`).
+    `batch_size` is in probes. Scores are on the CPU, in float32. With a `label` a progress bar
+    counts the probes, on a terminal.
 
     Raises `BadInput` for unknown names, unsupported models, token ids outside the vocabulary,
     weights that are not finite and metrics of the wrong shape.
     """
-    decoder = Decoder.of(model)
+    decoder, graph = Decoder.of(model), Graph.of(model)
     loss = metrics.resolve(metric)
-    places, weights = path(method, quadrature, steps)
+    plan = Plan(method, quadrature, steps, 16 * steps if max_steps is None else max_steps)
     _check(decoder, probes, batch_size)
-    graph = Graph.of(model)
     total = torch.zeros(len(graph.sources), len(graph.targets), dtype=torch.float64)
     strength = torch.zeros_like(total)
     kept = torch.zeros(len(probes), *total.shape) if per_probe else None
-    clean, corrupted, embed_sum = torch.zeros(3, len(probes))
+    clean, corrupted, embed_sum, taken = torch.zeros(4, len(probes))
     quiet = not (label and sys.stderr.isatty())
     bar = tqdm(total=len(probes), desc=label, unit="probe", leave=False, disable=quiet)
     with hooks.tapped(decoder) as taps, bar:
         engine = _Engine(decoder, graph, taps, loss)
         for rows in by_length(probes, batch_size):
             batch = engine.prepare(trimmed(probes[rows]))
-            scores = engine.integrate(batch, places, weights)  # [probe, source, target]
+            scores, taken[rows] = engine.scores(batch, plan)  # [probe, source, target], [probe]
             total += scores.sum(0)
             strength += scores.abs().sum(0)
             clean[rows], corrupted[rows] = batch.clean_loss.cpu(), batch.corrupted_loss.cpu()
@@ -154,33 +158,37 @@ def attribute(
         embed_sum=embed_sum,
         method=method,
         metric=metric if isinstance(metric, str) else getattr(metric, "__name__", "custom"),
-        steps=len(places),
+        steps=float(taken.mean()),
         per_probe=kept,
     )
 
 
-def path(method: str, quadrature: str, steps: int) -> tuple[Tensor, Tensor]:
-    """Where on the path from corrupted (0) to clean (1) gradients are taken, and their weights.
+@dataclass(frozen=True)
+class Plan:
+    """Which gradients along the path are taken."""
 
-    Both float [step]; the weights sum to 1. `left` is the reference's rule (k = 0 ... m-1),
-    `right` the paper's (k = 1 ... m).
-    """
-    if method not in METHODS:
-        raise BadInput(f"unknown method {method!r}; one of {', '.join(METHODS)}")
-    if method == "eap":
-        return torch.ones(1), torch.ones(1)
-    if method == "clean-corrupted":
-        return torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.5])
-    if steps < 1:
-        raise BadInput(f"steps is {steps}; a path needs at least 1")
-    even, weights = torch.arange(steps) / steps, torch.full((steps,), 1 / steps)
-    if quadrature == "gauss-legendre":
-        places, weights = np.polynomial.legendre.leggauss(steps)
-        return torch.tensor((places + 1) / 2).float(), torch.tensor(weights / 2).float()
-    shifts = {"left": 0.0, "right": 1.0, "midpoint": 0.5}
-    if quadrature not in shifts:
-        raise BadInput(f"unknown quadrature {quadrature!r}; one of {', '.join(QUADRATURES)}")
-    return even + shifts[quadrature] / steps, weights
+    method: str
+    quadrature: str
+    steps: int
+    max_steps: int
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise BadInput(f"unknown method {self.method!r}; one of {', '.join(METHODS)}")
+        if not self.adaptive:
+            self.places()
+
+    @property
+    def adaptive(self) -> bool:
+        return self.method == "eap-ig" and self.quadrature == "adaptive"
+
+    def places(self) -> tuple[Tensor, Tensor]:
+        """The same places for all probes and their weights, float [step] each."""
+        if self.method == "eap":
+            return torch.ones(1), torch.ones(1)
+        if self.method == "clean-corrupted":
+            return torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.5])
+        return even(self.quadrature, self.steps)
 
 
 def by_length(probes: ProbeSet, batch_size: int) -> Iterator[Tensor]:
@@ -226,6 +234,17 @@ class _Batch:
     clean_logits: Tensor  # float32 [probe, look, vocabulary]
     clean_loss: Tensor  # [probe]
     corrupted_loss: Tensor  # [probe]
+
+    def at(self, place: Tensor) -> Tensor:
+        """Embeddings [probe, position, width] at `place` [probe] of each probe's path."""
+        return torch.lerp(self.corrupted, self.clean, place[:, None, None].to(self.clean))
+
+    def rows(self, rows: Tensor) -> _Batch:
+        """The batch of the probes at `rows`; itself where these are all."""
+        if len(rows) == len(self.probes):
+            return self
+        tensors = (getattr(self, item.name) for item in fields(self)[1:])
+        return _Batch(self.probes[rows], *(tensor[rows] for tensor in tensors))
 
 
 @dataclass(frozen=True)
@@ -286,11 +305,52 @@ class _Engine:
         return self.decoder.lm_head(stream[rows, positions]).float()
 
     def integrate(self, batch: _Batch, places: Tensor, weights: Tensor) -> Tensor:
-        """Scores [probe, source, target] on the CPU; `places` and `weights` are [step]."""
+        """Scores [probe, source, target]; `places` and `weights` are [step, probe]."""
         sums = self.zeros(batch)
-        for place, weight in zip(places.tolist(), weights.tolist(), strict=True):
+        for place, weight in zip(places, weights, strict=True):
             self.add_step(batch, sums, place, weight)
-        return self.finish(batch, sums).cpu()
+        return self.finish(batch, sums)
+
+    def scores(self, batch: _Batch, plan: Plan) -> tuple[Tensor, Tensor]:
+        """Scores [probe, source, target] by `plan` and steps taken [probe], on the CPU."""
+        if plan.adaptive:
+            scores, taken = self.adapt(batch, plan)
+        else:
+            taken = torch.full((len(batch.probes),), len(plan.places()[0]))
+            places, weights = (column.to(batch.mask.device) for column in plan.places())
+            each = (-1, len(batch.probes))
+            scores = self.integrate(
+                batch, places[:, None].expand(each), weights[:, None].expand(each)
+            )
+        return scores.cpu(), taken.float().cpu()
+
+    def adapt(self, batch: _Batch, plan: Plan) -> tuple[Tensor, Tensor]:
+        """As `scores`, with steps placed where each probe's metric moves.
+
+        Probes whose completeness error is above `TOLERANCE` of the batch's mean difference are done
+        again with twice the steps, up to `plan.max_steps`.
+        """
+        difference = batch.corrupted_loss - batch.clean_loss
+        sweep = Sweep.between(batch.corrupted_loss, batch.clean_loss)
+        steps, rows = plan.steps, torch.arange(len(batch.probes), device=batch.mask.device)
+        scores, taken = batch.differences.new_zeros(0), torch.zeros_like(rows)
+        while len(rows) and steps <= max(plan.max_steps, plan.steps):
+            some = batch.rows(rows)
+            sweep = sweep.refined(partial(self.value, some), steps)
+            part = self.integrate(some, *sweep.steps())
+            scores = part if steps == plan.steps else scores.index_copy(0, rows, part)
+            taken[rows] += steps
+            error = (part[:, 0].sum(-1) - difference[rows]).abs()
+            open_rows = error > TOLERANCE * difference.abs().mean()
+            rows, sweep = rows[open_rows], sweep.rows(open_rows)
+            steps *= 2
+        return scores, taken
+
+    def value(self, batch: _Batch, place: Tensor) -> Tensor:
+        """The metric [probe] at `place` [probe] on the path."""
+        with torch.no_grad():
+            logits = self.logits(batch.at(place), batch.probes)
+            return self.loss(logits, batch.clean_logits, batch.probes)
 
     def zeros(self, batch: _Batch) -> _Sums:
         graph, (probes, positions) = self.graph, batch.mask.shape
@@ -304,19 +364,21 @@ class _Engine:
             edges=new(probes, len(graph.sources), len(graph.targets)),
         )
 
-    def add_step(self, batch: _Batch, sums: _Sums, place: float, weight: float) -> None:
-        """One forward and backward pass at `place` on the path, added to `sums`."""
+    def add_step(self, batch: _Batch, sums: _Sums, place: Tensor, weight: Tensor) -> None:
+        """One forward and backward pass at `place` [probe] on the path, added to `sums` times
+        `weight` [probe]."""
         with torch.enable_grad():
-            embeddings = torch.lerp(batch.corrupted, batch.clean, place).requires_grad_()
+            embeddings = batch.at(place).requires_grad_()
             logits = self.logits(embeddings, batch.probes)
             loss = self.loss(logits, batch.clean_logits, batch.probes).sum()
             taps = [t for tap in self.taps.layers for t in (*tap.reads, tap.mlp_stream)]
             gradients = torch.autograd.grad(loss, [*taps, self.taps.logits_stream])
+        each = weight[:, None, None]
         for layer, tap in enumerate(self.taps.layers):
             *reads, mlp = gradients[4 * layer : 4 * layer + 4]
-            sums.mlps[layer].add_(mlp, alpha=weight)
-            self.add_reads(batch, sums, layer, tap, reads, weight)
-        sums.logits.add_(gradients[-1], alpha=weight)
+            sums.mlps[layer].addcmul_(mlp, each)
+            self.add_reads(batch, sums, layer, tap, reads, each)
+        sums.logits.addcmul_(gradients[-1], each)
 
     def add_reads(
         self,
@@ -325,21 +387,22 @@ class _Engine:
         layer: int,
         tap: LayerTaps,
         gradients: list[Tensor],
-        weight: float,
+        each: Tensor,
     ) -> None:
-        """The gradients at a layer's q, k and v, taken back through the layer's norm."""
+        """The gradients at a layer's q, k and v, taken back through the layer's norm; `each` are
+        the probes' weights, [probe, 1, 1]."""
         graph, norm = self.graph, self.decoder.layers[layer].input_layernorm
         stream = tap.stream.detach().float()  # [probe, position, width]
         rate = (stream.square().mean(-1, keepdim=True) + norm.variance_epsilon).rsqrt()
         products = self.decoder.unbiased_reads(layer, tap, stream * rate)  # [b, p, 3 head * dim]
-        gradient = torch.cat(gradients, dim=-1).float()
+        gradient = torch.cat(gradients, dim=-1).float() * each
         heads = (3 * graph.heads, self.decoder.head_dim)
         inner = (products * gradient).unflatten(-1, heads).sum(-1)  # [probe, position, 3 * head]
-        sums.reads[layer].addcmul_(gradient.unflatten(-1, heads), rate[..., None], value=weight)
+        sums.reads[layer].addcmul_(gradient.unflatten(-1, heads), rate[..., None])
         seen = graph.seen_by_attention(layer)
         along = torch.einsum("bpsd,bpd->bps", batch.differences[:, :, :seen], stream)
         second = torch.einsum("bps,bpt->bst", along, inner * (rate.square() / stream.shape[-1]))
-        sums.edges[:, :seen, graph.attention_columns(layer)].sub_(second, alpha=weight)
+        sums.edges[:, :seen, graph.attention_columns(layer)] -= second
 
     def finish(self, batch: _Batch, sums: _Sums) -> Tensor:
         """The products of all source differences with all sums: [probe, source, target]."""

@@ -15,12 +15,16 @@ class Settings:
     share: float = field(
         default=0.9, metadata={"help": "Share of the sum of |score| that a circuit's edges hold."}
     )
-    steps: int = field(
-        default=20, metadata={"help": "Integration steps along the path from corrupted to clean."}
-    )
     quadrature: str = field(
-        default="gauss-legendre",
-        metadata={"help": "Where the steps lie: left, right, midpoint or gauss-legendre."},
+        default="adaptive",
+        metadata={
+            "help": "Where the integration steps from corrupted to clean lie: adaptive, left, "
+            "right, midpoint or gauss-legendre."
+        },
+    )
+    steps: int = field(default=12, metadata={"help": "Integration steps; adaptive may take more."})
+    max_steps: int = field(
+        default=48, metadata={"help": "At most so many steps for a probe, when adaptive."}
     )
     batch_size: int = field(default=64, metadata={"help": "Probes per forward and backward pass."})
     resamples: int = field(default=200, metadata={"help": "Bootstrap resamples of the probes."})
@@ -42,7 +46,7 @@ class Settings:
         for name in ("share", "member", "effect"):
             if not 0 < getattr(self, name) <= 1:
                 raise BadInput(f"track_{name} is {getattr(self, name)}; it must be in (0, 1]")
-        for name in ("steps", "batch_size", "resamples"):
+        for name in ("steps", "max_steps", "batch_size", "resamples"):
             if getattr(self, name) < 1:
                 raise BadInput(f"track_{name} is {getattr(self, name)}; it must be at least 1")
 

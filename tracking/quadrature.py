@@ -1,0 +1,89 @@
+"""Where on the path from the corrupted (0) to the clean prompt (1) gradients are taken.
+
+Even rules place the same steps for all probes. But where a model is sure of itself its metric jumps
+somewhere on the path, and evenly spaced steps miss the jump. The adaptive rule looks first: forward
+passes cut each probe's path where its metric bends (`Sweep`), and a gradient is taken in the middle
+of every interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tracking.errors import BadInput
+
+RULES = ("left", "right", "midpoint", "gauss-legendre")
+QUADRATURES = (*RULES, "adaptive")
+
+
+def even(rule: str, steps: int) -> tuple[Tensor, Tensor]:
+    """Places and weights, float [step] each, the weights summing to 1.
+
+    `left` is the reference's rule (k/m for k = 0 ... m-1), `right` the paper's (k = 1 ... m).
+    """
+    if rule not in RULES:
+        raise BadInput(f"unknown quadrature {rule!r}; one of {', '.join(QUADRATURES)}")
+    if steps < 1:
+        raise BadInput(f"steps is {steps}; a path needs at least 1")
+    if rule == "gauss-legendre":
+        places, weights = np.polynomial.legendre.leggauss(steps)
+        return torch.tensor((places + 1) / 2).float(), torch.tensor(weights / 2).float()
+    shift = {"left": 0.0, "midpoint": 0.5, "right": 1.0}[rule]
+    return (torch.arange(steps) + shift) / steps, torch.full((steps,), 1 / steps)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Where each probe's metric was looked at, in order along the path, and what it was."""
+
+    places: Tensor  # float [probe, knot], rising from 0 to 1
+    values: Tensor  # float [probe, knot]
+
+    @classmethod
+    def between(cls, first: Tensor, last: Tensor) -> Sweep:
+        """Only the ends seen: `first` [probe] at 0 and `last` [probe] at 1."""
+        places = torch.stack([torch.zeros_like(first), torch.ones_like(first)], dim=1)
+        return cls(places, torch.stack([first, last], dim=1))
+
+    def refined(self, metric: Callable[[Tensor], Tensor], intervals: int) -> Sweep:
+        """Cut into that many intervals, each time the one in which the metric bends most.
+
+        `metric` gives the metric [probe] at places [probe]; it is called once for every cut.
+        """
+        sweep = self
+        while sweep.places.shape[1] <= intervals:
+            index = sweep.bend().argmax(dim=1, keepdim=True)  # [probe, 1]
+            place = sweep.places.gather(1, torch.cat([index, index + 1], dim=1)).mean(1)
+            places = torch.cat([sweep.places, place[:, None]], dim=1)
+            values = torch.cat([sweep.values, metric(place)[:, None]], dim=1)
+            order = places.argsort(dim=1)
+            sweep = Sweep(places.gather(1, order), values.gather(1, order))
+        return sweep
+
+    def bend(self) -> Tensor:
+        """Float [probe, interval]: how much the metric's slope may change within each interval.
+
+        By its difference from the slopes on both sides, times the width; the change of the metric
+        and the width itself count a little, so that no interval stays wide because three points
+        happen to lie on a line.
+        """
+        width, moved = self.places.diff(dim=1), self.values.diff(dim=1)
+        slope = moved / width
+        change = torch.nn.functional.pad(slope.diff(dim=1).abs(), (1, 1))
+        total = moved.abs().sum(dim=1, keepdim=True)
+        between = width * (change[:, :-1] + change[:, 1:]) / 2
+        return between + moved.abs() / 4 + width * (total / 20 + 1e-12)
+
+    def steps(self) -> tuple[Tensor, Tensor]:
+        """Places and weights, float [step, probe]: every interval's middle and its width."""
+        places = (self.places[:, 1:] + self.places[:, :-1]) / 2
+        return places.T, self.places.diff(dim=1).T
+
+    def rows(self, rows: Tensor) -> Sweep:
+        """The sweep of some of the probes."""
+        return Sweep(self.places[rows], self.values[rows])

@@ -1,0 +1,52 @@
+"""The command line: `sparks <command> ...`.
+
+A user's mistake is one line on standard error and exit code 2.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.metadata import version
+
+COMMANDS = {
+    "demo": "the embedded default, end to end, in minutes",
+    "grpo": "train with GRPO: --config RECIPE.yaml [--any_trl_flag value ...]",
+    "sft": "fine-tune: --config RECIPE.yaml [--any_trl_flag value ...]",
+}
+
+
+def main() -> None:
+    """The entry point of `sparks`."""
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return
+    if words[0] in ("-V", "--version"):
+        print(f"thinking-sparks {version('thinking-sparks')}")
+        return
+    if words[0] not in COMMANDS:
+        _refuse(f"unknown command {words[0]!r}; one of {', '.join(COMMANDS)}")
+    # Imported here because the training libraries take seconds to load.
+    from tracking.errors import BadInput
+
+    try:
+        import_module(f"train.{words[0]}").main(words[1:])
+    except BadInput as error:
+        _refuse(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _help() -> str:
+    lines = [f"  sparks {name:<6} {what}" for name, what in COMMANDS.items()]
+    return "\n".join(["Post-train reasoning models and watch their heads.", "", *lines])
+
+
+def _refuse(message: str) -> None:
+    print(f"sparks: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""From a recipe and the command line to one checked `Job`.
+
+Recipes are flat YAML with TRL's own names, parsed by TRL's parser, so every TRL flag works on the
+command line too; ours are those of `JobArguments` and, for the analysis, `track_<setting>`. Every
+mistake in them is told in one line before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import enum
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from trl import (
+    DatasetMixtureConfig,
+    GRPOConfig,
+    ModelConfig,
+    ScriptArguments,
+    SFTConfig,
+    TrlParser,
+)
+from trl.scripts.grpo import GRPOScriptArguments
+
+from tracking.errors import BadInput
+from tracking.settings import Settings
+
+SECRETS = ("hub_token",)
+ONCE = ("dry_run", "resume_from_checkpoint")  # said for one launch, not part of the run
+
+
+@dataclass
+class JobArguments:
+    """What Sparks adds to TRL's arguments, beside the settings of the analysis."""
+
+    dry_run: bool = field(
+        default=False, metadata={"help": "Resolve everything, write config.yaml, train nothing."}
+    )
+    system_prompt: str | None = field(
+        default=None, metadata={"help": "System prompt before every problem."}
+    )
+    dataset_size: int | None = field(
+        default=None, metadata={"help": "Use only so many rows (the tiny task draws so many)."}
+    )
+    track: bool = field(default=True, metadata={"help": "Analyse the heads at every checkpoint."})
+    track_probes: list[str] = field(
+        default_factory=lambda: ["operand"],
+        metadata={"help": "Kinds of probes: cue, operand (tiny); operand, result, answer (words)."},
+    )
+    track_probe_dataset: str | None = field(
+        default=None, metadata={"help": "Where probes come from; by default the training data."}
+    )
+    track_probe_split: str = field(
+        default="train", metadata={"help": "Split of track_probe_dataset."}
+    )
+    track_probe_count: int = field(default=128, metadata={"help": "Probes of each kind."})
+    track_probe_minimum: int = field(
+        default=16, metadata={"help": "Fewer usable probes of a kind than this is an error."}
+    )
+    track_probe_solution_tokens: int = field(
+        default=512,
+        metadata={"help": "Length of the model's own solutions, for data without worked ones."},
+    )
+
+
+TrackArguments = dataclasses.make_dataclass(
+    "TrackArguments",
+    [
+        (f"track_{item.name}", item.type, field(default=item.default, metadata=item.metadata))
+        for item in dataclasses.fields(Settings)
+    ],
+)
+TrackArguments.__doc__ = "The settings of the analysis (`tracking.Settings`), as flags."
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training job as resolved from recipe and command line."""
+
+    name: str  # grpo or sft
+    script: Any  # GRPOScriptArguments or ScriptArguments
+    training: Any  # GRPOConfig or SFTConfig
+    model: ModelConfig
+    mixture: DatasetMixtureConfig
+    ours: JobArguments
+    settings: Settings
+    resolved: dict[str, Any]  # every key that was settled, as `config.yaml` holds it
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.training.output_dir)
+
+
+TYPES = {"grpo": (GRPOScriptArguments, GRPOConfig), "sft": (ScriptArguments, SFTConfig)}
+
+
+def load(name: str, arguments: Sequence[str]) -> Job:
+    """The job that `sparks <name>` with these command line arguments means.
+
+    Raises `BadInput` in one line for a missing or broken recipe, an unknown key (with the nearest
+    known one) and a value that does not fit.
+    """
+    parser = _parser(name)
+    recipe, rest = _recipe(arguments)
+    config = _read(recipe) if recipe else {}
+    os.environ.update({key: str(value) for key, value in (config.pop("env", None) or {}).items()})
+    known = {action.dest: action for action in parser._actions}
+    for key in config:
+        if key not in known:
+            raise BadInput(f"{recipe}: unknown key {key!r}{_nearest(key, known)}")
+    parser.set_defaults_with_config(**{k: _as_typed(v, known[k]) for k, v in config.items()})
+    namespace, unknown = parser.parse_known_args(rest)
+    for word in unknown:
+        flag = word.partition("=")[0].lstrip("-")
+        raise BadInput(f"unknown flag {word!r}{_nearest(flag, known, dashes='--')}")
+    _no_code_from_files(recipe, config)
+    resolved = {key: value for key, value in vars(namespace).items() if key != "config"}
+    try:
+        script, training, model, mixture, ours, track = parser.parse_dict(resolved)
+        settings = Settings(
+            **{key.removeprefix("track_"): value for key, value in vars(track).items()}
+        )
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"{recipe or 'arguments'}: {_one_line(error)}") from None
+    _check(name, script, training, model, mixture, recipe)
+    return Job(name, script, training, model, mixture, ours, settings, _plain(resolved))
+
+
+def write(job: Job) -> Path:
+    """Write `config.yaml` into the run's folder: enough to run it again. Secrets are left out."""
+    from tracking.atomic import write_whole
+
+    kept = {k: v for k, v in job.resolved.items() if k not in (*SECRETS, *ONCE)}
+    text = f"# sparks {job.name} --config {job.folder / 'config.yaml'} --output_dir ...\n"
+    path = job.folder / "config.yaml"
+    write_whole(path, (text + yaml.safe_dump(kept, sort_keys=True)).encode())
+    return path
+
+
+def _parser(name: str) -> TrlParser:
+    script, training = TYPES[name]
+    types = (script, training, ModelConfig, DatasetMixtureConfig, JobArguments, TrackArguments)
+    parser = TrlParser(types, prog=f"sparks {name}", allow_abbrev=False)  # type: ignore[arg-type]
+    parser.add_argument("--config", metavar="RECIPE.yaml", help="A recipe; flags override it.")
+
+    def refuse(message: str) -> NoReturn:
+        raise BadInput(message)
+
+    parser.error = refuse  # type: ignore[method-assign]
+    return parser
+
+
+def _recipe(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The path after `--config`, and the other arguments."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config")
+    try:
+        found, rest = parser.parse_known_args(arguments)
+    except (argparse.ArgumentError, SystemExit):
+        raise BadInput("--config needs the path of a recipe") from None
+    return found.config, rest
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such recipe") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadInput(f"{path}: cannot be read as YAML: {_one_line(error)}") from None
+    if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
+        raise BadInput(f"{path}: a recipe is a flat mapping of keys to values")
+    if not isinstance(config.get("env") or {}, dict):
+        raise BadInput(f"{path}: env must be a mapping of names to values")
+    return config
+
+
+def _as_typed(value: Any, action: argparse.Action) -> Any:
+    """A recipe's value as the parser wants a default: scalars as text, which it converts and
+    checks as it does flags; lists where a list is meant."""
+    if isinstance(value, bool | int | float):
+        value = str(value)
+    if action.nargs in ("+", "*") and value is not None and not isinstance(value, list):
+        return [value]
+    return value
+
+
+def _nearest(key: str, known: dict[str, Any], dashes: str = "") -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean {dashes + near[0]!r}?" if near else ""
+
+
+def _no_code_from_files(recipe: str | None, config: dict[str, Any]) -> None:
+    """A recipe may name rewards; code by dotted path is for the command line alone."""
+    named = config.get("reward_funcs") or []
+    for reward in named if isinstance(named, list) else [named]:
+        if "." in str(reward):
+            raise BadInput(
+                f"{recipe}: reward {reward!r} is code; give a dotted path on the command line, "
+                "--reward_funcs, or a registered name in the recipe"
+            )
+
+
+def _check(
+    name: str, script: Any, training: Any, model: ModelConfig, mixture: Any, recipe: str | None
+) -> None:
+    where = recipe or f"sparks {name}"
+    if not model.model_name_or_path:
+        raise BadInput(f"{where}: model_name_or_path is missing; 'tiny', a folder or a Hub name")
+    if not script.dataset_name and not mixture.datasets:
+        raise BadInput(f"{where}: dataset_name is missing; 'tiny', a JSONL file or a Hub name")
+    if name != "grpo":
+        return
+    if not script.reward_funcs and not script.reward_model_name_or_path:
+        raise BadInput(f"{where}: reward_funcs is missing; GRPO needs at least one reward")
+    saved = training.save_strategy == "steps" and training.save_steps >= 1
+    micro_steps = training.steps_per_generation * training.num_iterations
+    every = -(-micro_steps // training.gradient_accumulation_steps)
+    if saved and training.save_steps % every:
+        raise BadInput(
+            f"{where}: save_steps is {int(training.save_steps)}, but a batch of generations lasts "
+            f"{every} steps; a resumed run would not repeat it. Make save_steps a multiple of "
+            f"{every}"
+        )
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Values as YAML knows them."""
+    return {
+        key: value.value if isinstance(value, enum.Enum) else value for key, value in values.items()
+    }
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,40 @@
+"""GRPO with its heads tracked.
+
+    sparks grpo --config recipes/tiny/grpo.yaml [--any_trl_flag value ...]
+
+TRL's trainer does the training; what is here checks the input, names the rewards and puts the
+tracker on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from trl import GRPOTrainer, get_peft_config, get_quantization_config
+
+from train import config, data, rewards
+from train.prepare import finish, prepare
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the job that the command line means."""
+    job = config.load("grpo", arguments)
+    names, length = job.script.reward_funcs or [], job.training.max_completion_length
+    reward_funcs: list[Any] = [*rewards.resolve(names, length)]
+    prepared = prepare(job, data.for_grpo)
+    if prepared is None:
+        return
+    if job.script.reward_model_name_or_path:
+        reward_funcs.append(job.script.reward_model_name_or_path)
+    trainer = GRPOTrainer(
+        model=prepared.start.path,
+        reward_funcs=reward_funcs,
+        args=job.training,
+        train_dataset=prepared.train,
+        eval_dataset=prepared.evaluation,
+        processing_class=prepared.start.tokenizer,
+        quantization_config=get_quantization_config(job.model),
+        peft_config=get_peft_config(job.model),
+    )
+    finish(prepared, trainer)

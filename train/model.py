@@ -1,0 +1,70 @@
+"""The model that a job starts from: the embedded one, a folder, or the Hub's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from huggingface_hub.errors import HFValidationError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from tracking.errors import BadInput
+from tracking.hooks import SUPPORTED
+from train import tiny
+from train.config import Job
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a model's weights are, and the tokenizer that goes with them."""
+
+    path: str
+    tokenizer: Any
+
+
+def start(job: Job) -> Start:
+    """Find the job's model and load its tokenizer, but no weights.
+
+    `tiny` is the embedded base, made on first use (except in a dry run). Raises `BadInput` where
+    there is no such model or, if the run is tracked, its architecture is not supported.
+    """
+    name = job.model.model_name_or_path or ""
+    if name == "tiny":
+        # Operations this small are not worth sharing: a second thread costs more than it does.
+        torch.set_num_threads(1)
+        if job.ours.dry_run:
+            return Start("tiny", tiny.tokenizer())
+        return Start(str(tiny.base_model(job.training.seed)), tiny.tokenizer())
+    options = {
+        "revision": job.model.model_revision,
+        "trust_remote_code": bool(getattr(job.training, "trust_remote_code", False)),
+    }
+    try:
+        config = AutoConfig.from_pretrained(name, **options)
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+    except (OSError, ValueError, KeyError, HFValidationError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BadInput(f"model {name!r} cannot be loaded: {first}") from None
+    if job.ours.track and config.model_type not in SUPPORTED:
+        raise BadInput(
+            f"cannot track a {config.model_type!r} model ({name}); supported: "
+            f"{', '.join(SUPPORTED)}; or train without tracking: --track false"
+        )
+    return Start(name, tokenizer)
+
+
+def weights(job: Job, begin: Start) -> Any:
+    """The model with its weights, on the GPU where there is one."""
+    model: Any = AutoModelForCausalLM.from_pretrained(begin.path, **loading(job))
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def loading(job: Job) -> dict[str, Any]:
+    """Arguments for loading the weights, as TRL's own scripts give them."""
+    return {
+        "revision": job.model.model_revision,
+        "attn_implementation": job.model.attn_implementation,
+        "dtype": job.model.dtype,
+        **(job.training.model_init_kwargs or {}),
+    }
