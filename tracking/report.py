@@ -11,14 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from tracking.atomic import write_whole
 from tracking.lifecycle import ACTIVE, Timeline
 from tracking.palette import LOOKS, REWARD, UNCERTAIN
-
-STACKED = tuple(state for state in ACTIVE if state != "base")
 
 
 def write_picture(timeline: Timeline, path: Path) -> Path:
@@ -72,41 +70,48 @@ def head_map(timeline: Timeline, step: int, kind: str) -> Figure:
 
 
 def _stack(axes: Axes, counts: pd.DataFrame, heads: pd.DataFrame) -> None:
+    """One bar per checkpoint: its active heads by state."""
     steps = counts["step"].to_numpy()
+    edges = _edges(steps)
     by_state = pd.crosstab(heads["step"], heads["state"]).reindex(steps, fill_value=0)
-    by_state["retained"] = by_state.get("retained", 0) + by_state.get("base", 0)
-    layers = [by_state[state].to_numpy() for state in STACKED if state in by_state]
-    colors = [LOOKS[state].color for state in STACKED if state in by_state]
-    axes.stackplot(steps, *layers, colors=colors, step="post" if len(steps) == 1 else None)
-    axes.plot(steps, counts["active"], color="black", linewidth=1)
+    bottom = np.zeros(len(steps))
+    for state in (state for state in ACTIVE if state in by_state):
+        height = by_state[state].to_numpy()
+        style = {"color": LOOKS[state].color, "edgecolor": "white", "linewidth": 0.4}
+        axes.bar(edges[:-1], height, np.diff(edges), bottom, align="edge", **style)
+        bottom += height
     axes.set_ylabel("active heads")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, max(bottom.max() * 1.1, 1))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _raster(axes: Axes, heads: pd.DataFrame) -> None:
     """Every head that was ever active as a row, by cohort; hatched where it is uncertain."""
-    states = heads.pivot(index="head", columns="step", values="state")
-    ever = heads.groupby("head")["active"].any()
-    first = heads[heads["active"]].groupby("head")["step"].min()
-    order = [h for h in heads["head"].unique() if ever[h]]
-    order.sort(key=lambda head: first[head])
-    steps = states.columns.to_numpy()
+    active = heads.pivot(index="head", columns="step", values="active")
+    first = active.idxmax(axis=1)[active.any(axis=1)]  # head -> first step at which it is active
+    order = sorted(first.index, key=lambda head: (first[head], head))
     axes.set_ylabel("head, by cohort")
     if not order:
         axes.text(0.5, 0.5, "no head was active", transform=axes.transAxes, ha="center")
         return
-    numbers = np.stack([_numbers(states.loc[head]) for head in order])
-    edges = np.concatenate([[steps[0]], (steps[1:] + steps[:-1]) / 2, [steps[-1]]])
-    if len(steps) == 1:
-        edges = np.array([steps[0] - 0.5, steps[0] + 0.5])
-    _cells(axes, numbers, edges)
+    states = heads.pivot(index="head", columns="step", values="state").loc[order]
     uncertain = heads.pivot(index="head", columns="step", values="uncertain").loc[order]
-    hidden = np.ma.masked_where(~uncertain.to_numpy(), np.zeros(numbers.shape))
-    rows = np.arange(len(order) + 1) - 0.5
-    axes.pcolor(edges, rows, hidden, hatch="////", alpha=0, edgecolor=UNCERTAIN.color)
+    edges = _edges(states.columns.to_numpy())
+    _cells(axes, np.stack([_numbers(states.loc[head]) for head in order]), edges)
+    style = {"fill": False, "hatch": "/////", "edgecolor": UNCERTAIN.color, "linewidth": 0}
+    for row, column in np.argwhere(uncertain.to_numpy()).tolist():
+        left, right = float(edges[column]), float(edges[column + 1])
+        axes.add_patch(Rectangle((left, row - 0.5), right - left, 1, **style))
     axes.set_yticks(range(len(order)), order, fontsize=7)
     axes.invert_yaxis()
+
+
+def _edges(steps: np.ndarray) -> np.ndarray:
+    """Where the cells of neighbouring checkpoints meet, in steps; one more than checkpoints."""
+    if len(steps) == 1:
+        return np.array([steps[0] - 0.5, steps[0] + 0.5])
+    middle = (steps[1:] + steps[:-1]) / 2
+    return np.concatenate([[2 * steps[0] - middle[0]], middle, [2 * steps[-1] - middle[-1]]])
 
 
 def _reward(axes: Axes, counts: pd.DataFrame) -> None:

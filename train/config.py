@@ -56,6 +56,9 @@ class JobArguments:
     track_probe_dataset: str | None = field(
         default=None, metadata={"help": "Where probes come from; by default the training data."}
     )
+    track_probe_config: str | None = field(
+        default=None, metadata={"help": "Configuration of track_probe_dataset, on the Hub."}
+    )
     track_probe_split: str = field(
         default="train", metadata={"help": "Split of track_probe_dataset."}
     )

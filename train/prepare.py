@@ -41,7 +41,7 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
         probes.kinds(job)
     checkpoint = run.checkpoint(job)
     start = model.start(job)
-    say(f"model      {job.model.model_name_or_path} ({start.path})")
+    say(f"model      {start.path}")
     train = load(job, job.script.dataset_train_split)
     evaluated = job.training.eval_strategy != "no"
     evaluation = load(job, job.script.dataset_test_split) if evaluated else None

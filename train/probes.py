@@ -30,6 +30,11 @@ def kinds(job: Job) -> tuple[str, ...]:
     for kind in job.ours.track_probes:
         if kind not in known:
             raise BadInput(f"no probes of kind {kind!r} here; track_probes: {', '.join(known)}")
+    if job.ours.track_probe_minimum > job.ours.track_probe_count:
+        raise BadInput(
+            f"track_probe_minimum is {job.ours.track_probe_minimum}, more than the "
+            f"{job.ours.track_probe_count} of track_probe_count"
+        )
     return tuple(job.ours.track_probes)
 
 
@@ -56,9 +61,11 @@ def _pairs(
         problems = tiny.problems("test", SPARE * count, job.training.seed, cue_matters=True)
         yield from ((kind, tiny_pairs(kind, problems, tokenizer)) for kind in wanted)
         return
-    ours = job.ours.track_probe_dataset is None
-    split = job.script.dataset_train_split if ours else job.ours.track_probe_split
-    data = rows(_source(job), split, job.script.dataset_config if ours else None)
+    if job.ours.track_probe_dataset:
+        place = job.ours.track_probe_split, job.ours.track_probe_config
+    else:
+        place = job.script.dataset_train_split, job.script.dataset_config
+    data = rows(_source(job), *place)
     words = [read_problem(row) for row in data.take(min(len(data), SPARE * count)).to_list()]
     system = job.ours.system_prompt
     solutions = None

@@ -1,0 +1,45 @@
+"""The real command line, in a process of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parents[2]
+SPARKS = [sys.executable, "-m", "train.cli"]
+
+
+def sparks(*arguments: str, cwd: Path = REPO) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*SPARKS, *arguments], cwd=cwd, capture_output=True, text=True)
+
+
+def test_help_names_every_command() -> None:
+    told = sparks("--help")
+    assert told.returncode == 0
+    assert all(name in told.stdout for name in ("demo", "grpo", "sft"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["gro"], "unknown command 'gro'"),
+        (["sft", "--config", "nowhere.yaml"], "nowhere.yaml: no such recipe"),
+        (["grpo", "--config", "recipes/tiny/grpo.yaml", "--learning_rte", "1"], "learning_rate"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], told: str) -> None:
+    refused = sparks(*arguments)
+    assert refused.returncode == 2
+    assert refused.stdout == ""
+    assert refused.stderr.startswith("sparks: ") and refused.stderr.count("\n") == 1
+    assert told in refused.stderr
+
+
+def test_a_dry_run_through_the_command_line(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = ["--config", "recipes/tiny/sft.yaml", "--dry_run", "--output_dir", str(run)]
+    told = sparks("sft", *arguments)
+    assert told.returncode == 0, told.stderr
+    assert "would run  sft: 120 steps" in told.stdout
+    assert (run / "config.yaml").exists()

@@ -1,0 +1,112 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tracking import BadInput
+from train import config
+
+REPO = Path(__file__).parents[2]
+RECIPES = sorted((REPO / "recipes").rglob("*.yaml"))
+GRPO = str(REPO / "recipes/tiny/grpo.yaml")
+
+
+def recipe(folder: Path, **keys: object) -> str:
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(Path(GRPO).read_text()) | keys))
+    return str(path)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_recipe_resolves(path: Path) -> None:
+    # bf16 is refused where no device has it, as on the machines that run the tests
+    job = config.load(path.stem, ["--config", str(path), "--bf16", "false"])
+    assert job.name == path.stem
+    assert job.training.save_steps > 0
+
+
+def test_flags_override_the_recipe() -> None:
+    job = config.load("grpo", ["--config", GRPO, "--learning_rate", "0.5", "--track_share", "0.7"])
+    assert job.training.learning_rate == 0.5
+    assert job.settings.share == 0.7
+    assert job.training.num_generations == 8
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"), [("learning_rat", "learning_rate"), ("track_shares", "track_share")]
+)
+def test_a_mistyped_key_is_named_with_the_nearest(tmp_path: Path, key: str, meant: str) -> None:
+    with pytest.raises(BadInput, match=rf"unknown key '{key}'; did you mean '{meant}'\?"):
+        config.load("grpo", ["--config", recipe(tmp_path, **{key: 1})])
+    with pytest.raises(BadInput, match=rf"unknown flag '--{key}'; did you mean '--{meant}'\?"):
+        config.load("grpo", ["--config", GRPO, f"--{key}", "1"])
+
+
+def test_an_abbreviated_flag_is_not_guessed() -> None:
+    with pytest.raises(BadInput, match="unknown flag '--learning'"):
+        config.load("grpo", ["--config", GRPO, "--learning", "1"])
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"learning_rate": "fast"},
+        {"max_steps": 1.5},
+        {"track_share": 0},
+        {"track_on_error": "ignore"},
+        {"loss_type": None, "num_generations": 7},
+        {"save_strategy": "sometimes"},
+    ],
+)
+def test_a_value_that_does_not_fit_is_one_line(tmp_path: Path, keys: dict[str, object]) -> None:
+    with pytest.raises(BadInput) as refused:
+        config.load("grpo", ["--config", recipe(tmp_path, **keys)])
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "a: [1\n", "1: 2\n", "\x00"])
+def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=r"broken\.yaml") as refused:
+        config.load("sft", ["--config", str(path)])
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_recipe_and_a_missing_path_are_refused() -> None:
+    with pytest.raises(BadInput, match=r"nowhere\.yaml: no such recipe"):
+        config.load("sft", ["--config", "nowhere.yaml"])
+    with pytest.raises(BadInput, match="--config needs the path"):
+        config.load("sft", ["--config"])
+
+
+def test_save_steps_must_fit_the_batches_of_generations(tmp_path: Path) -> None:
+    keys = {"steps_per_generation": 4, "save_steps": 6}
+    with pytest.raises(BadInput, match="save_steps is 6, but a batch of generations lasts 4"):
+        config.load("grpo", ["--config", recipe(tmp_path, **keys)])
+    job = config.load("grpo", ["--config", recipe(tmp_path, **keys | {"save_steps": 8})])
+    assert job.training.save_steps == 8
+
+
+def test_config_yaml_resolves_to_the_same_job(tmp_path: Path) -> None:
+    arguments = ["--config", GRPO, "--output_dir", str(tmp_path / "run"), "--max_steps", "3"]
+    job = config.load("grpo", [*arguments, "--hub_token", "hf_secret", "--dry_run", "true"])
+    path = config.write(job)
+    assert "hf_secret" not in path.read_text()
+    again = config.load("grpo", ["--config", str(path)])
+    said = {"hub_token", "dry_run", "eval_delay"}  # the last is 0 as a flag's default, then 0.0
+    assert {k: v for k, v in again.resolved.items() if k not in said} == {
+        k: v for k, v in job.resolved.items() if k not in said
+    }
+
+
+def test_code_comes_from_the_command_line_alone(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="dotted path on the command line"):
+        config.load("grpo", ["--config", recipe(tmp_path, reward_funcs=["os.system"])])
+    job = config.load("grpo", ["--config", GRPO, "--reward_funcs", "my.module.reward"])
+    assert job.script.reward_funcs == ["my.module.reward"]
+
+
+def test_a_single_reward_needs_no_list(tmp_path: Path) -> None:
+    job = config.load("grpo", ["--config", recipe(tmp_path, reward_funcs="tiny_answer_reward")])
+    assert job.script.reward_funcs == ["tiny_answer_reward"]

@@ -1,0 +1,31 @@
+import pytest
+
+from tracking import BadInput
+from train import rewards
+
+
+def said(*texts: str) -> list[list[dict[str, str]]]:
+    return [[{"role": "assistant", "content": text}] for text in texts]
+
+
+def test_registered_rewards_grade_as_they_say() -> None:
+    names = ["accuracy_reward", "think_format_reward", "tag_count_reward", "tiny_answer_reward"]
+    accuracy, think, tags, exact = rewards.resolve(names, completion_length=64)
+    boxed = said(r"so \boxed{72}", r"so \boxed{71}")
+    assert accuracy(completions=boxed, solution=[r"\boxed{72}"] * 2) == [1.0, 0.0]
+    assert think(completions=said("<think>\na\n</think>\nb", "b")) == [1.0, 0.0]
+    whole = "<think>\na\n</think>\n<answer>\nb\n</answer>"
+    assert tags(completions=said(whole, "<think>\na", "a")) == [1.0, 0.25, 0.0]
+    assert exact(completions=said("3+5=8;####8", "####7"), answer=["8", "8"]) == [1.0, 0.0]
+
+
+def test_a_dotted_path_is_imported() -> None:
+    (found,) = rewards.resolve(["train.rewards.tag_count_reward"], 8)
+    assert found is rewards.tag_count_reward
+
+
+@pytest.mark.parametrize("name", ["accuracy", "no.such.module", "math.no_such_function"])
+def test_an_unknown_reward_is_one_line(name: str) -> None:
+    with pytest.raises(BadInput, match=name) as refused:
+        rewards.resolve([name], 8)
+    assert "\n" not in str(refused.value)
