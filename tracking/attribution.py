@@ -10,7 +10,7 @@ Conventions, those of the reference implementation (Hanna et al. 2403.17806):
 - The path of `eap-ig` runs over the input embeddings, corrupted + a (clean - corrupted), and the
   row of `embed` sums to metric(corrupted) - metric(clean) where the integral is good.
 
-For each batch of probes:
+For each batch of probes (`tracking.integrals`):
 
 1. one clean and one corrupted pass; their difference is expanded once to what every source writes,
    `differences` [probe, position, source, width];
@@ -27,31 +27,37 @@ For each batch of probes:
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from tracking import hooks, metrics
 from tracking.errors import BadInput
 from tracking.graph import Graph
-from tracking.hooks import Decoder, LayerTaps, Taps
+from tracking.hooks import Decoder
+from tracking.integrals import EdgeIntegral, NodeIntegral
 from tracking.metrics import Metric
+from tracking.passes import Batch, Outputs, Passes, by_length, check, fitting, trimmed
+from tracking.patching import exact
 from tracking.probes import ProbeSet
 from tracking.quadrature import Sweep, even
 
-METHODS = ("eap", "eap-ig", "clean-corrupted")
+METHODS = ("eap", "eap-ig", "eap-ig-activations", "clean-corrupted", "exact", "node-ig")
 TOLERANCE = 0.05  # completeness error of a probe, over the mean difference, that is done again
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of all edges on a set of probes."""
+    """The scores of all edges on a set of probes.
+
+    `node-ig` scores no edges: its matrices have one column, each node's sum over all targets.
+    """
 
     graph: Graph
     edges: Tensor  # float32 [source, target], signed mean over probes; 0 where there is no edge
@@ -66,7 +72,14 @@ class Scores:
 
     def edge(self, source: str, target: str) -> float:
         """The score of one edge, as in `scores.edge("L5H1", "L7H2.q")`."""
+        if self.edges.shape[1] == 1:
+            raise BadInput("node-ig scores nodes, not edges; see `scores.nodes`, or use eap-ig")
         return float(self.edges[self.graph.index(f"{source}->{target}")])
+
+    @property
+    def nodes(self) -> Tensor:
+        """Float32 [source]: every node's signed score, the sum of its outgoing edges."""
+        return self.edges.sum(1)
 
     @property
     def gap(self) -> float:
@@ -85,22 +98,25 @@ class Scores:
 
         `inflow` and `outflow` sum |score| over the edges into its q, k and v and out of it,
         `effect` is the signed sum out of it (its node score), `strength` sums mean |score| out.
+        After `node-ig` there is no inflow.
         """
         graph, rows = self.graph, self.graph.head_sources
-        into = self.edges.abs().sum(0)  # [target]
-        inflow = [
-            into[graph.attention_columns(layer)].view(3, graph.heads).sum(0)
-            for layer in range(graph.layers)
-        ]
         frame = {
             "head": graph.head_names,
             "layer": np.repeat(np.arange(graph.layers), graph.heads),
-            "inflow": torch.cat(inflow).numpy(),
+            "inflow": self._inflow(),
             "outflow": self.edges[rows].abs().sum(1).numpy(),
             "effect": self.edges[rows].sum(1).numpy(),
             "strength": self.strength[rows].sum(1).numpy(),
         }
         return pd.DataFrame(frame)
+
+    def _inflow(self) -> np.ndarray:
+        graph, into = self.graph, self.edges.abs().sum(0)  # [target]
+        if len(into) == 1:
+            return np.full(len(graph.head_names), np.nan)
+        columns = [into[graph.attention_columns(layer)] for layer in range(graph.layers)]
+        return torch.cat([column.view(3, -1).sum(0) for column in columns]).numpy()
 
 
 def attribute(
@@ -113,59 +129,98 @@ def attribute(
     batch_size: int = 8,
     per_probe: bool = False,
     max_steps: int | None = None,
+    memory_gb: float | None = None,
+    split_over_ranks: bool = False,
     label: str = "",
 ) -> Scores:
     """Score every edge of `model` on `probes`; the model is as before afterwards, bit for bit.
 
-    `method`: `eap-ig` (mean of gradients along the path over input embeddings, `steps` of them
-    placed by `quadrature`), `eap` (the gradient at the clean prompt), `clean-corrupted` (the mean
-    of the gradients at both ends). With `quadrature="adaptive"` probes whose integral is not
-    complete are done again with twice the steps, up to `max_steps` (default 16 x `steps`).
-    `batch_size` is in probes. Scores are on the CPU, in float32. With a `label` a progress bar
-    counts the probes, on a terminal.
+    `method`:
 
-    Raises `BadInput` for unknown names, unsupported models, token ids outside the vocabulary,
-    weights that are not finite and metrics of the wrong shape.
+    - `eap-ig`: the mean of gradients along the path over input embeddings, `steps` of them placed
+      by `quadrature`. With `adaptive`, probes whose integral is not complete are done again with
+      twice the steps, up to `max_steps` (default 16 x `steps`).
+    - `eap`: the gradient at the clean prompt. `clean-corrupted`: the mean of those at both ends.
+    - `eap-ig-activations`: the path runs over each part's output in turn, `steps` gradients each.
+    - `exact`: every edge corrupted by itself, one pass each: for small models.
+    - `node-ig`: as `eap-ig` for whole nodes, at a fraction of the cost; see `Scores.nodes`.
+
+    `batch_size` is in probes; `memory_gb` chooses one that fits. With `split_over_ranks` every
+    process of `torch.distributed` takes its share of the probes and all get the whole result.
+    Scores are on the CPU, in float32. With a `label` a progress bar counts the probes, on a
+    terminal. Raises `BadInput` for unknown names, unsupported models, token ids outside the
+    vocabulary, weights that are not finite and metrics of the wrong shape.
     """
     decoder, graph = Decoder.of(model), Graph.of(model)
     loss = metrics.resolve(metric)
     plan = Plan(method, quadrature, steps, 16 * steps if max_steps is None else max_steps)
-    _check(decoder, probes, batch_size)
-    total = torch.zeros(len(graph.sources), len(graph.targets), dtype=torch.float64)
-    strength = torch.zeros_like(total)
-    kept = torch.zeros(len(probes), *total.shape) if per_probe else None
-    clean, corrupted, embed_sum, taken = torch.zeros(4, len(probes))
+    if memory_gb is not None:
+        batch_size = fitting(decoder, probes, memory_gb)
+    check(decoder, probes, batch_size)
+    rank, ranks = (dist.get_rank(), dist.get_world_size()) if split_over_ranks else (0, 1)
+    columns = 1 if method == "node-ig" else len(graph.targets)
+    tally = Tally.zeros(len(probes), (len(graph.sources), columns), per_probe)
     quiet = not (label and sys.stderr.isatty())
-    bar = tqdm(total=len(probes), desc=label, unit="probe", leave=False, disable=quiet)
-    with hooks.tapped(decoder) as taps, bar:
-        engine = _Engine(decoder, graph, taps, loss)
-        for rows in by_length(probes, batch_size):
-            batch = engine.prepare(trimmed(probes[rows]))
-            scores, taken[rows] = engine.scores(batch, plan)  # [probe, source, target], [probe]
-            total += scores.sum(0)
-            strength += scores.abs().sum(0)
-            clean[rows], corrupted[rows] = batch.clean_loss.cpu(), batch.corrupted_loss.cpu()
-            embed_sum[rows] = scores[:, 0].sum(-1)
-            if kept is not None:
-                kept[rows] = scores
+    bar = tqdm(total=len(probes) // ranks, desc=label, unit="probe", leave=False, disable=quiet)
+    with bar:
+        for rows in list(by_length(probes, batch_size))[rank::ranks]:
+            tally.add(rows, *_batch_scores(decoder, graph, loss, plan, trimmed(probes[rows])))
             bar.update(len(rows))
+    if ranks > 1:
+        tally.sum_over_ranks(decoder.device)
+    count = len(probes)
     return Scores(
         graph=graph,
-        edges=(total / len(probes)).float(),
-        strength=(strength / len(probes)).float(),
-        clean=clean,
-        corrupted=corrupted,
-        embed_sum=embed_sum,
+        edges=(tally.total / count).float(),
+        strength=(tally.strength / count).float(),
+        clean=tally.ends[0],
+        corrupted=tally.ends[1],
+        embed_sum=tally.ends[2],
         method=method,
         metric=metric if isinstance(metric, str) else getattr(metric, "__name__", "custom"),
-        steps=float(taken.mean()),
-        per_probe=kept,
+        steps=float(tally.ends[3].mean()),
+        per_probe=tally.per_probe,
     )
 
 
 @dataclass(frozen=True)
+class Tally:
+    """What batches add up to."""
+
+    total: Tensor  # float64 [source, target]
+    strength: Tensor  # float64 [source, target]
+    ends: Tensor  # float32 [4, probe]: clean and corrupted metric, sum of embed's row, steps
+    per_probe: Tensor | None  # float32 [probe, source, target]
+
+    @classmethod
+    def zeros(cls, probes: int, shape: tuple[int, int], per_probe: bool) -> Tally:
+        total = torch.zeros(shape, dtype=torch.float64)
+        kept = torch.zeros(probes, *shape) if per_probe else None
+        return cls(total, torch.zeros_like(total), torch.zeros(4, probes), kept)
+
+    def add(self, rows: Tensor, scores: Tensor, batch: Batch, taken: Tensor) -> None:
+        """A batch's scores [probe, source, target] and steps [probe], of the probes at `rows`."""
+        scores = scores.cpu()
+        self.total.add_(scores.sum(0))
+        self.strength.add_(scores.abs().sum(0))
+        sums = scores[:, 0].sum(-1)
+        ends = batch.clean_loss.cpu(), batch.corrupted_loss.cpu(), sums, taken.float().cpu()
+        self.ends[:, rows] = torch.stack(ends)
+        if self.per_probe is not None:
+            self.per_probe[rows] = scores
+
+    def sum_over_ranks(self, device: torch.device) -> None:
+        """Add up what the processes have; `device` is one that their backend can send."""
+        for tensor in (self.total, self.strength, self.ends, self.per_probe):
+            if tensor is not None:
+                sent = tensor.to(device)
+                dist.all_reduce(sent)
+                tensor.copy_(sent)
+
+
+@dataclass(frozen=True)
 class Plan:
-    """Which gradients along the path are taken."""
+    """Which gradients are taken."""
 
     method: str
     quadrature: str
@@ -175,12 +230,10 @@ class Plan:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise BadInput(f"unknown method {self.method!r}; one of {', '.join(METHODS)}")
-        if not self.adaptive:
-            self.places()
-
-    @property
-    def adaptive(self) -> bool:
-        return self.method == "eap-ig" and self.quadrature == "adaptive"
+        if self.steps < 1:
+            raise BadInput(f"steps is {self.steps}; a path needs at least 1")
+        if self.quadrature != "adaptive":
+            even(self.quadrature, self.steps)
 
     def places(self) -> tuple[Tensor, Tensor]:
         """The same places for all probes and their weights, float [step] each."""
@@ -190,233 +243,59 @@ class Plan:
             return torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.5])
         return even(self.quadrature, self.steps)
 
+    def scores(
+        self, passes: Passes, batch: Batch, clean: Outputs, corrupted: Outputs
+    ) -> tuple[Tensor, Tensor]:
+        """Scores [probe, source, target] of a batch, and steps taken [probe]."""
+        difference = corrupted.minus(clean)
+        if self.method == "node-ig":
+            return self._integrated(NodeIntegral(passes, batch, difference))
+        edges = EdgeIntegral(passes, batch, difference.written(passes.decoder, passes.graph))
+        if self.method == "eap-ig-activations":
+            scores = edges.over_outputs(clean, corrupted, self.steps)
+            return scores, torch.full((len(scores),), self.steps)
+        return self._integrated(edges)
 
-def by_length(probes: ProbeSet, batch_size: int) -> Iterator[Tensor]:
-    """Indices of batches of probes of like length, so that little padding is computed."""
-    order = probes.attention_mask.sum(-1).argsort(stable=True)
-    yield from order.split(batch_size)
+    def _integrated(self, integral: EdgeIntegral | NodeIntegral) -> tuple[Tensor, Tensor]:
+        if self.quadrature == "adaptive" and self.method in ("eap-ig", "node-ig"):
+            return self._adapted(integral)
+        probes, device = len(integral.batch.probes), integral.batch.clean.device
+        each = [column.to(device)[:, None].expand(-1, probes) for column in self.places()]
+        return integral.over(*each), torch.full((probes,), len(each[0]))
 
-
-def trimmed(probes: ProbeSet) -> ProbeSet:
-    """The same probes without the columns in which all are padding."""
-    columns = probes.attention_mask.any(0).nonzero()[:, 0]
-    kept = slice(int(columns[0]), int(columns[-1]) + 1)
-    return ProbeSet(
-        probes.clean[:, kept],
-        probes.corrupted[:, kept],
-        probes.attention_mask[:, kept],
-        probes.labels,
-        probes.supervised[:, kept],
-    )
-
-
-def _check(decoder: Decoder, probes: ProbeSet, batch_size: int) -> None:
-    vocabulary = decoder.embedding.weight.shape[0]
-    largest = int(torch.maximum(probes.clean, probes.corrupted).max())
-    if largest >= vocabulary:
-        raise BadInput(f"token id {largest} in the probes; the model knows {vocabulary} tokens")
-    if batch_size < 1:
-        raise BadInput(f"batch_size is {batch_size}; it must be at least 1")
-    for name, weight in decoder.backbone.named_parameters():
-        if not bool(weight.isfinite().all()):
-            raise BadInput(f"weight {name!r} is not finite; nothing can be attributed")
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """A batch of probes and all that is computed once for it."""
-
-    probes: ProbeSet
-    mask: Tensor  # [probe, position]
-    clean: Tensor  # [probe, position, width], embeddings
-    corrupted: Tensor  # [probe, position, width]
-    differences: Tensor  # float32 [probe, position, source, width], corrupted - clean
-    clean_logits: Tensor  # float32 [probe, look, vocabulary]
-    clean_loss: Tensor  # [probe]
-    corrupted_loss: Tensor  # [probe]
-
-    def at(self, place: Tensor) -> Tensor:
-        """Embeddings [probe, position, width] at `place` [probe] of each probe's path."""
-        return torch.lerp(self.corrupted, self.clean, place[:, None, None].to(self.clean))
-
-    def rows(self, rows: Tensor) -> _Batch:
-        """The batch of the probes at `rows`; itself where these are all."""
-        if len(rows) == len(self.probes):
-            return self
-        tensors = (getattr(self, item.name) for item in fields(self)[1:])
-        return _Batch(self.probes[rows], *(tensor[rows] for tensor in tensors))
-
-
-@dataclass(frozen=True)
-class _Sums:
-    """What is summed along the path, the steps' weights multiplied in; all float32."""
-
-    reads: list[Tensor]  # by layer [probe, position, 3 * head, head_dim]: r g
-    mlps: list[Tensor]  # by layer [probe, position, width]: gradient at what the MLP reads
-    logits: Tensor  # [probe, position, width]
-    edges: Tensor  # [probe, source, target]: the second part of the norm's gradient
-
-
-@dataclass(frozen=True)
-class _Engine:
-    """The passes over one batch of probes, on a decoder that is tapped."""
-
-    decoder: Decoder
-    graph: Graph
-    taps: Taps
-    loss: Metric
-
-    def prepare(self, probes: ProbeSet) -> _Batch:
-        """The clean and the corrupted pass."""
-        probes = probes.to(self.decoder.device)
-        mask = probes.attention_mask
-        with torch.no_grad():
-            clean = hooks.embed(self.decoder, probes.clean)
-            clean_logits = self.logits(clean, probes)
-            clean_taps = [(tap.values, tap.mlp_out) for tap in self.taps.layers]
-            corrupted = hooks.embed(self.decoder, probes.corrupted)
-            corrupted_logits = self.logits(corrupted, probes)
-            shape = (*mask.shape, len(self.graph.sources), self.decoder.width)
-            differences = torch.empty(shape, device=mask.device)
-            differences[:, :, 0] = corrupted.float() - clean.float()
-            for layer, (values, mlp_out) in enumerate(clean_taps):
-                tap = self.taps.layers[layer]
-                change = (tap.values.float() - values.float()).unflatten(-1, (self.graph.heads, -1))
-                differences[:, :, self.graph.head_rows(layer)] = torch.einsum(
-                    "bphe,hed->bphd", change, self.decoder.write_weights(layer)
-                )
-                differences[:, :, self.graph.mlp_row(layer)] = tap.mlp_out.float() - mlp_out.float()
-            return _Batch(
-                probes=probes,
-                mask=mask,
-                clean=clean,
-                corrupted=corrupted,
-                differences=differences,
-                clean_logits=clean_logits,
-                clean_loss=self.loss(clean_logits, clean_logits, probes),
-                corrupted_loss=self.loss(corrupted_logits, clean_logits, probes),
-            )
-
-    def logits(self, embeddings: Tensor, probes: ProbeSet) -> Tensor:
-        """Float32 [probe, look, vocabulary]: logits where the metric looks, and nowhere else."""
-        stream = hooks.run(self.decoder, embeddings, probes.attention_mask)
-        positions = metrics.look(probes)[0]
-        rows = torch.arange(len(positions), device=positions.device)[:, None]
-        return self.decoder.lm_head(stream[rows, positions]).float()
-
-    def integrate(self, batch: _Batch, places: Tensor, weights: Tensor) -> Tensor:
-        """Scores [probe, source, target]; `places` and `weights` are [step, probe]."""
-        sums = self.zeros(batch)
-        for place, weight in zip(places, weights, strict=True):
-            self.add_step(batch, sums, place, weight)
-        return self.finish(batch, sums)
-
-    def scores(self, batch: _Batch, plan: Plan) -> tuple[Tensor, Tensor]:
-        """Scores [probe, source, target] by `plan` and steps taken [probe], on the CPU."""
-        if plan.adaptive:
-            scores, taken = self.adapt(batch, plan)
-        else:
-            taken = torch.full((len(batch.probes),), len(plan.places()[0]))
-            places, weights = (column.to(batch.mask.device) for column in plan.places())
-            each = (-1, len(batch.probes))
-            scores = self.integrate(
-                batch, places[:, None].expand(each), weights[:, None].expand(each)
-            )
-        return scores.cpu(), taken.float().cpu()
-
-    def adapt(self, batch: _Batch, plan: Plan) -> tuple[Tensor, Tensor]:
-        """As `scores`, with steps placed where each probe's metric moves.
+    def _adapted(self, integral: EdgeIntegral | NodeIntegral) -> tuple[Tensor, Tensor]:
+        """With steps placed where each probe's metric moves.
 
         Probes whose completeness error is above `TOLERANCE` of the batch's mean difference are done
-        again with twice the steps, up to `plan.max_steps`.
+        again with twice the steps, up to `max_steps`.
         """
+        batch = integral.batch
         difference = batch.corrupted_loss - batch.clean_loss
         sweep = Sweep.between(batch.corrupted_loss, batch.clean_loss)
-        steps, rows = plan.steps, torch.arange(len(batch.probes), device=batch.mask.device)
-        scores, taken = batch.differences.new_zeros(0), torch.zeros_like(rows)
-        while len(rows) and steps <= max(plan.max_steps, plan.steps):
-            some = batch.rows(rows)
-            sweep = sweep.refined(partial(self.value, some), steps)
-            part = self.integrate(some, *sweep.steps())
-            scores = part if steps == plan.steps else scores.index_copy(0, rows, part)
+        steps, rows = self.steps, torch.arange(len(difference), device=difference.device)
+        scores, taken = difference, torch.zeros_like(rows)
+        while len(rows) and steps <= max(self.max_steps, self.steps):
+            some = integral.rows(rows)
+            sweep = sweep.refined(partial(some.passes.value, some.batch), steps)
+            part = some.over(*sweep.steps())
+            scores = part if steps == self.steps else scores.index_copy(0, rows, part)
             taken[rows] += steps
             error = (part[:, 0].sum(-1) - difference[rows]).abs()
-            open_rows = error > TOLERANCE * difference.abs().mean()
-            rows, sweep = rows[open_rows], sweep.rows(open_rows)
+            unfinished = error > TOLERANCE * difference.abs().mean()
+            rows, sweep = rows[unfinished], sweep.rows(unfinished)
             steps *= 2
         return scores, taken
 
-    def value(self, batch: _Batch, place: Tensor) -> Tensor:
-        """The metric [probe] at `place` [probe] on the path."""
-        with torch.no_grad():
-            logits = self.logits(batch.at(place), batch.probes)
-            return self.loss(logits, batch.clean_logits, batch.probes)
 
-    def zeros(self, batch: _Batch) -> _Sums:
-        graph, (probes, positions) = self.graph, batch.mask.shape
-        new = batch.differences.new_zeros
-        stream = (probes, positions, self.decoder.width)
-        reads = (probes, positions, 3 * graph.heads, self.decoder.head_dim)
-        return _Sums(
-            reads=[new(reads) for _ in range(graph.layers)],
-            mlps=[new(stream) for _ in range(graph.layers)],
-            logits=new(stream),
-            edges=new(probes, len(graph.sources), len(graph.targets)),
-        )
-
-    def add_step(self, batch: _Batch, sums: _Sums, place: Tensor, weight: Tensor) -> None:
-        """One forward and backward pass at `place` [probe] on the path, added to `sums` times
-        `weight` [probe]."""
-        with torch.enable_grad():
-            embeddings = batch.at(place).requires_grad_()
-            logits = self.logits(embeddings, batch.probes)
-            loss = self.loss(logits, batch.clean_logits, batch.probes).sum()
-            taps = [t for tap in self.taps.layers for t in (*tap.reads, tap.mlp_stream)]
-            gradients = torch.autograd.grad(loss, [*taps, self.taps.logits_stream])
-        each = weight[:, None, None]
-        for layer, tap in enumerate(self.taps.layers):
-            *reads, mlp = gradients[4 * layer : 4 * layer + 4]
-            sums.mlps[layer].addcmul_(mlp, each)
-            self.add_reads(batch, sums, layer, tap, reads, each)
-        sums.logits.addcmul_(gradients[-1], each)
-
-    def add_reads(
-        self,
-        batch: _Batch,
-        sums: _Sums,
-        layer: int,
-        tap: LayerTaps,
-        gradients: list[Tensor],
-        each: Tensor,
-    ) -> None:
-        """The gradients at a layer's q, k and v, taken back through the layer's norm; `each` are
-        the probes' weights, [probe, 1, 1]."""
-        graph, norm = self.graph, self.decoder.layers[layer].input_layernorm
-        stream = tap.stream.detach().float()  # [probe, position, width]
-        rate = (stream.square().mean(-1, keepdim=True) + norm.variance_epsilon).rsqrt()
-        products = self.decoder.unbiased_reads(layer, tap, stream * rate)  # [b, p, 3 head * dim]
-        gradient = torch.cat(gradients, dim=-1).float() * each
-        heads = (3 * graph.heads, self.decoder.head_dim)
-        inner = (products * gradient).unflatten(-1, heads).sum(-1)  # [probe, position, 3 * head]
-        sums.reads[layer].addcmul_(gradient.unflatten(-1, heads), rate[..., None])
-        seen = graph.seen_by_attention(layer)
-        along = torch.einsum("bpsd,bpd->bps", batch.differences[:, :, :seen], stream)
-        second = torch.einsum("bps,bpt->bst", along, inner * (rate.square() / stream.shape[-1]))
-        sums.edges[:, :seen, graph.attention_columns(layer)] -= second
-
-    def finish(self, batch: _Batch, sums: _Sums) -> Tensor:
-        """The products of all source differences with all sums: [probe, source, target]."""
-        graph, edges, differences = self.graph, sums.edges, batch.differences
-        for layer in range(graph.layers):
-            seen = graph.seen_by_attention(layer)
-            weights = self.decoder.read_weights(layer)  # [3 * head, head_dim, width]
-            reads = torch.einsum("bpte,ted->bptd", sums.reads[layer], weights)
-            edges[:, :seen, graph.attention_columns(layer)] += torch.einsum(
-                "bpsd,bptd->bst", differences[:, :, :seen], reads
-            )
-            seen = graph.seen_by_mlp(layer)
-            edges[:, :seen, graph.mlp_column(layer)] = torch.einsum(
-                "bpsd,bpd->bs", differences[:, :, :seen], sums.mlps[layer]
-            )
-        edges[:, :, -1] = torch.einsum("bpsd,bpd->bs", differences, sums.logits)
-        return edges
+def _batch_scores(
+    decoder: Decoder, graph: Graph, loss: Metric, plan: Plan, probes: ProbeSet
+) -> tuple[Tensor, Batch, Tensor]:
+    """Scores [probe, source, target], the batch, and steps taken [probe]."""
+    with hooks.tapped(decoder) as taps:
+        passes = Passes(decoder, graph, taps, loss)
+        batch, clean, corrupted = passes.ends(probes)
+        if plan.method != "exact":
+            scores, taken = plan.scores(passes, batch, clean, corrupted)
+            return scores, batch, taken
+    scores = exact(decoder, graph, batch.probes, loss, rows=32 * len(probes))
+    return scores, batch, torch.zeros(len(probes))

@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from tracking import dashboard, report, terminal
 from tracking.analysis import analyse
@@ -74,6 +75,8 @@ class HeadTracker(TrainerCallback):
         """Fix the probes, take up the ledger of a resumed run, analyse step 0."""
         assert model is not None
         Graph.of(model)  # refuses an unsupported model now rather than at the first checkpoint
+        if is_deepspeed_zero3_enabled():
+            raise BadInput("cannot track under ZeRO-3: no process holds whole weights; use ZeRO-2")
         self.ledger = Ledger(Path(self.folder or Path(args.output_dir or ".") / "heads"))
         if state.is_world_process_zero:
             self._take_up(state.global_step)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from peft import PeftModel
@@ -100,29 +100,43 @@ class Decoder:
         what the projections gave; in less, where a large bias has swallowed the small digits
         (Qwen2.5's k biases reach hundreds), the projections are made again.
         """
-        attention = self.layers[layer].self_attn
-        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-        biases = [bias_of(projection) for projection in projections]
         given = torch.cat([read.detach() for read in tap.reads], dim=-1).float()
-        if all(bias is None for bias in biases):
+        bias = self.read_biases(layer)
+        if bias is None:
             return given
-        if given.dtype != tap.reads[0].dtype:
+        if tap.reads[0].dtype != torch.float32:
             return normed @ self.read_weights(layer).flatten(0, 1).T
-        sizes = [read.shape[-1] for read in tap.reads]
-        bias = [
-            torch.zeros(size, device=given.device)
-            if bias is None
-            else bias.view(-1, self.head_dim)
-            .repeat_interleave(size // bias.numel(), dim=0)
-            .flatten()
-            for bias, size in zip(biases, sizes, strict=True)
-        ]
-        return given - torch.cat(bias)
+        return given - bias
 
-    def write_weights(self, layer: int) -> Tensor:
-        """Float32 [head, head_dim, width]: what each head's values write into the stream."""
+    def read_biases(self, layer: int) -> Tensor | None:
+        """Float32 [3 * head * head_dim]: the biases of q, k and v, or None where there are none."""
+        attention = self.layers[layer].self_attn
+        biases = [bias_of(p) for p in (attention.q_proj, attention.k_proj, attention.v_proj)]
+        if all(bias is None for bias in biases):
+            return None
+        each = [
+            torch.zeros(self.heads, self.head_dim, device=self.device)
+            if bias is None
+            else bias.detach().float().view(-1, self.head_dim)  # [(KV) head, head_dim]
+            for bias in biases
+        ]
+        return torch.cat([b.repeat_interleave(self.heads // len(b), dim=0) for b in each]).flatten()
+
+    def reads(self, layer: int, streams: Tensor) -> tuple[Tensor, ...]:
+        """q, k and v, float32 [row, position, head * head_dim] each, where every read of every head
+        has a stream of its own: `streams` [row, position, 3 * head, width]."""
+        epsilon = self.layers[layer].input_layernorm.variance_epsilon
+        normed = streams * (streams.square().mean(-1, keepdim=True) + epsilon).rsqrt()
+        reads = torch.einsum("bptd,ted->bpte", normed, self.read_weights(layer)).flatten(2)
+        bias = self.read_biases(layer)
+        return (reads if bias is None else reads + bias).chunk(3, dim=-1)
+
+    def writes(self, layer: int, values: Tensor) -> Tensor:
+        """What each head writes into the stream, float32 [row, position, head, width], of `values`
+        [row, position, head * head_dim], the input of the output projection."""
         weight = effective_weight(self.layers[layer].self_attn.o_proj)  # [width, head * head_dim]
-        return weight.T.reshape(self.heads, self.head_dim, self.width)
+        each = weight.T.reshape(self.heads, self.head_dim, self.width)
+        return torch.einsum("bphe,hed->bphd", values.unflatten(-1, (self.heads, -1)), each)
 
 
 def unwrap(model: Any) -> Any:
@@ -218,6 +232,90 @@ def quiet(decoder: Decoder) -> Iterator[None]:
             module.training = mode
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
+
+
+@contextmanager
+def replaced(decoder: Decoder, layer: int, part: str, output: Tensor) -> Iterator[None]:
+    """Within it the heads' values or the MLP's output (`part`: `values`, `mlp_out`) of a layer are
+    `output`, whatever they read."""
+    block = decoder.layers[layer]
+    if part == "values":
+        hook = block.self_attn.o_proj.register_forward_pre_hook(lambda _module, _args: (output,))
+    else:
+        hook = block.mlp.register_forward_hook(lambda _module, _args, _out: output)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+class Editor(Protocol):
+    """Decides what each part of a decoder reads; all streams are float32 [row, position, width]."""
+
+    def attention(self, layer: int, stream: Tensor) -> Tensor:
+        """What q, k and v of each head read: [row, position, 3 * head, width]."""
+        ...
+
+    def values(self, layer: int, values: Tensor) -> None:
+        """Told what the heads give, [row, position, head * head_dim]."""
+        ...
+
+    def mlp(self, layer: int, stream: Tensor) -> Tensor:
+        """What the MLP reads."""
+        ...
+
+    def mlp_out(self, layer: int, out: Tensor) -> None:
+        """Told what the MLP writes."""
+        ...
+
+    def logits(self, stream: Tensor) -> Tensor:
+        """What the last norm reads."""
+        ...
+
+
+@contextmanager
+def edited(decoder: Decoder, editor: Editor) -> Iterator[None]:
+    """Within it every pass of the decoder reads what `editor` says; restored as by `tapped`."""
+    with ExitStack() as stack:
+        stack.enter_context(quiet(decoder))
+        for layer, block in enumerate(decoder.layers):
+            for hook in _edit_hooks(decoder, block, editor, layer):
+                stack.callback(hook.remove)
+            stack.enter_context(_ungrouped(block.self_attn))
+
+        def logits(_module: nn.Module, args: tuple) -> tuple:
+            return (editor.logits(args[0].float()).to(args[0]),)
+
+        stack.callback(decoder.backbone.norm.register_forward_pre_hook(logits).remove)
+        yield
+
+
+def _edit_hooks(decoder: Decoder, block: Any, editor: Editor, layer: int) -> Iterator:
+    attention = block.self_attn
+    reads: list[Tensor] = []
+
+    def begin(_module: nn.Module, args: tuple) -> None:
+        streams = editor.attention(layer, args[0].float())
+        reads[:] = [read.to(args[0]) for read in decoder.reads(layer, streams)]
+
+    def read(_module: nn.Module, _args: tuple, _out: Tensor) -> Tensor:
+        return reads.pop(0)
+
+    def values(_module: nn.Module, args: tuple) -> None:
+        editor.values(layer, args[0].float())
+
+    def mlp(_module: nn.Module, args: tuple) -> tuple:
+        return (editor.mlp(layer, args[0].float()).to(args[0]),)
+
+    def mlp_out(_module: nn.Module, _args: tuple, out: Tensor) -> None:
+        editor.mlp_out(layer, out.float())
+
+    yield block.input_layernorm.register_forward_pre_hook(begin)
+    for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
+        yield projection.register_forward_hook(read)
+    yield attention.o_proj.register_forward_pre_hook(values)
+    yield block.post_attention_layernorm.register_forward_pre_hook(mlp)
+    yield block.mlp.register_forward_hook(mlp_out)
 
 
 def _layer_hooks(decoder: Decoder, block: Any, taps: Taps, layer: int) -> Iterator:

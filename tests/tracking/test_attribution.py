@@ -255,7 +255,7 @@ VARIANTS = {
 
 
 @arches
-@few(10)
+@few(20)
 @given(data=st.data())
 def test_scores_are_those_of_the_slow_twin(tiny_decoder, random_probes, arch: str, data) -> None:
     model = tiny_decoder(
@@ -280,5 +280,575 @@ def test_scores_are_those_of_the_slow_twin(tiny_decoder, random_probes, arch: st
     if (method, metric) == ("eap", "kl"):  # zero in theory
         assert float((found.per_probe - wanted["edges"]).abs().max()) < 1e-5
     else:
-        assert_close(found.per_probe.double(), wanted["edges"])
-        assert_close(found.edges.double(), wanted["edges"].mean(0))
+        # 1e-5 is typical; the worst of float32 passes, the twin's own among them, is beyond
+        assert_close(found.per_probe.double(), wanted["edges"], 3e-5)
+        assert_close(found.edges.double(), wanted["edges"].mean(0), 3e-5)
+
+
+# Laws
+
+
+@arches
+@few(3)
+@given(seed=seeds, metric=st.sampled_from(METRICS))
+def test_equal_prompts_score_exactly_zero(
+    tiny_decoder, random_probes, arch: str, seed: int, metric: str
+) -> None:
+    probes = random_probes(seed=seed, ragged=True)
+    same = ProbeSet(probes.clean, probes.clean, probes.attention_mask, probes.labels)
+    scores = attribute(tiny_decoder(arch, seed=seed), same, metric=metric, batch_size=3)
+    assert torch.equal(scores.edges, torch.zeros_like(scores.edges))
+    assert torch.equal(scores.clean, scores.corrupted)
+
+
+@arches
+@few(3)
+@given(seed=seeds, count=st.integers(1, 5), method=st.sampled_from(["eap", "eap-ig"]))
+def test_a_union_s_score_is_the_weighted_mean_of_its_parts(
+    tiny_decoder, random_probes, arch: str, seed: int, count: int, method: str
+) -> None:
+    model, probes = tiny_decoder(arch, seed=seed), random_probes(probes=6, ragged=True, seed=seed)
+
+    def edges(of: ProbeSet) -> Tensor:
+        return attribute(model, of, method, "neg_logit_diff").edges
+
+    parts = count * edges(probes[:count]) + (6 - count) * edges(probes[count:])
+    assert_close(edges(probes), parts / 6)
+
+
+@arches
+@few(4)
+@given(data=st.data())
+def test_permuted_heads_have_permuted_scores(
+    tiny_decoder, random_probes, arch: str, data: st.DataObject
+) -> None:
+    heads, groups, size = 6, 3, 8
+    model = tiny_decoder(arch, heads=heads, kv_heads=groups, width=48, seed=data.draw(seeds))
+    other = copy.deepcopy(model)
+    now = {}  # by a node's name in `other`, the same node's in `model`
+    for layer, block in enumerate(other.model.layers):
+        order = data.draw(st.permutations(range(groups)))
+        inside = [data.draw(st.permutations(range(heads // groups))) for _ in order]
+        swapped = [
+            group * (heads // groups) + head
+            for group, within in zip(order, inside, strict=True)
+            for head in within
+        ]
+        now |= {f"L{layer}H{new}": f"L{layer}H{old}" for new, old in enumerate(swapped)}
+        attention = block.self_attn
+        for module, rows in (
+            (attention.q_proj, swapped),
+            (attention.k_proj, order),
+            (attention.v_proj, order),
+        ):
+            for parameter in module.parameters():
+                split = parameter.data.unflatten(0, (-1, size))
+                parameter.data = split[list(rows)].flatten(0, 1)
+        columns = attention.o_proj.weight.data.unflatten(1, (-1, size))
+        attention.o_proj.weight.data = columns[:, swapped].flatten(1)
+    probes = random_probes(probes=3, ragged=True, seed=data.draw(seeds))
+    before, after = (attribute(m, probes, metric="neg_logit_diff") for m in (model, other))
+    rows = [before.graph.sources.index(now.get(name, name)) for name in before.graph.sources]
+    columns = []
+    for name in before.graph.targets:
+        head, dot, part = name.partition(".")
+        columns.append(before.graph.targets.index(now.get(head, head) + dot + part))
+    assert_close(after.edges, before.edges[rows][:, columns])
+
+
+def repadded(probes: ProbeSet, side: str, extra: int, seed: int) -> ProbeSet:
+    """The same tokens with other padding: on `side`, `extra` columns more, other junk in it."""
+    real = [row.bool() for row in probes.attention_mask]
+    longest = max(int(row.sum()) for row in real) + extra
+    generator = torch.Generator().manual_seed(seed)
+
+    def laid(tensor: Tensor, fill: Tensor) -> Tensor:
+        out = fill.clone()
+        for index, row in enumerate(real):
+            start = longest - int(row.sum()) if side == "left" else 0
+            out[index, start : start + int(row.sum())] = tensor[index, row]
+        return out
+
+    shape = (len(probes), longest)
+    zeros = torch.zeros(shape, dtype=torch.long)
+    return ProbeSet(
+        laid(probes.clean, torch.randint(50, shape, generator=generator)),
+        laid(probes.corrupted, torch.randint(50, shape, generator=generator)),
+        laid(probes.attention_mask, zeros),
+        probes.labels,
+        laid(probes.supervised.long(), zeros).bool(),
+    )
+
+
+@arches
+@few(5)
+@given(
+    seed=seeds,
+    metric=st.sampled_from(METRICS),
+    batch_size=st.integers(1, 7),
+    side=st.sampled_from(["left", "right"]),
+    extra=st.integers(0, 3),
+)
+def test_batch_size_and_padding_change_nothing(
+    tiny_decoder, random_probes, arch: str, seed: int, metric: str, batch_size: int, side, extra
+) -> None:
+    more = {"sliding_window": 3} if arch == "mistral" else {}
+    model = tiny_decoder(arch, seed=seed, **more)
+    probes = random_probes(ragged=True, looks=2, seed=seed)
+    other = repadded(probes, side, extra, seed)
+    wanted = attribute(model, probes, metric=metric, batch_size=5, per_probe=True)
+    found = attribute(model, other, metric=metric, batch_size=batch_size, per_probe=True)
+    assert wanted.per_probe is not None and found.per_probe is not None
+    assert_close(found.per_probe, wanted.per_probe)
+    assert torch.allclose(found.corrupted, wanted.corrupted, atol=1e-5)
+
+
+@arches
+@pytest.mark.parametrize("kv_heads", [1, 2])
+def test_every_query_head_of_a_group_has_edges_into_its_k_and_v(
+    tiny_decoder, random_probes, arch: str, kv_heads: int
+) -> None:
+    scores = attribute(
+        tiny_decoder(arch, kv_heads=kv_heads), random_probes(), metric="neg_logit_diff"
+    )
+    into = scores.edges.abs().amax(0)
+    reads = [i for i, name in enumerate(scores.graph.targets) if name.endswith((".k", ".v"))]
+    assert len(reads) == 2 * 2 * 4
+    assert float(into[reads].min()) > 1e-4 * float(into.max())
+
+
+@arches
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("quadrature", ["gauss-legendre", "adaptive"])
+def test_embed_s_row_sums_to_the_metric_s_change(
+    tiny_decoder, random_probes, arch: str, metric: str, quadrature: str
+) -> None:
+    """By the model's own forward pass, not by what the scores say of it."""
+    model, probes = tiny_decoder(arch, seed=5), random_probes(seed=5)
+    scores = attribute(model, probes, "eap-ig", metric, 40, quadrature, per_probe=True)
+    with torch.no_grad():
+        clean, corrupted = model(probes.clean).logits, model(probes.corrupted).logits
+    change = torch.stack(
+        [
+            loss_by_hand(metric, corrupted[i], clean[i], *rest)
+            - loss_by_hand(metric, clean[i], clean[i], *rest)
+            for i, rest in enumerate(
+                zip(probes.clean, probes.supervised, probes.labels, strict=True)
+            )
+        ]
+    )
+    assert torch.allclose(scores.corrupted - scores.clean, change, atol=1e-5)
+    assert scores.per_probe is not None
+    rows = scores.per_probe[:, 0].sum(-1)
+    assert torch.allclose(rows, scores.embed_sum, atol=1e-5)
+    gap = float((rows - change).abs().sum() / change.abs().sum())
+    assert gap < 0.01
+    assert scores.gap == pytest.approx(gap, abs=1e-4)
+
+
+@few(5)
+@given(seed=seeds)
+def test_what_is_reported_follows_from_the_scores_per_probe(
+    tiny_decoder, random_probes, seed: int
+) -> None:
+    scores = attribute(tiny_decoder(seed=seed), random_probes(seed=seed), per_probe=True, steps=3)
+    each, graph = scores.per_probe, scores.graph
+    assert each is not None
+    assert_close(scores.edges, each.mean(0), 1e-6)
+    assert_close(scores.strength, each.abs().mean(0), 1e-6)
+    assert not bool(each[:, ~graph.edges].any())
+    assert scores.edges.dtype == scores.strength.dtype == torch.float32
+    assert scores.steps == 3
+    rows: list[dict[str, Any]] = scores.heads.to_dict("records")  # type: ignore[assignment]
+    for name, row in zip(graph.head_names, rows, strict=True):
+        into = [scores.edges[:, graph.targets.index(f"{name}.{part}")] for part in "qkv"]
+        out = scores.edges[graph.sources.index(name)]
+        assert (row["head"], row["layer"]) == (name, int(name[1]))
+        assert row["inflow"] == pytest.approx(float(torch.stack(into).abs().sum()), rel=1e-4)
+        assert row["outflow"] == pytest.approx(float(out.abs().sum()), rel=1e-4)
+        assert row["effect"] == pytest.approx(float(out.sum()), rel=1e-4, abs=1e-6)
+        strength = scores.strength[graph.sources.index(name)].sum()
+        assert row["strength"] == pytest.approx(float(strength), rel=1e-4)
+    assert scores.edge("L0H1", "L1H2.k") == float(
+        scores.edges[graph.sources.index("L0H1"), graph.targets.index("L1H2.k")]
+    )
+
+
+# Steps that are placed where the metric moves
+
+
+def jumping(tiny_decoder, random_probes, seed: int, count: int = 4) -> tuple[Any, ProbeSet]:
+    """A model that is sure of itself, and probes whose right token's probability jumps."""
+    model, probes = tiny_decoder(seed=seed), random_probes(probes=count, seed=seed)
+    model.lm_head.weight.data *= 15
+    with torch.no_grad():
+        tokens = [model(ids).logits[:, -1].argmax(-1) for ids in (probes.clean, probes.corrupted)]
+    labels = torch.stack(tokens, dim=1)
+    return model, ProbeSet(probes.clean, probes.corrupted, probes.attention_mask, labels)
+
+
+@pytest.mark.parametrize("seed", [1, 3, 5])
+def test_adaptive_steps_close_the_gap_with_fewer_than_even_ones_need(
+    tiny_decoder, random_probes, seed: int
+) -> None:
+    model, probes = jumping(tiny_decoder, random_probes, seed)
+    adaptive = attribute(model, probes, metric="prob", quadrature="adaptive", steps=12)
+    assert float((adaptive.corrupted - adaptive.clean).abs().max()) > 0.9
+    assert adaptive.gap < 0.05
+    steps = round(adaptive.steps)
+    for count in (12, 24, steps):
+        even = attribute(model, probes, metric="prob", quadrature="midpoint", steps=count)
+        assert even.steps == count
+        assert even.gap > 2 * adaptive.gap and even.gap > 0.05
+
+
+@pytest.mark.parametrize("seed", [2, 3, 7])
+def test_adaptive_scores_are_those_of_very_many_steps(
+    tiny_decoder, random_probes, seed: int
+) -> None:
+    model, probes = jumping(tiny_decoder, random_probes, seed)
+    adaptive = attribute(model, probes, metric="prob", quadrature="adaptive", steps=12)
+    many = attribute(model, probes, metric="prob", quadrature="midpoint", steps=400)
+    assert many.gap < 0.05
+    assert correlation(adaptive.edges, many.edges) > 0.99
+
+
+def test_adaptive_steps_stop_at_the_most_that_are_allowed(tiny_decoder, random_probes) -> None:
+    model, probes = jumping(tiny_decoder, random_probes, 5)
+    few_steps = attribute(
+        model, probes, metric="prob", quadrature="adaptive", steps=2, max_steps=4, batch_size=1
+    )
+    assert few_steps.steps <= 2 + 4
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="attribution.py _Engine.adapt: the tolerance is relative to the mean of a *batch*",
+)
+def test_adaptive_scores_do_not_depend_on_the_batch_size(tiny_decoder, random_probes) -> None:
+    model, probes = jumping(tiny_decoder, random_probes, 0, count=8)
+    one, all_at_once = (
+        attribute(model, probes, metric="prob", quadrature="adaptive", steps=12, batch_size=size)
+        for size in (1, 8)
+    )
+    assert_close(one.edges, all_at_once.edges, 1e-4)
+
+
+# Nothing is left behind
+
+
+def everything(model: Any) -> dict[str, Any]:
+    """What an analysis must not change, tensors as copies."""
+    hooks = [name for name in vars(torch.nn.Module()) if name.endswith("hooks")]
+    assert "_forward_hooks" in hooks and "_forward_pre_hooks" in hooks
+    modules = dict(model.named_modules())
+    return {
+        "weights": {name: tensor.clone() for name, tensor in model.state_dict().items()},
+        "parameters": {name: id(p) for name, p in model.named_parameters()},
+        "grads": {n: None if p.grad is None else id(p.grad) for n, p in model.named_parameters()},
+        "grad": {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None},
+        "flags": {name: p.requires_grad for name, p in model.named_parameters()},
+        "modes": {name: module.training for name, module in modules.items()},
+        "hooks": {n: [list(vars(m)[name]) for name in hooks] for n, m in modules.items()},
+        "attributes": {name: set(vars(module)) for name, module in modules.items()},
+        "groups": {n: getattr(m, "num_key_value_groups", None) for n, m in modules.items()},
+        "random": torch.get_rng_state(),
+        "kernel": model.config._attn_implementation,
+        "grad mode": torch.is_grad_enabled(),
+    }
+
+
+def assert_same(before: Any, after: Any) -> None:
+    if isinstance(before, dict):
+        assert before.keys() == after.keys()
+        for key in before:
+            assert_same(before[key], after[key])
+    elif isinstance(before, Tensor):
+        assert torch.equal(before, after)
+    else:
+        assert before == after
+
+
+def in_training(tiny_decoder, arch: str) -> Any:
+    """A model in the midst of training: gradients on some parameters, some of them frozen, dropout
+    on, one layer in eval mode, a user's own hook."""
+    model = tiny_decoder(arch, attention_dropout=0.5, seed=3).train()
+    model.model.layers[1].mlp.eval()
+    model.model.layers[0].self_attn.register_forward_hook(lambda *_: None)
+    for index, parameter in enumerate(model.parameters()):
+        if index % 3 == 0:
+            parameter.grad = torch.randn_like(parameter)
+        if index % 4 == 1:
+            parameter.requires_grad_(False)
+    return model
+
+
+@arches
+@pytest.mark.parametrize("quadrature", ["left", "adaptive"])
+def test_a_model_in_training_is_as_before(
+    tiny_decoder, random_probes, arch: str, quadrature: str
+) -> None:
+    model, probes = in_training(tiny_decoder, arch), random_probes()
+    before = everything(model)
+    found = attribute(model, probes, metric="prob", quadrature=quadrature)
+    assert_same(before, everything(model))
+    calm = tiny_decoder(arch, attention_dropout=0.5, seed=3)
+    assert_close(found.edges, attribute(calm, probes, metric="prob", quadrature=quadrature).edges)
+
+
+@arches
+@pytest.mark.parametrize("calls", [0, 1, 2, 4])
+def test_a_model_is_as_before_when_the_metric_fails_midway(
+    tiny_decoder, random_probes, arch: str, calls: int
+) -> None:
+    model, left = in_training(tiny_decoder, arch), calls
+
+    def failing(logits: Tensor, clean_logits: Tensor, probes: ProbeSet) -> Tensor:
+        nonlocal left
+        if left == 0:
+            raise KeyboardInterrupt
+        left -= 1
+        return logits.sum((-1, -2))
+
+    before = everything(model)
+    with pytest.raises(KeyboardInterrupt):
+        attribute(model, random_probes(), metric=failing)
+    assert_same(before, everything(model))
+
+
+def test_a_forward_pass_gives_the_same_after_an_analysis(tiny_decoder, random_probes) -> None:
+    model, probes = tiny_decoder(kv_heads=1), random_probes()
+    before = model(probes.clean).logits
+    attribute(model, probes)
+    assert torch.equal(model(probes.clean).logits, before)
+
+
+@arches
+def test_activation_checkpointing_changes_nothing_and_stays_on(
+    tiny_decoder, random_probes, arch: str
+) -> None:
+    probes, plain = random_probes(), tiny_decoder(arch, seed=4)
+    wanted = attribute(plain, probes, metric="neg_logit_diff")
+    for reentrant in (True, False):
+        model = tiny_decoder(arch, seed=4).train()
+        model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+        model.enable_input_require_grads()
+        before = everything(model)
+        found = attribute(model, probes, metric="neg_logit_diff")
+        assert_same(before, everything(model))
+        assert model.is_gradient_checkpointing
+        assert_close(found.edges, wanted.edges, 1e-6)
+
+
+def test_no_gradient_mode_around_an_analysis_changes_nothing(tiny_decoder, random_probes) -> None:
+    model, probes = tiny_decoder(), random_probes()
+    wanted = attribute(model, probes)
+    with torch.no_grad():
+        found = attribute(model, probes)
+        assert not torch.is_grad_enabled()
+    assert torch.equal(found.edges, wanted.edges)
+
+
+# Ways of running a model
+
+
+def with_adapter(model: Any, seed: int, **more: Any) -> Any:
+    """Unmerged LoRA whose B is not zero, as it would be after some training."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        config = LoraConfig(
+            r=4, target_modules=LINEAR, init_lora_weights=False, lora_dropout=0.5, **more
+        )
+        return get_peft_model(model, config)
+
+
+@arches
+@few(2)
+@given(seed=seeds, rslora=st.booleans())
+def test_live_adapters_score_as_if_they_were_merged(
+    tiny_decoder, random_probes, arch: str, seed: int, rslora: bool
+) -> None:
+    probes, base = random_probes(seed=seed), tiny_decoder(arch, seed=seed)
+    bare = attribute(base, probes, metric="neg_logit_diff")
+    model = with_adapter(base, seed, use_rslora=rslora).train()
+    merged = copy.deepcopy(model).merge_and_unload()
+    wanted = attribute(merged, probes, metric="neg_logit_diff")
+    assert float((wanted.edges - bare.edges).abs().max()) > 0.05 * float(wanted.edges.abs().max())
+    before = everything(model)
+    found = attribute(model, probes, metric="neg_logit_diff")
+    assert_same(before, everything(model))
+    assert_close(found.edges, wanted.edges, 1e-4)
+    with model.disable_adapter():
+        assert_close(attribute(model, probes, metric="neg_logit_diff").edges, bare.edges)
+    model.merge_adapter()
+    assert_close(attribute(model, probes, metric="neg_logit_diff").edges, wanted.edges, 1e-4)
+
+
+@arches
+def test_sdpa_and_eager_attention_agree(tiny_decoder, random_probes, arch: str) -> None:
+    more = {"sliding_window": 3} if arch == "mistral" else {}
+    model, probes = tiny_decoder(arch, **more), random_probes(ragged=True, side="left")
+    found = []
+    for kernel in ("sdpa", "eager"):
+        model.set_attn_implementation(kernel)
+        found.append(attribute(model, probes, metric="neg_logit_diff").edges)
+        assert model.config._attn_implementation == kernel
+    assert_close(found[0], found[1])
+
+
+@arches
+@pytest.mark.parametrize("metric", METRICS)
+def test_bfloat16_scores_go_with_float32_ones(
+    tiny_decoder, random_probes, arch: str, metric: str
+) -> None:
+    low = tiny_decoder(arch, seed=1).to(torch.bfloat16)
+    high, probes = copy.deepcopy(low).float(), random_probes(seed=1)
+    found, wanted = (attribute(model, probes, metric=metric) for model in (low, high))
+    assert found.edges.dtype == torch.float32
+    assert correlation(found.edges, wanted.edges) > 0.99
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("metric", ["kl", "neg_logit_diff"])
+def test_large_biases_of_k_do_not_swallow_bfloat16_scores(
+    tiny_decoder, random_probes, metric: str, seed: int
+) -> None:
+    """What is left of k in bfloat16 beside a bias of 100 is noise; queries are small here, so that
+    attention itself stays right."""
+    low = tiny_decoder("qwen2", seed=seed).to(torch.bfloat16)
+    for layer in low.model.layers:
+        query, key = layer.self_attn.q_proj, layer.self_attn.k_proj
+        query.weight.data *= 0.05
+        query.bias.data *= 0.05
+        key.weight.data *= 0.1
+        key.bias.data = 100 * key.bias.data.sign()
+    high, probes = copy.deepcopy(low).float(), random_probes(probes=6, seed=seed)
+    found, wanted = (attribute(model, probes, metric=metric) for model in (low, high))
+    keys = [i for i, name in enumerate(found.graph.targets) if name.endswith(".k")]
+    assert correlation(found.edges, wanted.edges) > 0.99
+    assert correlation(found.edges[:, keys], wanted.edges[:, keys]) > 0.995
+
+
+# Mistakes of the user
+
+
+def test_a_custom_metric_stands_in_for_a_named_one(tiny_decoder, random_probes) -> None:
+    model, probes = tiny_decoder(), random_probes()
+
+    def difference(logits: Tensor, clean_logits: Tensor, probes: ProbeSet) -> Tensor:
+        assert probes.labels is not None
+        rows = torch.arange(len(probes))
+        return logits[rows, 0, probes.labels[:, 1]] - logits[rows, 0, probes.labels[:, 0]]
+
+    found = attribute(model, probes, metric=difference, batch_size=2)
+    assert found.metric == "difference"
+    assert_close(found.edges, attribute(model, probes, metric="neg_logit_diff").edges, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (lambda logits, *_: logits.sum(), r"\(\)"),
+        (lambda logits, *_: logits.sum(-1), r"\(5, 1\)"),
+        (lambda logits, *_: 0.0, "float"),
+        (lambda logits, *_: None, "NoneType"),
+    ],
+)
+def test_a_metric_of_the_wrong_shape_is_refused_with_its_shape(
+    tiny_decoder, random_probes, wrong: Any, named: str
+) -> None:
+    model = tiny_decoder()
+    before = everything(model)
+    with pytest.raises(BadInput, match=named):
+        attribute(model, random_probes(), metric=wrong)
+    assert_same(before, everything(model))
+
+
+def test_an_unsupported_architecture_is_named_with_the_supported_ones(random_probes) -> None:
+    model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=50))
+    with pytest.raises(BadInput, match=r"'gpt2'.*llama, mistral, qwen2, qwen3"):
+        attribute(model, random_probes())
+    with pytest.raises(BadInput, match="Linear"):
+        attribute(torch.nn.Linear(2, 2), random_probes())
+
+
+def test_adapters_that_are_not_plain_lora_are_refused(tiny_decoder, random_probes) -> None:
+    with pytest.raises(BadInput, match="DoRA"):
+        attribute(with_adapter(tiny_decoder(), 0, use_dora=True), random_probes())
+    prompt = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    with pytest.raises(BadInput, match="prompt"):
+        attribute(get_peft_model(tiny_decoder(), prompt), random_probes())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"method": "exactly"}, "'exactly'.*eap, eap-ig, clean-corrupted"),
+        ({"metric": "loss"}, "'loss'.*kl, neg_logit_diff, prob, nll"),
+        ({"quadrature": "simpson"}, "'simpson'.*left, right, midpoint, gauss-legendre, adaptive"),
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": -1, "quadrature": "midpoint"}, "steps is -1"),
+        ({"batch_size": 0}, "batch_size is 0"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_named(
+    tiny_decoder, random_probes, wrong: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(BadInput, match=named) as raised:
+        attribute(tiny_decoder(), random_probes(), **wrong)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.xfail(strict=True, reason="attribution.py Plan: steps are not checked when adaptive")
+def test_no_adaptive_steps_are_refused(tiny_decoder, random_probes) -> None:
+    clean = random_probes().clean  # equal prompts, for otherwise it would never end
+    with pytest.raises(BadInput, match="steps is 0"):
+        attribute(tiny_decoder(), ProbeSet(clean, clean), steps=0, quadrature="adaptive")
+
+
+@pytest.mark.parametrize("part", ["clean", "corrupted"])
+def test_a_token_outside_the_vocabulary_is_named(tiny_decoder, random_probes, part: str) -> None:
+    ids = random_probes().tensors
+    ids[part] = ids[part].clone()
+    ids[part][3, 2] = 50
+    with pytest.raises(BadInput, match=r"50 .* 50 tokens"):
+        attribute(tiny_decoder(vocabulary=50), ProbeSet(**ids))
+
+
+@pytest.mark.parametrize("metric", ["neg_logit_diff", "prob", "nll"])
+@pytest.mark.xfail(strict=True, reason="passes.py check: labels are not looked at")
+def test_a_label_outside_the_vocabulary_is_named(tiny_decoder, random_probes, metric: str) -> None:
+    ids = random_probes().tensors
+    ids["labels"] = torch.full_like(ids["labels"], 50)
+    with pytest.raises(BadInput, match="50"):
+        attribute(tiny_decoder(vocabulary=50), ProbeSet(**ids), metric=metric)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.layers.1.self_attn.k_proj.bias",
+        "model.layers.0.mlp.up_proj.weight",
+        "model.norm.weight",
+        pytest.param(
+            "lm_head.weight",
+            marks=pytest.mark.xfail(
+                strict=True, reason="passes.py check: an untied lm_head is not looked at"
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_not_finite_is_named(
+    tiny_decoder, random_probes, name: str, value: float
+) -> None:
+    model = tiny_decoder()
+    model.get_parameter(name).data.view(-1)[-1] = value
+    with pytest.raises(BadInput, match=name.removeprefix("model.").replace(".", r"\.")):
+        attribute(model, random_probes())
+
+
+@pytest.mark.parametrize("metric", ["neg_logit_diff", "prob", "nll"])
+def test_a_metric_that_needs_labels_says_so(tiny_decoder, random_probes, metric: str) -> None:
+    with pytest.raises(BadInput, match=f"{metric}.*labels"):
+        attribute(tiny_decoder(), random_probes(labels=False), metric=metric)

@@ -1,0 +1,172 @@
+"""A circuit holds the fewest edges that carry the share, and only those on a path."""
+
+from fractions import Fraction
+
+import networkx as nx
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tracking.circuit import Circuit, by_count, by_share, heads_in, prune
+from tracking.errors import BadInput
+from tracking.graph import Graph
+
+graphs = st.builds(Graph, layers=st.integers(1, 3), heads=st.integers(1, 3))
+seeds = st.integers(0, 2**31)
+
+
+def drawn(graph: Graph, seed: int, kept: float, *more: int) -> Tensor:
+    """Random edges, a share `kept` of all, BoolTensor [..., source, target]."""
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.rand(*more, *graph.edges.shape, generator=generator) < kept) & graph.edges
+
+
+def numbers(graph: Graph, seed: int, largest: int, *more: int) -> Tensor:
+    """Random whole scores, so that sums are exact and ties are many."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (*more, *graph.edges.shape)
+    scores = torch.randint(-largest, largest + 1, shape, generator=generator)
+    return scores.float() * graph.edges
+
+
+def names(graph: Graph, edges: Tensor) -> set[tuple[str, str]]:
+    return {(graph.sources[row], graph.targets[column]) for row, column in edges.nonzero().tolist()}
+
+
+def on_a_path(edges: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """The edges on a path from embed to logits, by networkx: a read belongs to its head."""
+    web = nx.DiGraph([(source, target.split(".")[0]) for source, target in edges])
+    web.add_nodes_from(["embed", "logits"])
+    fed = nx.descendants(web, "embed") | {"embed"}
+    used = nx.ancestors(web, "logits") | {"logits"}
+    return {(s, t) for s, t in edges if s in fed and t.split(".")[0] in used}
+
+
+@given(graphs, seeds, st.floats(0.02, 0.6))
+def test_an_edge_survives_pruning_just_where_a_path_goes_through_it(
+    graph: Graph, seed: int, kept: float
+) -> None:
+    edges = drawn(graph, seed, kept)
+    pruned = prune(graph, edges)
+    assert names(graph, pruned) == on_a_path(names(graph, edges))
+    assert torch.equal(prune(graph, pruned), pruned)
+
+
+def test_a_head_fed_through_k_alone_still_writes() -> None:
+    graph = Graph(2, 2)
+    chain = ["embed->L0H1.k", "L0H1->M0", "M0->L1H0.v", "L1H0->logits"]
+    loose = ["embed->L0H0.q", "L0H0->L1H1.q", "M1->logits", "L1H1->M1"]
+    for missing in chain:
+        broken = Circuit.of(graph, [edge for edge in chain if edge != missing])
+        assert not bool(prune(graph, broken.edges).any())
+    whole = Circuit.of(graph, chain)
+    assert torch.equal(prune(graph, Circuit.of(graph, [*chain, *loose[:1]]).edges), whole.edges)
+    assert int(prune(graph, Circuit.of(graph, chain + loose).edges).sum()) == 8
+
+
+@given(graphs, seeds, st.integers(1, 6), st.integers(1, 20))
+def test_a_share_takes_the_fewest_edges_that_hold_it_and_cuts_no_tie(
+    graph: Graph, seed: int, largest: int, twentieths: int
+) -> None:
+    scores = numbers(graph, seed, largest)
+    strength = {
+        (graph.sources[row], graph.targets[column]): abs(int(scores[row, column]))
+        for row, column in graph.edges.nonzero().tolist()
+    }
+    wanted, so_far, smallest = Fraction(twentieths, 20) * sum(strength.values()), 0, 0
+    for value in sorted(strength.values(), reverse=True):
+        if so_far >= wanted:
+            break
+        so_far, smallest = so_far + value, value
+    chosen = {edge for edge, value in strength.items() if value >= smallest and value > 0}
+    found = by_share(graph, scores, twentieths / 20)
+    assert names(graph, found) == on_a_path(chosen)
+
+
+@given(graphs, seeds, st.integers(1, 30))
+def test_a_count_takes_the_strongest_edges(graph: Graph, seed: int, count: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randn(graph.edges.shape, generator=generator) * graph.edges
+    ranked = sorted(
+        names(graph, graph.edges), key=lambda e: -abs(scores[graph.index("->".join(e))])
+    )
+    assert names(graph, by_count(graph, scores, count)) == on_a_path(set(ranked[:count]))
+
+
+@given(graphs, seeds, st.floats(0.05, 1))
+def test_many_circuits_at_once_are_the_same_as_one_by_one(
+    graph: Graph, seed: int, share: float
+) -> None:
+    scores = numbers(graph, seed, 9, 2, 3)
+    together = by_share(graph, scores, share)
+    counted = by_count(graph, scores + 0.01 * torch.arange(graph.edges.shape[1]), 7)
+    heads = heads_in(graph, together)
+    edges = drawn(graph, seed, 0.3, 2, 3)
+    pruned = prune(graph, edges)
+    for i in range(2):
+        for j in range(3):
+            assert torch.equal(together[i, j], by_share(graph, scores[i, j], share))
+            alone = by_count(graph, scores[i, j] + 0.01 * torch.arange(graph.edges.shape[1]), 7)
+            assert torch.equal(counted[i, j], alone)
+            assert torch.equal(heads[i, j], heads_in(graph, together[i, j]))
+            assert torch.equal(pruned[i, j], prune(graph, edges[i, j]))
+
+
+@given(graphs, seeds)
+def test_sign_and_scale_of_scores_do_not_matter(graph: Graph, seed: int) -> None:
+    scores = numbers(graph, seed, 9)
+    wanted = by_share(graph, scores, 0.7)
+    assert torch.equal(by_share(graph, -scores, 0.7), wanted)
+    assert torch.equal(by_share(graph, scores * 2.0**-30, 0.7), wanted)
+
+
+@given(graphs)
+def test_scores_that_are_all_zero_give_no_edge(graph: Graph) -> None:
+    zeros = torch.zeros(graph.edges.shape)
+    assert not bool(by_share(graph, zeros, 1).any())
+    assert not bool(by_count(graph, zeros, 5).any())
+
+
+@given(graphs, seeds)
+def test_the_whole_share_takes_all_edges_that_are_not_zero(graph: Graph, seed: int) -> None:
+    scores = numbers(graph, seed, 2)
+    assert torch.equal(by_share(graph, scores, 1), prune(graph, scores != 0))
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.01, float("nan")])
+def test_a_share_beyond_its_range_is_refused(share: float) -> None:
+    with pytest.raises(BadInput, match="share"):
+        by_share(Graph(1, 1), torch.ones(3, 5), share)
+
+
+def test_no_edges_are_refused_as_a_count() -> None:
+    with pytest.raises(BadInput, match="edges is 0"):
+        by_count(Graph(1, 1), torch.ones(3, 5), 0)
+
+
+@given(graphs, seeds)
+def test_a_circuit_of_names_has_just_these_edges_and_their_heads(graph: Graph, seed: int) -> None:
+    edges = drawn(graph, seed, 0.2)
+    written = names(graph, edges)
+    circuit = Circuit.of(graph, ["->".join(edge) for edge in written])
+    assert torch.equal(circuit.edges, edges)
+    writing = {source for source, _ in written}
+    assert circuit.heads == [head for head in graph.head_names if head in writing]
+
+
+@given(graphs)
+def test_full_is_every_edge_and_empty_none_and_neither_is_shared(graph: Graph) -> None:
+    full, empty = Circuit.full(graph), Circuit.empty(graph)
+    assert names(graph, full.edges) == names(graph, graph.edges)
+    assert full.heads == list(graph.head_names)
+    assert torch.equal(prune(graph, full.edges), full.edges)
+    assert empty.heads == [] and not bool(empty.edges.any())
+    full.edges[0, 0], empty.edges[0, 0] = False, True
+    assert bool(Circuit.full(graph).edges[0, 0]) and not bool(Circuit.empty(graph).edges[0, 0])
+
+
+def test_a_circuit_of_an_unknown_edge_is_refused_by_name() -> None:
+    with pytest.raises(BadInput, match=r"'M0->L0H0\.q'"):
+        Circuit.of(Graph(1, 1), ["embed->M0", "M0->L0H0.q"])

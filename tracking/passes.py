@@ -1,0 +1,192 @@
+"""The passes that attribution and patching share: clean, corrupted, and anywhere between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from tracking import hooks, metrics
+from tracking.errors import BadInput
+from tracking.graph import Graph
+from tracking.hooks import Decoder, Taps
+from tracking.metrics import Metric
+from tracking.probes import ProbeSet
+
+
+def by_length(probes: ProbeSet, batch_size: int) -> Iterator[Tensor]:
+    """Indices of batches of probes of like length, so that little padding is computed."""
+    order = probes.attention_mask.sum(-1).argsort(stable=True)
+    yield from order.split(batch_size)
+
+
+def trimmed(probes: ProbeSet) -> ProbeSet:
+    """The same probes without the columns in which all are padding."""
+    columns = probes.attention_mask.any(0).nonzero()[:, 0]
+    kept = slice(int(columns[0]), int(columns[-1]) + 1)
+    return ProbeSet(
+        probes.clean[:, kept],
+        probes.corrupted[:, kept],
+        probes.attention_mask[:, kept],
+        probes.labels,
+        probes.supervised[:, kept],
+    )
+
+
+def fitting(decoder: Decoder, probes: ProbeSet, memory_gb: float) -> int:
+    """How many probes of these lengths a batch may have to stay within `memory_gb`.
+
+    Counts, in float32 per position: the source differences, the sums over steps, and what one
+    forward pass keeps for its backward pass. Raises `BadInput` where not even one probe fits.
+    """
+    layers, width = len(decoder.layers), decoder.width
+    heads = decoder.heads * decoder.head_dim
+    mlp = decoder.layers[0].mlp.gate_proj.out_features
+    differences = (1 + layers * (decoder.heads + 1)) * width
+    sums = layers * (3 * heads + width)
+    kept = layers * (12 * width + 12 * heads + 5 * mlp)
+    positions = probes.clean.shape[1]
+    look = int(probes.supervised.sum(-1).max())
+    logits = 4 * look * decoder.lm_head.out_features
+    bytes_each = 4 * (positions * (differences + sums + kept) + logits)
+    count = int(memory_gb * 1e9 / bytes_each)
+    if count < 1:
+        raise BadInput(
+            f"memory_gb is {memory_gb}; one probe of {positions} tokens needs "
+            f"{bytes_each / 1e9:.1f} GB"
+        )
+    return min(count, len(probes))
+
+
+def check(decoder: Decoder, probes: ProbeSet, batch_size: int) -> None:
+    """Raise `BadInput` where the probes do not fit the model, or its weights are not finite."""
+    vocabulary = decoder.embedding.weight.shape[0]
+    largest = int(torch.maximum(probes.clean, probes.corrupted).max())
+    if largest >= vocabulary:
+        raise BadInput(f"token id {largest} in the probes; the model knows {vocabulary} tokens")
+    if batch_size < 1:
+        raise BadInput(f"batch_size is {batch_size}; it must be at least 1")
+    for name, weight in decoder.backbone.named_parameters():
+        if not bool(weight.isfinite().all()):
+            raise BadInput(f"weight {name!r} is not finite; nothing can be attributed")
+
+
+def logits(decoder: Decoder, embeddings: Tensor, probes: ProbeSet) -> Tensor:
+    """Float32 [probe, look, vocabulary]: logits where the metric looks, and nowhere else, of a
+    pass from `embeddings` [probe, position, width]."""
+    stream = hooks.run(decoder, embeddings, probes.attention_mask)
+    positions = metrics.look(probes)[0]
+    rows = torch.arange(len(positions), device=positions.device)[:, None]
+    return decoder.lm_head(stream[rows, positions]).float()
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the parts of a decoder give in one pass; all float32."""
+
+    embeddings: Tensor  # [row, position, width]
+    values: list[Tensor]  # by layer [row, position, head * head_dim], the input of o_proj
+    mlp_outs: list[Tensor]  # by layer [row, position, width]
+
+    @classmethod
+    def seen(cls, embeddings: Tensor, taps: Taps) -> Outputs:
+        """Of the last pass of a tapped decoder."""
+        values = [tap.values.detach().float() for tap in taps.layers]
+        mlp_outs = [tap.mlp_out.detach().float() for tap in taps.layers]
+        return cls(embeddings.detach().float(), values, mlp_outs)
+
+    def minus(self, other: Outputs) -> Outputs:
+        """The difference, part by part."""
+        return Outputs(
+            self.embeddings - other.embeddings,
+            [ours - theirs for ours, theirs in zip(self.values, other.values, strict=True)],
+            [ours - theirs for ours, theirs in zip(self.mlp_outs, other.mlp_outs, strict=True)],
+        )
+
+    def rows(self, rows: Tensor) -> Outputs:
+        """Of the probes at `rows`."""
+        return Outputs(
+            self.embeddings[rows],
+            [layer[rows] for layer in self.values],
+            [layer[rows] for layer in self.mlp_outs],
+        )
+
+    def written(self, decoder: Decoder, graph: Graph) -> Tensor:
+        """Float32 [row, position, source, width]: what every source writes into the stream, heads
+        one by one (the output projection's bias left out)."""
+        shape = (*self.embeddings.shape[:2], len(graph.sources), decoder.width)
+        out = self.embeddings.new_empty(shape)
+        out[:, :, 0] = self.embeddings
+        for layer, (values, mlp_out) in enumerate(zip(self.values, self.mlp_outs, strict=True)):
+            out[:, :, graph.head_rows(layer)] = decoder.writes(layer, values)
+            out[:, :, graph.mlp_row(layer)] = mlp_out
+        return out
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of probes, and the metric at both ends of its path."""
+
+    probes: ProbeSet
+    clean: Tensor  # [probe, position, width], embeddings
+    corrupted: Tensor  # [probe, position, width]
+    clean_logits: Tensor  # float32 [probe, look, vocabulary]
+    clean_loss: Tensor  # [probe]
+    corrupted_loss: Tensor  # [probe]
+
+    def at(self, place: Tensor) -> Tensor:
+        """Embeddings [probe, position, width] at `place` [probe] of each probe's path."""
+        return torch.lerp(self.corrupted, self.clean, place[:, None, None].to(self.clean))
+
+    def rows(self, rows: Tensor) -> Batch:
+        """The batch of the probes at `rows`; itself where these are all."""
+        if len(rows) == len(self.probes):
+            return self
+        tensors = (getattr(self, item.name) for item in fields(self)[1:])
+        return Batch(self.probes[rows], *(tensor[rows] for tensor in tensors))
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Runs batches of probes through a decoder that is tapped."""
+
+    decoder: Decoder
+    graph: Graph
+    taps: Taps
+    loss: Metric
+
+    def ends(self, probes: ProbeSet) -> tuple[Batch, Outputs, Outputs]:
+        """The clean and the corrupted pass; what the parts gave in each."""
+        probes = probes.to(self.decoder.device)
+        with torch.no_grad():
+            clean = hooks.embed(self.decoder, probes.clean)
+            clean_logits = logits(self.decoder, clean, probes)
+            clean_outputs = Outputs.seen(clean, self.taps)
+            corrupted = hooks.embed(self.decoder, probes.corrupted)
+            corrupted_logits = logits(self.decoder, corrupted, probes)
+            batch = Batch(
+                probes=probes,
+                clean=clean,
+                corrupted=corrupted,
+                clean_logits=clean_logits,
+                clean_loss=self.loss(clean_logits, clean_logits, probes),
+                corrupted_loss=self.loss(corrupted_logits, clean_logits, probes),
+            )
+            return batch, clean_outputs, Outputs.seen(corrupted, self.taps)
+
+    def value(self, batch: Batch, place: Tensor) -> Tensor:
+        """The metric [probe] at `place` [probe] on the path."""
+        with torch.no_grad():
+            given = logits(self.decoder, batch.at(place), batch.probes)
+            return self.loss(given, batch.clean_logits, batch.probes)
+
+    def gradients(self, batch: Batch, embeddings: Tensor, inputs: Callable) -> tuple[Tensor, ...]:
+        """Gradients of the summed metric at `inputs(taps)`, tensors seen in a pass from
+        `embeddings`; zero where the metric does not depend on one."""
+        with torch.enable_grad():
+            begin = embeddings.detach().requires_grad_()
+            given = logits(self.decoder, begin, batch.probes)
+            loss = self.loss(given, batch.clean_logits, batch.probes).sum()
+            return torch.autograd.grad(loss, inputs(self.taps), materialize_grads=True)

@@ -1,0 +1,102 @@
+"""Runs of a decoder in which chosen edges carry their corrupted value: the truth by brute force.
+
+The prompt is the clean one. Every target reads the residual stream less the differences that its
+corrupted edges would have carried:
+
+    x_v = stream - sum over corrupted edges (u -> v) of (output of u here - output of u corrupted)
+
+one matrix product per layer, every row of a batch with a set of edges of its own. Keeping all edges
+is the clean run, keeping none the corrupted one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tracking import hooks
+from tracking.graph import Graph
+from tracking.hooks import Decoder
+from tracking.metrics import Metric
+from tracking.passes import Outputs, logits
+from tracking.probes import ProbeSet
+
+
+class Patch:
+    """A `hooks.Editor` that corrupts the edges of `dropped`, BoolTensor [row, source, target]."""
+
+    def __init__(self, decoder: Decoder, graph: Graph, corrupted: Outputs, dropped: Tensor) -> None:
+        self.decoder, self.graph, self.corrupted = decoder, graph, corrupted
+        self.dropped = dropped.float()
+        probes, positions, width = corrupted.embeddings.shape
+        shape = (probes, positions, len(graph.sources), width)
+        self.changes = corrupted.embeddings.new_zeros(shape)  # output here - output corrupted
+
+    def embed(self, embeddings: Tensor) -> None:
+        """Told what `embed` writes, [row, position, width]."""
+        self.changes[:, :, 0] = embeddings.float() - self.corrupted.embeddings
+
+    def attention(self, layer: int, stream: Tensor) -> Tensor:
+        seen, columns = self.graph.seen_by_attention(layer), self.graph.attention_columns(layer)
+        return stream[:, :, None] - torch.einsum(
+            "bpsd,bst->bptd", self.changes[:, :, :seen], self.dropped[:, :seen, columns]
+        )
+
+    def values(self, layer: int, values: Tensor) -> None:
+        change = values - self.corrupted.values[layer]
+        self.changes[:, :, self.graph.head_rows(layer)] = self.decoder.writes(layer, change)
+
+    def mlp(self, layer: int, stream: Tensor) -> Tensor:
+        return self._less(stream, self.graph.seen_by_mlp(layer), self.graph.mlp_column(layer))
+
+    def mlp_out(self, layer: int, out: Tensor) -> None:
+        self.changes[:, :, self.graph.mlp_row(layer)] = out - self.corrupted.mlp_outs[layer]
+
+    def logits(self, stream: Tensor) -> Tensor:
+        return self._less(stream, len(self.graph.sources), -1)
+
+    def _less(self, stream: Tensor, seen: int, column: int) -> Tensor:
+        lost = self.dropped[:, :seen, column]
+        return stream - torch.einsum("bpsd,bs->bpd", self.changes[:, :, :seen], lost)
+
+
+def patched_logits(
+    decoder: Decoder, graph: Graph, probes: ProbeSet, corrupted: Outputs, dropped: Tensor
+) -> Tensor:
+    """Float32 [row, look, vocabulary] with the edges `dropped` [row, source, target] corrupted.
+
+    `probes` and `corrupted` have a row for each of `dropped`'s.
+    """
+    patch = Patch(decoder, graph, corrupted, dropped)
+    with torch.no_grad(), hooks.edited(decoder, patch):
+        embeddings = hooks.embed(decoder, probes.clean)
+        patch.embed(embeddings)
+        return logits(decoder, embeddings, probes)
+
+
+def outputs(decoder: Decoder, probes: ProbeSet, token_ids: Tensor) -> Outputs:
+    """What the parts give on `token_ids` [probe, position], the clean or the corrupted prompts."""
+    with torch.no_grad(), hooks.tapped(decoder) as taps:
+        embeddings = hooks.embed(decoder, token_ids)
+        hooks.run(decoder, embeddings, probes.attention_mask)
+        return Outputs.seen(embeddings, taps)
+
+
+def exact(decoder: Decoder, graph: Graph, probes: ProbeSet, loss: Metric, rows: int) -> Tensor:
+    """Float32 [probe, source, target]: the metric with that edge alone corrupted, less the clean
+    metric. One pass per probe and edge, `rows` of them at a time: for small models."""
+    corrupted = outputs(decoder, probes, probes.corrupted)
+    scores = torch.zeros(len(probes), *graph.edges.shape, device=probes.clean.device)
+    clean_logits = patched_logits(decoder, graph, probes, corrupted, scores)
+    clean = loss(clean_logits, clean_logits, probes)
+    edges = graph.edges.nonzero().to(probes.clean.device)
+    jobs = torch.cartesian_prod(torch.arange(len(probes)), torch.arange(len(edges)))
+    for part in jobs.to(probes.clean.device).split(rows):
+        probe, (source, target) = part[:, 0], edges[part[:, 1]].T
+        dropped = scores.new_zeros(len(part), *graph.edges.shape)
+        dropped[torch.arange(len(part)), source, target] = 1
+        some = probes[probe.cpu()]
+        patched = patched_logits(decoder, graph, some, corrupted.rows(probe), dropped)
+        changed = loss(patched, clean_logits[probe], some)
+        scores[probe, source, target] = changed - clean[probe]
+    return scores
