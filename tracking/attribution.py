@@ -43,7 +43,7 @@ from tracking.graph import Graph
 from tracking.hooks import Decoder
 from tracking.integrals import EdgeIntegral, NodeIntegral
 from tracking.metrics import Metric
-from tracking.passes import Batch, Outputs, Passes, by_length, check, fitting, trimmed
+from tracking.passes import Batch, Passes, by_length, check, fitting, trimmed
 from tracking.patching import exact
 from tracking.probes import ProbeSet
 from tracking.quadrature import Sweep, even
@@ -243,20 +243,8 @@ class Plan:
             return torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.5])
         return even(self.quadrature, self.steps)
 
-    def scores(
-        self, passes: Passes, batch: Batch, clean: Outputs, corrupted: Outputs
-    ) -> tuple[Tensor, Tensor]:
+    def integrate(self, integral: EdgeIntegral | NodeIntegral) -> tuple[Tensor, Tensor]:
         """Scores [probe, source, target] of a batch, and steps taken [probe]."""
-        difference = corrupted.minus(clean)
-        if self.method == "node-ig":
-            return self._integrated(NodeIntegral(passes, batch, difference))
-        edges = EdgeIntegral(passes, batch, difference.written(passes.decoder, passes.graph))
-        if self.method == "eap-ig-activations":
-            scores = edges.over_outputs(clean, corrupted, self.steps)
-            return scores, torch.full((len(scores),), self.steps)
-        return self._integrated(edges)
-
-    def _integrated(self, integral: EdgeIntegral | NodeIntegral) -> tuple[Tensor, Tensor]:
         if self.quadrature == "adaptive" and self.method in ("eap-ig", "node-ig"):
             return self._adapted(integral)
         probes, device = len(integral.batch.probes), integral.batch.clean.device
@@ -294,8 +282,20 @@ def _batch_scores(
     with hooks.tapped(decoder) as taps:
         passes = Passes(decoder, graph, taps, loss)
         batch, clean, corrupted = passes.ends(probes)
+        taken = torch.full((len(probes),), plan.steps)
+        if plan.method == "eap-ig-activations":
+            written = corrupted.minus(clean).written(decoder, graph)
+            edges = EdgeIntegral(passes, batch, written)
+            return edges.over_outputs(clean, corrupted, plan.steps), batch, taken
         if plan.method != "exact":
-            scores, taken = plan.scores(passes, batch, clean, corrupted)
+            change = corrupted.minus(clean)
+            del clean, corrupted  # what is left of them is needed no more
+            if plan.method == "node-ig":
+                integral = NodeIntegral(passes, batch, change)
+            else:
+                integral = EdgeIntegral(passes, batch, change.written(decoder, graph))
+                del change
+            scores, taken = plan.integrate(integral)
             return scores, batch, taken
     scores = exact(decoder, graph, batch.probes, loss, rows=32 * len(probes))
-    return scores, batch, torch.zeros(len(probes))
+    return scores, batch, taken

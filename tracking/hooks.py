@@ -192,7 +192,13 @@ class Taps:
     """What was seen in the last pass of a tapped model."""
 
     layers: list[LayerTaps]
+    outputs: bool = True  # whether `values` and `mlp_out` are kept
     logits_stream: Tensor = field(init=False)  # [row, position, width], before the final norm
+
+    def clear(self) -> None:
+        """Let go of everything, so that it does not stand beside the next pass in memory."""
+        self.layers[:] = [LayerTaps() for _ in self.layers]
+        del self.logits_stream
 
 
 @contextmanager
@@ -333,10 +339,12 @@ def _layer_hooks(decoder: Decoder, block: Any, taps: Taps, layer: int) -> Iterat
         return out
 
     def values(_module: nn.Module, args: tuple) -> None:
-        taps.layers[layer].values = args[0]
+        if taps.outputs:
+            taps.layers[layer].values = args[0]
 
     def mlp_out(_module: nn.Module, _args: tuple, out: Tensor) -> None:
-        taps.layers[layer].mlp_out = out
+        if taps.outputs:
+            taps.layers[layer].mlp_out = out
 
     def mlp_stream(module: nn.Module, args: tuple) -> tuple:
         return _alias(taps.layers[layer], "mlp_stream")(module, args)

@@ -96,42 +96,60 @@ class EdgeIntegral:
 
     def add(self, sums: _Sums, embeddings: Tensor, weight: Tensor) -> None:
         """One forward and backward pass, added to `sums` times `weight` [probe]."""
+        self.passes.taps.outputs = False
         gradients = self.passes.gradients(self.batch, embeddings, _read_by_targets)
         each = weight[:, None, None]
         for layer, tap in enumerate(self.passes.taps.layers):
             *reads, mlp = gradients[4 * layer : 4 * layer + 4]
             sums.mlps[layer].addcmul_(mlp, each)
-            self.add_reads(sums, layer, tap, torch.cat(reads, dim=-1).float() * each)
+            self.add_reads(sums, layer, tap, torch.cat(reads, dim=-1).float(), each)
         sums.logits.addcmul_(gradients[-1], each)
+        self.passes.taps.clear()
 
-    def add_reads(self, sums: _Sums, layer: int, tap: LayerTaps, gradient: Tensor) -> None:
+    def add_reads(
+        self, sums: _Sums, layer: int, tap: LayerTaps, gradient: Tensor, each: Tensor
+    ) -> None:
         """Takes `gradient` [probe, position, 3 * head * head_dim] at a layer's q, k and v back
-        through the layer's norm."""
+        through the layer's norm; `each` [probe, 1, 1] are the weights."""
         graph, norm = self.graph, self.decoder.layers[layer].input_layernorm
         stream = tap.stream.detach().float()  # [probe, position, width]
         rate = (stream.square().mean(-1, keepdim=True) + norm.variance_epsilon).rsqrt()
-        products = self.decoder.unbiased_reads(layer, tap, stream * rate)
         heads = (3 * graph.heads, self.decoder.head_dim)
-        inner = (products * gradient).unflatten(-1, heads).sum(-1)  # [probe, position, 3 * head]
-        sums.reads[layer].addcmul_(gradient.unflatten(-1, heads), rate[..., None])
+        weighted = (rate * each)[..., None]  # [probe, position, 1, 1]
+        sums.reads[layer].addcmul_(gradient.unflatten(-1, heads), weighted)
+        products = self.decoder.unbiased_reads(layer, tap, stream * rate).mul_(gradient)
+        inner = products.unflatten(-1, heads).sum(-1)  # [probe, position, 3 * head]
+        inner *= rate.square() * (each / stream.shape[-1])
         seen = graph.seen_by_attention(layer)
-        along = torch.einsum("bpsd,bpd->bps", self.differences[:, :, :seen], stream)
-        second = torch.einsum("bps,bpt->bst", along, inner * (rate.square() / stream.shape[-1]))
-        sums.edges[:, :seen, graph.attention_columns(layer)] -= second
+        along = self.along(seen, stream[:, :, None])[:, :, 0]  # [probe, position, source]
+        sums.edges[:, :seen, graph.attention_columns(layer)] -= along.transpose(1, 2) @ inner
+
+    def along(self, seen: int, directions: Tensor) -> Tensor:
+        """The products of `directions` [probe, position, direction, width] with the differences of
+        the first `seen` sources: [probe, position, direction, source].
+
+        One batched product over probes and positions, for which nothing large is copied.
+        """
+        differences = self.differences[:, :, :seen].flatten(0, 1).transpose(1, 2)
+        product = torch.bmm(directions.flatten(0, 1), differences)
+        return product.unflatten(0, directions.shape[:2])
 
     def finish(self, sums: _Sums) -> Tensor:
         """The products of all source differences with all sums: [probe, source, target]."""
         graph, edges = self.graph, sums.edges
         for layer in range(graph.layers):
             seen, columns = graph.seen_by_attention(layer), graph.attention_columns(layer)
+            into = edges[:, :seen, columns].chunk(3, dim=-1)  # q, k, v: one at a time saves memory
+            reads = sums.reads[layer].flatten(0, 1).transpose(0, 1)  # [3 * head, row, head_dim]
             weights = self.decoder.read_weights(layer)  # [3 * head, head_dim, width]
-            reads = torch.einsum("bpte,ted->bptd", sums.reads[layer], weights)
-            product = torch.einsum("bpsd,bptd->bst", self.differences[:, :, :seen], reads)
-            edges[:, :seen, columns] += product
+            for part, read, weight in zip(into, reads.chunk(3), weights.chunk(3), strict=True):
+                streams = torch.bmm(read, weight).transpose(0, 1)  # [row, head, width]
+                streams = streams.unflatten(0, self.batch.probes.clean.shape)
+                part += self.along(seen, streams).sum(1).transpose(1, 2)
             seen = graph.seen_by_mlp(layer)
-            product = torch.einsum("bpsd,bpd->bs", self.differences[:, :, :seen], sums.mlps[layer])
+            product = self.along(seen, sums.mlps[layer][:, :, None]).sum((1, 2))
             edges[:, :seen, graph.mlp_column(layer)] = product
-        edges[:, :, -1] = torch.einsum("bpsd,bpd->bs", self.differences, sums.logits)
+        edges[:, :, -1] = self.along(len(graph.sources), sums.logits[:, :, None]).sum((1, 2))
         return edges
 
 

@@ -160,6 +160,7 @@ class Passes:
     def ends(self, probes: ProbeSet) -> tuple[Batch, Outputs, Outputs]:
         """The clean and the corrupted pass; what the parts gave in each."""
         probes = probes.to(self.decoder.device)
+        self.taps.outputs = True
         with torch.no_grad():
             clean = hooks.embed(self.decoder, probes.clean)
             clean_logits = logits(self.decoder, clean, probes)

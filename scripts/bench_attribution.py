@@ -1,0 +1,211 @@
+"""Time and memory of edge attribution against its floor, measured in the same process and run.
+
+    python scripts/bench_attribution.py [--repeats 5] [--growth]
+
+The floor is what no method can do without: one clean and one corrupted forward pass and m forward
+and backward passes of the bare model on the same tokens, with gradients to activations only. Floor
+and ours are timed in turns and the fastest of each counts, so that a busy machine harms both alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import psutil
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from tracking import Graph, ProbeSet, attribute
+from tracking.metrics import neg_logit_diff
+
+M_MMAP_THRESHOLD = -3  # glibc's number for it
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A random Qwen2 and its probes."""
+
+    name: str
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    width: int
+    mlp: int
+    vocabulary: int
+    probes: int
+    tokens: int
+    steps: int = 5
+    batch_size: int = 4
+    dtype: torch.dtype = torch.float32
+
+
+BASE = Shape("base", 8, 8, 2, 64, 512, 1408, 1024, probes=4, tokens=128)
+CPU = (
+    BASE,
+    replace(BASE, name="longer", tokens=384, probes=2),
+    replace(BASE, name="wider", layers=4, heads=16, kv_heads=4, width=1024, mlp=2816),
+)
+GPU = Shape(
+    "Qwen2.5-Math-1.5B", 28, 12, 2, 128, 1536, 8960, 151_936,
+    probes=64, tokens=256, batch_size=16, dtype=torch.bfloat16,
+)  # fmt: skip
+
+
+def build(shape: Shape, device: str) -> Qwen2ForCausalLM:
+    """A random model of this shape, tied embeddings."""
+    config = Qwen2Config(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.width,
+        intermediate_size=shape.mlp,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        tie_word_embeddings=True,
+    )
+    assert config.hidden_size == shape.heads * shape.head_dim
+    torch.manual_seed(0)
+    model: Any = Qwen2ForCausalLM(config).eval()
+    return model.to(device=device, dtype=shape.dtype)
+
+
+def probes_for(shape: Shape) -> ProbeSet:
+    """Random prompts that differ in one token."""
+    generator = torch.Generator().manual_seed(0)
+    size = (shape.probes, shape.tokens)
+    clean = torch.randint(shape.vocabulary, size, generator=generator)
+    corrupted = clean.clone()
+    corrupted[:, 3] = (clean[:, 3] + 1) % shape.vocabulary
+    labels = torch.randint(shape.vocabulary, (shape.probes, 2), generator=generator)
+    return ProbeSet(clean, corrupted, labels=labels)
+
+
+def floor(model: Qwen2ForCausalLM, probes: ProbeSet, shape: Shape) -> None:
+    """The bare passes, in the same batches."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    device = model.device
+    for rows in torch.arange(len(probes)).split(shape.batch_size):
+        batch = probes[rows].to(device)
+        clean, corrupted = (model.model.embed_tokens(ids) for ids in (batch.clean, batch.corrupted))
+        with torch.no_grad():
+            clean_logits, _ = (last_logits(model, x) for x in (clean, corrupted))
+        for step in range(shape.steps):
+            begin = torch.lerp(corrupted, clean, step / shape.steps).requires_grad_()
+            loss = neg_logit_diff(last_logits(model, begin), clean_logits, batch).sum()
+            torch.autograd.grad(loss, begin)
+
+
+def last_logits(model: Qwen2ForCausalLM, embeddings: torch.Tensor) -> torch.Tensor:
+    """Float32 [probe, 1, vocabulary] of the bare model."""
+    stream = model.model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+    return model.lm_head(stream[:, -1:]).float()
+
+
+def ours(model: Qwen2ForCausalLM, probes: ProbeSet, shape: Shape) -> None:
+    attribute(
+        model, probes, metric="neg_logit_diff", steps=shape.steps, batch_size=shape.batch_size
+    )
+
+
+def seconds(run: Callable[[], None], device: str) -> float:
+    """How long it takes."""
+    begin = time.perf_counter()
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+def peak_gb(run: Callable[[], None], device: str) -> float:
+    """Peak memory above the start, in GB."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return (torch.cuda.max_memory_allocated() - before) / 1e9
+    libc = ctypes.CDLL("libc.so.6")
+    libc.mallopt(M_MMAP_THRESHOLD, 1 << 16)  # so that freed memory leaves the process at once
+    libc.malloc_trim(0)
+    process, stop = psutil.Process(), threading.Event()
+    start = most = process.memory_info().rss
+
+    def watch() -> None:
+        nonlocal most
+        while not stop.wait(0.001):
+            most = max(most, process.memory_info().rss)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        run()
+    finally:
+        stop.set()
+        thread.join()
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)
+    return (most - start) / 1e9
+
+
+def compare(shape: Shape, repeats: int, device: str) -> tuple[float, float]:
+    """Print one row; seconds of the floor and of ours."""
+    model, probes = build(shape, device), probes_for(shape)
+    graph = Graph.of(model)
+    batch = min(shape.batch_size, shape.probes)
+    differences = batch * shape.tokens * len(graph.sources) * shape.width * 4 / 1e9
+    bare, full = partial(floor, model, probes, shape), partial(ours, model, probes, shape)
+    times = [(seconds(bare, device), seconds(full, device)) for _ in range(repeats)]
+    best_floor, best = (min(column) for column in zip(*times, strict=True))
+    memory_floor, memory = peak_gb(bare, device), peak_gb(full, device)
+    print(
+        f"{shape.name:<18} {best_floor:8.3f} {best:8.3f} {best / best_floor:6.2f}"
+        f" {memory_floor:9.3f} {memory:8.3f} {differences:8.3f}"
+        f" {(memory - memory_floor) / differences:8.2f}"
+    )
+    return best_floor, best
+
+
+def growth(shape: Shape, repeats: int, device: str) -> None:
+    """How time grows when one dimension doubles: 2 is linear."""
+    print("\ndoubled    floor x   ours x")
+    small = replace(shape, name="small", layers=4, tokens=64, probes=4)
+    for field in ("probes", "tokens", "layers", "steps"):
+        times = []
+        for factor in (1, 2):
+            size = replace(small, **{field: factor * getattr(small, field)})
+            model, probes = build(size, device), probes_for(size)
+            bare, full = partial(floor, model, probes, size), partial(ours, model, probes, size)
+            pairs = [(seconds(bare, device), seconds(full, device)) for _ in range(repeats)]
+            times.append([min(column) for column in zip(*pairs, strict=True)])
+        (floor_one, ours_one), (floor_two, ours_two) = times
+        print(f"{field:<10} {floor_two / floor_one:7.2f} {ours_two / ours_one:8.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--growth", action="store_true", help="also print how time grows")
+    options = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    print(f"{device}, {torch.get_num_threads()} threads; memory is the peak above the start, GB")
+    print(
+        f"{'size':<18} {'floor s':>8} {'ours s':>8} {'ratio':>6}"
+        f" {'floor GB':>9} {'ours GB':>8} {'diffs GB':>8} {'above/diffs':>8}"
+    )
+    for shape in (*CPU, GPU) if device == "cuda" else CPU:
+        compare(shape, options.repeats, device)
+    if options.growth:
+        growth(BASE, options.repeats, device)
+
+
+if __name__ == "__main__":
+    main()
