@@ -27,7 +27,7 @@ For each batch of probes (`tracking.integrals`):
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -43,7 +43,7 @@ from tracking.graph import Graph
 from tracking.hooks import Decoder
 from tracking.integrals import EdgeIntegral, NodeIntegral
 from tracking.metrics import Metric
-from tracking.passes import Batch, Passes, by_length, check, fitting, trimmed
+from tracking.passes import Batch, Passes, by_length, check, fitting, mean_difference, trimmed
 from tracking.patching import exact
 from tracking.probes import ProbeSet
 from tracking.quadrature import Sweep, even
@@ -157,6 +157,9 @@ def attribute(
     if memory_gb is not None:
         batch_size = fitting(decoder, probes, memory_gb)
     check(decoder, probes, batch_size)
+    if plan.adaptive:
+        scale = mean_difference(decoder, graph, loss, probes, batch_size)
+        plan = replace(plan, tolerance=TOLERANCE * scale)
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if split_over_ranks else (0, 1)
     columns = 1 if method == "node-ig" else len(graph.targets)
     tally = Tally.zeros(len(probes), (len(graph.sources), columns), per_probe)
@@ -226,14 +229,19 @@ class Plan:
     quadrature: str
     steps: int
     max_steps: int
+    tolerance: float = 0.0  # completeness error above which an adaptive probe is done again
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise BadInput(f"unknown method {self.method!r}; one of {', '.join(METHODS)}")
         if self.steps < 1:
             raise BadInput(f"steps is {self.steps}; a path needs at least 1")
-        if self.quadrature != "adaptive":
+        if self.quadrature != "adaptive":  # refuses an unknown one
             even(self.quadrature, self.steps)
+
+    @property
+    def adaptive(self) -> bool:
+        return self.quadrature == "adaptive" and self.method in ("eap-ig", "node-ig")
 
     def places(self) -> tuple[Tensor, Tensor]:
         """The same places for all probes and their weights, float [step] each."""
@@ -245,7 +253,7 @@ class Plan:
 
     def integrate(self, integral: EdgeIntegral | NodeIntegral) -> tuple[Tensor, Tensor]:
         """Scores [probe, source, target] of a batch, and steps taken [probe]."""
-        if self.quadrature == "adaptive" and self.method in ("eap-ig", "node-ig"):
+        if self.adaptive:
             return self._adapted(integral)
         probes, device = len(integral.batch.probes), integral.batch.clean.device
         each = [column.to(device)[:, None].expand(-1, probes) for column in self.places()]
@@ -254,8 +262,8 @@ class Plan:
     def _adapted(self, integral: EdgeIntegral | NodeIntegral) -> tuple[Tensor, Tensor]:
         """With steps placed where each probe's metric moves.
 
-        Probes whose completeness error is above `TOLERANCE` of the batch's mean difference are done
-        again with twice the steps, up to `max_steps`.
+        Probes whose completeness error is above `tolerance` are done again with twice the steps,
+        up to `max_steps`.
         """
         batch = integral.batch
         difference = batch.corrupted_loss - batch.clean_loss
@@ -269,7 +277,7 @@ class Plan:
             scores = part if steps == self.steps else scores.index_copy(0, rows, part)
             taken[rows] += steps
             error = (part[:, 0].sum(-1) - difference[rows]).abs()
-            unfinished = error > TOLERANCE * difference.abs().mean()
+            unfinished = error > self.tolerance
             rows, sweep = rows[unfinished], sweep.rows(unfinished)
             steps *= 2
         return scores, taken

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -82,7 +83,10 @@ class Ledger:
 
     def steps(self) -> list[int]:
         """The steps that have a record, in order."""
-        return sorted(int(path.stem[5:]) for path in self.folder.glob("step-*.safetensors"))
+        names = (
+            re.fullmatch(r"step-(\d+)", path.stem) for path in self.folder.glob("*.safetensors")
+        )
+        return sorted(int(name[1]) for name in names if name)
 
     def write(self, record: Record) -> Path:
         """Add a record; it is there whole or not at all."""
@@ -174,7 +178,7 @@ def read_record(path: Path) -> Record:
             return Record(analyses=analyses, **facts)
     except FileNotFoundError:
         raise BadInput(f"{path}: no such record") from None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, LookupError, AttributeError, TypeError, ValueError) as error:
         if isinstance(error, BadInput):
             raise
         raise BadInput(f"{path}: not a whole record ({error})") from None

@@ -34,6 +34,7 @@ from tracking.stability import interval, resamples
 EMERGENT = ("new", "surviving", "revived", "emergent")
 ACTIVE = ("base", "retained", *EMERGENT)
 STATES = (*ACTIVE, "faded", "pruned", "inactive")
+GROWTHS = ("amplified", "damped")
 COUNTED = ("retained", "faded", "new", "surviving", "revived", "pruned")
 
 
@@ -163,14 +164,10 @@ def _kind_heads(records: Sequence[Record], kind: str, thresholds: Thresholds) ->
     first = pd.concat([tables[0]] * len(tables), ignore_index=True)
     frame = pd.concat(tables, ignore_index=True).drop(columns="verdict")
     base = np.tile(active[0], len(records))
-    growth = np.select(
-        [
-            base & (frame["effect_low"] > first["effect_high"]),
-            base & (frame["effect_high"] < first["effect_low"]),
-        ],
-        ["amplified", "damped"],
-        "",
-    )
+    sign = np.where(first["effect"] < 0, -1, 1)  # a head that works against grows downwards
+    now, then = (np.sort(np.stack([t["effect_low"] * sign, t["effect_high"] * sign]), axis=0)
+                 for t in (frame, first))  # fmt: skip
+    growth = np.select([base & (now[0] > then[1]), base & (now[1] < then[0])], GROWTHS, "")
     places = {
         "kind": kind,
         "step": np.repeat(steps, len(graph.head_names)),

@@ -16,6 +16,18 @@ from tracking.metrics import Metric
 from tracking.probes import ProbeSet
 
 
+def mean_difference(
+    decoder: Decoder, graph: Graph, loss: Metric, probes: ProbeSet, batch_size: int
+) -> float:
+    """Mean over all probes of |metric(corrupted) - metric(clean)|, by two passes each."""
+    differences = []
+    with hooks.tapped(decoder) as taps:
+        for rows in by_length(probes, batch_size):
+            batch, _, _ = Passes(decoder, graph, taps, loss).ends(trimmed(probes[rows]))
+            differences.append((batch.corrupted_loss - batch.clean_loss).abs())
+    return float(torch.cat(differences).mean())
+
+
 def by_length(probes: ProbeSet, batch_size: int) -> Iterator[Tensor]:
     """Indices of batches of probes of like length, so that little padding is computed."""
     order = probes.attention_mask.sum(-1).argsort(stable=True)
@@ -66,9 +78,15 @@ def check(decoder: Decoder, probes: ProbeSet, batch_size: int) -> None:
     largest = int(torch.maximum(probes.clean, probes.corrupted).max())
     if largest >= vocabulary:
         raise BadInput(f"token id {largest} in the probes; the model knows {vocabulary} tokens")
+    if probes.labels is not None and int(probes.labels.max()) >= vocabulary:
+        wrong = int(probes.labels.max())
+        raise BadInput(f"token id {wrong} in the labels; the model knows {vocabulary} tokens")
     if batch_size < 1:
         raise BadInput(f"batch_size is {batch_size}; it must be at least 1")
-    for name, weight in decoder.backbone.named_parameters():
+    for name, weight in [
+        *decoder.backbone.named_parameters(),
+        *decoder.lm_head.named_parameters("lm_head"),
+    ]:
         if not bool(weight.isfinite().all()):
             raise BadInput(f"weight {name!r} is not finite; nothing can be attributed")
 
@@ -138,7 +156,9 @@ class Batch:
 
     def at(self, place: Tensor) -> Tensor:
         """Embeddings [probe, position, width] at `place` [probe] of each probe's path."""
-        return torch.lerp(self.corrupted, self.clean, place[:, None, None].to(self.clean))
+        # in less than float32 the places themselves would be rounded, away from their weights
+        between = torch.lerp(self.corrupted.float(), self.clean.float(), place[:, None, None])
+        return between.to(self.clean)
 
     def rows(self, rows: Tensor) -> Batch:
         """The batch of the probes at `rows`; itself where these are all."""

@@ -19,6 +19,7 @@ from tracking.errors import BadInput
 
 RULES = ("left", "right", "midpoint", "gauss-legendre")
 QUADRATURES = (*RULES, "adaptive")
+NARROW = 1e-6  # intervals are not cut further
 
 
 def even(rule: str, steps: int) -> tuple[Tensor, Tensor]:
@@ -73,11 +74,12 @@ class Sweep:
         happen to lie on a line.
         """
         width, moved = self.places.diff(dim=1), self.values.diff(dim=1)
-        slope = moved / width
+        slope = moved / width.clamp(min=NARROW)
         change = torch.nn.functional.pad(slope.diff(dim=1).abs(), (1, 1))
         total = moved.abs().sum(dim=1, keepdim=True)
         between = width * (change[:, :-1] + change[:, 1:]) / 2
-        return between + moved.abs() / 4 + width * (total / 20 + 1e-12)
+        bend = between + moved.abs() / 4 + width * (total / 20 + 1e-12)
+        return torch.where(width > NARROW, bend, 0)  # float32 has no middle of a narrower one
 
     def steps(self) -> tuple[Tensor, Tensor]:
         """Places and weights, float [step, probe]: every interval's middle and its width."""

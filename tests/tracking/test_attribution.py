@@ -600,10 +600,6 @@ def test_adaptive_steps_stop_at_the_most_that_are_allowed(tiny_decoder, random_p
     assert few_steps.steps <= 2 + 4
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="attribution.py Plan._adapted: the tolerance is relative to the mean of a *batch*",
-)
 def test_adaptive_scores_do_not_depend_on_the_batch_size(tiny_decoder, random_probes) -> None:
     model, probes = jumping(tiny_decoder, random_probes, 0, count=8)
     one, all_at_once = (
@@ -896,7 +892,6 @@ def test_a_token_outside_the_vocabulary_is_named(tiny_decoder, random_probes, pa
 
 
 @pytest.mark.parametrize("metric", ["neg_logit_diff", "prob", "nll"])
-@pytest.mark.xfail(strict=True, reason="passes.py check: labels are not looked at")
 def test_a_label_outside_the_vocabulary_is_named(tiny_decoder, random_probes, metric: str) -> None:
     ids = random_probes().tensors
     ids["labels"] = torch.full_like(ids["labels"], 50)
@@ -910,12 +905,7 @@ def test_a_label_outside_the_vocabulary_is_named(tiny_decoder, random_probes, me
         "model.layers.1.self_attn.k_proj.bias",
         "model.layers.0.mlp.up_proj.weight",
         "model.norm.weight",
-        pytest.param(
-            "lm_head.weight",
-            marks=pytest.mark.xfail(
-                strict=True, reason="passes.py check: an untied lm_head is not looked at"
-            ),
-        ),
+        "lm_head.weight",
     ],
 )
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -177,14 +177,8 @@ def test_a_header_with_a_wrong_byte_is_refused_or_read_and_nothing_else(
         {"format": "sparks-record-1", "facts": '{"analyses": {}}'},
         {"format": "sparks-record-1", "facts": '{"analyses": {"probes": {"gap": 0}}}'},
         {"format": "sparks-record-1", "facts": '{"analyses": {}, "colour": 1}'},
-        pytest.param(
-            {"format": "sparks-record-1", "facts": "5"},
-            marks=pytest.mark.xfail(strict=True, reason="ledger.py read_record: AttributeError"),
-        ),
-        pytest.param(
-            {"format": "sparks-record-1", "facts": '{"analyses": []}'},
-            marks=pytest.mark.xfail(strict=True, reason="ledger.py read_record: AttributeError"),
-        ),
+        {"format": "sparks-record-1", "facts": "5"},
+        {"format": "sparks-record-1", "facts": '{"analyses": []}'},
     ],
 )
 def test_a_foreign_file_is_refused(tmp_path: Path, header: dict[str, str]) -> None:

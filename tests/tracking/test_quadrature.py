@@ -122,9 +122,6 @@ def test_probes_of_a_sweep_do_not_touch_each_other() -> None:
     assert torch.allclose(both.places[2:], alone.places)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="quadrature.py Sweep.bend: NaN where an interval's width has become 0"
-)
 def test_a_second_jump_is_found_beside_one_that_is_infinitely_sharp() -> None:
     def metric(place: Tensor) -> Tensor:
         return 1.0 * (place > 0.3) + 0.9 * (place > 0.8)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ SFT = {"per_device_train_batch_size": 4}
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random two-layer Qwen2 that speaks the tiny world's tokenizer."""
     folder = tmp_path_factory.mktemp("model")
-    tokenizer = tiny.tokenizer()
+    tokenizer: Any = tiny.tokenizer()
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=16,

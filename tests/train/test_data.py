@@ -24,13 +24,13 @@ def job(name: str, dataset: str, *more: str) -> config.Job:
 
 def test_word_problems_become_conversations(tmp_path: Path) -> None:
     rows = lines(tmp_path, GSM8K)
-    (row,) = data.for_grpo(job("grpo", rows, "--system_prompt", "Think."), "train")
+    (row,) = data.for_grpo(job("grpo", rows, "--system_prompt", "Think."), "train").to_list()
     assert row["prompt"] == [
         {"role": "system", "content": "Think."},
         {"role": "user", "content": "2 and 3?"},
     ]
     assert (row["solution"], row["answer"]) == (r"\boxed{5}", "5")
-    (row,) = data.for_sft(job("sft", rows), "train")
+    (row,) = data.for_sft(job("sft", rows), "train").to_list()
     assert [turn["role"] for turn in row["messages"]] == ["user", "assistant"]
     assert "2+3 = 5" in row["messages"][1]["content"]
     assert "<<" not in row["messages"][1]["content"]
