@@ -1,6 +1,6 @@
 """Which attention heads carry a behaviour, checkpoint by checkpoint, and how sure that is."""
 
-from tracking.attribution import Scores, attribute
+from tracking.attribution import Scores, attribute, attribute_all
 from tracking.callback import HeadTracker, TrackingConfig
 from tracking.circuit import Circuit
 from tracking.errors import BadInput
@@ -23,4 +23,5 @@ __all__ = [
     "Timeline",
     "TrackingConfig",
     "attribute",
+    "attribute_all",
 ]

@@ -27,6 +27,7 @@ For each batch of probes (`tracking.integrals`):
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -49,7 +50,8 @@ from tracking.probes import ProbeSet
 from tracking.quadrature import Sweep, even
 
 METHODS = ("eap", "eap-ig", "eap-ig-activations", "clean-corrupted", "exact", "node-ig")
-TOLERANCE = 0.05  # completeness error of a probe, over the mean difference, that is done again
+GAP = 0.05  # the completeness gap that adaptive steps are to stay below
+TOLERANCE = 2 * GAP  # of one probe over the mean difference; the errors of most are far smaller
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def attribute(
     method: str = "eap-ig",
     metric: str | Metric = "kl",
     steps: int = 5,
-    quadrature: str = "left",
+    quadrature: str = "midpoint",
     batch_size: int = 8,
     per_probe: bool = False,
     max_steps: int | None = None,
@@ -151,39 +153,54 @@ def attribute(
     terminal. Raises `BadInput` for unknown names, unsupported models, token ids outside the
     vocabulary, weights that are not finite and metrics of the wrong shape.
     """
+    return attribute_all(
+        model,
+        probes,
+        [metric],
+        method=method,
+        steps=steps,
+        quadrature=quadrature,
+        batch_size=batch_size,
+        per_probe=per_probe,
+        max_steps=max_steps,
+        memory_gb=memory_gb,
+        split_over_ranks=split_over_ranks,
+        label=label,
+    )[0]
+
+
+def attribute_all(
+    model: nn.Module,
+    probes: ProbeSet,
+    by: Sequence[str | Metric],
+    method: str = "eap-ig",
+    steps: int = 5,
+    quadrature: str = "midpoint",
+    batch_size: int = 8,
+    per_probe: bool = False,
+    max_steps: int | None = None,
+    memory_gb: float | None = None,
+    split_over_ranks: bool = False,
+    label: str = "",
+) -> list[Scores]:
+    """As `attribute`, by several metrics from the same forward passes; `adaptive` steps lie where
+    the first of them moves."""
     decoder, graph = Decoder.of(model), Graph.of(model)
-    loss = metrics.resolve(metric)
+    losses = tuple(metrics.resolve(metric) for metric in by)
     plan = Plan(method, quadrature, steps, 16 * steps if max_steps is None else max_steps)
     if memory_gb is not None:
         batch_size = fitting(decoder, probes, memory_gb)
     check(decoder, probes, batch_size)
     if plan.adaptive:
-        scale = mean_difference(decoder, graph, loss, probes, batch_size)
+        scale = mean_difference(decoder, graph, losses[0], probes, batch_size)
         plan = replace(plan, tolerance=TOLERANCE * scale)
-    rank, ranks = (dist.get_rank(), dist.get_world_size()) if split_over_ranks else (0, 1)
-    columns = 1 if method == "node-ig" else len(graph.targets)
-    tally = Tally.zeros(len(probes), (len(graph.sources), columns), per_probe)
-    quiet = not (label and sys.stderr.isatty())
-    bar = tqdm(total=len(probes) // ranks, desc=label, unit="probe", leave=False, disable=quiet)
-    with bar:
-        for rows in list(by_length(probes, batch_size))[rank::ranks]:
-            tally.add(rows, *_batch_scores(decoder, graph, loss, plan, trimmed(probes[rows])))
-            bar.update(len(rows))
-    if ranks > 1:
-        tally.sum_over_ranks(decoder.device)
-    count = len(probes)
-    return Scores(
-        graph=graph,
-        edges=(tally.total / count).float(),
-        strength=(tally.strength / count).float(),
-        clean=tally.ends[0],
-        corrupted=tally.ends[1],
-        embed_sum=tally.ends[2],
-        method=method,
-        metric=metric if isinstance(metric, str) else getattr(metric, "__name__", "custom"),
-        steps=float(tally.ends[3].mean()),
-        per_probe=tally.per_probe,
-    )
+    work = _Work(decoder, graph, losses, probes, batch_size, per_probe, split_over_ranks, label)
+    while True:
+        tallies = zip(work.tallied(plan), by, strict=True)
+        found = [tally.scores(graph, method, metric) for tally, metric in tallies]
+        if not plan.adaptive or found[0].gap <= GAP or 2 * plan.steps > plan.max_steps:
+            return found
+        plan = replace(plan, steps=2 * plan.steps)
 
 
 @dataclass(frozen=True)
@@ -201,16 +218,35 @@ class Tally:
         kept = torch.zeros(probes, *shape) if per_probe else None
         return cls(total, torch.zeros_like(total), torch.zeros(4, probes), kept)
 
-    def add(self, rows: Tensor, scores: Tensor, batch: Batch, taken: Tensor) -> None:
-        """A batch's scores [probe, source, target] and steps [probe], of the probes at `rows`."""
+    def add(
+        self, rows: Tensor, scores: Tensor, clean: Tensor, corrupted: Tensor, taken: Tensor
+    ) -> None:
+        """A batch's scores [probe, source, target], metric at both ends and steps [probe], of the
+        probes at `rows`."""
         scores = scores.cpu()
         self.total.add_(scores.sum(0))
         self.strength.add_(scores.abs().sum(0))
         sums = scores[:, 0].sum(-1)
-        ends = batch.clean_loss.cpu(), batch.corrupted_loss.cpu(), sums, taken.float().cpu()
+        ends = clean.cpu(), corrupted.cpu(), sums, taken.float().cpu()
         self.ends[:, rows] = torch.stack(ends)
         if self.per_probe is not None:
             self.per_probe[rows] = scores
+
+    def scores(self, graph: Graph, method: str, metric: str | Metric) -> Scores:
+        """What it all comes to."""
+        clean, corrupted, embed_sum, taken = self.ends
+        return Scores(
+            graph=graph,
+            edges=(self.total / len(clean)).float(),
+            strength=(self.strength / len(clean)).float(),
+            clean=clean,
+            corrupted=corrupted,
+            embed_sum=embed_sum,
+            method=method,
+            metric=metric if isinstance(metric, str) else getattr(metric, "__name__", "custom"),
+            steps=float(taken.mean()),
+            per_probe=self.per_probe,
+        )
 
     def sum_over_ranks(self, device: torch.device) -> None:
         """Add up what the processes have; `device` is one that their backend can send."""
@@ -252,7 +288,7 @@ class Plan:
         return even(self.quadrature, self.steps)
 
     def integrate(self, integral: EdgeIntegral | NodeIntegral) -> tuple[Tensor, Tensor]:
-        """Scores [probe, source, target] of a batch, and steps taken [probe]."""
+        """Scores [metric, probe, source, target] of a batch, and steps taken [probe]."""
         if self.adaptive:
             return self._adapted(integral)
         probes, device = len(integral.batch.probes), integral.batch.clean.device
@@ -266,44 +302,80 @@ class Plan:
         up to `max_steps`.
         """
         batch = integral.batch
-        difference = batch.corrupted_loss - batch.clean_loss
-        sweep = Sweep.between(batch.corrupted_loss, batch.clean_loss)
+        first, last = batch.corrupted_loss[0], batch.clean_loss[0]
+        difference, sweep = first - last, Sweep.between(first, last)
         steps, rows = self.steps, torch.arange(len(difference), device=difference.device)
         scores, taken = difference, torch.zeros_like(rows)
         while len(rows) and steps <= max(self.max_steps, self.steps):
             some = integral.rows(rows)
             sweep = sweep.refined(partial(some.passes.value, some.batch), steps)
             part = some.over(*sweep.steps())
-            scores = part if steps == self.steps else scores.index_copy(0, rows, part)
+            scores = part if steps == self.steps else scores.index_copy(1, rows, part)
             taken[rows] += steps
-            error = (part[:, 0].sum(-1) - difference[rows]).abs()
+            error = (part[0, :, 0].sum(-1) - difference[rows]).abs()
             unfinished = error > self.tolerance
             rows, sweep = rows[unfinished], sweep.rows(unfinished)
             steps *= 2
         return scores, taken
 
 
-def _batch_scores(
-    decoder: Decoder, graph: Graph, loss: Metric, plan: Plan, probes: ProbeSet
-) -> tuple[Tensor, Batch, Tensor]:
-    """Scores [probe, source, target], the batch, and steps taken [probe]."""
-    with hooks.tapped(decoder) as taps:
-        passes = Passes(decoder, graph, taps, loss)
-        batch, clean, corrupted = passes.ends(probes)
-        taken = torch.full((len(probes),), plan.steps)
-        if plan.method == "eap-ig-activations":
-            written = corrupted.minus(clean).written(decoder, graph)
-            edges = EdgeIntegral(passes, batch, written)
-            return edges.over_outputs(clean, corrupted, plan.steps), batch, taken
-        if plan.method != "exact":
-            change = corrupted.minus(clean)
-            del clean, corrupted  # what is left of them is needed no more
-            if plan.method == "node-ig":
-                integral = NodeIntegral(passes, batch, change)
-            else:
-                integral = EdgeIntegral(passes, batch, change.written(decoder, graph))
-                del change
-            scores, taken = plan.integrate(integral)
-            return scores, batch, taken
-    scores = exact(decoder, graph, batch.probes, loss, rows=32 * len(probes))
-    return scores, batch, taken
+@dataclass(frozen=True)
+class _Work:
+    """All batches of all probes."""
+
+    decoder: Decoder
+    graph: Graph
+    losses: tuple[Metric, ...]
+    probes: ProbeSet
+    batch_size: int
+    per_probe: bool
+    split_over_ranks: bool
+    label: str
+
+    def tallied(self, plan: Plan) -> list[Tally]:
+        """The sums over all batches, one for every metric."""
+        rank, ranks = (dist.get_rank(), dist.get_world_size()) if self.split_over_ranks else (0, 1)
+        shape = (
+            len(self.graph.sources),
+            1 if plan.method == "node-ig" else len(self.graph.targets),
+        )
+        tallies = [Tally.zeros(len(self.probes), shape, self.per_probe) for _ in self.losses]
+        quiet = not (self.label and sys.stderr.isatty())
+        total = len(self.probes) // ranks
+        with tqdm(total=total, desc=self.label, unit="probe", leave=False, disable=quiet) as bar:
+            for rows in list(by_length(self.probes, self.batch_size))[rank::ranks]:
+                scores, batch, taken = self.batch_scores(plan, trimmed(self.probes[rows]))
+                ends = zip(batch.clean_loss, batch.corrupted_loss, strict=True)
+                for tally, of_metric, (clean, corrupted) in zip(tallies, scores, ends, strict=True):
+                    tally.add(rows, of_metric, clean, corrupted, taken)
+                bar.update(len(rows))
+        if ranks > 1:
+            for tally in tallies:
+                tally.sum_over_ranks(self.decoder.device)
+        return tallies
+
+    def batch_scores(self, plan: Plan, probes: ProbeSet) -> tuple[Tensor, Batch, Tensor]:
+        """Scores [metric, probe, source, target], the batch, and steps taken [probe]."""
+        with hooks.tapped(self.decoder) as taps:
+            passes = Passes(self.decoder, self.graph, taps, self.losses)
+            batch, clean, corrupted = passes.ends(probes)
+            taken = torch.full((len(probes),), plan.steps)
+            if plan.method == "eap-ig-activations":
+                written = corrupted.minus(clean).written(self.decoder, self.graph)
+                edges = EdgeIntegral(passes, batch, written)
+                return edges.over_outputs(clean, corrupted, plan.steps), batch, taken
+            if plan.method != "exact":
+                change = corrupted.minus(clean)
+                del clean, corrupted  # what is left of them is needed no more
+                if plan.method == "node-ig":
+                    integral = NodeIntegral(passes, batch, change)
+                else:
+                    integral = EdgeIntegral(passes, batch, change.written(self.decoder, self.graph))
+                    del change
+                scores, taken = plan.integrate(integral)
+                return scores, batch, taken
+        count = 32 * len(probes)
+        scores = [
+            exact(self.decoder, self.graph, batch.probes, loss, rows=count) for loss in self.losses
+        ]
+        return torch.stack(scores), batch, taken

@@ -29,7 +29,7 @@ class _Sums:
 
 @dataclass(frozen=True)
 class EdgeIntegral:
-    """Scores [probe, source, target] of all edges."""
+    """Scores [metric, probe, source, target] of all edges."""
 
     passes: Passes
     batch: Batch
@@ -50,7 +50,7 @@ class EdgeIntegral:
         return EdgeIntegral(self.passes, self.batch.rows(rows), self.differences[rows])
 
     def over(self, places: Tensor, weights: Tensor) -> Tensor:
-        """Float32 [probe, source, target]; `places` and `weights` are [step, probe]."""
+        """Float32 [metric, probe, source, target]; `places` and `weights` are [step, probe]."""
         sums = self.zeros()
         for place, weight in zip(places, weights, strict=True):
             self.add(sums, self.batch.at(place), weight)
@@ -65,12 +65,13 @@ class EdgeIntegral:
         """
         sums, embeddings = self.zeros(), self.batch.clean
         share = 1 / (steps * (1 + 2 * self.graph.layers))
-        weight = self.batch.clean_loss.new_full((len(self.batch.probes),), share)
+        weight = torch.full((len(self.batch.probes),), share, device=embeddings.device)
         places = (torch.arange(1, steps + 1) / steps).tolist()
         for place in places:
             self.add(sums, torch.lerp(self.batch.corrupted, embeddings, place), weight)
-        sums.reads[0].zero_()
-        sums.edges[:, :, self.graph.attention_columns(0)] = 0
+        for of_metric in sums:
+            of_metric.reads[0].zero_()
+            of_metric.edges[:, :, self.graph.attention_columns(0)] = 0
         for layer in range(self.graph.layers):
             for part, begin, end in (
                 ("values", corrupted.values[layer], clean.values[layer]),
@@ -82,28 +83,33 @@ class EdgeIntegral:
                         self.add(sums, embeddings, weight)
         return self.finish(sums)
 
-    def zeros(self) -> _Sums:
+    def zeros(self) -> list[_Sums]:
+        """Empty sums, one for every metric."""
         graph, (probes, positions) = self.graph, self.batch.probes.clean.shape
         new = self.differences.new_zeros
         stream = (probes, positions, self.decoder.width)
         reads = (probes, positions, 3 * graph.heads, self.decoder.head_dim)
-        return _Sums(
-            reads=[new(reads) for _ in range(graph.layers)],
-            mlps=[new(stream) for _ in range(graph.layers)],
-            logits=new(stream),
-            edges=new(probes, len(graph.sources), len(graph.targets)),
-        )
+        return [
+            _Sums(
+                reads=[new(reads) for _ in range(graph.layers)],
+                mlps=[new(stream) for _ in range(graph.layers)],
+                logits=new(stream),
+                edges=new(probes, len(graph.sources), len(graph.targets)),
+            )
+            for _ in self.passes.losses
+        ]
 
-    def add(self, sums: _Sums, embeddings: Tensor, weight: Tensor) -> None:
+    def add(self, sums: list[_Sums], embeddings: Tensor, weight: Tensor) -> None:
         """One forward and backward pass, added to `sums` times `weight` [probe]."""
         self.passes.taps.outputs = False
-        gradients = self.passes.gradients(self.batch, embeddings, _read_by_targets)
+        found = self.passes.gradients(self.batch, embeddings, _read_by_targets)
         each = weight[:, None, None]
-        for layer, tap in enumerate(self.passes.taps.layers):
-            *reads, mlp = gradients[4 * layer : 4 * layer + 4]
-            sums.mlps[layer].addcmul_(mlp, each)
-            self.add_reads(sums, layer, tap, torch.cat(reads, dim=-1).float(), each)
-        sums.logits.addcmul_(gradients[-1], each)
+        for of_metric, gradients in zip(sums, found, strict=True):
+            for layer, tap in enumerate(self.passes.taps.layers):
+                *reads, mlp = gradients[4 * layer : 4 * layer + 4]
+                of_metric.mlps[layer].addcmul_(mlp, each)
+                self.add_reads(of_metric, layer, tap, torch.cat(reads, dim=-1).float(), each)
+            of_metric.logits.addcmul_(gradients[-1], each)
         self.passes.taps.clear()
 
     def add_reads(
@@ -134,8 +140,12 @@ class EdgeIntegral:
         product = torch.bmm(directions.flatten(0, 1), differences)
         return product.unflatten(0, directions.shape[:2])
 
-    def finish(self, sums: _Sums) -> Tensor:
-        """The products of all source differences with all sums: [probe, source, target]."""
+    def finish(self, sums: list[_Sums]) -> Tensor:
+        """The products of all source differences with all sums: [metric, probe, source, target]."""
+        return torch.stack([self.product(of_metric) for of_metric in sums])
+
+    def product(self, sums: _Sums) -> Tensor:
+        """The same of one metric: [probe, source, target]."""
         graph, edges = self.graph, sums.edges
         for layer in range(graph.layers):
             seen, columns = graph.seen_by_attention(layer), graph.attention_columns(layer)
@@ -155,8 +165,8 @@ class EdgeIntegral:
 
 @dataclass(frozen=True)
 class NodeIntegral:
-    """Scores [probe, source, 1] of all nodes: each the sum of its outgoing edges, at a fraction of
-    their cost, since a gradient at a node's own output is all it takes."""
+    """Scores [metric, probe, source, 1] of all nodes: each the sum of its outgoing edges, at a
+    fraction of their cost, since a gradient at a node's own output is all it takes."""
 
     passes: Passes
     batch: Batch
@@ -169,22 +179,26 @@ class NodeIntegral:
         return NodeIntegral(self.passes, self.batch.rows(rows), self.differences.rows(rows))
 
     def over(self, places: Tensor, weights: Tensor) -> Tensor:
-        """Float32 [probe, source, 1]; `places` and `weights` are [step, probe]."""
-        graph = self.passes.graph
-        scores = self.differences.embeddings.new_zeros(places.shape[1], len(graph.sources))
+        """Float32 [metric, probe, source, 1]; `places` and `weights` are [step, probe]."""
+        shape = (len(self.passes.losses), places.shape[1], len(self.passes.graph.sources))
+        scores = self.differences.embeddings.new_zeros(shape)
         for place, weight in zip(places, weights, strict=True):
-            embedding, *parts = self.passes.gradients(
-                self.batch, self.batch.at(place), _written_by_sources
-            )
-            scores[:, 0] += weight * (embedding * self.differences.embeddings).sum((1, 2))
-            for layer in range(graph.layers):
-                values, mlp = parts[2 * layer : 2 * layer + 2]
-                product = (values * self.differences.values[layer]).sum(1)  # [probe, head * dim]
-                heads = product.unflatten(-1, (graph.heads, -1)).sum(-1)
-                scores[:, graph.head_rows(layer)] += weight[:, None] * heads
-                product = (mlp * self.differences.mlp_outs[layer]).sum((1, 2))
-                scores[:, graph.mlp_row(layer)] += weight * product
+            at = self.batch.at(place)
+            found = self.passes.gradients(self.batch, at, _written_by_sources)
+            for of_metric, gradients in zip(scores, found, strict=True):
+                of_metric += weight[:, None] * self.product(gradients)
         return scores[..., None]
+
+    def product(self, gradients: tuple[Tensor, ...]) -> Tensor:
+        """The products of what sources write with gradients there: [probe, source]."""
+        graph, (embedding, *parts) = self.passes.graph, gradients
+        nodes = [(embedding * self.differences.embeddings).sum((1, 2))[:, None]]
+        for layer in range(graph.layers):
+            values, mlp = parts[2 * layer : 2 * layer + 2]
+            heads = (values * self.differences.values[layer]).sum(1)  # [probe, head * head_dim]
+            nodes.append(heads.unflatten(-1, (graph.heads, -1)).sum(-1))
+            nodes.append((mlp * self.differences.mlp_outs[layer]).sum((1, 2))[:, None])
+        return torch.cat(nodes, dim=1)
 
 
 def _read_by_targets(taps: Taps) -> list[Tensor]:

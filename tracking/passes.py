@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,9 +23,9 @@ def mean_difference(
     differences = []
     with hooks.tapped(decoder) as taps:
         for rows in by_length(probes, batch_size):
-            batch, _, _ = Passes(decoder, graph, taps, loss).ends(trimmed(probes[rows]))
+            batch, _, _ = Passes(decoder, graph, taps, (loss,)).ends(trimmed(probes[rows]))
             differences.append((batch.corrupted_loss - batch.clean_loss).abs())
-    return float(torch.cat(differences).mean())
+    return float(torch.cat(differences, dim=1).mean())
 
 
 def by_length(probes: ProbeSet, batch_size: int) -> Iterator[Tensor]:
@@ -151,8 +151,8 @@ class Batch:
     clean: Tensor  # [probe, position, width], embeddings
     corrupted: Tensor  # [probe, position, width]
     clean_logits: Tensor  # float32 [probe, look, vocabulary]
-    clean_loss: Tensor  # [probe]
-    corrupted_loss: Tensor  # [probe]
+    clean_loss: Tensor  # [metric, probe]
+    corrupted_loss: Tensor  # [metric, probe]
 
     def at(self, place: Tensor) -> Tensor:
         """Embeddings [probe, position, width] at `place` [probe] of each probe's path."""
@@ -164,8 +164,14 @@ class Batch:
         """The batch of the probes at `rows`; itself where these are all."""
         if len(rows) == len(self.probes):
             return self
-        tensors = (getattr(self, item.name) for item in fields(self)[1:])
-        return Batch(self.probes[rows], *(tensor[rows] for tensor in tensors))
+        return Batch(
+            self.probes[rows],
+            self.clean[rows],
+            self.corrupted[rows],
+            self.clean_logits[rows],
+            self.clean_loss[:, rows],
+            self.corrupted_loss[:, rows],
+        )
 
 
 @dataclass(frozen=True)
@@ -175,7 +181,11 @@ class Passes:
     decoder: Decoder
     graph: Graph
     taps: Taps
-    loss: Metric
+    losses: tuple[Metric, ...]
+
+    def measured(self, given: Tensor, clean_logits: Tensor, probes: ProbeSet) -> Tensor:
+        """Every metric of logits [probe, look, vocabulary]: [metric, probe]."""
+        return torch.stack([loss(given, clean_logits, probes) for loss in self.losses])
 
     def ends(self, probes: ProbeSet) -> tuple[Batch, Outputs, Outputs]:
         """The clean and the corrupted pass; what the parts gave in each."""
@@ -192,22 +202,28 @@ class Passes:
                 clean=clean,
                 corrupted=corrupted,
                 clean_logits=clean_logits,
-                clean_loss=self.loss(clean_logits, clean_logits, probes),
-                corrupted_loss=self.loss(corrupted_logits, clean_logits, probes),
+                clean_loss=self.measured(clean_logits, clean_logits, probes),
+                corrupted_loss=self.measured(corrupted_logits, clean_logits, probes),
             )
             return batch, clean_outputs, Outputs.seen(corrupted, self.taps)
 
     def value(self, batch: Batch, place: Tensor) -> Tensor:
-        """The metric [probe] at `place` [probe] on the path."""
+        """The first metric [probe] at `place` [probe] on the path."""
         with torch.no_grad():
             given = logits(self.decoder, batch.at(place), batch.probes)
-            return self.loss(given, batch.clean_logits, batch.probes)
+            return self.losses[0](given, batch.clean_logits, batch.probes)
 
-    def gradients(self, batch: Batch, embeddings: Tensor, inputs: Callable) -> tuple[Tensor, ...]:
-        """Gradients of the summed metric at `inputs(taps)`, tensors seen in a pass from
-        `embeddings`; zero where the metric does not depend on one."""
+    def gradients(
+        self, batch: Batch, embeddings: Tensor, inputs: Callable
+    ) -> list[tuple[Tensor, ...]]:
+        """For every metric, summed over probes, its gradients at `inputs(taps)`, tensors seen in a
+        pass from `embeddings`; zero where it does not depend on one. One forward pass for all."""
         with torch.enable_grad():
             begin = embeddings.detach().requires_grad_()
             given = logits(self.decoder, begin, batch.probes)
-            loss = self.loss(given, batch.clean_logits, batch.probes).sum()
-            return torch.autograd.grad(loss, inputs(self.taps), materialize_grads=True)
+            sums = self.measured(given, batch.clean_logits, batch.probes).sum(1)
+            seen, last = inputs(self.taps), len(sums) - 1
+            return [
+                torch.autograd.grad(loss, seen, retain_graph=i < last, materialize_grads=True)
+                for i, loss in enumerate(sums)
+            ]

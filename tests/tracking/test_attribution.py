@@ -22,7 +22,7 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from tracking.attribution import attribute
+from tracking.attribution import attribute, attribute_all
 from tracking.errors import BadInput
 from tracking.probes import ProbeSet
 
@@ -504,7 +504,7 @@ def test_embed_s_row_sums_to_the_metric_s_change(
 ) -> None:
     """By the model's own forward pass, not by what the scores say of it."""
     model, probes = tiny_decoder(arch, seed=5), random_probes(seed=5)
-    scores = attribute(model, probes, "eap-ig", metric, 40, quadrature, per_probe=True)
+    scores = attribute(model, probes, "eap-ig", metric, 80, quadrature, per_probe=True)
     with torch.no_grad():
         clean, corrupted = model(probes.clean).logits, model(probes.corrupted).logits
     change = torch.stack(
@@ -932,3 +932,15 @@ def test_memory_that_holds_no_probe_is_refused_and_what_holds_one_changes_nothin
         attribute(model, probes, memory_gb=1e-6)
     found = attribute(model, probes, memory_gb=1.5e-3)
     assert_close(found.edges, attribute(model, probes).edges)
+
+
+def test_several_metrics_from_one_run_are_those_of_a_run_each(tiny_decoder, random_probes) -> None:
+    model, probes = tiny_decoder(), random_probes()
+    for method in ("eap-ig", "eap-ig-activations", "exact", "node-ig"):
+        together = attribute_all(model, probes, METRICS, method=method, per_probe=True)
+        for metric, ours in zip(METRICS, together, strict=True):
+            alone = attribute(model, probes, method, metric, per_probe=True)
+            assert ours.metric == metric
+            for name in ("edges", "strength", "clean", "corrupted", "per_probe"):
+                there, here = getattr(alone, name), getattr(ours, name)
+                assert (there - here).abs().max() <= 1e-5 * there.abs().max()

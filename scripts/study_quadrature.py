@@ -1,0 +1,76 @@
+"""How many gradients each quadrature needs, on checkpoints of a run.
+
+    python scripts/study_quadrature.py runs/demo [checkpoint-60 ...] [--probes 64]
+
+For every checkpoint and kind of probe: the fewest gradients with which a rule's completeness gap is
+below 5 % and its top tenth of edges shares 98 % with that of 200 midpoint steps. The adaptive rule
+makes about one forward pass for each of its gradients besides; a forward pass has half the
+arithmetic of a forward and a backward one, so `cost` counts each of them as half a gradient.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from tracking import ProbeSet, Scores, attribute
+from tracking.probes import load_probes
+
+EVEN = (8, 12, 16, 20, 24, 32, 40, 48, 56, 64, 80, 100)
+ADAPTIVE = (8, 10, 12, 14, 16)
+
+
+def overlap(ours: Scores, theirs: Scores, share: float = 0.1) -> float:
+    """Share of the top edges by |score| that two sets of scores have in common."""
+    count = int(ours.graph.edges.sum() * share)
+    tops = [set(s.edges.abs().flatten().topk(count).indices.tolist()) for s in (ours, theirs)]
+    return len(tops[0] & tops[1]) / count
+
+
+def tries(model: torch.nn.Module, probes: ProbeSet, rule: str) -> Iterator[Scores]:
+    """Scores with ever more steps."""
+    for steps in ADAPTIVE if rule == "adaptive" else EVEN:
+        yield attribute(
+            model, probes, metric="prob", steps=steps, max_steps=4 * steps, quadrature=rule,
+            batch_size=64,
+        )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("checkpoints", nargs="*")
+    parser.add_argument("--probes", type=int, default=64)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    found = sorted(options.run.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
+    names = options.checkpoints or [path.name for path in found]
+    rules = ("left", "right", "midpoint", "gauss-legendre", "adaptive")
+    print("| checkpoint | probes |", " | ".join(rules), "| gradients, adaptive / even | cost |")
+    print("|" + "---|" * (len(rules) + 4))
+    for name in names:
+        model = AutoModelForCausalLM.from_pretrained(options.run / name)
+        for kind, probes in load_probes(options.run / "heads" / "probes.safetensors").items():
+            some = probes[: options.probes]
+            truth = attribute(
+                model, some, metric="prob", steps=200, quadrature="midpoint", batch_size=64
+            )
+            needed = {}
+            for rule in rules:
+                good = [
+                    scores.steps
+                    for scores in tries(model, some, rule)
+                    if scores.gap < 0.05 and overlap(scores, truth) >= 0.98
+                ]
+                needed[rule] = min(good, default=float("inf"))
+            cells = " | ".join(f"{needed[rule]:.0f}" for rule in rules)
+            ratio = needed["adaptive"] / min(needed[rule] for rule in rules[:-1])
+            print(f"| {name} | {kind} | {cells} | {ratio:.2f} | {1.5 * ratio:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
