@@ -103,18 +103,28 @@ class HeadTracker(TrainerCallback):
         **kwargs: object,
     ) -> None:
         """Show the map of the heads, write the picture, say where everything lies."""
-        if state.is_world_process_zero and self.ledger.steps():
-            timeline = Timeline.of(self.ledger.records(), self.settings.thresholds)
-            picture = report.write_picture(timeline, self.ledger.folder.parent / "report.png")
-            self.view.close(timeline)
-            terminal.where(
-                {
-                    "picture": picture,
-                    "records": self.ledger.folder,
-                    "timeline": self.ledger.timeline_path,
-                    "checkpoints": Path(args.output_dir or "."),
-                }
-            )
+        if not (state.is_world_process_zero and self.ledger.steps()):
+            return
+        try:
+            self._close(Path(args.output_dir or "."))
+        except Exception as error:
+            if self.settings.on_error == "raise":
+                raise
+            log.exception("tracking failed at the end of training")
+            self.view.failed(state.global_step, error)
+
+    def _close(self, run: Path) -> None:
+        timeline = Timeline.of(self.ledger.records(), self.settings.thresholds)
+        picture = report.write_picture(timeline, self.ledger.folder.parent / "report.png")
+        self.view.close(timeline)
+        terminal.where(
+            {
+                "picture": picture,
+                "records": self.ledger.folder,
+                "timeline": self.ledger.timeline_path,
+                "checkpoints": run,
+            }
+        )
 
     def _take_up(self, step: int) -> None:
         """Freeze the probes of a new run, or check that a resumed one has the same."""
@@ -126,6 +136,7 @@ class HeadTracker(TrainerCallback):
         else:
             freeze(self.probes, path)
         self.ledger.supersede(after=step if step else -1)
+        self.ledger.records()  # a damaged one is told now rather than at the next checkpoint
 
     def _track(self, args: TrainingArguments, state: TrainerState, model: nn.Module) -> None:
         """Analyse on the main process; the others wait, before for its files, after for it."""
@@ -145,7 +156,8 @@ class HeadTracker(TrainerCallback):
     def _record(self, args: TrainingArguments, state: TrainerState, model: nn.Module) -> None:
         begin = time.monotonic()
         step, before = state.global_step, self.ledger.steps()
-        reward = reward_between(state.log_history, before[-1] if before else 0, step)
+        wanted = "reward" if hasattr(args, "num_generations") else "loss"
+        reward = reward_between(state.log_history, before[-1] if before else 0, step, wanted)
         analyses = analyse(model, self.probes, self.settings, label=f"heads at step {step}")
         graph = Graph.of(model)
         record = Record(

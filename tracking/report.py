@@ -33,7 +33,7 @@ def picture(timeline: Timeline) -> Figure:
     figure = Figure(figsize=(1.5 + 5.2 * len(kinds), 8.2), layout="constrained")
     FigureCanvasAgg(figure)
     ratios = {"height_ratios": [2.2, 3.4, 1.6]}
-    axes = figure.subplots(3, len(kinds), sharex="col", squeeze=False, gridspec_kw=ratios)
+    axes = figure.subplots(3, len(kinds), sharex=True, squeeze=False, gridspec_kw=ratios)
     for column, kind in enumerate(kinds):
         counts = timeline.counts[timeline.counts["kind"] == kind]
         heads = timeline.heads[timeline.heads["kind"] == kind]
@@ -42,6 +42,9 @@ def picture(timeline: Timeline) -> Figure:
         _reward(axes[2, column], counts)
         axes[0, column].set_title(f"{kind!r} probes", fontsize=11)
         axes[2, column].set_xlabel("training step")
+    edges = _edges(np.array([record.step for record in timeline.records]))
+    axes[0, 0].set_xlim(edges[0], edges[-1])
+    axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
     shown = [state for state in LOOKS if (timeline.heads["state"] == state).any()]
     patches = [Patch(color=LOOKS[state].color, label=state) for state in shown if state != "base"]
     patches.append(Patch(facecolor="white", edgecolor="#555", hatch="////", label="uncertain"))
@@ -86,16 +89,20 @@ def _stack(axes: Axes, counts: pd.DataFrame, heads: pd.DataFrame) -> None:
 
 
 def _raster(axes: Axes, heads: pd.DataFrame) -> None:
-    """Every head that was ever active as a row, by cohort; hatched where it is uncertain."""
+    """Every head that was ever active or uncertain as a row, by the first step at which it was
+    active; hatched where it is uncertain."""
     active = heads.pivot(index="head", columns="step", values="active")
-    first = active.idxmax(axis=1)[active.any(axis=1)]  # head -> first step at which it is active
-    order = sorted(first.index, key=lambda head: (first[head], head))
-    axes.set_ylabel("head, by cohort")
+    uncertain = heads.pivot(index="head", columns="step", values="uncertain")
+    first = active.idxmax(axis=1).where(active.any(axis=1), np.inf)
+    shown = first[active.any(axis=1) | uncertain.any(axis=1)]
+    order = sorted(shown.index, key=lambda head: (shown[head], head))
     if not order:
         axes.text(0.5, 0.5, "no head was active", transform=axes.transAxes, ha="center")
+        axes.set_yticks([])
         return
+    axes.set_ylabel("head, by cohort")
     states = heads.pivot(index="head", columns="step", values="state").loc[order]
-    uncertain = heads.pivot(index="head", columns="step", values="uncertain").loc[order]
+    uncertain = uncertain.loc[order]
     edges = _edges(states.columns.to_numpy())
     _cells(axes, np.stack([_numbers(states.loc[head]) for head in order]), edges)
     style = {"fill": False, "hatch": "/////", "edgecolor": UNCERTAIN.color, "linewidth": 0}

@@ -21,16 +21,16 @@ class Table:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
-        self.titled = False
+        self.titled: str | None = None  # what the reward column is called
 
     def show(self, timeline: Timeline, step: int) -> None:
         """The rows of one step; before the first, the columns' names."""
         rows = timeline.counts[timeline.counts["step"] == step]
-        if not self.titled:
-            self.titled = True
-            self._print(
-                Text(_cells("step", "reward", "probes", *COLUMNS, "gap", "seconds"), "bold")
-            )
+        name = str(rows["reward_name"].iloc[0])
+        if name != self.titled:
+            self.titled = name
+            name = name.removeprefix("eval_mean_token_")  # accuracy, where SFT is evaluated
+            self._print(Text(_cells("step", name, "probes", *COLUMNS, "gap", "seconds"), "bold"))
         for index, (_, row) in enumerate(rows.iterrows()):
             self._print(Text(_row(row, first=index == 0)))
 
@@ -98,4 +98,4 @@ def _row(row: pd.Series, first: bool) -> str:
 
 
 def _cells(step: str, reward: str, kind: str, *numbers: str) -> str:
-    return f"{step:>6} {reward:>7}  {kind:<8}" + "".join(f"{number:>10}" for number in numbers)
+    return f"{step:>6} {reward:>8}  {kind:<8}" + "".join(f"{number:>10}" for number in numbers)

@@ -125,6 +125,7 @@ def load(name: str, arguments: Sequence[str]) -> Job:
         raise BadInput(f"unknown flag {word!r}{_nearest(flag, known, dashes='--')}")
     _no_code_from_files(recipe, config)
     resolved = {key: value for key, value in vars(namespace).items() if key != "config"}
+    _check_named(name, recipe, resolved)
     try:
         script, training, model, mixture, ours, track = parser.parse_dict(resolved)
         settings = Settings(
@@ -132,7 +133,7 @@ def load(name: str, arguments: Sequence[str]) -> Job:
         )
     except (ValueError, TypeError) as error:
         raise BadInput(f"{recipe or 'arguments'}: {_one_line(error)}") from None
-    _check(name, script, training, model, mixture, recipe)
+    _check(name, script, training, recipe)
     return Job(name, script, training, model, mixture, ours, settings, _plain(resolved))
 
 
@@ -211,14 +212,17 @@ def _no_code_from_files(recipe: str | None, config: dict[str, Any]) -> None:
             )
 
 
-def _check(
-    name: str, script: Any, training: Any, model: ModelConfig, mixture: Any, recipe: str | None
-) -> None:
+def _check_named(name: str, recipe: str | None, resolved: dict[str, Any]) -> None:
+    """A job needs a model and data."""
     where = recipe or f"sparks {name}"
-    if not model.model_name_or_path:
+    if not resolved["model_name_or_path"]:
         raise BadInput(f"{where}: model_name_or_path is missing; 'tiny', a folder or a Hub name")
-    if not script.dataset_name and not mixture.datasets:
+    if not resolved["dataset_name"] and not resolved["datasets"]:
         raise BadInput(f"{where}: dataset_name is missing; 'tiny', a JSONL file or a Hub name")
+
+
+def _check(name: str, script: Any, training: Any, recipe: str | None) -> None:
+    where = recipe or f"sparks {name}"
     if name != "grpo":
         return
     if not script.reward_funcs and not script.reward_model_name_or_path:

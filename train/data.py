@@ -34,7 +34,11 @@ def rows(name: str, split: str, config: str | None = None) -> Dataset:
     """The rows of a local file or a Hub data set; `BadInput` in one line where there are none."""
     path = Path(name)
     try:
+        if path.is_dir():
+            raise BadInput(f"data set {name!r} is a folder; name a file in it")
         if path.suffix in BUILDERS:
+            if split != "train":
+                raise BadInput(f"data set {name!r} is one file, its split is train, not {split!r}")
             if not path.is_file():
                 raise BadInput(f"data set {name!r}: no such file")
             if path.stat().st_size == 0:

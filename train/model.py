@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,6 +37,8 @@ def start(job: Job) -> Start:
         if job.ours.dry_run:
             return Start("tiny", tiny.tokenizer())
         return Start(str(tiny.base_model(job.training.seed)), tiny.tokenizer())
+    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
+        raise BadInput(f"model {name!r}: no such folder")
     options = {
         "revision": job.model.model_revision,
         "trust_remote_code": bool(getattr(job.training, "trust_remote_code", False)),

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import secrets
 import warnings
+import zipfile
 from pathlib import Path
 
 import datasets
 import transformers
+import yaml
 from rich.console import Console
-from transformers.trainer_utils import get_last_checkpoint
+from safetensors import SafetensorError, safe_open
 
 from tracking.errors import BadInput
+from tracking.ledger import Ledger
 from train import config
 from train.config import Job
 
@@ -29,24 +33,85 @@ def say(line: str) -> None:
 def checkpoint(job: Job) -> str | None:
     """The checkpoint to resume from, or None for a new run.
 
-    Raises `BadInput` where the folder holds another run, or no checkpoint to resume from.
+    `latest` takes the newest one that is whole. Raises `BadInput` where the folder holds another
+    run, no whole checkpoint, or a run that this job cannot go on with.
     """
-    wanted = job.training.resume_from_checkpoint
-    if wanted is None or str(wanted).lower() == "false":
+    wanted = str(job.training.resume_from_checkpoint or "false")
+    if wanted.lower() == "false":
         if holds_run(job.folder):
             raise BadInput(
                 f"{job.folder} holds another run; choose a folder with --output_dir, or go on "
                 "with it: --resume_from_checkpoint latest"
             )
         return None
-    if str(wanted).lower() in ("latest", "true"):
-        found = get_last_checkpoint(str(job.folder)) if job.folder.is_dir() else None
-        if found is None:
-            raise BadInput(f"{job.folder} has no checkpoint to resume from")
-        return found
-    if not (Path(wanted) / "trainer_state.json").is_file():
-        raise BadInput(f"{wanted} is no checkpoint: it has no trainer_state.json")
-    return str(wanted)
+    latest = wanted.lower() in ("latest", "true")
+    found = _newest_whole(job.folder) if latest else Path(wanted)
+    if not latest and (damage := _damage(found)):
+        raise BadInput(f"{found} is no whole checkpoint: {damage}")
+    if found.resolve().parent != job.folder.resolve():
+        raise BadInput(
+            f"{found} belongs to another run; go on in its folder: --output_dir {found.parent}"
+        )
+    _check_goes_on(job, found)
+    return str(found)
+
+
+def _newest_whole(folder: Path) -> Path:
+    """The newest whole checkpoint; says which newer ones are not."""
+    numbered = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()]
+    for path in sorted(numbered, key=lambda path: int(path.name[11:]), reverse=True):
+        damage = _damage(path)
+        if damage is None:
+            return path
+        say(f"skipped    {path}: {damage}")
+    raise BadInput(f"{folder} has no checkpoint to resume from")
+
+
+def _damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, in a few words; None where it is whole."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text())["global_step"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return "it has no readable trainer_state.json"
+    weights = list(checkpoint.glob("*.safetensors"))
+    if not weights:
+        return "it has no weights"
+    for path in weights:
+        try:
+            with safe_open(path, "pt") as file:
+                file.keys()
+        except (SafetensorError, OSError):
+            return f"{path.name} is damaged"
+    for path in (*checkpoint.glob("*.pt"), *checkpoint.glob("*.pth")):
+        if not zipfile.is_zipfile(path):
+            return f"{path.name} is damaged"
+    return None
+
+
+def _check_goes_on(job: Job, found: Path) -> None:
+    """Raise `BadInput` where the checkpoint's run is another kind of job, has other probes, or is
+    at its end already."""
+    step = json.loads((found / "trainer_state.json").read_text())["global_step"]
+    if 0 < job.training.max_steps <= step:
+        raise BadInput(
+            f"{found} is at step {step} of {job.training.max_steps} already; "
+            "to train on, raise --max_steps"
+        )
+    try:
+        text = (job.folder / "config.yaml").read_text()
+        before = yaml.safe_load(text)
+    except (OSError, yaml.YAMLError):
+        return
+    if not text.startswith(f"# sparks {job.name} "):
+        raise BadInput(f"{job.folder} is no {job.name} run; its config.yaml says {text[2:14]!r}")
+    for key, value in job.resolved.items():
+        if key.startswith("track_probe") and value != before.get(key):
+            raise BadInput(
+                f"{key} is {value!r}, but this run's probes are frozen with {before.get(key)!r}"
+            )
+    ledger = Ledger(job.folder / "heads")
+    if job.ours.track and ledger.steps() and not ledger.probes_path.exists():
+        raise BadInput(f"{ledger.probes_path} is missing; without it records cannot be compared")
 
 
 def write_config(job: Job) -> None:
@@ -75,6 +140,8 @@ def free_folder(folder: Path) -> Path:
 def quieten() -> None:
     """Keep the libraries' own bars and notes out of the terminal."""
     datasets.disable_progress_bars()
+    datasets.utils.logging.set_verbosity(logging.CRITICAL)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning)

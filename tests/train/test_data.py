@@ -70,6 +70,13 @@ def test_data_that_cannot_be_used_is_one_line(
     assert "\n" not in str(refused.value)
 
 
+def test_a_folder_and_a_split_that_a_file_has_not_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="is a folder; name a file in it"):
+        data.for_grpo(job("grpo", str(tmp_path)), "train")
+    with pytest.raises(BadInput, match="its split is train, not 'nosuch'"):
+        data.for_grpo(job("grpo", lines(tmp_path, GSM8K)), "nosuch")
+
+
 def test_sft_on_bare_answers_is_refused(tmp_path: Path) -> None:
     rows = lines(tmp_path, {"problem": "2 and 3?", "answer": "5"})
     with pytest.raises(BadInput, match="SFT needs worked solutions"):

@@ -58,6 +58,65 @@ def test_records_after_the_checkpoint_resumed_from_are_superseded(
     pd.testing.assert_frame_equal(before, timeline(run))
 
 
+def damaged(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:50])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "trainer_state.json"])
+def test_a_damaged_checkpoint_is_skipped_or_refused_by_name(
+    run_job: Run, tmp_path: Path, capsys: pytest.CaptureFixture, name: str
+) -> None:
+    run = run_job("sft", tmp_path / "run")
+    whole = weights(run)
+    damaged(run / "checkpoint-4" / name)
+    with pytest.raises(BadInput, match=f"checkpoint-4 is no whole checkpoint.*{name}"):
+        run_job("sft", run, resume_from_checkpoint=run / "checkpoint-4")
+    run_job("sft", run, resume_from_checkpoint="latest")
+    assert re.search(f"skipped .*checkpoint-4: .*{name}", capsys.readouterr().out)
+    assert weights(run) == whole
+
+
+@pytest.mark.parametrize(
+    ("job", "keys", "told"),
+    [
+        ("sft", {}, "is at step 4 of 4 already"),
+        ("sft", {"max_steps": 6, "track_probe_count": 20}, "track_probe_count is 20, but"),
+        ("grpo", {"max_steps": 6}, "is no grpo run"),
+    ],
+)
+def test_a_job_that_cannot_go_on_with_the_run_is_refused(
+    run_job: Run, tmp_path: Path, job: str, keys: dict[str, object], told: str
+) -> None:
+    run = run_job("sft", tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    with pytest.raises(BadInput, match=told) as refused:
+        run_job(job, run, resume_from_checkpoint="latest", **keys)
+    assert "\n" not in str(refused.value)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_a_run_goes_on_only_with_its_own_ledger(run_job: Run, tmp_path: Path) -> None:
+    run = run_job("sft", tmp_path / "run")
+    keys = {"max_steps": 6, "resume_from_checkpoint": run / "checkpoint-4"}
+    with pytest.raises(BadInput, match="belongs to another run"):
+        run_job("sft", tmp_path / "other", **keys)
+    damaged(run / "heads" / "step-00000002.safetensors")
+    with pytest.raises(BadInput, match=r"step-00000002\.safetensors: not a whole record"):
+        run_job("sft", run, **keys)
+    (run / "heads" / "probes.safetensors").unlink()
+    with pytest.raises(BadInput, match=r"probes\.safetensors is missing"):
+        run_job("sft", run, **keys)
+    assert not (run / "checkpoint-6").exists()
+
+
+def test_sft_shows_its_loss_by_its_name(
+    run_job: Run, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run_job("sft", tmp_path / "run", max_steps=2)
+    (title,) = (line for line in capsys.readouterr().out.splitlines() if "surviving" in line)
+    assert title.split()[:3] == ["step", "loss", "probes"]
+
+
 def test_a_run_leaves_what_the_design_says(
     run_job: Run, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
