@@ -165,7 +165,7 @@ class Batch:
         if len(rows) == len(self.probes):
             return self
         return Batch(
-            self.probes[rows],
+            self.probes[rows.cpu()],
             self.clean[rows],
             self.corrupted[rows],
             self.clean_logits[rows],
