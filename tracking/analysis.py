@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from tracking.attribution import attribute
-from tracking.circuit import by_share
 from tracking.ledger import Analysis
 from tracking.probes import ProbeSet
 from tracking.settings import Settings
@@ -51,7 +50,7 @@ def _analyse_kind(model: nn.Module, probes: ProbeSet, settings: Settings, label:
     return Analysis(
         edges=scores.edges,
         strength=scores.strength,
-        circuit=by_share(scores.graph, scores.edges, settings.share),
+        circuit=scores.circuit(share=settings.share).edges,
         in_circuit=circuits_heads(scores.graph, scores.per_probe, weights, settings.share),
         effect=head_effects(scores.graph, scores.per_probe),
         gap=scores.gap,

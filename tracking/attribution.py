@@ -39,6 +39,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from tracking import hooks, metrics
+from tracking.circuit import Circuit, by_count, by_share
 from tracking.errors import BadInput
 from tracking.graph import Graph
 from tracking.hooks import Decoder
@@ -112,6 +113,17 @@ class Scores:
             "strength": self.strength[rows].sum(1).numpy(),
         }
         return pd.DataFrame(frame)
+
+    def circuit(self, share: float | None = None, edges: int | None = None) -> Circuit:
+        """The circuit of the top edges by |signed score|, dead ends pruned: so many of them, or as
+        many as hold `share` of the sum. Raises `BadInput` unless one of both is given."""
+        if self.edges.shape[1] == 1:
+            raise BadInput("node-ig scores nodes, not edges: no circuit; use eap-ig")
+        if share is not None and edges is None:
+            return Circuit(self.graph, by_share(self.graph, self.edges, share))
+        if edges is not None and share is None:
+            return Circuit(self.graph, by_count(self.graph, self.edges, edges))
+        raise BadInput("say how large the circuit is: share=0.9, or edges=5000")
 
     def _inflow(self) -> np.ndarray:
         graph, into = self.graph, self.edges.abs().sum(0)  # [target]

@@ -944,3 +944,14 @@ def test_several_metrics_from_one_run_are_those_of_a_run_each(tiny_decoder, rand
             for name in ("edges", "strength", "clean", "corrupted", "per_probe"):
                 there, here = getattr(alone, name), getattr(ours, name)
                 assert (there - here).abs().max() <= 1e-5 * there.abs().max()
+
+
+def test_a_circuit_is_of_the_size_that_is_asked_for(tiny_decoder, random_probes) -> None:
+    scores = attribute(tiny_decoder(), random_probes())
+    whole = scores.circuit(share=1.0)
+    assert 0 < int(scores.circuit(share=0.5).edges.sum()) < int(whole.edges.sum())
+    assert int(scores.circuit(edges=20).edges.sum()) <= 20
+    assert set(scores.circuit(edges=20).heads) <= set(whole.heads)
+    for wrong in ({}, {"share": 0.5, "edges": 3}):
+        with pytest.raises(BadInput, match="how large"):
+            scores.circuit(**wrong)
