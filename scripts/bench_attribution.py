@@ -10,23 +10,18 @@ and ours are timed in turns and the fastest of each counts, so that a busy machi
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
-import psutil
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from tracking import Graph, ProbeSet, attribute
 from tracking.metrics import neg_logit_diff
-
-M_MMAP_THRESHOLD = -3  # glibc's number for it
 
 
 @dataclass(frozen=True)
@@ -126,34 +121,21 @@ def seconds(run: Callable[[], None], device: str) -> float:
 
 
 def peak_gb(run: Callable[[], None], device: str) -> float:
-    """Peak memory above the start, in GB."""
-    gc.collect()
+    """Peak of the memory that tensors take, above the start, in GB."""
     if device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         run()
         return (torch.cuda.max_memory_allocated() - before) / 1e9
-    libc = ctypes.CDLL("libc.so.6")
-    libc.mallopt(M_MMAP_THRESHOLD, 1 << 16)  # so that freed memory leaves the process at once
-    libc.malloc_trim(0)
-    process, stop = psutil.Process(), threading.Event()
-    start = most = process.memory_info().rss
-
-    def watch() -> None:
-        nonlocal most
-        while not stop.wait(0.001):
-            most = max(most, process.memory_info().rss)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
         run()
-    finally:
-        stop.set()
-        thread.join()
-        libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)
-    return (most - start) / 1e9
+    assert profile.profiler is not None and profile.profiler.kineto_results is not None
+    events: list[Any] = profile.profiler.kineto_results.events()
+    events = [event for event in events if event.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    return max(accumulate(event.nbytes() for event in events)) / 1e9
 
 
 def compare(shape: Shape, repeats: int, device: str) -> tuple[float, float]:

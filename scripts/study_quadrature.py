@@ -4,8 +4,8 @@
 
 For every checkpoint and kind of probe: the fewest gradients with which a rule's completeness gap is
 below 5 % and its top tenth of edges shares 98 % with that of 200 midpoint steps. The adaptive rule
-makes about one forward pass for each of its gradients besides; a forward pass has half the
-arithmetic of a forward and a backward one, so `cost` counts each of them as half a gradient.
+makes forward passes besides; one has half the arithmetic of a forward and a backward pass, so
+`passes` counts it as half a gradient.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tracking import ProbeSet, Scores, attribute
+from tracking.attribution import KNOTS
 from tracking.probes import load_probes
 
-EVEN = (8, 12, 16, 20, 24, 32, 40, 48, 56, 64, 80, 100)
-ADAPTIVE = (8, 10, 12, 14, 16)
+EVEN = (8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 56, 64, 80, 100)
+ADAPTIVE = (4, 5, 6, 7, 8, 10, 12)
 
 
 def overlap(ours: Scores, theirs: Scores, share: float = 0.1) -> float:
@@ -50,7 +51,7 @@ def main() -> None:
     found = sorted(options.run.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
     names = options.checkpoints or [path.name for path in found]
     rules = ("left", "right", "midpoint", "gauss-legendre", "adaptive")
-    print("| checkpoint | probes |", " | ".join(rules), "| gradients, adaptive / even | cost |")
+    print("| checkpoint | probes |", " | ".join(rules), "| gradients, adaptive / even | passes |")
     print("|" + "---|" * (len(rules) + 4))
     for name in names:
         model = AutoModelForCausalLM.from_pretrained(options.run / name)
@@ -69,7 +70,9 @@ def main() -> None:
                 needed[rule] = min(good, default=float("inf"))
             cells = " | ".join(f"{needed[rule]:.0f}" for rule in rules)
             ratio = needed["adaptive"] / min(needed[rule] for rule in rules[:-1])
-            print(f"| {name} | {kind} | {cells} | {ratio:.2f} | {1.5 * ratio:.2f} |", flush=True)
+            forward = KNOTS * needed["adaptive"] // 2 - 1
+            passes = ratio * (1 + forward / 2 / needed["adaptive"])
+            print(f"| {name} | {kind} | {cells} | {ratio:.2f} | {passes:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

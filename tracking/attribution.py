@@ -52,6 +52,7 @@ from tracking.quadrature import Sweep, even
 
 METHODS = ("eap", "eap-ig", "eap-ig-activations", "clean-corrupted", "exact", "node-ig")
 GAP = 0.05  # the completeness gap that adaptive steps are to stay below
+KNOTS = 3  # intervals that the forward-only sweep cuts for two adaptive steps
 TOLERANCE = 2 * GAP  # of one probe over the mean difference; the errors of most are far smaller
 
 
@@ -320,8 +321,8 @@ class Plan:
         scores, taken = difference, torch.zeros_like(rows)
         while len(rows) and steps <= max(self.max_steps, self.steps):
             some = integral.rows(rows)
-            sweep = sweep.refined(partial(some.passes.value, some.batch), steps)
-            part = some.over(*sweep.steps())
+            sweep = sweep.refined(partial(some.passes.value, some.batch), KNOTS * steps // 2)
+            part = some.over(*sweep.steps(steps))
             scores = part if steps == self.steps else scores.index_copy(1, rows, part)
             taken[rows] += steps
             error = (part[0, :, 0].sum(-1) - difference[rows]).abs()

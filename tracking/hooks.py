@@ -23,6 +23,7 @@ import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from tracking.errors import BadInput
 
@@ -93,20 +94,17 @@ class Decoder:
             reads.append(weight.repeat_interleave(self.heads // len(weight), dim=0))
         return torch.cat(reads)
 
-    def unbiased_reads(self, layer: int, tap: LayerTaps, normed: Tensor) -> Tensor:
-        """Float32 [row, position, 3 * head * head_dim]: q, k and v of a pass without their biases.
+    def unbiased_reads(self, layer: int, normed: Tensor) -> list[Tensor]:
+        """Float32 [row, position, (KV) head, head_dim]: q, k and v without their biases.
 
-        `normed` is the stream over its root mean square. In float32 the bias is subtracted from
-        what the projections gave; in less, where a large bias has swallowed the small digits
-        (Qwen2.5's k biases reach hundreds), the projections are made again.
+        `normed` [row, position, width] is the stream over its root mean square.
         """
-        given = torch.cat([read.detach() for read in tap.reads], dim=-1).float()
-        bias = self.read_biases(layer)
-        if bias is None:
-            return given
-        if tap.reads[0].dtype != torch.float32:
-            return normed @ self.read_weights(layer).flatten(0, 1).T
-        return given - bias
+        attention, norm = self.layers[layer].self_attn, self.layers[layer].input_layernorm
+        read = normed * norm.weight.detach().float()
+        return [
+            nn.functional.linear(read, effective_weight(p)).unflatten(-1, (-1, self.head_dim))
+            for p in (attention.q_proj, attention.k_proj, attention.v_proj)
+        ]
 
     def read_biases(self, layer: int) -> Tensor | None:
         """Float32 [3 * head * head_dim]: the biases of q, k and v, or None where there are none."""
@@ -181,7 +179,7 @@ class LayerTaps:
     """What was seen in one layer of one pass; every tensor is [row, position, ...]."""
 
     stream: Tensor = field(init=False)  # [.., width] what the heads read, before the norm
-    reads: list[Tensor] = field(default_factory=list)  # q, k, v: [.., head * head_dim] each
+    reads: list[GradientEdge] = field(default_factory=list)  # q, k, v: [.., head * head_dim] each
     values: Tensor = field(init=False)  # [.., head * head_dim] the input of o_proj
     mlp_stream: Tensor = field(init=False)  # [.., width] what the MLP reads, before the norm
     mlp_out: Tensor = field(init=False)  # [.., width] what the MLP writes
@@ -335,7 +333,8 @@ def _layer_hooks(decoder: Decoder, block: Any, taps: Taps, layer: int) -> Iterat
         if out.shape[-1] != decoder.heads * decoder.head_dim:
             grouped = out.unflatten(-1, (-1, decoder.head_dim))  # [row, position, KV head, dim]
             out = grouped.repeat_interleave(decoder.repeats, dim=2).flatten(2)
-        taps.layers[layer].reads.append(out)
+        if out.requires_grad:  # only where its gradient goes: its values would fill the memory
+            taps.layers[layer].reads.append(get_gradient_edge(out))
         return out
 
     def values(_module: nn.Module, args: tuple) -> None:
@@ -388,11 +387,12 @@ def run(decoder: Decoder, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
 
     Positions are counted from each row's first real token, so padding on either side is alike.
     """
-    positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+    padded = not bool(attention_mask.all())  # without padding attention has a faster kernel
+    positions = (attention_mask.cumsum(-1) - 1).clamp(min=0) if padded else None
     with torch.autocast(embeddings.device.type, enabled=False):
         out = decoder.backbone(
             inputs_embeds=embeddings,
-            attention_mask=attention_mask,
+            attention_mask=attention_mask if padded else None,
             position_ids=positions,
             use_cache=False,
         )

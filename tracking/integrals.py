@@ -6,10 +6,12 @@ first row `embed`'s, whose sum tells how complete the integral is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge
 
 from tracking import hooks
 from tracking.graph import Graph
@@ -22,9 +24,7 @@ class _Sums:
     """What is summed along the path, the steps' weights multiplied in; all float32."""
 
     reads: list[Tensor]  # by layer [probe, position, 3 * head, head_dim]: r g
-    mlps: list[Tensor]  # by layer [probe, position, width]: gradient at what the MLP reads
-    logits: Tensor  # [probe, position, width]
-    edges: Tensor  # [probe, source, target]: the second part of the norm's gradient
+    edges: Tensor  # [probe, source, target]: all but what comes of `reads`
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,10 @@ class EdgeIntegral:
         """Empty sums, one for every metric."""
         graph, (probes, positions) = self.graph, self.batch.probes.clean.shape
         new = self.differences.new_zeros
-        stream = (probes, positions, self.decoder.width)
         reads = (probes, positions, 3 * graph.heads, self.decoder.head_dim)
         return [
             _Sums(
                 reads=[new(reads) for _ in range(graph.layers)],
-                mlps=[new(stream) for _ in range(graph.layers)],
-                logits=new(stream),
                 edges=new(probes, len(graph.sources), len(graph.targets)),
             )
             for _ in self.passes.losses
@@ -107,37 +104,67 @@ class EdgeIntegral:
         for of_metric, gradients in zip(sums, found, strict=True):
             for layer, tap in enumerate(self.passes.taps.layers):
                 *reads, mlp = gradients[4 * layer : 4 * layer + 4]
-                of_metric.mlps[layer].addcmul_(mlp, each)
-                self.add_reads(of_metric, layer, tap, torch.cat(reads, dim=-1).float(), each)
-            of_metric.logits.addcmul_(gradients[-1], each)
+                self.add_layer(of_metric, layer, tap, (reads, mlp), each)
+            if gradients[-1] is not None:
+                along = self.along(len(self.graph.sources), gradients[-1][:, :, None].float())
+                of_metric.edges[:, :, -1] += along.sum(1)[:, :, 0] * each[:, 0]
         self.passes.taps.clear()
 
-    def add_reads(
-        self, sums: _Sums, layer: int, tap: LayerTaps, gradient: Tensor, each: Tensor
+    def add_layer(
+        self,
+        sums: _Sums,
+        layer: int,
+        tap: LayerTaps,
+        gradients: tuple[Sequence[Tensor | None], Tensor | None],
+        each: Tensor,
     ) -> None:
-        """Takes `gradient` [probe, position, 3 * head * head_dim] at a layer's q, k and v back
-        through the layer's norm; `each` [probe, 1, 1] are the weights."""
+        """Adds what one layer reads: `gradients` at its q, k and v [probe, position, head *
+        head_dim], which go back through the layer's norm, and at what its MLP reads [probe,
+        position, width]; `each` [probe, 1, 1] are the weights."""
         graph, norm = self.graph, self.decoder.layers[layer].input_layernorm
+        reads, mlp = gradients
         stream = tap.stream.detach().float()  # [probe, position, width]
+        mlp = torch.zeros_like(stream) if mlp is None else mlp.float()
+        # one product for both, since it is the differences that take time to walk through
+        along = self.along(graph.seen_by_mlp(layer), torch.stack([stream, mlp], dim=2))
+        seen, columns = graph.seen_by_mlp(layer), graph.mlp_column(layer)
+        sums.edges[:, :seen, columns] += along[..., 1].sum(1) * each[:, 0]
         rate = (stream.square().mean(-1, keepdim=True) + norm.variance_epsilon).rsqrt()
-        heads = (3 * graph.heads, self.decoder.head_dim)
-        weighted = (rate * each)[..., None]  # [probe, position, 1, 1]
-        sums.reads[layer].addcmul_(gradient.unflatten(-1, heads), weighted)
-        products = self.decoder.unbiased_reads(layer, tap, stream * rate).mul_(gradient)
-        inner = products.unflatten(-1, heads).sum(-1)  # [probe, position, 3 * head]
+        inner = self.add_reads(sums.reads[layer], layer, reads, stream * rate, rate * each)
         inner *= rate.square() * (each / stream.shape[-1])
-        seen = graph.seen_by_attention(layer)
-        along = self.along(seen, stream[:, :, None])[:, :, 0]  # [probe, position, source]
-        sums.edges[:, :seen, graph.attention_columns(layer)] -= along.transpose(1, 2) @ inner
+        seen, columns = graph.seen_by_attention(layer), graph.attention_columns(layer)
+        sums.edges[:, :seen, columns] -= along[:, :, :seen, 0].transpose(1, 2) @ inner
+
+    def add_reads(
+        self,
+        sums: Tensor,
+        layer: int,
+        gradients: Sequence[Tensor | None],
+        normed: Tensor,
+        weights: Tensor,
+    ) -> Tensor:
+        """Adds the gradients at q, k and v to `sums` [probe, position, 3 * head, head_dim] times
+        `weights` [probe, position, 1]; gives their products with q, k and v themselves, without
+        their biases, [probe, position, 3 * head]."""
+        inner, heads = [], (self.graph.heads, self.decoder.head_dim)
+        unbiased = self.decoder.unbiased_reads(layer, normed)
+        for total, gradient, read in zip(sums.chunk(3, dim=2), gradients, unbiased, strict=True):
+            if gradient is None:  # nothing that the metric depends on goes through these heads
+                return normed.new_zeros(sums.shape[:3])
+            by_head = gradient.float().unflatten(-1, heads)
+            total.addcmul_(by_head, weights[..., None])
+            grouped = by_head.unflatten(2, (read.shape[2], -1))  # [.., (KV) head, repeat, head_dim]
+            inner.append((grouped * read[:, :, :, None]).sum(-1).flatten(2))
+        return torch.cat(inner, dim=-1)
 
     def along(self, seen: int, directions: Tensor) -> Tensor:
         """The products of `directions` [probe, position, direction, width] with the differences of
-        the first `seen` sources: [probe, position, direction, source].
+        the first `seen` sources: [probe, position, source, direction].
 
         One batched product over probes and positions, for which nothing large is copied.
         """
-        differences = self.differences[:, :, :seen].flatten(0, 1).transpose(1, 2)
-        product = torch.bmm(directions.flatten(0, 1), differences)
+        differences = self.differences[:, :, :seen].flatten(0, 1)
+        product = torch.bmm(differences, directions.flatten(0, 1).transpose(1, 2))
         return product.unflatten(0, directions.shape[:2])
 
     def finish(self, sums: list[_Sums]) -> Tensor:
@@ -155,11 +182,7 @@ class EdgeIntegral:
             for part, read, weight in zip(into, reads.chunk(3), weights.chunk(3), strict=True):
                 streams = torch.bmm(read, weight).transpose(0, 1)  # [row, head, width]
                 streams = streams.unflatten(0, self.batch.probes.clean.shape)
-                part += self.along(seen, streams).sum(1).transpose(1, 2)
-            seen = graph.seen_by_mlp(layer)
-            product = self.along(seen, sums.mlps[layer][:, :, None]).sum((1, 2))
-            edges[:, :seen, graph.mlp_column(layer)] = product
-        edges[:, :, -1] = self.along(len(graph.sources), sums.logits[:, :, None]).sum((1, 2))
+                part += self.along(seen, streams).sum(1)
         return edges
 
 
@@ -189,20 +212,20 @@ class NodeIntegral:
                 of_metric += weight[:, None] * self.product(gradients)
         return scores[..., None]
 
-    def product(self, gradients: tuple[Tensor, ...]) -> Tensor:
+    def product(self, gradients: Sequence[Tensor | None]) -> Tensor:
         """The products of what sources write with gradients there: [probe, source]."""
-        graph, (embedding, *parts) = self.passes.graph, gradients
-        nodes = [(embedding * self.differences.embeddings).sum((1, 2))[:, None]]
-        for layer in range(graph.layers):
-            values, mlp = parts[2 * layer : 2 * layer + 2]
-            heads = (values * self.differences.values[layer]).sum(1)  # [probe, head * head_dim]
-            nodes.append(heads.unflatten(-1, (graph.heads, -1)).sum(-1))
-            nodes.append((mlp * self.differences.mlp_outs[layer]).sum((1, 2))[:, None])
+        nodes = []
+        for place, (change, gradient) in enumerate(
+            zip(self.differences.parts, gradients, strict=True)
+        ):
+            product = torch.zeros_like(change) if gradient is None else change * gradient
+            heads = self.passes.graph.heads if place % 2 else 1  # values stand at odd places
+            nodes.append(product.sum(1).unflatten(-1, (heads, -1)).sum(-1))
         return torch.cat(nodes, dim=1)
 
 
-def _read_by_targets(taps: Taps) -> list[Tensor]:
-    layers = [tensor for tap in taps.layers for tensor in (*tap.reads, tap.mlp_stream)]
+def _read_by_targets(taps: Taps) -> list[Tensor | GradientEdge]:
+    layers = [place for tap in taps.layers for place in (*tap.reads, tap.mlp_stream)]
     return [*layers, taps.logits_stream]
 
 

@@ -87,7 +87,7 @@ def check(decoder: Decoder, probes: ProbeSet, batch_size: int) -> None:
         *decoder.backbone.named_parameters(),
         *decoder.lm_head.named_parameters("lm_head"),
     ]:
-        if not bool(weight.isfinite().all()):
+        if not bool(weight.detach().sum(dtype=torch.float32).isfinite()):  # one pass over it
             raise BadInput(f"weight {name!r} is not finite; nothing can be attributed")
 
 
@@ -114,6 +114,12 @@ class Outputs:
         values = [tap.values.detach().float() for tap in taps.layers]
         mlp_outs = [tap.mlp_out.detach().float() for tap in taps.layers]
         return cls(embeddings.detach().float(), values, mlp_outs)
+
+    @property
+    def parts(self) -> list[Tensor]:
+        """All of them in the order of the sources: embeddings, then values and MLP by layer."""
+        layers = zip(self.values, self.mlp_outs, strict=True)
+        return [self.embeddings, *(part for layer in layers for part in layer)]
 
     def minus(self, other: Outputs) -> Outputs:
         """The difference, part by part."""
@@ -215,15 +221,15 @@ class Passes:
 
     def gradients(
         self, batch: Batch, embeddings: Tensor, inputs: Callable
-    ) -> list[tuple[Tensor, ...]]:
-        """For every metric, summed over probes, its gradients at `inputs(taps)`, tensors seen in a
-        pass from `embeddings`; zero where it does not depend on one. One forward pass for all."""
+    ) -> list[tuple[Tensor | None, ...]]:
+        """For every metric, summed over probes, its gradients at `inputs(taps)`, places seen in a
+        pass from `embeddings`; None where it does not depend on one. One forward pass for all."""
         with torch.enable_grad():
             begin = embeddings.detach().requires_grad_()
             given = logits(self.decoder, begin, batch.probes)
             sums = self.measured(given, batch.clean_logits, batch.probes).sum(1)
             seen, last = inputs(self.taps), len(sums) - 1
             return [
-                torch.autograd.grad(loss, seen, retain_graph=i < last, materialize_grads=True)
+                torch.autograd.grad(loss, seen, retain_graph=i < last, allow_unused=True)
                 for i, loss in enumerate(sums)
             ]

@@ -22,9 +22,9 @@ class Settings:
             "right, midpoint or gauss-legendre."
         },
     )
-    steps: int = field(default=12, metadata={"help": "Integration steps; adaptive may take more."})
+    steps: int = field(default=8, metadata={"help": "Integration steps; adaptive may take more."})
     max_steps: int = field(
-        default=48, metadata={"help": "At most so many steps for a probe, when adaptive."}
+        default=64, metadata={"help": "At most so many steps for a probe, when adaptive."}
     )
     batch_size: int = field(default=64, metadata={"help": "Probes per forward and backward pass."})
     resamples: int = field(default=200, metadata={"help": "Bootstrap resamples of the probes."})

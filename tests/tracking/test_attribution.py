@@ -497,6 +497,41 @@ def test_every_query_head_of_a_group_has_edges_into_its_k_and_v(
 
 
 @arches
+@pytest.mark.parametrize("read", ["k", "v"])
+def test_edges_into_k_and_v_of_a_group_sum_to_the_score_of_the_shared_head(
+    tiny_decoder, random_probes, arch: str, read: str
+) -> None:
+    """The shared head's score is taken from the plain model: an offset of zero on the stream that
+    one projection of layer 1 reads, and autograd's gradient there."""
+    model, probes = tiny_decoder(arch, kv_heads=2), random_probes()
+    scores = attribute(model, probes, method="eap", metric="neg_logit_diff", per_probe=True)
+    block, embedding = model.model.layers[1], model.get_input_embeddings()
+    projection, head_dim = getattr(block.self_attn, f"{read}_proj"), block.self_attn.head_dim
+    offsets = torch.zeros(2, *probes.clean.shape, embedding.embedding_dim, requires_grad=True)
+    streams = []
+
+    def shifted(_module: Any, _args: tuple, _out: Tensor) -> Tensor:
+        normed = block.input_layernorm.forward(streams[0] + offsets)  # [group, probe, ...]
+        out = F.linear(normed, projection.weight, projection.bias).split(head_dim, dim=-1)
+        return torch.cat([part[group] for group, part in enumerate(out)], dim=-1)
+
+    see = block.input_layernorm.register_forward_pre_hook(lambda _, args: streams.append(args[0]))
+    swap = projection.register_forward_hook(shifted)
+    logits = model(probes.clean, attention_mask=probes.attention_mask).logits
+    see.remove()
+    swap.remove()
+    last = logits[torch.arange(len(probes)), probes.supervised.int().argmax(-1)]
+    correct, incorrect = last.gather(-1, probes.labels).unbind(-1)
+    gradients = torch.autograd.grad((incorrect - correct).sum(), offsets)[0]  # [group, probe, ...]
+    change = embedding(probes.corrupted) - embedding(probes.clean)
+    wanted = (gradients * change).sum((2, 3)).T  # [probe, group]
+    columns = [scores.graph.targets.index(f"L1H{head}.{read}") for head in range(4)]
+    assert scores.per_probe is not None
+    found = scores.per_probe[:, 0, columns].unflatten(-1, (2, 2)).sum(-1)
+    assert_close(found, wanted.detach(), 1e-4)
+
+
+@arches
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("quadrature", ["gauss-legendre", "adaptive"])
 def test_embed_s_row_sums_to_the_metric_s_change(
