@@ -4,6 +4,7 @@ from tracking.attribution import Scores, attribute, attribute_all
 from tracking.callback import HeadTracker, TrackingConfig
 from tracking.circuit import Circuit
 from tracking.errors import BadInput
+from tracking.faithfulness import Faithfulness, curve, faithfulness
 from tracking.graph import Graph
 from tracking.ledger import Ledger, Record
 from tracking.lifecycle import Timeline
@@ -13,6 +14,7 @@ from tracking.settings import Settings
 __all__ = [
     "BadInput",
     "Circuit",
+    "Faithfulness",
     "Graph",
     "HeadTracker",
     "Ledger",
@@ -24,4 +26,6 @@ __all__ = [
     "TrackingConfig",
     "attribute",
     "attribute_all",
+    "curve",
+    "faithfulness",
 ]

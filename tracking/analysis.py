@@ -2,16 +2,59 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Mapping
+from functools import partial
+from importlib.metadata import version
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from tracking.attribution import attribute
-from tracking.ledger import Analysis
-from tracking.probes import ProbeSet
+from tracking import faithfulness, stability
+from tracking.attribution import Scores, attribute
+from tracking.circuit import Selection, by_count
+from tracking.faithfulness import Curve, Experiment
+from tracking.graph import Graph
+from tracking.hooks import Decoder
+from tracking.ledger import Analysis, Record
+from tracking.probes import ProbeSet, probes_hash
+from tracking.reward import Reward
 from tracking.settings import Settings
-from tracking.stability import circuits_heads, head_effects, resamples
+from tracking.stability import Choose, interval, resamples
+
+PACKAGES = ("thinking-sparks", "torch", "transformers", "trl")
+METRIC = "prob"  # bounded, so that effects compare over checkpoints
+ENSEMBLE = (0.5, 1.0, 2.0)  # circuit sizes, times the chosen one
+
+
+def record(
+    model: nn.Module,
+    probes: Mapping[str, ProbeSet],
+    settings: Settings,
+    step: int,
+    reward: Reward,
+    label: str = "",
+) -> Record:
+    """The record of `model` at a step; neither the model nor any random state is changed.
+
+    `label` heads the progress bar; without one there is none.
+    """
+    begin, graph = time.monotonic(), Graph.of(model)
+    return Record(
+        step=step,
+        layers=graph.layers,
+        heads=graph.heads,
+        probes=probes_hash(probes),
+        analyses=analyse(model, probes, settings, label),
+        reward=reward.value,
+        reward_name=reward.name,
+        seconds=time.monotonic() - begin,
+        settings=dataclasses.asdict(settings),
+        versions={package: version(package) for package in PACKAGES},
+        precision=str(Decoder.of(model).dtype).removeprefix("torch."),
+    )
 
 
 def analyse(
@@ -20,11 +63,7 @@ def analyse(
     settings: Settings,
     label: str = "",
 ) -> dict[str, Analysis]:
-    """Scores, circuit, membership and effects of `model` on every kind of probe.
-
-    Neither the model nor any random state is changed. `label` heads the progress bar; without one
-    there is none.
-    """
+    """Scores, circuit, how faithful and how stable it is, by kind of probe."""
     analyses = {}
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices):
@@ -37,7 +76,7 @@ def _analyse_kind(model: nn.Module, probes: ProbeSet, settings: Settings, label:
     scores = attribute(
         model,
         probes,
-        metric="prob",
+        metric=METRIC,
         steps=settings.steps,
         quadrature=settings.quadrature,
         max_steps=settings.max_steps,
@@ -45,15 +84,94 @@ def _analyse_kind(model: nn.Module, probes: ProbeSet, settings: Settings, label:
         per_probe=True,
         label=label,
     )
-    assert scores.per_probe is not None
+    ranked = scores.strength if settings.rank == "absolute" else scores.edges
+    experiment = Experiment.of(model, probes, METRIC, settings.batch_size)
     weights = resamples(settings.resamples, len(probes))
+    curve, choose = _sized(experiment, ranked, Selection.parse(settings.select), weights)
+    circuit = choose(ranked)
+    runs = experiment.run([circuit, scores.graph.edges & ~circuit])
+    carried, rest = (runs.faithfulness(place, weights) for place in range(2))
+    difference = interval((scores.corrupted - scores.clean)[:, None], weights)
     return Analysis(
         edges=scores.edges,
         strength=scores.strength,
-        circuit=scores.circuit(share=settings.share).edges,
-        in_circuit=circuits_heads(scores.graph, scores.per_probe, weights, settings.share),
-        effect=head_effects(scores.graph, scores.per_probe),
+        circuit=circuit,
+        curve=torch.tensor(
+            [
+                (size, value.value, value.low, value.high)
+                for size, value in zip(curve.sizes.tolist(), curve.values, strict=True)
+            ]
+        ),
         gap=scores.gap,
         clean=float(-scores.clean.mean()),
         corrupted=float(-scores.corrupted.mean()),
+        difference_low=float(difference.low),
+        faithfulness=carried.value,
+        faithfulness_low=carried.low,
+        faithfulness_high=carried.high,
+        complement=rest.value,
+        accuracy=carried.accuracy,
+        clean_accuracy=float(runs.clean_right.mean()),
+        cpr=curve.cpr,
+        cmd=curve.cmd,
+        **_stability(scores, ranked, choose, circuit, weights, settings),
     )
+
+
+def _sized(
+    experiment: Experiment, ranked: Tensor, selection: Selection, weights: Tensor
+) -> tuple[Curve, Choose]:
+    """The curve over sizes, and how circuits are chosen: where faithfulness decides, the number of
+    edges that it takes is kept for all resamples."""
+    graph = experiment.graph
+    curve = faithfulness.curve_of(experiment, ranked, weights)
+    if selection.kind != "faithfulness":
+        return curve, partial(selection.edges, graph)
+    count = faithfulness.smallest(experiment, ranked, selection.amount, curve)
+    return curve, partial(by_count, graph, count=count)
+
+
+def _stability(
+    scores: Scores,
+    ranked: Tensor,
+    choose: Choose,
+    circuit: Tensor,
+    weights: Tensor,
+    settings: Settings,
+) -> dict[str, Any]:
+    """What resampled scores say, by the names of `Analysis`'s fields."""
+    graph, per_probe = scores.graph, scores.per_probe
+    assert per_probe is not None
+    drawn = per_probe.abs() if settings.rank == "absolute" else per_probe
+    members = stability.members(graph, drawn, weights, choose)
+    count = _taken(ranked, circuit)
+    ensemble = [
+        stability.members(
+            graph, drawn, weights, partial(by_count, graph, count=max(1, round(factor * count)))
+        ).heads.float().mean(0)
+        for factor in ENSEMBLE
+    ]  # fmt: skip
+    agreed = stability.agreement(graph, drawn, choose)
+    effect = stability.head_effects(graph, per_probe)
+    now = stability.verdicts(
+        members.heads.float().mean(0), interval(effect, weights), settings.thresholds
+    )
+    return {
+        "in_circuit": members.heads,
+        "edge_membership": members.edges,
+        "ensemble": torch.stack(ensemble),
+        "effect": effect,
+        "null": stability.null_turnover(graph, per_probe, choose, settings.thresholds, now),
+        "jaccard": float(agreed.jaccard.mean()),
+        "jaccard_low": float(agreed.jaccard.quantile(0.025)),
+        "jaccard_high": float(agreed.jaccard.quantile(0.975)),
+        "rank_correlation": float(agreed.rank_correlation.mean()),
+        "probes_needed": stability.probes_needed(graph, drawn, choose, agreed.jaccard),
+    }
+
+
+def _taken(ranked: Tensor, circuit: Tensor) -> int:
+    """How many edges were taken before the circuit was pruned: those not below its weakest."""
+    if not bool(circuit.any()):
+        return 1
+    return int((ranked.abs() >= ranked.abs()[circuit].min()).sum())

@@ -39,16 +39,19 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from tracking import hooks, metrics
-from tracking.circuit import Circuit, by_count, by_share
+from tracking.circuit import Circuit, by_count, by_share, grown
 from tracking.errors import BadInput
+from tracking.faithfulness import Experiment, curve_of, smallest
 from tracking.graph import Graph
 from tracking.hooks import Decoder
+from tracking.importance import importance
 from tracking.integrals import EdgeIntegral, NodeIntegral
 from tracking.metrics import Metric
 from tracking.passes import Batch, Passes, by_length, check, fitting, mean_difference, trimmed
 from tracking.patching import exact
 from tracking.probes import ProbeSet
 from tracking.quadrature import Sweep, even
+from tracking.stability import resamples
 
 METHODS = ("eap", "eap-ig", "eap-ig-activations", "clean-corrupted", "exact", "node-ig")
 GAP = 0.05  # the completeness gap that adaptive steps are to stay below
@@ -98,40 +101,56 @@ class Scores:
 
     @property
     def heads(self) -> pd.DataFrame:
-        """One row a head: signed and absolute sums of the scores of its edges.
+        """One row a head: its flows (`tracking.importance`), `effect` (the signed sum of the scores
+        of its outgoing edges, its node score) and `strength` (the sum of their mean |score|).
 
-        `inflow` and `outflow` sum |score| over the edges into its q, k and v and out of it,
-        `effect` is the signed sum out of it (its node score), `strength` sums mean |score| out.
-        After `node-ig` there is no inflow.
+        After `node-ig` there are no flows.
         """
         graph, rows = self.graph, self.graph.head_sources
-        frame = {
-            "head": graph.head_names,
-            "layer": np.repeat(np.arange(graph.layers), graph.heads),
-            "inflow": self._inflow(),
-            "outflow": self.edges[rows].abs().sum(1).numpy(),
-            "effect": self.edges[rows].sum(1).numpy(),
-            "strength": self.strength[rows].sum(1).numpy(),
-        }
-        return pd.DataFrame(frame)
+        flows = pd.DataFrame({"head": graph.head_names})
+        if self.edges.shape[1] > 1:
+            flows = importance(graph, self.edges)
+        return flows.assign(
+            layer=np.repeat(np.arange(graph.layers), graph.heads),
+            effect=self.edges[rows].sum(1).numpy(),
+            strength=self.strength[rows].sum(1).numpy(),
+        )
 
-    def circuit(self, share: float | None = None, edges: int | None = None) -> Circuit:
-        """The circuit of the top edges by |signed score|, dead ends pruned: so many of them, or as
-        many as hold `share` of the sum. Raises `BadInput` unless one of both is given."""
+    def circuit(
+        self,
+        share: float | None = None,
+        edges: int | None = None,
+        rank: str = "signed",
+        greedy: bool = False,
+        faithfulness: float | None = None,
+        model: nn.Module | None = None,
+        probes: ProbeSet | None = None,
+    ) -> Circuit:
+        """The circuit of the top edges, dead ends pruned: `edges` of them, as many as hold `share`
+        of the sum of |score|, or the fewest that reach a `faithfulness` of `model` on `probes`.
+
+        Edges are ranked by |signed mean| or, `absolute`, by mean |score| over probes. `greedy`
+        grows so many `edges` from `logits`. Raises `BadInput` unless one of the sizes is given.
+        """
         if self.edges.shape[1] == 1:
             raise BadInput("node-ig scores nodes, not edges: no circuit; use eap-ig")
-        if share is not None and edges is None:
-            return Circuit(self.graph, by_share(self.graph, self.edges, share))
-        if edges is not None and share is None:
-            return Circuit(self.graph, by_count(self.graph, self.edges, edges))
-        raise BadInput("say how large the circuit is: share=0.9, or edges=5000")
-
-    def _inflow(self) -> np.ndarray:
-        graph, into = self.graph, self.edges.abs().sum(0)  # [target]
-        if len(into) == 1:
-            return np.full(len(graph.head_names), np.nan)
-        columns = [into[graph.attention_columns(layer)] for layer in range(graph.layers)]
-        return torch.cat([column.view(3, -1).sum(0) for column in columns]).numpy()
+        if rank not in ("signed", "absolute"):
+            raise BadInput(f"rank is {rank!r}; it must be signed or absolute")
+        ranked = self.edges if rank == "signed" else self.strength
+        sizes = [size for size in (share, edges, faithfulness) if size is not None]
+        if len(sizes) != 1 or (greedy and edges is None):
+            raise BadInput("give one size: share=0.9, edges=5000 (greedy or not), faithfulness=0.8")
+        if share is not None:
+            return Circuit(self.graph, by_share(self.graph, ranked, share))
+        if faithfulness is not None:
+            if model is None or probes is None:
+                raise BadInput("a circuit by faithfulness needs model and probes too")
+            experiment = Experiment.of(model, probes, self.metric)
+            known = curve_of(experiment, ranked, resamples(1, len(probes)))
+            edges = smallest(experiment, ranked, faithfulness, known)
+        assert edges is not None
+        choose = grown if greedy else by_count
+        return Circuit(self.graph, choose(self.graph, ranked, edges))
 
 
 def attribute(

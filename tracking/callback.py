@@ -12,12 +12,9 @@ mode are as before, and a failure of its own is logged, marked in the ledger and
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -26,19 +23,16 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from tracking import dashboard, report, terminal
-from tracking.analysis import analyse
+from tracking.analysis import record
 from tracking.errors import BadInput
 from tracking.graph import Graph
-from tracking.hooks import Decoder
-from tracking.ledger import Ledger, Record
+from tracking.ledger import Ledger
 from tracking.lifecycle import Timeline
 from tracking.probes import ProbeSet, freeze, load_probes, probes_hash
 from tracking.reward import reward_between
 from tracking.settings import Settings
 
 log = logging.getLogger(__name__)
-
-PACKAGES = ("thinking-sparks", "torch", "transformers", "trl")
 
 
 @dataclass
@@ -154,26 +148,11 @@ class HeadTracker(TrainerCallback):
             _barrier()
 
     def _record(self, args: TrainingArguments, state: TrainerState, model: nn.Module) -> None:
-        begin = time.monotonic()
         step, before = state.global_step, self.ledger.steps()
         wanted = "reward" if hasattr(args, "num_generations") else "loss"
         reward = reward_between(state.log_history, before[-1] if before else 0, step, wanted)
-        analyses = analyse(model, self.probes, self.settings, label=f"heads at step {step}")
-        graph = Graph.of(model)
-        record = Record(
-            step=step,
-            layers=graph.layers,
-            heads=graph.heads,
-            probes=probes_hash(self.probes),
-            analyses=analyses,
-            reward=reward.value,
-            reward_name=reward.name,
-            seconds=time.monotonic() - begin,
-            settings=dataclasses.asdict(self.settings),
-            versions={package: version(package) for package in PACKAGES},
-            precision=str(Decoder.of(model).dtype).removeprefix("torch."),
-        )
-        self.ledger.write(record)
+        made = record(model, self.probes, self.settings, step, reward, f"heads at step {step}")
+        self.ledger.write(made)
         timeline = Timeline.of(self.ledger.records(), self.settings.thresholds)
         self.ledger.write_timeline(timeline.heads)
         self.view.show(timeline, step)

@@ -1,13 +1,15 @@
 """Circuits: sets of edges in which every node lies on a path from `embed` to `logits`.
 
-Edges are taken by |signed score|, largest first, until they hold a given share of its sum; then
-dead ends are pruned. A share, unlike an absolute threshold, does not drift with the scale of the
+Edges are taken by |score|, largest first; then dead ends are pruned. How many is a `Selection`: a
+number, the share of the sum of |score| that they hold, or what it takes to be faithful
+(`tracking.faithfulness`). Never an absolute threshold, which would drift with the scale of the
 logits. Everything works on [..., source, target], so that the circuits of all bootstrap resamples
 come out of one call.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -54,6 +56,40 @@ class Circuit:
         ]
 
 
+@dataclass(frozen=True)
+class Selection:
+    """How large a circuit is: `share` of the sum of |score|, number of `edges`, or the fewest edges
+    that reach a `faithfulness`."""
+
+    kind: str
+    amount: float
+
+    KINDS = ("share", "edges", "faithfulness")
+
+    @classmethod
+    def parse(cls, text: str) -> Selection:
+        """From `share=0.9`, `edges=5000` or `faithfulness=0.8`; `BadInput` for anything else."""
+        kind, equals, amount = (part.strip() for part in text.partition("="))
+        try:
+            number = float(amount)
+        except ValueError:
+            number = 0.0
+        whole = kind == "edges" and number.is_integer()
+        if not equals or kind not in cls.KINDS or not (0 < number <= 1 or (whole and number >= 1)):
+            raise BadInput(
+                f"select is {text!r}; it must be share=0.9, edges=5000 or faithfulness=0.8"
+            )
+        if kind == "edges" and not whole:
+            raise BadInput(f"select is {text!r}; edges is a whole number")
+        return cls(kind, number)
+
+    def edges(self, graph: Graph, scores: Tensor) -> Tensor:
+        """The circuits [..., source, target] by `share` or `edges`; faithfulness takes a model."""
+        if self.kind == "share":
+            return by_share(graph, scores, self.amount)
+        return by_count(graph, scores, int(self.amount))
+
+
 def by_share(graph: Graph, scores: Tensor, share: float) -> Tensor:
     """The fewest edges that hold `share` of the sum of |score|, dead ends pruned.
 
@@ -83,6 +119,36 @@ def by_count(graph: Graph, scores: Tensor, count: int) -> Tensor:
     top = strength.topk(min(count, int(graph.edges.sum())), dim=-1).indices
     mask = torch.zeros_like(strength, dtype=torch.bool).scatter(-1, top, True)
     return prune(graph, (mask & (strength > 0)).unflatten(-1, scores.shape[-2:]))
+
+
+def grown(graph: Graph, scores: Tensor, count: int) -> Tensor:
+    """`count` edges grown from `logits`: each time the one of largest |score| that leads into what
+    is there already; dead ends pruned. `scores` [source, target] gives a BoolTensor of that shape.
+
+    Unlike `by_count` it never takes an edge that leads nowhere (Hanna et al. 2403.17806, greedy).
+    """
+    if count < 1:
+        raise BadInput(f"edges is {count}; a circuit needs at least 1")
+    strength, edges = scores.abs(), torch.zeros_like(graph.edges)
+    frontier: list[tuple[float, int, int]] = []
+    reached = set()
+
+    def reach(columns: Iterable[int]) -> None:
+        for column in columns:
+            for row in range(int(graph.visible[column])):
+                heapq.heappush(frontier, (-float(strength[row, column]), row, column))
+
+    reach([len(graph.targets) - 1])
+    while frontier and count:
+        lost, row, column = heapq.heappop(frontier)
+        if lost == 0:
+            break
+        edges[row, column] = True
+        count -= 1
+        if row not in reached:
+            reached.add(row)
+            reach(graph.reads_of(row))
+    return prune(graph, edges)
 
 
 def prune(graph: Graph, edges: Tensor) -> Tensor:

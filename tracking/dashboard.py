@@ -19,10 +19,12 @@ from tracking.lifecycle import Timeline
 STEP = "train/global_step"
 SCALARS = (
     "active", "emergent", "new", "pruned", "surviving", "revived", "retained", "faded",
-    "uncertain", "turnover", "clean", "corrupted", "gap",
+    "uncertain", "turnover", "null", "null_high", "clean", "corrupted", "gap", "faithfulness",
+    "faithfulness_low", "faithfulness_high", "complement", "accuracy", "jaccard",
+    "rank_correlation",
 )  # fmt: skip
 TABLE = (
-    "step", "kind", "head", "state", "uncertain", "membership",
+    "step", "kind", "head", "state", "verdict", "uncertain", "membership", "importance",
     "effect", "effect_low", "effect_high", "cohort", "growth",
 )  # fmt: skip
 
@@ -37,6 +39,7 @@ def log_step(timeline: Timeline, step: int) -> None:
         prefix = "heads" if kind == timeline.kinds[0] else f"heads/{kind}"
         counts = timeline.counts.query("kind == @kind and step == @step").iloc[0]
         row |= {f"{prefix}/{name}": counts[name] for name in SCALARS if pd.notna(counts[name])}
+        row[f"{prefix}/weak"] = float(counts["verdict"] == "weak")
         row[f"{prefix}/map"] = wandb.Image(_image(report.head_map(timeline, step, kind)))
     row["heads/seconds"] = timeline.records[-1].seconds
     row["heads/table"] = wandb.Table(dataframe=ever_active(timeline))

@@ -99,6 +99,12 @@ class Graph:
         """The column of the MLP of `layer`."""
         return self.attention_columns(layer).stop
 
+    def reads_of(self, row: int) -> list[int]:
+        """The columns at which the source of a row reads: q, k and v, or one, or none (`embed`)."""
+        name = self.sources[row]
+        names = [f"{name}.{read}" for read in READS] if "H" in name else [name]
+        return [self.targets.index(name) for name in names if name in self.targets]
+
     @cached_property
     def visible(self) -> Tensor:
         """LongTensor [target]: how many sources each target can read."""

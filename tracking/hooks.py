@@ -122,10 +122,11 @@ class Decoder:
 
     def reads(self, layer: int, streams: Tensor) -> tuple[Tensor, ...]:
         """q, k and v, float32 [row, position, head * head_dim] each, where every read of every head
-        has a stream of its own: `streams` [row, position, 3 * head, width]."""
+        has a stream of its own: `streams` [row, 3 * head, position, width]."""
         epsilon = self.layers[layer].input_layernorm.variance_epsilon
-        normed = streams * (streams.square().mean(-1, keepdim=True) + epsilon).rsqrt()
-        reads = torch.einsum("bptd,ted->bpte", normed, self.read_weights(layer)).flatten(2)
+        size = streams.norm(dim=-1, keepdim=True).square() / self.width
+        reads = torch.einsum("btpd,ted->btpe", streams, self.read_weights(layer))
+        reads = (reads * (size + epsilon).rsqrt()).transpose(1, 2).flatten(2)
         bias = self.read_biases(layer)
         return (reads if bias is None else reads + bias).chunk(3, dim=-1)
 
@@ -257,7 +258,7 @@ class Editor(Protocol):
     """Decides what each part of a decoder reads; all streams are float32 [row, position, width]."""
 
     def attention(self, layer: int, stream: Tensor) -> Tensor:
-        """What q, k and v of each head read: [row, position, 3 * head, width]."""
+        """What q, k and v of each head read: [row, 3 * head, position, width]."""
         ...
 
     def values(self, layer: int, values: Tensor) -> None:

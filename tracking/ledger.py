@@ -21,8 +21,9 @@ from torch import Tensor
 from tracking.atomic import write_whole
 from tracking.errors import BadInput
 from tracking.graph import Graph
+from tracking.stability import Thresholds
 
-FORMAT = "sparks-record-1"
+FORMAT = "sparks-record-2"
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,41 @@ class Analysis:
     strength: Tensor  # float32 [source, target], mean |score|
     circuit: Tensor  # BoolTensor [source, target]
     in_circuit: Tensor  # BoolTensor [resample, head]
+    edge_membership: Tensor  # float32 [source, target], share of resamples
+    ensemble: Tensor  # float32 [size, head], membership with 0.5, 1 and 2 times as many edges
     effect: Tensor  # float32 [probe, head], attributed change of the right token's probability
+    null: Tensor  # float32 [split], turnover between halves of the probes
+    curve: Tensor  # float32 [size, 4]: share of all edges, faithfulness, its interval
     gap: float  # completeness gap
     clean: float  # mean probability of the right token under the clean prompts
     corrupted: float  # the same under the corrupted prompts
+    difference_low: float  # lower end of the 95 % interval of clean - corrupted
+    faithfulness: float  # of the circuit
+    faithfulness_low: float  # 95 % interval over probes
+    faithfulness_high: float
+    complement: float  # faithfulness of all edges outside the circuit
+    accuracy: float  # share of probes whose top token is right with the circuit alone
+    clean_accuracy: float  # the same with the whole model
+    cpr: float  # area under the curve
+    cmd: float  # area between the curve and 1
+    jaccard: float  # of the heads in the circuits of two disjoint halves of the probes
+    jaccard_low: float  # 95 % of splits
+    jaccard_high: float
+    rank_correlation: float  # Spearman's, of edge scores from two halves
+    probes_needed: float | None  # estimate for a Jaccard of 0.8
+
+    def verdict(self, thresholds: Thresholds) -> str:
+        """In one word: `absent` where clean and corrupted hardly differ, so that there is nothing
+        to carry; `weak` where the circuit is not faithful, or not the same from half the probes;
+        `unconverged` where the integral is not complete; else `sound`."""
+        if self.difference_low < thresholds.effect:
+            return "absent"
+        if (
+            not self.faithfulness >= thresholds.faithfulness
+            or not self.jaccard >= thresholds.jaccard
+        ):
+            return "weak"
+        return "unconverged" if self.gap > thresholds.gap else "sound"
 
 
 @dataclass(frozen=True)

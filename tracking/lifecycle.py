@@ -28,23 +28,20 @@ import numpy as np
 import pandas as pd
 
 from tracking.errors import BadInput
+from tracking.importance import importance, shift
 from tracking.ledger import Analysis, Record
-from tracking.stability import interval, resamples
+from tracking.stability import Thresholds, interval, resamples, verdicts
 
 EMERGENT = ("new", "surviving", "revived", "emergent")
 ACTIVE = ("base", "retained", *EMERGENT)
 STATES = (*ACTIVE, "faded", "pruned", "inactive")
 GROWTHS = ("amplified", "damped")
+NUMBERS = (
+    "clean", "corrupted", "gap", "faithfulness", "faithfulness_low", "faithfulness_high",
+    "complement", "accuracy", "clean_accuracy", "cpr", "cmd", "jaccard", "jaccard_low",
+    "jaccard_high", "rank_correlation", "probes_needed",
+)  # fmt: skip
 COUNTED = ("retained", "faded", "new", "surviving", "revived", "pruned")
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """Where active begins and inactive ends."""
-
-    member: float = 0.9  # share of resamples
-    effect: float = 0.02  # probability of the right token
-    gap: float = 0.05  # above this completeness gap a record is unconverged
 
 
 @dataclass(frozen=True)
@@ -55,17 +52,23 @@ class Timeline:
 
     - `kind`, `step`, `head`, `layer`, `state`
     - `active` (carried through uncertainty), `uncertain`
-    - `membership`; `effect`, `effect_low`, `effect_high` (mean and 95 % bootstrap over probes)
+    - `verdict` of the step's record: sound, weak, unconverged or absent
+    - `membership`, and with half and twice as many edges `membership_half`, `membership_double`
+    - `importance` (share of all heads' outgoing |score|), `importance_symmetric` (of what goes in
+      and out), `shift` of importance since the checkpoint before, from -1 to 1
+    - `effect`, `effect_low`, `effect_high` (mean and 95 % bootstrap over probes)
     - `growth`: `amplified` or `damped` for a base head whose effect's interval has left that of
       step 0, else empty
     - `cohort`: the first step at which an emergent head was active; missing for others
     - `activations`: share of the checkpoints so far at which it is active
 
-    `counts` has one row per kind and step: the step's reward and its name, how many heads are in
-    each state (`emergent` counts all active heads that are no base heads), `turnover` (the share of
-    the heads active here or at the checkpoint before whose state changed; missing at the first),
-    the right token's mean probability under `clean` and `corrupted` prompts, completeness `gap`,
-    whether that leaves the record `converged`, and `seconds` spent on tracking.
+    `counts` has one row per kind and step: the step's reward and its name, how many `probes`, how
+    many heads are in each state (`emergent` counts all active heads that are no base heads),
+    `turnover` (the share of the heads active here or at the checkpoint before whose state changed; missing at the first),
+    its `null` (mean turnover between two halves of the probes on this checkpoint) and `null_high`
+    (97.5 % of splits), the numbers of the record's `Analysis` (right token's probability under
+    `clean` and `corrupted` prompts, completeness `gap`, `faithfulness` and so on), whether the gap
+    leaves the record `converged`, its `verdict` in one word, and `seconds` spent on tracking.
     """
 
     records: Sequence[Record]
@@ -113,15 +116,17 @@ def _kind_counts(
                 "step": record.step,
                 "reward": record.reward,
                 "reward_name": record.reward_name,
+                "probes": len(analysis.effect),
                 "active": len(active),
                 "emergent": int(now["state"].isin(EMERGENT).sum()),
                 **counted,
                 "uncertain": int(now["uncertain"].sum()),
                 "turnover": None if before is None else _turnover(before, active),
-                "clean": analysis.clean,
-                "corrupted": analysis.corrupted,
-                "gap": analysis.gap,
+                "null": float(analysis.null.mean()),
+                "null_high": float(analysis.null.quantile(0.975)),
+                **{name: getattr(analysis, name) for name in NUMBERS},
                 "converged": analysis.gap <= thresholds.gap,
+                "verdict": analysis.verdict(thresholds),
                 "seconds": record.seconds,
             }
         )
@@ -135,19 +140,20 @@ def _turnover(before: set[str], now: set[str]) -> float:
 
 def certain(analysis: Analysis, thresholds: Thresholds) -> pd.DataFrame:
     """One row per head: membership, effect with interval, and `verdict` active, inactive or
-    uncertain, by this checkpoint alone."""
+    uncertain, by this checkpoint alone. Where the behaviour is absent all are inactive."""
     weights = resamples(len(analysis.in_circuit), len(analysis.effect))
     effect = interval(analysis.effect, weights)
     membership = analysis.in_circuit.float().mean(0)
-    clear = (effect.low >= thresholds.effect) | (effect.high <= -thresholds.effect)
-    below = (effect.low > -thresholds.effect) & (effect.high < thresholds.effect)
-    active = (membership >= thresholds.member) & clear
-    inactive = (membership <= 1 - thresholds.member) | below
-    verdict = np.where(active, "active", np.where(inactive, "inactive", "uncertain"))
+    said = verdicts(membership, effect, thresholds)
+    verdict = np.select([said.active, said.inactive], ["active", "inactive"], "uncertain")
+    if analysis.verdict(thresholds) == "absent":
+        verdict[:] = "inactive"
     return pd.DataFrame(
         {
             "verdict": verdict,
             "membership": membership.numpy(),
+            "membership_half": analysis.ensemble[0].numpy(),
+            "membership_double": analysis.ensemble[-1].numpy(),
             "effect": effect.mean.numpy(),
             "effect_low": effect.low.numpy(),
             "effect_high": effect.high.numpy(),
@@ -158,9 +164,9 @@ def certain(analysis: Analysis, thresholds: Thresholds) -> pd.DataFrame:
 def _kind_heads(records: Sequence[Record], kind: str, thresholds: Thresholds) -> pd.DataFrame:
     graph = records[0].graph
     tables = [certain(record.analyses[kind], thresholds) for record in records]
-    verdicts = np.stack([table["verdict"].to_numpy(str) for table in tables])  # [step, head]
+    said = np.stack([table["verdict"].to_numpy(str) for table in tables])  # [step, head]
     steps = [record.step for record in records]
-    active = carried(verdicts)
+    active = carried(said)
     first = pd.concat([tables[0]] * len(tables), ignore_index=True)
     frame = pd.concat(tables, ignore_index=True).drop(columns="verdict")
     base = np.tile(active[0], len(records))
@@ -175,10 +181,21 @@ def _kind_heads(records: Sequence[Record], kind: str, thresholds: Thresholds) ->
         "layer": np.tile(np.repeat(np.arange(graph.layers), graph.heads), len(records)),
         "state": states(active).ravel(),
         "active": active.ravel(),
-        "uncertain": (verdicts == "uncertain").ravel(),
+        "uncertain": (said == "uncertain").ravel(),
+        "verdict": np.repeat(
+            [record.analyses[kind].verdict(thresholds) for record in records],
+            len(graph.head_names),
+        ),
     }
     ever = np.cumsum(active, axis=0)
+    flows = [importance(graph, record.analyses[kind].edges) for record in records]
+    outgoing = np.stack([flow["importance"] for flow in flows])
+    shifts = np.full(outgoing.shape, np.nan)
+    shifts[1:] = shift(outgoing[:-1], outgoing[1:])
     later = {
+        "importance": outgoing.ravel(),
+        "importance_symmetric": np.concatenate([flow["importance_symmetric"] for flow in flows]),
+        "shift": shifts.ravel(),
         "growth": growth,
         "cohort": cohorts(active, steps).ravel(),
         "activations": (ever / np.arange(1, len(records) + 1)[:, None]).ravel(),

@@ -27,37 +27,41 @@ class Patch:
 
     def __init__(self, decoder: Decoder, graph: Graph, corrupted: Outputs, dropped: Tensor) -> None:
         self.decoder, self.graph, self.corrupted = decoder, graph, corrupted
-        self.dropped = dropped.float()
-        probes, positions, width = corrupted.embeddings.shape
-        shape = (probes, positions, len(graph.sources), width)
+        self.dropped = dropped.float().transpose(1, 2)  # [row, target, source]
+        rows, positions, width = corrupted.embeddings.shape
+        shape = (rows, len(graph.sources), positions, width)
         self.changes = corrupted.embeddings.new_zeros(shape)  # output here - output corrupted
 
     def embed(self, embeddings: Tensor) -> None:
         """Told what `embed` writes, [row, position, width]."""
-        self.changes[:, :, 0] = embeddings.float() - self.corrupted.embeddings
+        self.changes[:, 0] = embeddings.float() - self.corrupted.embeddings
 
     def attention(self, layer: int, stream: Tensor) -> Tensor:
         seen, columns = self.graph.seen_by_attention(layer), self.graph.attention_columns(layer)
-        return stream[:, :, None] - torch.einsum(
-            "bpsd,bst->bptd", self.changes[:, :, :seen], self.dropped[:, :seen, columns]
-        )
+        return stream[:, None] - self._lost(seen, columns)
 
     def values(self, layer: int, values: Tensor) -> None:
         change = values - self.corrupted.values[layer]
-        self.changes[:, :, self.graph.head_rows(layer)] = self.decoder.writes(layer, change)
+        writes = self.decoder.writes(layer, change).transpose(1, 2)
+        self.changes[:, self.graph.head_rows(layer)] = writes
 
     def mlp(self, layer: int, stream: Tensor) -> Tensor:
-        return self._less(stream, self.graph.seen_by_mlp(layer), self.graph.mlp_column(layer))
+        seen, column = self.graph.seen_by_mlp(layer), self.graph.mlp_column(layer)
+        return stream - self._lost(seen, slice(column, column + 1))[:, 0]
 
     def mlp_out(self, layer: int, out: Tensor) -> None:
-        self.changes[:, :, self.graph.mlp_row(layer)] = out - self.corrupted.mlp_outs[layer]
+        self.changes[:, self.graph.mlp_row(layer)] = out - self.corrupted.mlp_outs[layer]
 
     def logits(self, stream: Tensor) -> Tensor:
-        return self._less(stream, len(self.graph.sources), -1)
+        seen = len(self.graph.sources)
+        return stream - self._lost(seen, slice(-1, None))[:, 0]
 
-    def _less(self, stream: Tensor, seen: int, column: int) -> Tensor:
-        lost = self.dropped[:, :seen, column]
-        return stream - torch.einsum("bpsd,bs->bpd", self.changes[:, :, :seen], lost)
+    def _lost(self, seen: int, columns: slice) -> Tensor:
+        """What the corrupted edges into the targets of `columns` would have carried more than they
+        do, [row, target, position, width]."""
+        changes = self.changes[:, :seen].flatten(2)  # [row, source, position * width]
+        lost = torch.bmm(self.dropped[:, columns, :seen], changes)
+        return lost.unflatten(-1, self.changes.shape[2:])
 
 
 def patched_logits(

@@ -18,6 +18,8 @@ from tracking.atomic import write_whole
 from tracking.lifecycle import ACTIVE, Timeline
 from tracking.palette import LOOKS, REWARD, UNCERTAIN
 
+PALE = 0.6  # opacity of the veil over what comes from a weak circuit
+
 
 def write_picture(timeline: Timeline, path: Path) -> Path:
     """Write the run's picture as a PNG, whole or not at all."""
@@ -61,11 +63,14 @@ def head_map(timeline: Timeline, step: int, kind: str) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     _cells(axes, _numbers(rows["state"]).reshape(layers, heads))
+    verdict = str(rows["verdict"].iloc[0])
+    if verdict == "weak":
+        axes.axvspan(-0.5, heads - 0.5, color="white", alpha=PALE, linewidth=0)
     for position, (_, row) in enumerate(rows.iterrows()):
         text = "?" if row["uncertain"] else f"{row['membership']:.1f}"
         place = (position % heads, position // heads)
         axes.annotate(text, place, ha="center", va="center", fontsize=7)
-    axes.set(xlabel="head", ylabel="layer", title=f"{kind!r} probes, step {step}")
+    axes.set(xlabel="head", ylabel="layer", title=f"{kind!r} probes, step {step}: {verdict}")
     axes.invert_yaxis()
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -83,6 +88,7 @@ def _stack(axes: Axes, counts: pd.DataFrame, heads: pd.DataFrame) -> None:
         style = {"color": LOOKS[state].color, "edgecolor": "white", "linewidth": 0.4}
         axes.bar(edges[:-1], height, np.diff(edges), bottom, align="edge", **style)
         bottom += height
+    _pale(axes, heads, edges)
     axes.set_ylabel("active heads")
     axes.set_ylim(0, max(bottom.max() * 1.1, 1))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -105,12 +111,20 @@ def _raster(axes: Axes, heads: pd.DataFrame) -> None:
     uncertain = uncertain.loc[order]
     edges = _edges(states.columns.to_numpy())
     _cells(axes, np.stack([_numbers(states.loc[head]) for head in order]), edges)
+    _pale(axes, heads, edges)
     style = {"fill": False, "hatch": "/////", "edgecolor": UNCERTAIN.color, "linewidth": 0}
     for row, column in np.argwhere(uncertain.to_numpy()).tolist():
         left, right = float(edges[column]), float(edges[column + 1])
         axes.add_patch(Rectangle((left, row - 0.5), right - left, 1, **style))
     axes.set_yticks(range(len(order)), order, fontsize=7)
     axes.invert_yaxis()
+
+
+def _pale(axes: Axes, heads: pd.DataFrame, edges: np.ndarray) -> None:
+    """A veil over the checkpoints whose circuits are weak."""
+    verdicts = heads.groupby("step")["verdict"].first()
+    for place in np.flatnonzero(verdicts == "weak").tolist():
+        axes.axvspan(edges[place], edges[place + 1], color="white", alpha=PALE, linewidth=0)
 
 
 def _edges(steps: np.ndarray) -> np.ndarray:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tracking.circuit import Selection
 from tracking.errors import BadInput
-from tracking.lifecycle import Thresholds
+from tracking.stability import Thresholds
 
 
 @dataclass
 class Settings:
     """Settings of the analysis. All are kept in every record."""
 
-    share: float = field(
-        default=0.9, metadata={"help": "Share of the sum of |score| that a circuit's edges hold."}
+    select: str = field(
+        default="faithfulness=0.8",
+        metadata={
+            "help": "Size of a circuit: faithfulness=0.8 (the smallest that reaches it), share=0.9 "
+            "(of the sum of |score|) or edges=5000."
+        },
+    )
+    rank: str = field(
+        default="signed",
+        metadata={"help": "Edges are ranked by |signed mean| (signed) or mean |score| (absolute)."},
     )
     quadrature: str = field(
         default="adaptive",
@@ -35,6 +44,13 @@ class Settings:
         default=0.02,
         metadata={"help": "Least effect, in the right token's probability, of an active head."},
     )
+    weak_faithfulness: float = field(
+        default=0.7, metadata={"help": "A circuit less faithful than this is marked weak."}
+    )
+    weak_jaccard: float = field(
+        default=0.5,
+        metadata={"help": "Split-half Jaccard below which a circuit is marked weak."},
+    )
     on_error: str = field(
         default="warn",
         metadata={"help": "When an analysis fails: warn (log, mark, train on) or raise."},
@@ -43,7 +59,10 @@ class Settings:
     def __post_init__(self) -> None:
         if self.on_error not in ("warn", "raise"):
             raise BadInput(f"track_on_error is {self.on_error!r}; it must be warn or raise")
-        for name in ("share", "member", "effect"):
+        Selection.parse(self.select)
+        if self.rank not in ("signed", "absolute"):
+            raise BadInput(f"track_rank is {self.rank!r}; it must be signed or absolute")
+        for name in ("member", "effect", "weak_faithfulness", "weak_jaccard"):
             if not 0 < getattr(self, name) <= 1:
                 raise BadInput(f"track_{name} is {getattr(self, name)}; it must be in (0, 1]")
         for name in ("steps", "max_steps", "batch_size", "resamples"):
@@ -52,5 +71,10 @@ class Settings:
 
     @property
     def thresholds(self) -> Thresholds:
-        """Where active begins and inactive ends."""
-        return Thresholds(member=self.member, effect=self.effect)
+        """Where active begins and inactive ends, and what makes a record weak."""
+        return Thresholds(
+            member=self.member,
+            effect=self.effect,
+            faithfulness=self.weak_faithfulness,
+            jaccard=self.weak_jaccard,
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +13,12 @@ from tqdm.auto import tqdm
 from tracking.lifecycle import Timeline
 from tracking.palette import LOOKS, UNCERTAIN
 
-COLUMNS = ("active", "emergent", "new", "pruned", "surviving", "uncertain")
+COUNTS = ("active", "emergent", "new", "pruned", "surviving", "uncertain")
+WIDTHS = {  # of the columns, in characters
+    "step": 6, "reward": 9, "probes": 14, "active": 7, "emergent": 9, "new": 4, "pruned": 7,
+    "surviving": 10, "uncertain": 10, "faithful": 11, "jaccard": 8, "gap": 7, "verdict": 12,
+    "seconds": 8,
+}  # fmt: skip
 
 
 class Table:
@@ -30,7 +35,8 @@ class Table:
         if name != self.titled:
             self.titled = name
             name = name.removeprefix("eval_mean_token_")  # accuracy, where SFT is evaluated
-            self._print(Text(_cells("step", name, "probes", *COLUMNS, "gap", "seconds"), "bold"))
+            titles = [name if column == "reward" else column for column in WIDTHS]
+            self._print(Text(_cells(titles), "bold"))
         for index, (_, row) in enumerate(rows.iterrows()):
             self._print(Text(_row(row, first=index == 0)))
 
@@ -90,12 +96,21 @@ def where(places: Mapping[str, Path]) -> None:
 
 
 def _row(row: pd.Series, first: bool) -> str:
-    reward = "-" if pd.isna(row["reward"]) else f"{row['reward']:.3f}"
-    gap = f"{row['gap']:.1%}" + (" " if row["converged"] else "!")
-    common = (str(row["step"]), reward) if first else ("", "")
-    seconds = f"{row['seconds']:.1f}" if first else ""
-    return _cells(*common, row["kind"], *(str(row[name]) for name in COLUMNS), gap, seconds)
+    half = (row["faithfulness_high"] - row["faithfulness_low"]) / 2
+    return _cells(
+        [
+            str(row["step"]) if first else "",
+            "" if not first else "-" if pd.isna(row["reward"]) else f"{row['reward']:.3f}",
+            f"{row['kind']} {row['probes']}",
+            *(str(row[name]) for name in COUNTS),
+            "-" if row["verdict"] == "absent" else f"{row['faithfulness']:.2f}±{half:.2f}",
+            f"{row['jaccard']:.2f}",
+            f"{row['gap']:.1%}",
+            row["verdict"],
+            f"{row['seconds']:.1f}" if first else "",
+        ]
+    )
 
 
-def _cells(step: str, reward: str, kind: str, *numbers: str) -> str:
-    return f"{step:>6} {reward:>8}  {kind:<8}" + "".join(f"{number:>10}" for number in numbers)
+def _cells(cells: Sequence[str]) -> str:
+    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, WIDTHS.values(), strict=True))

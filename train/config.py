@@ -188,7 +188,9 @@ def _read(path: str) -> dict[str, Any]:
 
 def _as_typed(value: Any, action: argparse.Action) -> Any:
     """A recipe's value as the parser wants a default: scalars as text, which it converts and
-    checks as it does flags; lists where a list is meant."""
+    checks as it does flags; lists where a list is meant; `{share: 0.9}` as `share=0.9`."""
+    if isinstance(value, dict) and action.dest == "track_select":
+        value = ", ".join(f"{kind}={amount}" for kind, amount in value.items())
     if isinstance(value, bool | int | float):
         value = str(value)
     if action.nargs in ("+", "*") and value is not None and not isinstance(value, list):

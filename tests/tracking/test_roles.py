@@ -1,0 +1,450 @@
+"""Patterns made by hand have the scores that their names promise; a pass leaves nothing behind."""
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from scipy import stats
+from torch import Tensor, nn
+
+from tracking import hooks
+from tracking import roles as module
+from tracking.errors import BadInput
+from tracking.graph import Graph
+from tracking.probes import ProbeSet
+from tracking.roles import (
+    Roles,
+    copying,
+    digits,
+    duplicate_token,
+    entropy,
+    first_token,
+    induction,
+    kurtosis,
+    previous_token,
+    roles,
+)
+
+LENGTH = 8
+BEFORE, AFTER = (3, 0), (0, 3)
+paddings = pytest.mark.parametrize(
+    "padding", [(0, 0), BEFORE, AFTER], ids=["none", "left", "right"]
+)
+
+
+# Patterns made by hand: [1, 1, query, key], and what each is made of
+
+
+def pattern(target: list[int]) -> Tensor:
+    """Query i attends to key target[i] and nothing else."""
+    return nn.functional.one_hot(torch.tensor(target), len(target)).float()[None, None]
+
+
+def even(length: int = LENGTH) -> Tensor:
+    """Every query attends alike to all that it sees."""
+    seen = torch.ones(length, length).tril()
+    return (seen / seen.sum(-1, keepdim=True))[None, None]
+
+
+def padded(patterns: Tensor, padding: tuple[int, int]) -> Tensor:
+    """The same with padding before and after, whose queries attend to anything, real or not."""
+    left, right = padding
+    out = nn.functional.pad(patterns, (left, right, left, right))
+    total = out.shape[-1]
+    wild = torch.rand(total, total, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    rows = ~real_of(patterns.shape[-1], padding)[0]
+    out[..., rows, :] = wild[rows]
+    return out
+
+
+def row(values: list[int] | Tensor, padding: tuple[int, int], fill: int = 0) -> Tensor:
+    """[1, position]: one value a token, `fill` on padding."""
+    return nn.functional.pad(torch.as_tensor(values)[None], padding, value=fill)
+
+
+def real_of(length: int, padding: tuple[int, int]) -> Tensor:
+    return row(torch.ones(length, dtype=torch.bool), padding)
+
+
+PREVIOUS = [max(i - 1, 0) for i in range(LENGTH)]
+FIRST = [0] * LENGTH
+SELF = list(range(LENGTH))
+REPEATED = [5, 6, 7, 8, 5, 6, 7, 8]  # tokens
+INDUCTION = [0, 1, 2, 3, 1, 2, 3, 4]
+DUPLICATE = [0, 1, 2, 3, 0, 1, 2, 3]
+LAST = torch.arange(LENGTH) == LENGTH - 1
+
+
+@paddings
+@pytest.mark.parametrize(
+    ("target", "named"),
+    [
+        (PREVIOUS, "previous"),
+        (FIRST, "first"),
+        (INDUCTION, "induction"),
+        (DUPLICATE, "duplicate"),
+        (SELF, "none"),
+    ],
+)
+def test_a_perfect_pattern_scores_1_by_its_name(
+    target: list[int], named: str, padding: tuple[int, int]
+) -> None:
+    seen, real = padded(pattern(target), padding), real_of(LENGTH, padding)
+    tokens = row(REPEATED, padding, fill=5)  # padding holds the id of a real token
+    found = {
+        "previous": float(previous_token(seen, real)),
+        "first": float(first_token(seen, real)),
+        "induction": float(induction(seen, tokens, real)),
+        "duplicate": float(duplicate_token(seen, tokens, real)),
+    }
+    assert found.pop(named, 1.0) == 1
+    # one of the four repeated tokens has the first token as its earlier occurrence, and one of the
+    # six queries from the third on attends to it
+    shared = {("first", "duplicate"): 1 / 4, ("duplicate", "first"): 1 / 6}
+    for name, score in found.items():
+        assert score == pytest.approx(shared.get((named, name), 0.0)), name
+
+
+@paddings
+def test_even_attention_scores_its_share(padding: tuple[int, int]) -> None:
+    seen, real = padded(even(), padding), real_of(LENGTH, padding)
+    tokens = row(REPEATED, padding, fill=5)
+    from_third = sum(1 / n for n in range(3, 9)) / 6
+    repeated = sum(1 / n for n in range(5, 9)) / 4
+    assert float(previous_token(seen, real)) == pytest.approx(from_third)
+    assert float(first_token(seen, real)) == pytest.approx(from_third)
+    assert float(induction(seen, tokens, real)) == pytest.approx(repeated)
+    assert float(duplicate_token(seen, tokens, real)) == pytest.approx(repeated)
+
+
+def test_induction_follows_the_last_occurrence_and_duplicates_count_all() -> None:
+    tokens, real = torch.tensor([[1, 2, 1, 3, 1]]), real_of(5, (0, 0))
+    assert float(induction(pattern([0, 1, 1, 1, 3]), tokens, real)) == 1
+    assert float(induction(pattern([0, 1, 1, 1, 1]), tokens, real)) == 0.5
+    spread = pattern([0, 1, 0, 3, 0])
+    spread[0, 0, 4] = torch.tensor([0.5, 0, 0.5, 0, 0])
+    assert float(duplicate_token(spread, tokens, real)) == 1
+
+
+def test_a_token_twice_in_a_row_is_no_induction() -> None:
+    tokens, real = torch.tensor([[1, 1, 2]]), real_of(3, (0, 0))
+    assert float(induction(pattern([0, 1, 2]), tokens, real).isnan()) == 1
+
+
+def test_where_no_query_can_tell_the_score_is_nan() -> None:
+    tokens, real = torch.arange(2)[None], real_of(2, (0, 0))
+    for score in (
+        induction(even(2), tokens, real),
+        duplicate_token(even(2), tokens, real),
+        previous_token(even(2), real),
+        first_token(even(2), real),
+        kurtosis(even(2), real),
+        entropy(even(1), real[:, :1]),
+    ):
+        assert score.shape == (1,) and score.dtype == torch.float32 and bool(score.isnan())
+
+
+@paddings
+def test_copying_is_the_share_on_earlier_right_tokens(padding: tuple[int, int]) -> None:
+    tokens, right = row([4, 9, 4, 3, 9, 2, 1, 9], padding, fill=9), torch.tensor([9])
+    real, looks = real_of(LENGTH, padding), row(LAST, padding)
+    at_last = even()
+    at_last[0, 0, -1] = torch.tensor([0.1, 0.2, 0.0, 0.0, 0.3, 0.0, 0.0, 0.4])
+    assert float(copying(padded(at_last, padding), tokens, real, looks, right)) == pytest.approx(
+        0.5  # the last token is a 9 itself, but not an earlier one
+    )
+    assert float(copying(padded(at_last, padding), tokens, real, looks, right + 1)) == 0
+
+
+def test_copying_counts_a_probe_without_the_right_token_as_0() -> None:
+    seen = pattern(FIRST).repeat(2, 1, 1, 1)
+    tokens = torch.tensor([[9] + [1] * 7, [1] * 8])
+    real, looks = real_of(LENGTH, (0, 0)).repeat(2, 1), LAST.repeat(2, 1)
+    assert float(copying(seen, tokens, real, looks, torch.tensor([9, 9]))) == 0.5
+
+
+@paddings
+def test_digits_is_the_share_on_digits_from_where_the_metric_looks(
+    padding: tuple[int, int],
+) -> None:
+    seen, real = padded(even(), padding), real_of(LENGTH, padding)
+    looks = row(torch.arange(LENGTH) >= 6, padding)
+    are_digits = row([1, 1, 0, 0, 0, 0, 0, 0], padding, fill=1).bool()
+    assert float(digits(seen, real, looks, are_digits)) == pytest.approx((2 / 7 + 2 / 8) / 2)
+    assert float(digits(seen, real, looks, torch.zeros_like(real))) == 0
+
+
+@paddings
+def test_entropy_is_1_spread_evenly_and_0_on_one_key(padding: tuple[int, int]) -> None:
+    real = real_of(LENGTH, padding)
+    assert float(entropy(padded(even(), padding), real)) == pytest.approx(1)
+    assert float(entropy(padded(pattern(PREVIOUS), padding), real)) == 0
+
+
+def test_entropy_of_two_keys_among_four() -> None:
+    seen = pattern([0, 1, 2, 3])
+    seen[0, 0, 3] = torch.tensor([0.5, 0.5, 0.0, 0.0])
+    wanted = math.log(2) / math.log(4) / 3  # queries 1 and 2 attend to one key
+    assert float(entropy(seen, real_of(4, (0, 0)))) == pytest.approx(wanted)
+
+
+@paddings
+def test_kurtosis_is_scipy_s_of_what_keys_receive(padding: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(1)
+    length = 12
+    drawn = torch.randn(1, 1, length, length, generator=generator) * 3
+    future = torch.ones(length, length, dtype=torch.bool).triu(1)
+    seen = drawn.masked_fill(future, -torch.inf).softmax(-1)
+    received = [float(seen[0, 0, key + 1 :, key].mean()) for key in range(1, length - 1)]
+    found = kurtosis(padded(seen, padding), real_of(length, padding))
+    assert float(found) == pytest.approx(float(stats.kurtosis(received)), abs=1e-4)
+
+
+def test_kurtosis_is_high_for_a_receiver_and_0_where_keys_receive_alike() -> None:
+    real = real_of(12, (0, 0))
+    receiver = pattern([0, 1, 2, 3] + [3] * 8)
+    assert float(kurtosis(receiver, real)) == pytest.approx(10 - 2 + 1 / 9 - 3, abs=1e-4)
+    assert float(kurtosis(pattern([0] * 12), real)) == 0  # a sink receives nothing elsewhere
+    assert float(kurtosis(pattern(list(range(12))), real)) == 0
+
+
+def test_heads_and_probes_are_kept_apart() -> None:
+    """Means are over all valid queries of all probes; a head's score is its own."""
+    seen = torch.cat([pattern(PREVIOUS), pattern(FIRST)], dim=1).repeat(2, 1, 1, 1)
+    seen[1, 0] = pattern(FIRST)[0, 0]
+    real = torch.stack([torch.ones(LENGTH), torch.arange(LENGTH) < 4]).bool()
+    assert previous_token(seen, real).tolist() == pytest.approx([6 / 8, 0])
+    assert first_token(seen, real).tolist() == pytest.approx([2 / 8, 1])
+
+
+# Roles
+
+
+def made(**scores: list[float]) -> Roles:
+    count = len(next(iter(scores.values())))
+    names = [name for name in Roles.__dataclass_fields__ if name != "heads"]
+    tensors = {name: torch.tensor(scores.get(name, [0.0] * count)) for name in names}
+    return Roles(heads=tuple(f"L0H{i}" for i in range(count)), **tensors)
+
+
+def test_the_main_role_is_the_one_furthest_beyond_its_threshold() -> None:
+    found = made(
+        induction=[0.9, 0.39, 0.4, math.nan, 0.0],
+        copying=[0.3, 0.0, 0.0, 1.0, 0.0],
+        digits=[1.0, 0.5, 0.0, 1.0, 0.0],
+        previous_token=[0.0, 0.0, 0.9, 0.0, 0.0],
+        kurtosis=[9.0, 9.0, 9.0, 9.0, 9.0],
+        entropy=[1.0, 1.0, 1.0, 1.0, 1.0],
+    )
+    assert found.main == ["digits", "-", "previous token", "copying", "-"]
+
+
+def test_the_frame_has_one_row_a_head() -> None:
+    found = made(induction=[0.9, 0.0])
+    frame = found.frame()
+    assert frame.columns[0] == "head" and frame.columns[-1] == "main"
+    assert list(frame.columns[1:-1]) == list(found.scores)
+    assert list(frame["head"]) == ["L0H0", "L0H1"] and list(frame["main"]) == ["induction", "-"]
+    assert frame["induction"].tolist() == pytest.approx([0.9, 0])
+
+
+# The pass
+
+
+def attentions(model: Any, tokens: Tensor, mask: Tensor, **more: Any) -> Tensor:
+    """The slow twin: all layers' patterns by Hugging Face's own flag."""
+    model = copy.deepcopy(model).eval()
+    hooks.unwrap(model).set_attn_implementation("eager")
+    with torch.no_grad():
+        out = model(tokens, attention_mask=mask, output_attentions=True, **more)
+    return torch.cat(out.attentions, dim=1)
+
+
+def same(found: Tensor, wanted: Tensor) -> bool:
+    return torch.allclose(found, wanted, atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("arch", ["qwen2", "qwen3", "llama", "mistral"])
+def test_scores_are_those_of_the_model_s_own_attention(
+    tiny_decoder, random_probes, arch: str
+) -> None:
+    model, probes = tiny_decoder(arch), random_probes(ragged=True, looks=2)
+    digit_ids = torch.arange(20)
+    found = roles(model, probes, digit_ids)
+    real, looks = probes.attention_mask.bool(), probes.supervised
+    seen = attentions(model, probes.clean, probes.attention_mask)
+    assert found.heads == Graph.of(model).head_names and seen.shape[1] == len(found.heads)
+    right = probes.labels[:, 0]
+    assert same(found.previous_token, previous_token(seen, real))
+    assert same(found.first_token, first_token(seen, real))
+    assert same(found.copying, copying(seen, probes.clean, real, looks, right))
+    assert same(found.digits, digits(seen, real, looks, probes.clean < 20))
+    assert same(found.entropy, entropy(seen, real))
+    assert same(found.kurtosis, kurtosis(seen, real))
+    for name, score in found.scores.items():
+        assert score.dtype == torch.float32 and score.shape == (len(found.heads),), name
+        assert bool(score.isfinite().all()), name
+
+
+def test_padding_on_either_side_is_alike(tiny_decoder, random_probes) -> None:
+    whole = random_probes(length=6)
+    for left, right in (BEFORE, AFTER):
+
+        def pad(tensor: Tensor, fill: int = 0, sides: tuple[int, int] = (left, right)) -> Tensor:
+            return nn.functional.pad(tensor, sides, value=fill)
+
+        beside = ProbeSet(
+            # the last row fills all columns; without it they are trimmed
+            torch.cat([pad(whole.clean, 7), torch.full((1, 9), 3)]),
+            torch.cat([pad(whole.corrupted, 9), torch.full((1, 9), 4)]),
+            torch.cat([pad(whole.attention_mask), torch.ones(1, 9, dtype=torch.long)]),
+            torch.cat([whole.labels, whole.labels[:1]]),
+            torch.cat([pad(whole.supervised), (torch.arange(9) == 8)[None]]),
+        )
+        model, digit_ids = tiny_decoder(), torch.arange(20)
+        wanted, found = roles(model, whole, digit_ids), roles(model, beside, digit_ids, limit=5)
+        for name, score in wanted.scores.items():
+            assert same(found.scores[name], score), name
+        # beside the longer probe nothing is trimmed: against positions counted by the model itself
+        mixed = beside[[0, 5]]
+        seen = attentions(
+            model,
+            mixed.clean,
+            mixed.attention_mask,
+            position_ids=(mixed.attention_mask.cumsum(-1) - 1).clamp(min=0),
+        )
+        real = mixed.attention_mask.bool()
+        assert same(roles(model, mixed).previous_token, previous_token(seen, real))
+        assert same(roles(model, mixed).entropy, entropy(seen, real))
+
+
+def test_what_the_probes_cannot_tell_is_nan(tiny_decoder, random_probes) -> None:
+    found = roles(tiny_decoder(), random_probes(labels=False))
+    assert bool(found.copying.isnan().all()) and bool(found.digits.isnan().all())
+    assert not bool(found.induction.isnan().any())
+    assert len(found.main) == len(found.heads)
+
+
+def test_only_the_first_probes_are_read(tiny_decoder, random_probes) -> None:
+    model, probes = tiny_decoder(), random_probes(probes=5)
+    first = roles(model, probes, limit=2)
+    assert torch.equal(first.entropy, roles(model, probes[:2]).entropy)
+    assert not torch.equal(first.entropy, roles(model, probes).entropy)
+    with pytest.raises(BadInput, match="limit is 0"):
+        roles(model, probes, limit=0)
+
+
+def test_repeated_tokens_are_by_seed_and_each_twice(tiny_decoder, random_probes) -> None:
+    model, probes = tiny_decoder(), random_probes()
+    once, again, other = (roles(model, probes, seed=seed).induction for seed in (0, 0, 1))
+    assert torch.equal(once, again) and not torch.equal(once, other)
+    tokens = module._repeated(torch.arange(50), seed=3)
+    assert tokens.shape == (module.REPEATED_ROWS, 2 * module.REPEATED_LENGTH)
+    for drawn in tokens.tolist():
+        half = drawn[: module.REPEATED_LENGTH]
+        assert drawn == half * 2 and len(set(half)) == len(half)
+    real = torch.ones_like(tokens, dtype=torch.bool)
+    seen = attentions(model, tokens, real.long())
+    assert same(roles(model, probes, seed=3).induction, induction(seen, tokens, real))
+    assert same(roles(model, probes, seed=3).duplicate_token, duplicate_token(seen, tokens, real))
+
+
+def test_few_ids_in_the_probes_are_all_that_is_drawn_from(tiny_decoder, random_probes) -> None:
+    decoder = hooks.Decoder.of(tiny_decoder())
+    assert module._drawn_from(decoder, torch.tensor([[4, 8], [8, 3]])).tolist() == [3, 4, 8]
+    assert module._drawn_from(decoder, torch.arange(19)).tolist() == list(range(19))
+    assert module._drawn_from(decoder, torch.arange(20)).tolist() == list(range(50))
+    few = random_probes(vocabulary=6)
+    assert bool(roles(tiny_decoder(), few).induction.isfinite().all())
+
+
+def test_a_head_without_a_query_attends_evenly(tiny_decoder, random_probes) -> None:
+    model = tiny_decoder("llama")
+    attention = model.model.layers[0].self_attn
+    attention.q_proj.weight.data[:8] = 0
+    found = roles(model, random_probes())
+    assert float(found.entropy[0]) == pytest.approx(1)
+    assert found.main[0] == "-"
+
+
+# Nothing is left behind
+
+
+def everything(model: Any) -> tuple:
+    causal = hooks.unwrap(model)
+    return (
+        causal.config._attn_implementation,
+        [m.training for m in model.modules()],
+        [(p.requires_grad, p.grad is None) for p in model.parameters()],
+        [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()],
+        torch.get_rng_state().tolist(),
+        [p.detach().clone() for p in model.parameters()],
+    )
+
+
+def assert_untouched(before: tuple, model: Any) -> None:
+    after = everything(model)
+    assert after[:-1] == before[:-1]
+    assert all(torch.equal(a, b) for a, b in zip(after[-1], before[-1], strict=True))
+
+
+@pytest.mark.parametrize("kind", ["sdpa", "eager"])
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_is_as_before(tiny_decoder, random_probes, kind: str, training: bool) -> None:
+    model = tiny_decoder(attention_dropout=0.5)
+    model.set_attn_implementation(kind)
+    model.train(training)
+    model.model.layers[1].eval()  # a mixed mode is kept too
+    model.model.layers[0].mlp.up_proj.weight.requires_grad_(False)
+    before = everything(model)
+    found = roles(model, random_probes())
+    assert_untouched(before, model)
+    assert torch.equal(found.entropy, roles(model.eval(), random_probes()).entropy)
+
+
+@pytest.mark.parametrize("kind", ["sdpa", "eager"])
+def test_the_model_is_as_before_after_an_exception(
+    tiny_decoder, random_probes, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_decoder().train()
+    model.set_attn_implementation(kind)
+    before = everything(model)
+
+    def fails(*_: Any) -> Tensor:
+        assert model.config._attn_implementation == "eager"
+        assert not model.model.training
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(module, "entropy", fails)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        roles(model, random_probes())
+    assert_untouched(before, model)
+
+
+def test_probes_of_another_vocabulary_are_refused(tiny_decoder, random_probes) -> None:
+    model = tiny_decoder(vocabulary=20)
+    before = everything(model)
+    with pytest.raises(BadInput, match="token id"):
+        roles(model, random_probes())
+    assert_untouched(before, model)
+
+
+def test_live_adapters_count_as_if_merged(tiny_decoder, random_probes) -> None:
+    base, probes = tiny_decoder(), random_probes()
+    bare = roles(base, probes)
+    config = LoraConfig(
+        r=4, target_modules=["q_proj", "k_proj"], init_lora_weights=False, lora_dropout=0.5
+    )
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        model = get_peft_model(base, config).train()
+    before = everything(model)
+    found = roles(model, probes)
+    assert_untouched(before, model)
+    merged = roles(copy.deepcopy(model).merge_and_unload(), probes)  # type: ignore[operator]
+    assert torch.allclose(found.entropy, merged.entropy, atol=1e-4)
+    assert torch.allclose(found.induction, merged.induction, atol=1e-4)
+    assert not torch.allclose(found.entropy, bare.entropy, atol=1e-3)
