@@ -13,7 +13,7 @@ mode are as before, and a failure of its own is logged, marked in the ledger and
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,25 +100,12 @@ class HeadTracker(TrainerCallback):
         if not (state.is_world_process_zero and self.ledger.steps()):
             return
         try:
-            self._close(Path(args.output_dir or "."))
+            conclude(self.ledger, self.settings, self.view, Path(args.output_dir or "."))
         except Exception as error:
             if self.settings.on_error == "raise":
                 raise
             log.exception("tracking failed at the end of training")
             self.view.failed(state.global_step, error)
-
-    def _close(self, run: Path) -> None:
-        timeline = Timeline.of(self.ledger.records(), self.settings.thresholds)
-        picture = report.write_picture(timeline, self.ledger.folder.parent / "report.png")
-        self.view.close(timeline)
-        terminal.where(
-            {
-                "picture": picture,
-                "records": self.ledger.folder,
-                "timeline": self.ledger.timeline_path,
-                "checkpoints": run,
-            }
-        )
 
     def _take_up(self, step: int) -> None:
         """Freeze the probes of a new run, or check that a resumed one has the same."""
@@ -153,11 +140,35 @@ class HeadTracker(TrainerCallback):
         reward = reward_between(state.log_history, before[-1] if before else 0, step, wanted)
         made = record(model, self.probes, self.settings, step, reward, f"heads at step {step}")
         self.ledger.write(made)
-        timeline = Timeline.of(self.ledger.records(), self.settings.thresholds)
-        self.ledger.write_timeline(timeline.heads)
-        self.view.show(timeline, step)
+        timeline = show(self.ledger, self.settings, self.view, [step])
         if "wandb" in (args.report_to or []):
             dashboard.log_step(timeline, step)
+
+
+def show(
+    ledger: Ledger, settings: Settings, view: terminal.Table, steps: Sequence[int]
+) -> Timeline:
+    """Write the timeline of all records, print the rows of `steps`."""
+    timeline = Timeline.of(ledger.records(), settings.thresholds)
+    ledger.write_timeline(timeline.heads)
+    for step in steps:
+        view.show(timeline, step)
+    return timeline
+
+
+def conclude(ledger: Ledger, settings: Settings, view: terminal.Table, run: Path) -> None:
+    """Show the map of the heads, write the picture, say where everything lies."""
+    timeline = Timeline.of(ledger.records(), settings.thresholds)
+    picture = report.write_picture(timeline, ledger.folder.parent / "report.png")
+    view.close(timeline)
+    terminal.where(
+        {
+            "picture": picture,
+            "records": ledger.folder,
+            "timeline": ledger.timeline_path,
+            "checkpoints": run,
+        }
+    )
 
 
 def _barrier() -> None:

@@ -144,17 +144,19 @@ class Ledger:
 
     def supersede(self, after: int) -> list[Path]:
         """Move records of steps later than `after` to `superseded/`; where they lie now."""
-        moved = []
-        for step in self.steps():
-            if step > after:
-                target = self.folder / "superseded" / self.path(step).name
-                target.parent.mkdir(exist_ok=True)
-                number = 1
-                while target.exists():
-                    target = target.with_name(f"{self.path(step).stem}.{number}.safetensors")
-                    number += 1
-                moved.append(self.path(step).rename(target))
-        return moved
+        return [moved for step in self.steps() if step > after for moved in self.set_aside(step)]
+
+    def set_aside(self, step: int) -> list[Path]:
+        """Move a step's record, if there is one, to `superseded/`; where it lies now."""
+        if not self.path(step).exists():
+            return []
+        target = self.folder / "superseded" / self.path(step).name
+        target.parent.mkdir(exist_ok=True)
+        number = 1
+        while target.exists():
+            target = target.with_name(f"{self.path(step).stem}.{number}.safetensors")
+            number += 1
+        return [self.path(step).rename(target)]
 
     def mark_failed(self, step: int, error: Exception) -> Path:
         """Say beside the records that a step's analysis failed, and why."""

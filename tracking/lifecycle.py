@@ -62,13 +62,15 @@ class Timeline:
     - `cohort`: the first step at which an emergent head was active; missing for others
     - `activations`: share of the checkpoints so far at which it is active
 
-    `counts` has one row per kind and step: the step's reward and its name, how many `probes`, how
-    many heads are in each state (`emergent` counts all active heads that are no base heads),
-    `turnover` (the share of the heads active here or at the checkpoint before whose state changed; missing at the first),
-    its `null` (mean turnover between two halves of the probes on this checkpoint) and `null_high`
-    (97.5 % of splits), the numbers of the record's `Analysis` (right token's probability under
-    `clean` and `corrupted` prompts, completeness `gap`, `faithfulness` and so on), whether the gap
-    leaves the record `converged`, its `verdict` in one word, and `seconds` spent on tracking.
+    `counts` has one row per kind and step:
+
+    - the step's `reward` and its name, how many `probes`, how many heads are in each state
+      (`emergent` counts all active heads that are no base heads)
+    - `turnover`: share of the heads active here or at the checkpoint before whose state changed,
+      missing at the first; `null` and `null_high`: mean and 97.5 % of the same figure between two
+      halves of the probes on this checkpoint
+    - the numbers of the record's `Analysis`: `faithfulness`, `jaccard`, completeness `gap`, ...
+    - `converged` (by the gap), the record's `verdict` in one word, `seconds` spent on tracking
     """
 
     records: Sequence[Record]

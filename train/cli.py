@@ -13,6 +13,7 @@ COMMANDS = {
     "demo": "the embedded default, end to end, in minutes",
     "grpo": "train with GRPO: --config RECIPE.yaml [--any_trl_flag value ...]",
     "sft": "fine-tune: --config RECIPE.yaml [--any_trl_flag value ...]",
+    "track": "analyse a run's checkpoints outside its training: RUN [--track_select share=0.9 ...]",
 }
 
 

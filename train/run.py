@@ -56,15 +56,24 @@ def checkpoint(job: Job) -> str | None:
     return str(found)
 
 
+def whole_checkpoints(folder: Path) -> dict[int, Path]:
+    """The whole checkpoints of a run by step, in order; says which are not whole."""
+    found = {}
+    for path in folder.glob("checkpoint-*"):
+        if path.name[11:].isdigit():
+            damage = _damage(path)
+            if damage is None:
+                found[int(path.name[11:])] = path
+            else:
+                say(f"skipped    {path}: {damage}")
+    return dict(sorted(found.items()))
+
+
 def _newest_whole(folder: Path) -> Path:
-    """The newest whole checkpoint; says which newer ones are not."""
-    numbered = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()]
-    for path in sorted(numbered, key=lambda path: int(path.name[11:]), reverse=True):
-        damage = _damage(path)
-        if damage is None:
-            return path
-        say(f"skipped    {path}: {damage}")
-    raise BadInput(f"{folder} has no checkpoint to resume from")
+    found = whole_checkpoints(folder)
+    if not found:
+        raise BadInput(f"{folder} has no checkpoint to resume from")
+    return found[max(found)]
 
 
 def _damage(checkpoint: Path) -> str | None:

@@ -1,0 +1,114 @@
+"""Analyse a run's checkpoints outside the training process.
+
+    sparks track RUN [--rebuild] [--track_select share=0.9 ...]
+
+Every whole checkpoint without a record, and the model that the run began with, is analysed with the
+run's own settings and probes; `--track_...` flags change the settings. Records that were made with
+other settings are moved to `heads/superseded/` and made again, so that all compare. `--rebuild`
+only makes the timeline and the picture again from the records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+
+from tracking.analysis import record
+from tracking.callback import conclude, show
+from tracking.errors import BadInput
+from tracking.ledger import Ledger
+from tracking.probes import ProbeSet, freeze, load_probes
+from tracking.reward import reward_between
+from tracking.terminal import Table
+from train import config, model, probes, run
+from train.config import Job
+from train.model import Start
+from train.run import say
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run `sparks track` with these arguments."""
+    parser = argparse.ArgumentParser(prog="sparks track", description=__doc__, allow_abbrev=False)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
+    parser.add_argument("--rebuild", action="store_true", help="make nothing but the timeline")
+    options, rest = parser.parse_known_args(arguments)
+    for word in rest:
+        if word.startswith("--") and not word.startswith("--track_"):
+            raise BadInput(f"sparks track takes --rebuild and --track_... flags, not {word!r}")
+    run.quieten()
+    job = _job(options.run, rest)
+    ledger, view = Ledger(options.run / "heads"), Table()
+    if not options.rebuild:
+        _analyse(job, ledger, view)
+    records = ledger.records()
+    if not records:
+        raise BadInput(f"{ledger.folder} has no records; sparks track {options.run} makes them")
+    show(ledger, job.settings, view, [] if not options.rebuild else ledger.steps())
+    conclude(ledger, job.settings, view, options.run)
+
+
+def _job(folder: Path, flags: Sequence[str]) -> Job:
+    """The job that made the run, as its `config.yaml` tells."""
+    path = folder / "config.yaml"
+    try:
+        words = path.read_text().splitlines()[0].split()
+    except (OSError, UnicodeDecodeError, IndexError):
+        raise BadInput(f"{folder} is no run of Sparks: it has no readable config.yaml") from None
+    if words[:2] != ["#", "sparks"] or len(words) < 3 or words[2] not in config.TYPES:
+        raise BadInput(
+            f"{path} does not say which job it is; its first line must be '# sparks ...'"
+        )
+    return config.load(words[2], ["--config", str(path), "--output_dir", str(folder), *flags])
+
+
+def _analyse(job: Job, ledger: Ledger, view: Table) -> None:
+    wanted = dataclasses.asdict(job.settings)
+    checkpoints = run.whole_checkpoints(job.folder)
+    have = {there.step: there.settings for there in ledger.records()}
+    todo = [step for step in (0, *checkpoints) if have.get(step) != wanted]
+    if not todo:
+        say(f"tracked    {job.folder}: every checkpoint has its record")
+        return
+    start = model.start(job)
+    frozen = _probes(job, start, ledger)
+    say(f"probes     {probes.describe(frozen)}")
+    say(f"tracking   {len(todo)} of {len(checkpoints) + 1} checkpoints in {job.folder}")
+    expected = "reward" if job.name == "grpo" else "loss"
+    for step in todo:
+        before = max((other for other in checkpoints if other < step), default=0)
+        history = _history(checkpoints[step]) if step else []
+        reward = reward_between(history, before, step, expected)
+        weights = _weights(job, start, checkpoints.get(step))
+        made = record(weights, frozen, job.settings, step, reward, f"heads at step {step}")
+        ledger.set_aside(step)
+        ledger.write(made)
+        show(ledger, job.settings, view, [step])
+
+
+def _probes(job: Job, start: Start, ledger: Ledger) -> dict[str, ProbeSet]:
+    """The run's frozen probes; where it was not tracked, those that its recipe means."""
+    if ledger.probes_path.exists():
+        return load_probes(ledger.probes_path)
+    made = probes.build(job, start.tokenizer, lambda: model.weights(job, start))
+    freeze(made, ledger.probes_path)
+    return made
+
+
+def _history(checkpoint: Path) -> list[dict[str, Any]]:
+    return json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
+
+
+def _weights(job: Job, start: Start, checkpoint: Path | None) -> Any:
+    """The model at a checkpoint, with adapters on the base where it is one of them; the start's
+    own without one."""
+    if checkpoint is None:
+        return model.weights(job, start)
+    if (checkpoint / "adapter_config.json").exists():
+        return PeftModel.from_pretrained(model.weights(job, start), str(checkpoint))
+    return model.weights(job, Start(str(checkpoint), start.tokenizer))
