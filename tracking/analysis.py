@@ -21,12 +21,22 @@ from tracking.hooks import Decoder
 from tracking.ledger import Analysis, Record
 from tracking.probes import ProbeSet, probes_hash
 from tracking.reward import Reward
+from tracking.roles import roles
 from tracking.settings import Settings
 from tracking.stability import Choose, interval, resamples
+from tracking.weights import CHANGES, Snapshot, weight_change
 
 PACKAGES = ("thinking-sparks", "torch", "transformers", "trl")
 METRIC = "prob"  # bounded, so that effects compare over checkpoints
 ENSEMBLE = (0.5, 1.0, 2.0)  # circuit sizes, times the chosen one
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What is known of a run's model beside its weights."""
+
+    base: Snapshot | None = None  # attention weights at step 0, for how far they have moved
+    digit_ids: Tensor | None = None  # LongTensor [token], the tokens that are digits
 
 
 def record(
@@ -35,6 +45,7 @@ def record(
     settings: Settings,
     step: int,
     reward: Reward,
+    subject: Subject,
     label: str = "",
 ) -> Record:
     """The record of `model` at a step; neither the model nor any random state is changed.
@@ -47,7 +58,7 @@ def record(
         layers=graph.layers,
         heads=graph.heads,
         probes=probes_hash(probes),
-        analyses=analyse(model, probes, settings, label),
+        analyses=analyse(model, probes, settings, subject, label),
         reward=reward.value,
         reward_name=reward.name,
         seconds=time.monotonic() - begin,
@@ -61,18 +72,23 @@ def analyse(
     model: nn.Module,
     probes: Mapping[str, ProbeSet],
     settings: Settings,
+    subject: Subject | None = None,
     label: str = "",
 ) -> dict[str, Analysis]:
     """Scores, circuit, how faithful and how stable it is, by kind of probe."""
-    analyses = {}
+    analyses, subject = {}, subject or Subject()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices):
         for kind, of_kind in probes.items():
-            analyses[kind] = _analyse_kind(model, of_kind, settings, label and f"{label} {kind}")
+            analyses[kind] = _analyse_kind(
+                model, of_kind, settings, subject, label and f"{label} {kind}"
+            )
     return analyses
 
 
-def _analyse_kind(model: nn.Module, probes: ProbeSet, settings: Settings, label: str) -> Analysis:
+def _analyse_kind(
+    model: nn.Module, probes: ProbeSet, settings: Settings, subject: Subject, label: str
+) -> Analysis:
     scores = attribute(
         model,
         probes,
@@ -102,6 +118,8 @@ def _analyse_kind(model: nn.Module, probes: ProbeSet, settings: Settings, label:
                 for size, value in zip(curve.sizes.tolist(), curve.values, strict=True)
             ]
         ),
+        roles=torch.stack(list(roles(model, probes, subject.digit_ids).scores.values())),
+        weights=_moved(model, subject.base),
         gap=scores.gap,
         clean=float(-scores.clean.mean()),
         corrupted=float(-scores.corrupted.mean()),
@@ -116,6 +134,13 @@ def _analyse_kind(model: nn.Module, probes: ProbeSet, settings: Settings, label:
         cmd=curve.cmd,
         **_stability(scores, ranked, choose, circuit, weights, settings),
     )
+
+
+def _moved(model: nn.Module, base: Snapshot | None) -> Tensor:
+    """Float32 [5, head]: how far q, k, v, o and all of them have moved since the base."""
+    if base is None:
+        return torch.full((len(CHANGES), len(Graph.of(model).head_names)), torch.nan)
+    return torch.tensor(weight_change(model, base)[list(CHANGES)].to_numpy().T).float()
 
 
 def _sized(

@@ -13,17 +13,17 @@ mode are as before, and a failure of its own is logged, marked in the ledger and
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from tracking import dashboard, report, terminal
-from tracking.analysis import record
+from tracking.analysis import Subject, record
 from tracking.errors import BadInput
 from tracking.graph import Graph
 from tracking.ledger import Ledger
@@ -31,6 +31,7 @@ from tracking.lifecycle import Timeline
 from tracking.probes import ProbeSet, freeze, load_probes, probes_hash
 from tracking.reward import reward_between
 from tracking.settings import Settings
+from tracking.weights import Snapshot, snapshot
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +42,16 @@ class TrackingConfig:
 
     `probes`: a set of probes, or several by kind; each head is judged by kind.
     `folder`: where the ledger lies; by default `heads` in the trainer's `output_dir`.
+    `digit_ids`: the tokens that are digits, for what heads attend to.
+    `base`: gives the model as it was at step 0, to a resumed run that wants to know how far its
+    weights have moved since.
     """
 
     probes: ProbeSet | Mapping[str, ProbeSet]
     settings: Settings = field(default_factory=Settings)
     folder: str | None = None
+    digit_ids: Tensor | None = None
+    base: Callable[[], nn.Module] | None = None
 
 
 class HeadTracker(TrainerCallback):
@@ -56,6 +62,8 @@ class HeadTracker(TrainerCallback):
         self.probes = {"probes": probes} if isinstance(probes, ProbeSet) else dict(probes)
         self.settings = config.settings
         self.folder = config.folder
+        self.config = config
+        self.subject = Subject(digit_ids=config.digit_ids)
         self.view = terminal.Table()
 
     def on_train_begin(
@@ -74,6 +82,7 @@ class HeadTracker(TrainerCallback):
         self.ledger = Ledger(Path(self.folder or Path(args.output_dir or ".") / "heads"))
         if state.is_world_process_zero:
             self._take_up(state.global_step)
+            self.subject = Subject(self._base(state.global_step, model), self.config.digit_ids)
         if state.global_step == 0:
             self._track(args, state, model)
 
@@ -107,6 +116,15 @@ class HeadTracker(TrainerCallback):
             log.exception("tracking failed at the end of training")
             self.view.failed(state.global_step, error)
 
+    def _base(self, step: int, model: nn.Module) -> Snapshot | None:
+        """The attention weights of step 0."""
+        if step == 0:
+            return snapshot(model)
+        if self.config.base is None:
+            return None
+        with torch.random.fork_rng():  # loading a model may draw from it
+            return snapshot(self.config.base())
+
     def _take_up(self, step: int) -> None:
         """Freeze the probes of a new run, or check that a resumed one has the same."""
         path = self.ledger.probes_path
@@ -138,7 +156,9 @@ class HeadTracker(TrainerCallback):
         step, before = state.global_step, self.ledger.steps()
         wanted = "reward" if hasattr(args, "num_generations") else "loss"
         reward = reward_between(state.log_history, before[-1] if before else 0, step, wanted)
-        made = record(model, self.probes, self.settings, step, reward, f"heads at step {step}")
+        made = record(
+            model, self.probes, self.settings, step, reward, self.subject, f"heads at step {step}"
+        )
         self.ledger.write(made)
         timeline = show(self.ledger, self.settings, self.view, [step])
         if "wandb" in (args.report_to or []):

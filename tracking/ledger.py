@@ -39,6 +39,8 @@ class Analysis:
     effect: Tensor  # float32 [probe, head], attributed change of the right token's probability
     null: Tensor  # float32 [split], turnover between halves of the probes
     curve: Tensor  # float32 [size, 4]: share of all edges, faithfulness, its interval
+    roles: Tensor  # float32 [role, head], in the order of `tracking.roles.SCORES`
+    weights: Tensor  # float32 [5, head], change of q, k, v, o and all since the base; NaN: unknown
     gap: float  # completeness gap
     clean: float  # mean probability of the right token under the clean prompts
     corrupted: float  # the same under the corrupted prompts

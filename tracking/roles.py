@@ -51,6 +51,12 @@ REPEATED_ROWS = 32
 REPEATED_LENGTH = 25
 
 
+SCORES = (
+    "induction", "copying", "previous_token", "duplicate_token", "first_token", "digits",
+    "entropy", "kurtosis",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, eq=False)
 class Roles:
     """What every head does; scores float32 [head] in the order of `heads`, as defined by the
@@ -65,6 +71,11 @@ class Roles:
     digits: Tensor
     entropy: Tensor
     kurtosis: Tensor
+
+    @classmethod
+    def of(cls, heads: tuple[str, ...], scores: Tensor) -> Roles:
+        """From scores [role, head] in the order of `SCORES`."""
+        return cls(heads, **dict(zip(SCORES, scores, strict=True)))
 
     @property
     def scores(self) -> dict[str, Tensor]:

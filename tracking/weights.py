@@ -20,6 +20,7 @@ from tracking.graph import Graph
 from tracking.hooks import Decoder, effective_weight
 
 PROJECTIONS = ("q", "k", "v", "o")
+CHANGES = (*PROJECTIONS, "change")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,7 @@ def weight_change(model: Any, base: Snapshot) -> pd.DataFrame:
     )
     columns = [_ratio(*pair) for pair in zip(changed, whole, strict=True)]
     columns.append(_ratio(torch.stack(changed).sum(0), torch.stack(whole).sum(0)))
-    named = zip((*PROJECTIONS, "change"), columns, strict=True)
+    named = zip(CHANGES, columns, strict=True)
     return pd.DataFrame({"head": graph.head_names, **{n: c.numpy() for n, c in named}})
 
 

@@ -62,7 +62,13 @@ def finish(prepared: Prepared, trainer: Trainer) -> None:
     job = prepared.job
     show_progress(trainer)
     if prepared.probes:
-        trainer.add_callback(HeadTracker(TrackingConfig(prepared.probes, job.settings)))
+        tracking = TrackingConfig(
+            prepared.probes,
+            job.settings,
+            digit_ids=probes.digit_ids(prepared.start.tokenizer),
+            base=lambda: model.weights(job, prepared.start),
+        )
+        trainer.add_callback(HeadTracker(tracking))
     say(f"training   {job.name} in {job.folder}")
     trainer.train(resume_from_checkpoint=prepared.checkpoint)
     trainer.save_model(str(job.folder))

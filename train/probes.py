@@ -7,6 +7,9 @@ import string
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from tracking.errors import BadInput
 from tracking.probes import Dropped, Pair, ProbeSet, choose, pair_at_first_difference
 from tracking.word_problems import (
@@ -95,6 +98,12 @@ def _other_operand(problem: tiny.Problem) -> tiny.Problem:
     digits = string.digits.replace(problem.expression[place], "")
     changed = problem.expression[:place] + draw.choice(digits) + problem.expression[place + 1 :]
     return tiny.Problem(changed, problem.cue)
+
+
+def digit_ids(tokenizer: Any) -> Tensor:
+    """LongTensor [token]: the tokens that are digits, a space before them or not."""
+    texts = ((index, tokenizer.decode([index]).strip()) for index in range(len(tokenizer)))
+    return torch.tensor([index for index, text in texts if text.isdecimal()])
 
 
 def describe(probes: dict[str, ProbeSet]) -> str:

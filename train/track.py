@@ -19,13 +19,14 @@ from typing import Any
 
 from peft import PeftModel
 
-from tracking.analysis import record
+from tracking.analysis import Subject, record
 from tracking.callback import conclude, show
 from tracking.errors import BadInput
 from tracking.ledger import Ledger
 from tracking.probes import ProbeSet, freeze, load_probes
 from tracking.reward import reward_between
 from tracking.terminal import Table
+from tracking.weights import snapshot
 from train import config, model, probes, run
 from train.config import Job
 from train.model import Start
@@ -79,13 +80,14 @@ def _analyse(job: Job, ledger: Ledger, view: Table) -> None:
     frozen = _probes(job, start, ledger)
     say(f"probes     {probes.describe(frozen)}")
     say(f"tracking   {len(todo)} of {len(checkpoints) + 1} checkpoints in {job.folder}")
+    subject = Subject(snapshot(model.weights(job, start)), probes.digit_ids(start.tokenizer))
     expected = "reward" if job.name == "grpo" else "loss"
     for step in todo:
         before = max((other for other in checkpoints if other < step), default=0)
         history = _history(checkpoints[step]) if step else []
         reward = reward_between(history, before, step, expected)
         weights = _weights(job, start, checkpoints.get(step))
-        made = record(weights, frozen, job.settings, step, reward, f"heads at step {step}")
+        made = record(weights, frozen, job.settings, step, reward, subject, f"heads at step {step}")
         ledger.set_aside(step)
         ledger.write(made)
         show(ledger, job.settings, view, [step])

@@ -5,10 +5,8 @@ every head's q, k and v read a copy of the residual stream of their own, and aut
 """
 
 import copy
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +16,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
-from safetensors import safe_open
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel
 
+from tests.tracking.conftest import Golden
 from tracking.attribution import attribute, attribute_all
 from tracking.errors import BadInput
 from tracking.probes import ProbeSet
@@ -29,7 +27,6 @@ from tracking.probes import ProbeSet
 ARCHES = ["qwen2", "qwen3", "llama", "mistral"]
 METRICS = ["kl", "neg_logit_diff", "prob", "nll"]
 METHODS = ["eap", "eap-ig", "eap-ig-activations", "clean-corrupted", "exact", "node-ig"]
-GOLDEN = ["qwen2_tiny", "qwen2_ragged", "qwen3_tiny", "llama_tied"]
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 arches = pytest.mark.parametrize("arch", ARCHES)
@@ -54,32 +51,6 @@ def correlation(first: Tensor, second: Tensor) -> float:
 
 
 # Parity with the reference implementation
-
-
-@dataclass
-class Golden:
-    model: Any
-    probes: ProbeSet
-    tensors: dict[str, Tensor]
-
-
-@pytest.fixture(scope="module", params=GOLDEN)
-def golden(request: pytest.FixtureRequest, shared: Path) -> Golden:
-    with safe_open(shared / "golden" / f"{request.param}.safetensors", "pt") as file:
-        config = json.loads(file.metadata()["hf_config"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config)).eval()
-    weights = {k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")}
-    missing, unexpected = model.load_state_dict(weights, strict=False)
-    assert not unexpected
-    assert missing == (["lm_head.weight"] if config["tie_word_embeddings"] else [])
-    probes = ProbeSet(
-        tensors["clean_ids"],
-        tensors["corrupted_ids"],
-        tensors["attention_mask"],
-        tensors["labels"],
-    )
-    return Golden(model, probes, tensors)
 
 
 @pytest.mark.parametrize("batch_size", [4, 100])
@@ -987,6 +958,19 @@ def test_a_circuit_is_of_the_size_that_is_asked_for(tiny_decoder, random_probes)
     assert 0 < int(scores.circuit(share=0.5).edges.sum()) < int(whole.edges.sum())
     assert int(scores.circuit(edges=20).edges.sum()) <= 20
     assert set(scores.circuit(edges=20).heads) <= set(whole.heads)
-    for wrong in ({}, {"share": 0.5, "edges": 3}):
-        with pytest.raises(BadInput, match="how large"):
+    sizes: list[dict[str, Any]] = [
+        {},
+        {"share": 0.5, "edges": 3},
+        {"share": 0.5, "faithfulness": 0.8},
+        {"share": 0.5, "greedy": True},
+        {"faithfulness": 0.8, "greedy": True},
+    ]
+    for wrong in sizes:
+        with pytest.raises(BadInput, match="one size"):
             scores.circuit(**wrong)
+    with pytest.raises(BadInput, match="model and probes"):
+        scores.circuit(faithfulness=0.8)
+    with pytest.raises(BadInput, match="'loud'"):
+        scores.circuit(edges=3, rank="loud")
+    grown = scores.circuit(edges=20, greedy=True)
+    assert bool(grown.edges.any()) and int(grown.edges.sum()) <= 20

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tracking.circuit import Circuit, by_count, by_share, heads_in, prune
+from tracking.circuit import Circuit, Selection, by_count, by_share, grown, heads_in, prune
 from tracking.errors import BadInput
 from tracking.graph import Graph
 
@@ -170,3 +170,119 @@ def test_full_is_every_edge_and_empty_none_and_neither_is_shared(graph: Graph) -
 def test_a_circuit_of_an_unknown_edge_is_refused_by_name() -> None:
     with pytest.raises(BadInput, match=r"'M0->L0H0\.q'"):
         Circuit.of(Graph(1, 1), ["embed->M0", "M0->L0H0.q"])
+
+
+# Grown from logits
+
+
+def distinct(graph: Graph, seed: int) -> Tensor:
+    """Random scores without ties or zeros."""
+    generator = torch.Generator().manual_seed(seed)
+    order = 1 + torch.randperm(graph.edges.numel(), generator=generator).float()
+    signs = torch.randint(0, 2, order.shape, generator=generator) * 2 - 1
+    return (order * signs).view(graph.edges.shape) * graph.edges
+
+
+def grown_by_hand(graph: Graph, scores: Tensor, count: int) -> set[tuple[str, str]]:
+    """One edge after the other, the whole graph looked through for each."""
+    taken: set[tuple[str, str]] = set()
+    for _ in range(count):
+        there = {"logits"} | {source for source, _ in taken}
+        left = names(graph, scores != 0) - taken
+        into = [edge for edge in left if edge[1].split(".")[0] in there]
+        if not into:
+            break
+        taken.add(max(into, key=lambda edge: abs(float(scores[graph.index("->".join(edge))]))))
+    return taken
+
+
+@given(graphs, seeds, st.integers(1, 40))
+def test_a_grown_circuit_is_what_is_taken_edge_by_edge(
+    graph: Graph, seed: int, count: int
+) -> None:
+    scores = distinct(graph, seed)
+    taken = grown_by_hand(graph, scores, count)
+    web = nx.DiGraph([(source, target.split(".")[0]) for source, target in taken])
+    assert all(target.split(".")[0] in nx.ancestors(web, "logits") | {"logits"}
+               for _, target in taken)  # fmt: skip
+    found = grown(graph, scores, count)
+    assert names(graph, found) == on_a_path(taken)
+    assert torch.equal(prune(graph, found), found)
+
+
+@given(graphs, seeds, st.integers(0, 5))
+def test_a_circuit_grown_to_all_edges_is_that_of_the_top_ones(
+    graph: Graph, seed: int, more: int
+) -> None:
+    scores, total = distinct(graph, seed), int(graph.edges.sum())
+    found = grown(graph, scores, total + more)
+    assert torch.equal(found, by_count(graph, scores, total + more))
+    assert torch.equal(found, graph.edges)
+
+
+@given(graphs, seeds, st.integers(1, 40))
+def test_growing_takes_no_edge_without_a_score_and_ignores_sign_and_scale(
+    graph: Graph, seed: int, count: int
+) -> None:
+    scores = numbers(graph, seed, 2)
+    found = grown(graph, scores, count)
+    assert not bool(found[scores == 0].any()) and int(found.sum()) <= count
+    assert torch.equal(grown(graph, -scores * 2.0**-30, count), found)
+    assert not bool(grown(graph, torch.zeros(graph.edges.shape), count).any())
+    with pytest.raises(BadInput, match="edges is 0"):
+        grown(graph, scores, 0)
+
+
+def test_growing_spends_nothing_on_an_edge_that_leads_nowhere() -> None:
+    """The strongest edge of all ends in a head that no one reads."""
+    graph, scores = Graph(1, 2), torch.zeros(4, 8)
+    strengths = {"embed->L0H0.v": 9, "L0H0->logits": 0, "embed->L0H1.v": 2, "L0H1->logits": 3}
+    for edge, strength in strengths.items():
+        scores[graph.index(edge)] = strength
+    assert Circuit(graph, grown(graph, scores, 2)).heads == ["L0H1"]
+    assert Circuit(graph, by_count(graph, scores, 2)).heads == []
+
+
+# How large
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "amount"),
+    [
+        ("share=0.9", "share", 0.9),
+        ("share=1", "share", 1),
+        (" faithfulness = 0.8 ", "faithfulness", 0.8),
+        ("faithfulness=1.0", "faithfulness", 1),
+        ("edges=5000", "edges", 5000),
+        ("edges=1", "edges", 1),
+    ],
+)
+def test_a_selection_is_read_from_text(text: str, kind: str, amount: float) -> None:
+    assert Selection.parse(text) == Selection(kind, amount)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "share", "share=", "=0.9", "0.9", "size=3", "Share=0.9", "share=0", "share=-0.1",
+        "share=1.01", "share=nan", "share=0.9,edges=3", "share==0.9", "share=90%",
+        "faithfulness=0", "faithfulness=2", "faithfulness=inf", "edges=0", "edges=-3",
+        "edges=0.5", "edges=2.5", "edges=inf", "edges=nan", "edges=many",
+    ],
+)  # fmt: skip
+def test_a_selection_that_makes_no_sense_is_named_in_one_line(text: str) -> None:
+    with pytest.raises(BadInput, match="select is") as raised:
+        Selection.parse(text)
+    assert repr(text) in str(raised.value) and "\n" not in str(raised.value)
+
+
+@given(graphs, seeds, st.integers(1, 40), st.integers(1, 20))
+def test_a_selection_takes_what_its_function_does(
+    graph: Graph, seed: int, count: int, twentieths: int
+) -> None:
+    scores = numbers(graph, seed, 9, 2)
+    share = twentieths / 20
+    found = Selection.parse(f"share={share}").edges(graph, scores)
+    assert torch.equal(found, by_share(graph, scores, share))
+    found = Selection.parse(f"edges={count}").edges(graph, scores)
+    assert torch.equal(found, by_count(graph, scores, count))

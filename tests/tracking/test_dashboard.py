@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -11,24 +12,22 @@ import torch
 import wandb
 from PIL import Image
 
+from tests.tracking.conftest import make_analysis
 from tracking import Record, Timeline, dashboard
+from tracking.graph import Graph
 from tracking.ledger import Analysis
 
 WANDB = Path(sys.executable).parent / "wandb"
 
 
-def analysis(active: list[bool]) -> Analysis:
+def analysis(active: list[bool], **more: Any) -> Analysis:
     """On a graph of 2 layers and 2 heads: these heads are active, the others not."""
     heads = torch.tensor(active)
-    return Analysis(
-        edges=torch.zeros(7, 15),
-        strength=torch.zeros(7, 15),
-        circuit=torch.zeros(7, 15, dtype=torch.bool),
+    return make_analysis(
+        Graph(2, 2),
         in_circuit=heads.expand(10, -1).clone(),
         effect=(heads * 0.5).expand(8, -1).clone(),
-        gap=0.01,
-        clean=0.9,
-        corrupted=0.1,
+        **more,
     )
 
 
@@ -40,7 +39,10 @@ def records() -> list[Record]:
             layers=2,
             heads=2,
             probes="0",
-            analyses={"cue": analysis(active), "operand": analysis(active[::-1])},
+            analyses={
+                "cue": analysis(active),
+                "operand": analysis(active[::-1], faithfulness=0.6 if index == 2 else 0.9),
+            },
             reward=None if index == 0 else 0.5 + index / 10,
             seconds=1.5,
         )
@@ -91,6 +93,8 @@ def test_scalars_equal_the_timeline_row_by_row(offline: Path) -> None:
                     assert f"{prefix}/{name}" not in row
                 else:
                     assert row[f"{prefix}/{name}"] == pytest.approx(expected[name])
+    assert [row["heads/weak"] for row in logged] == [0, 0, 0]
+    assert [row["heads/operand/weak"] for row in logged] == [0, 0, 1]
 
 
 def test_the_map_is_an_image_and_the_table_has_every_head_once_active(offline: Path) -> None:
@@ -102,6 +106,15 @@ def test_the_map_is_an_image_and_the_table_has_every_head_once_active(offline: P
     cue = {(row[0], row[2]) for row in rows["data"] if row[1] == "cue"}
     assert cue == {(0, "L0H0"), (10, "L0H0"), (20, "L0H0"), (10, "L0H1"), (20, "L0H1"),
                    (20, "L1H0"), (20, "L1H1")}  # fmt: skip
+
+
+def test_the_table_names_the_verdict_of_the_step_a_row_is_of(offline: Path) -> None:
+    tables = sorted(offline.glob("files/media/table/heads/*.json"), key=lambda p: p.stat().st_size)
+    told = json.loads(tables[-1].read_text())
+    step, kind, verdict = (told["columns"].index(name) for name in ("step", "kind", "verdict"))
+    for row in told["data"]:
+        weak = (row[step], row[kind]) == (20, "operand")
+        assert row[verdict] == ("weak" if weak else "sound")
 
 
 def test_nothing_happens_without_a_run() -> None:

@@ -20,10 +20,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tests.tracking.conftest import make_analysis
 from tracking.atomic import write_whole
 from tracking.errors import BadInput
 from tracking.graph import Graph
 from tracking.ledger import Analysis, Ledger, Record, read_record, to_bytes
+
+NUMBERS = [item.name for item in fields(Analysis) if item.type == "float"]
 
 numbers = st.floats(allow_nan=True)
 facts = st.recursive(
@@ -36,19 +39,23 @@ facts = st.recursive(
 def random_analysis(graph: Graph, seed: int = 0, **more: Any) -> Analysis:
     generator = torch.Generator().manual_seed(seed)
     shape, heads = graph.edges.shape, len(graph.head_names)
-    return Analysis(
-        edges=torch.randn(shape, generator=generator),
-        strength=torch.rand(shape, generator=generator),
-        circuit=torch.rand(shape, generator=generator) < 0.5,
-        in_circuit=torch.rand(5, heads, generator=generator) < 0.5,
-        effect=torch.randn(3, heads, generator=generator),
-        **{"gap": 0.01, "clean": 0.9, "corrupted": 0.1, **more},
-    )
+    drawn = {
+        "edges": torch.randn(shape, generator=generator),
+        "strength": torch.rand(shape, generator=generator),
+        "circuit": torch.rand(shape, generator=generator) < 0.5,
+        "in_circuit": torch.rand(5, heads, generator=generator) < 0.5,
+        "edge_membership": torch.rand(shape, generator=generator),
+        "ensemble": torch.rand(3, heads, generator=generator),
+        "effect": torch.randn(3, heads, generator=generator),
+        "null": torch.rand(20, generator=generator),
+        "curve": torch.rand(4, 4, generator=generator),
+    }
+    return make_analysis(graph, **drawn, **more)
 
 
 def record(step: int = 10, probes: str = "ab12", seed: int = 0) -> Record:
     analyses = {"probes": random_analysis(Graph(2, 2), seed)}
-    return Record(step, 2, 2, probes, analyses, reward=0.5, settings={"share": 0.9})
+    return Record(step, 2, 2, probes, analyses, reward=0.5, settings={"select": "share=0.9"})
 
 
 @st.composite
@@ -66,9 +73,8 @@ def records(draw: Any) -> Record:
             kind: random_analysis(
                 graph,
                 draw(st.integers(0, 2**31)),
-                gap=draw(numbers),
-                clean=draw(numbers),
-                corrupted=draw(numbers),
+                **{name: draw(numbers) for name in NUMBERS},
+                probes_needed=draw(st.none() | numbers),
             )
             for kind in kinds
         },
@@ -130,9 +136,15 @@ def test_a_record_can_be_read_without_this_package(tmp_path: Path) -> None:
     with safe_open(Ledger(tmp_path).write(wanted), "pt") as file:
         told = json.loads(file.metadata()["facts"])
         assert torch.equal(file.get_tensor("probes/edges"), wanted.analyses["probes"].edges)
+        tensors = ["circuit", "curve", "edge_membership", "edges", "effect", "ensemble"]
+        tensors += ["in_circuit", "null", "strength"]
+        assert sorted(file.keys()) == [f"probes/{name}" for name in tensors]
     assert (tmp_path / "step-00000010.safetensors").is_file()
     assert told["step"] == 10 and told["probes"] == "ab12" and told["reward"] == 0.5
-    assert told["analyses"] == {"probes": {"gap": 0.01, "clean": 0.9, "corrupted": 0.1}}
+    assert told["settings"] == {"select": "share=0.9"}
+    (found,) = told["analyses"].values()
+    assert found.keys() == {*NUMBERS, "probes_needed"}
+    assert found["gap"] == 0.01 and found["faithfulness"] == 0.9 and found["jaccard"] == 0.8
 
 
 def test_a_record_cut_at_any_byte_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -170,15 +182,16 @@ def test_a_header_with_a_wrong_byte_is_refused_or_read_and_nothing_else(
     [
         {},
         {"format": "sparks-record-0", "facts": "{}"},
-        {"format": "sparks-record-1"},
-        {"format": "sparks-record-1", "facts": "{"},
         {"format": "sparks-record-1", "facts": "{}"},
-        {"format": "sparks-record-1", "facts": "[]"},
-        {"format": "sparks-record-1", "facts": '{"analyses": {}}'},
-        {"format": "sparks-record-1", "facts": '{"analyses": {"probes": {"gap": 0}}}'},
-        {"format": "sparks-record-1", "facts": '{"analyses": {}, "colour": 1}'},
-        {"format": "sparks-record-1", "facts": "5"},
-        {"format": "sparks-record-1", "facts": '{"analyses": []}'},
+        {"format": "sparks-record-2"},
+        {"format": "sparks-record-2", "facts": "{"},
+        {"format": "sparks-record-2", "facts": "{}"},
+        {"format": "sparks-record-2", "facts": "[]"},
+        {"format": "sparks-record-2", "facts": '{"analyses": {}}'},
+        {"format": "sparks-record-2", "facts": '{"analyses": {"probes": {"gap": 0}}}'},
+        {"format": "sparks-record-2", "facts": '{"analyses": {}, "colour": 1}'},
+        {"format": "sparks-record-2", "facts": "5"},
+        {"format": "sparks-record-2", "facts": '{"analyses": []}'},
     ],
 )
 def test_a_foreign_file_is_refused(tmp_path: Path, header: dict[str, str]) -> None:

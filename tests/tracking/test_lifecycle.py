@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.tracking.conftest import make_analysis
 from tracking.errors import BadInput
 from tracking.graph import Graph
 from tracking.ledger import Analysis, Record
@@ -16,13 +17,13 @@ from tracking.lifecycle import (
     ACTIVE,
     EMERGENT,
     STATES,
-    Thresholds,
     Timeline,
     carried,
     certain,
     cohorts,
     states,
 )
+from tracking.stability import Thresholds
 
 ON, OFF, MAYBE = "active", "inactive", "uncertain"
 RESAMPLES, PROBES = 200, 12
@@ -42,16 +43,13 @@ def histories(*verdicts: Any) -> st.SearchStrategy[np.ndarray]:
 def analysis(membership: list[float], effect: list[float], spread: float = 0, **more) -> Analysis:
     """One that gives every head this share of the resamples and effects around this."""
     heads = len(membership)
-    edges = torch.zeros(Graph(1, heads).edges.shape)
     places = torch.arange(RESAMPLES)[:, None]
     noise = spread * torch.linspace(-1, 1, PROBES)[:, None]
-    return Analysis(
-        edges=edges,
-        strength=edges,
-        circuit=edges.bool(),
+    return make_analysis(
+        Graph(1, heads),
         in_circuit=places < (torch.tensor(membership) * RESAMPLES).round(),
         effect=torch.tensor(effect)[None] + noise,
-        **{"gap": 0.01, "clean": 0.9, "corrupted": 0.1, **more},
+        **more,
     )
 
 

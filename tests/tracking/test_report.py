@@ -1,32 +1,38 @@
 """The picture and the terminal's view of a run."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from rich.console import Console
 
+from tests.tracking.conftest import make_analysis
 from tracking import Record, Timeline, report, terminal
-from tracking.ledger import Analysis
+from tracking.graph import Graph
 from tracking.palette import LOOKS
 
 
-def timeline(histories: list[list[float]]) -> Timeline:
-    """On 2 layers of 2 heads: by step and head, the membership of a head with a large effect."""
+def timeline(
+    histories: list[list[float]], more: Mapping[int, dict[str, Any]] = MappingProxyType({})
+) -> Timeline:
+    """On 2 layers of 2 heads: by step and head, the membership of a head with a large effect.
+
+    `more` has fields that differ at a place in the history.
+    """
     records = []
     for index, memberships in enumerate(histories):
-        share = torch.tensor(memberships)
-        analysis = Analysis(
-            edges=torch.zeros(7, 15),
-            strength=torch.zeros(7, 15),
-            circuit=torch.zeros(7, 15, dtype=torch.bool),
-            in_circuit=torch.arange(10)[:, None] < 10 * share,
+        analysis = make_analysis(
+            Graph(2, 2),
+            in_circuit=torch.arange(10)[:, None] < 10 * torch.tensor(memberships),
             effect=torch.full((8, 4), 0.5),
-            gap=0.2 if index else 0.01,
-            clean=0.9,
-            corrupted=0.1,
+            **{"gap": 0.2 if index else 0.01, **more.get(index, {})},
         )
         records.append(
             Record(10 * index, 2, 2, "0", {"cue": analysis}, None if index == 0 else index / 10)
@@ -48,10 +54,21 @@ def lines(told: Timeline) -> list[str]:
 
 def test_a_row_per_step_says_what_the_counts_say() -> None:
     title, *rows = lines(timeline(RUN))[:4]
-    assert title.split() == ["step", "reward", "probes", *terminal.COLUMNS, "gap", "seconds"]
-    assert rows[0].split()[:9] == ["0", "-", "cue", "1", "0", "0", "0", "0", "0"]
-    assert rows[2].split()[:9] == ["20", "0.200", "cue", "2", "1", "0", "1", "1", "1"]
-    assert [row.split()[9] for row in rows] == ["1.0%", "20.0%!", "20.0%!"]
+    after = ["faithful", "jaccard", "gap", "verdict", "seconds"]
+    assert title.split() == ["step", "reward", "probes", *terminal.COUNTS, *after]
+    cells = [row.split() for row in rows]
+    assert cells[0][:10] == ["0", "-", "cue", "8", "1", "0", "0", "0", "0", "0"]
+    assert cells[0][10:] == ["0.90±0.05", "0.80", "1.0%", "sound", "0.0"]
+    assert cells[2][:10] == ["20", "0.200", "cue", "8", "2", "1", "0", "1", "1", "1"]
+    assert [row[12:14] for row in cells[1:]] == [["20.0%", "unconverged"]] * 2
+
+
+def test_the_table_says_in_one_word_what_a_record_is_worth() -> None:
+    more = {0: {"difference_low": 0.0, "faithfulness": float("nan")}, 1: {"jaccard": 0.4}}
+    cells = [row.split() for row in lines(timeline(RUN, more))[1:4]]
+    assert [row[13] for row in cells] == ["absent", "weak", "unconverged"]
+    assert [row[10] for row in cells] == ["-", "0.90±0.05", "0.90±0.05"]
+    assert [row[11] for row in cells] == ["0.80", "0.40", "0.80"]
 
 
 def test_the_map_shows_every_heads_state_by_its_sign() -> None:
@@ -87,3 +104,26 @@ def test_a_run_with_little_to_show_still_makes_a_picture(
 ) -> None:
     report.write_picture(timeline(histories), tmp_path / "report.png")
     report.head_map(timeline(histories), 0, "cue")
+
+
+def veils(figure: Figure) -> list[list[float]]:
+    """The pale spans of each part of a figure, from where to where on the axis of steps."""
+    return [
+        [span.get_x(), span.get_x() + span.get_width()]
+        for axes in figure.axes
+        for span in axes.patches
+        if isinstance(span, Rectangle) and span.get_alpha() == report.PALE
+    ]
+
+
+def test_the_heads_of_a_weak_record_are_pale_and_no_others() -> None:
+    told = timeline(RUN, {1: {"faithfulness": 0.6}})
+    assert veils(report.picture(told)) == [[5, 15], [5, 15]]  # in the bars and in the raster
+    assert len(veils(report.head_map(told, 10, "cue"))) == 1
+    assert veils(report.head_map(told, 20, "cue")) == []
+    assert veils(report.picture(timeline(RUN))) == []
+    assert [report.head_map(told, step, "cue").axes[0].get_title() for step in (0, 10, 20)] == [
+        "'cue' probes, step 0: sound",
+        "'cue' probes, step 10: weak",
+        "'cue' probes, step 20: unconverged",
+    ]

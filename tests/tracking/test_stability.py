@@ -1,14 +1,34 @@
 """Resamples are weights of probes, and what is drawn from them is what each would give alone."""
 
+from functools import partial
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 from torch import Tensor
 
-from tracking.circuit import Circuit, by_share
+from tracking.circuit import Circuit, by_count, by_share
 from tracking.graph import Graph
-from tracking.stability import circuits_heads, head_effects, interval, resamples
+from tracking.stability import (
+    AGREED,
+    SPLITS,
+    Interval,
+    Thresholds,
+    Verdicts,
+    agreement,
+    halves,
+    head_effects,
+    interval,
+    jaccard,
+    members,
+    null_turnover,
+    probes_needed,
+    resamples,
+    verdicts,
+)
 
 graphs = st.builds(Graph, layers=st.integers(1, 3), heads=st.integers(1, 3))
 seeds = st.integers(0, 2**31)
@@ -48,13 +68,26 @@ def test_heads_of_all_resamples_at_once_are_those_of_each_alone(
     graph: Graph, probes: int, count: int, share: float, seed: int
 ) -> None:
     scores, weights = random_scores(graph, probes, seed), resamples(count, probes, seed)
-    found = circuits_heads(graph, scores, weights, share)
+    found = members(graph, scores, weights, partial(by_share, graph, share=share)).heads
     assert found.shape == (count, len(graph.head_names)) and found.dtype == torch.bool
     for weight, heads in zip(weights, found, strict=True):
         mean = (weight[:, None, None] * scores).sum(0)
         alone = Circuit(graph, by_share(graph, mean, share)).heads
         there = zip(graph.head_names, heads.tolist(), strict=True)
         assert [name for name, inside in there if inside] == alone
+
+
+@settings(deadline=None, derandomize=True)
+@given(graphs, st.integers(1, 8), st.integers(1, 40), st.integers(1, 60), seeds)
+def test_an_edge_s_membership_is_the_share_of_resamples_in_whose_circuit_it_stands(
+    graph: Graph, probes: int, resampled: int, count: int, seed: int
+) -> None:
+    scores, weights = random_scores(graph, probes, seed), resamples(resampled, probes, seed)
+    found = members(graph, scores, weights, partial(by_count, graph, count=count)).edges
+    means = [(weight[:, None, None] * scores).sum(0) for weight in weights]
+    circuits = torch.stack([by_count(graph, mean, count) for mean in means])
+    assert torch.allclose(found, circuits.float().mean(0), atol=1e-6)
+    assert not bool(found[~graph.edges].any())
 
 
 def test_a_head_that_one_probe_alone_needs_is_there_where_the_probe_is_drawn() -> None:
@@ -64,7 +97,7 @@ def test_a_head_that_one_probe_alone_needs_is_there_where_the_probe_is_drawn() -
     scores[2][graph.index("embed->L0H1.v")] = 1
     scores[2][graph.index("L0H1->logits")] = 1
     weights = resamples(60, 4)
-    found = circuits_heads(graph, scores, weights, 1)
+    found = members(graph, scores, weights, partial(by_share, graph, share=1)).heads
     assert bool(found[:, 0].all())
     assert torch.equal(found[:, 1], weights[:, 2] > 0)
     assert 0 < int(found[:, 1].sum()) < 60
@@ -113,3 +146,171 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     found = interval(torch.randn(60, 2000, generator=generator), resamples(500, 60))
     covered = ((found.low <= 0) & (found.high >= 0)).float().mean()
     assert 0.91 < float(covered) < 0.97
+
+
+# Halves
+
+
+@given(st.integers(1, 30), st.integers(2, 60), st.data())
+def test_halves_are_disjoint_and_weigh_their_probes_alike(
+    splits: int, probes: int, data: st.DataObject
+) -> None:
+    size = data.draw(st.none() | st.integers(1, probes // 2))
+    state = torch.get_rng_state()
+    found = halves(splits, probes, size)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(found, halves(splits, probes, size))
+    assert found.shape == (splits, 2, probes)
+    assert not bool((found[:, 0] * found[:, 1]).any())
+    assert torch.allclose(found.sum(-1), torch.ones(splits, 2), atol=1e-5)
+    wanted = probes // 2 if size is None else size
+    assert ((found > 0).sum(-1) == wanted).all()
+    assert torch.allclose(found[found > 0], torch.tensor(1 / wanted))
+
+
+def test_every_probe_is_in_about_half_of_all_halves() -> None:
+    times = (halves(1000, 9) > 0).float().mean(0)
+    assert times.flatten().tolist() == pytest.approx([4 / 9] * 18, abs=0.06)
+
+
+@given(st.sets(st.integers(0, 6)), st.sets(st.integers(0, 6)))
+def test_jaccard_is_that_of_sets(first: set[int], second: set[int]) -> None:
+    masks = [torch.tensor([head in heads for head in range(7)]) for heads in (first, second)]
+    either = first | second
+    wanted = len(first & second) / len(either) if either else 1
+    assert float(jaccard(*masks)) == pytest.approx(wanted)
+    together = jaccard(torch.stack(masks), torch.stack(masks[::-1]))
+    assert together.tolist() == pytest.approx([wanted] * 2)
+
+
+@settings(deadline=None, derandomize=True, max_examples=30)
+@given(graphs, st.integers(2, 20), st.integers(1, 60), seeds)
+def test_identical_probes_agree_exactly(graph: Graph, probes: int, count: int, seed: int) -> None:
+    scores = random_scores(graph, 1, seed).expand(probes, -1, -1)
+    choose = partial(by_count, graph, count=count)
+    found = agreement(graph, scores, choose)
+    assert found.jaccard.tolist() == [1] * SPLITS
+    assert found.rank_correlation.tolist() == pytest.approx([1] * SPLITS, abs=1e-5)
+    now = verdicts(torch.ones(len(graph.head_names)), at_zero(graph), Thresholds())
+    assert null_turnover(graph, scores, choose, Thresholds(), now).tolist() == [0] * SPLITS
+
+
+def at_zero(graph: Graph) -> Interval:
+    zeros = torch.zeros(len(graph.head_names))
+    return Interval(zeros, zeros, zeros)
+
+
+@settings(deadline=None, derandomize=True, max_examples=30)
+@given(graphs, st.integers(4, 20), st.integers(1, 40), seeds)
+def test_agreement_is_what_every_split_gives_by_itself(
+    graph: Graph, probes: int, count: int, seed: int
+) -> None:
+    scores = random_scores(graph, probes, seed)
+    found = agreement(graph, scores, partial(by_count, graph, count=count))
+    for place, split in enumerate(halves(SPLITS, probes)):
+        means = [(weight[:, None, None] * scores).sum(0) for weight in split]
+        heads = [set(Circuit(graph, by_count(graph, mean, count)).heads) for mean in means]
+        either = heads[0] | heads[1]
+        wanted = len(heads[0] & heads[1]) / len(either) if either else 1
+        assert float(found.jaccard[place]) == pytest.approx(wanted)
+        ranked = spearmanr(means[0][graph.edges], means[1][graph.edges])
+        assert float(found.rank_correlation[place]) == pytest.approx(ranked.statistic, abs=1e-3)
+
+
+def noisy(noise: float, probes: int = 64, seed: int = 0) -> tuple[Graph, Tensor]:
+    """Edges of which a third matter, seen through noise that is fresh for every probe."""
+    graph = Graph(3, 4)
+    generator = torch.Generator().manual_seed(seed)
+    shape = graph.edges.shape
+    signal = (torch.rand(shape, generator=generator) < 0.3) * torch.rand(shape, generator=generator)
+    fresh = torch.randn(probes, *shape, generator=generator)
+    return graph, (signal + noise * fresh) * graph.edges
+
+
+def test_more_noise_takes_more_probes_and_more_probes_agree_better() -> None:
+    agreed, needed = [], []
+    for noise in (1.0, 2.0, 4.0):
+        graph, scores = noisy(noise)
+        choose = partial(by_count, graph, count=20)
+        found = agreement(graph, scores, choose)
+        fewer = agreement(graph, scores, choose, size=8)
+        assert float(fewer.jaccard.mean()) < float(found.jaccard.mean())
+        assert float(fewer.rank_correlation.mean()) < float(found.rank_correlation.mean())
+        agreed.append(float(found.jaccard.mean()))
+        needed.append(probes_needed(graph, scores, choose, found.jaccard))
+    assert all(quiet > loud for quiet, loud in pairwise(agreed))
+    assert all(quiet < loud for quiet, loud in pairwise(needed))
+
+
+def test_the_estimate_of_probes_is_about_what_it_takes() -> None:
+    """From 64 probes how many each half needs; halves of so many then agree about as asked."""
+    graph, scores = noisy(1.0)
+    choose = partial(by_count, graph, count=20)
+    needed = probes_needed(graph, scores, choose, agreement(graph, scores, choose).jaccard)
+    assert needed is not None and 32 < needed < 1000
+    _, many = noisy(1.0, probes=2 * round(needed))
+    assert float(agreement(graph, many, choose).jaccard.mean()) == pytest.approx(AGREED, abs=0.08)
+
+
+def test_too_few_probes_give_no_estimate() -> None:
+    graph, scores = noisy(1.0, probes=12)
+    choose = partial(by_count, graph, count=20)
+    assert probes_needed(graph, scores, choose, agreement(graph, scores, choose).jaccard) is None
+
+
+def turnover_of(graph: Graph, scores: Tensor) -> Tensor:
+    choose, weights = partial(by_count, graph, count=20), resamples(200, len(scores))
+    membership = members(graph, scores, weights, choose).heads.float().mean(0)
+    effect = interval(head_effects(graph, scores), weights)
+    now = verdicts(membership, effect, Thresholds())
+    return null_turnover(graph, scores, choose, Thresholds(), now)
+
+
+def test_heads_that_are_noise_near_the_threshold_turn_over_and_sure_ones_do_not() -> None:
+    graph = Graph(2, 4)
+    shape = (64, *graph.edges.shape)
+    generator = torch.Generator().manual_seed(0)
+    fresh = torch.randn(shape, generator=generator) * graph.edges
+    noise = turnover_of(graph, 0.05 * fresh + 0.005 * graph.edges)
+    assert bool(((noise >= 0) & (noise <= 1)).all())
+    assert float(noise.mean()) > 0.1
+    scores = torch.zeros(shape)
+    for head in ("L0H1", "L1H2"):
+        scores[:, 0, graph.targets.index(f"{head}.v")] = 1
+        scores[:, graph.sources.index(head), -1] = 1
+    assert turnover_of(graph, scores + 1e-3 * fresh).tolist() == [0] * SPLITS
+
+
+# Verdicts
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), *[st.floats(-0.1, 0.1)] * 3), min_size=1), st.data())
+def test_a_head_is_just_one_of_active_inactive_and_uncertain(
+    rows: list[tuple[float, ...]], data: st.DataObject
+) -> None:
+    ordered = torch.tensor([sorted(row[1:]) for row in rows])
+    low, mean, high = ordered.unbind(1)
+    membership = torch.tensor([row[0] for row in rows])
+    thresholds = Thresholds(
+        member=data.draw(st.floats(0.5, 1)), effect=data.draw(st.floats(0.001, 0.09))
+    )
+    found = verdicts(membership, Interval(mean, low, high), thresholds)
+    each = found.active.int() + found.inactive.int() + found.uncertain.int()
+    assert each.tolist() == [1] * len(rows)
+    mirrored = verdicts(membership, Interval(-mean, -high, -low), thresholds)
+    assert torch.equal(mirrored.active, found.active)
+    assert torch.equal(mirrored.inactive, found.inactive)
+    strict = Thresholds(member=thresholds.member, effect=2 * thresholds.effect)
+    fewer = verdicts(membership, Interval(mean, low, high), strict)
+    assert not bool((fewer.active & ~found.active).any())
+    assert not bool((found.inactive & ~fewer.inactive).any())
+
+
+def test_verdicts_are_blind_to_what_else_is_judged() -> None:
+    membership = torch.tensor([[1.0, 0.0], [0.5, 1.0]])
+    effect = Interval(*torch.tensor([[[0.5, 0.5]] * 2, [[0.4, 0.4]] * 2, [[0.6, 0.6]] * 2]))
+    found = verdicts(membership, effect, Thresholds())
+    assert isinstance(found, Verdicts)
+    assert found.active.tolist() == [[True, False], [False, True]]
+    assert found.inactive.tolist() == [[False, True], [False, False]]
+    assert found.uncertain.tolist() == [[False, False], [True, False]]

@@ -1,0 +1,565 @@
+"""What a circuit carries is what a slow twin says that the model does with only its edges.
+
+The twin knows no editing of what is read: it runs `by_hand`, in float64 and on one probe at a time,
+again and again, adding to every target what its corrupted sources lack. After each run the targets
+of one more layer read what they should.
+"""
+
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.tracking import test_planted as plants
+from tests.tracking.conftest import Golden
+from tests.tracking.test_attribution import (
+    METRICS,
+    VARIANTS,
+    arches,
+    assert_close,
+    assert_same,
+    by_hand,
+    everything,
+    few,
+    in_training,
+    loss_by_hand,
+    repadded,
+    seeds,
+)
+from tracking.attribution import attribute
+from tracking.circuit import Circuit, by_count, prune
+from tracking.errors import BadInput
+from tracking.faithfulness import (
+    NEAR,
+    SIZES,
+    Curve,
+    Experiment,
+    Faithfulness,
+    Runs,
+    counts,
+    curve,
+    curve_of,
+    faithfulness,
+    smallest,
+)
+from tracking.graph import Graph
+from tracking.probes import ProbeSet
+from tracking.stability import resamples
+
+sides = st.sampled_from(["left", "right"])
+
+
+def drawn(graph: Graph, kept: float, seed: int, *more: int) -> Tensor:
+    """Random edges, a share `kept` of all; they need not lie on a path."""
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.rand(*more, *graph.edges.shape, generator=generator) < kept) & graph.edges
+
+
+def slowly_kept(model: Any, clean: Tensor, corrupted: Tensor, graph: Graph, kept: Tensor) -> Tensor:
+    """Logits [position, vocabulary] with only the edges `kept`; embeddings [position, width]."""
+    before = by_hand(model, corrupted).writes
+    lost = {
+        target: [
+            source
+            for row, source in enumerate(graph.sources)
+            if graph.edges[row, column] and not kept[row, column]
+        ]
+        for column, target in enumerate(graph.targets)
+    }
+    here = by_hand(model, clean)
+    for _ in range(2 * graph.layers + 1):  # heads and MLP of each layer, and the logits
+        patches = {
+            target: sum(before[source] - here.writes[source] for source in sources)
+            for target, sources in lost.items()
+            if sources
+        }
+        here = by_hand(model, clean, **patches)
+    return here.logits
+
+
+def slowly(model: Any, probes: ProbeSet, metric: str, circuits: Tensor) -> Tensor:
+    """The metric [circuit, probe] of the circuits [circuit, source, target]."""
+    graph, table = Graph.of(model), model.get_input_embeddings().weight.detach().double()
+    out = torch.zeros(len(circuits), len(probes), dtype=torch.double)
+    assert probes.labels is not None
+    for index in range(len(probes)):
+        real = probes.attention_mask[index].bool()
+        ids = probes.clean[index][real]
+        ends = table[ids], table[probes.corrupted[index][real]]
+        whole = by_hand(model, ends[0]).logits
+        rest = whole, ids, probes.supervised[index][real], probes.labels[index]
+        for place, kept in enumerate(circuits):
+            logits = slowly_kept(model, *ends, graph, kept)
+            out[place, index] = loss_by_hand(metric, logits, *rest)
+    return out
+
+
+# Against the slow twin
+
+
+@arches
+@few(6)
+@given(data=st.data())
+def test_a_model_with_some_of_its_edges_does_what_the_slow_twin_does(
+    tiny_decoder, random_probes, arch: str, data: st.DataObject
+) -> None:
+    model = tiny_decoder(
+        arch, seed=data.draw(seeds), **data.draw(st.sampled_from(VARIANTS[arch]), "variant")
+    )
+    probes = random_probes(
+        probes=3,
+        length=6,
+        ragged=True,
+        side=data.draw(sides),
+        looks=data.draw(st.integers(1, 3)),
+        seed=data.draw(seeds),
+    )
+    metric, graph = data.draw(st.sampled_from(METRICS)), Graph.of(model)
+    circuits = drawn(graph, data.draw(st.floats(0.05, 0.95)), data.draw(seeds), 3)
+    runs = Experiment.of(model, probes, metric, batch_size=2).run(list(circuits))
+    assert_close(runs.patched.double(), slowly(model, probes, metric, circuits), 3e-5)
+    ends = torch.stack([graph.edges, torch.zeros_like(graph.edges)])
+    clean, corrupted = slowly(model, probes, metric, ends)
+    assert torch.allclose(runs.clean.double(), clean, atol=1e-5)
+    assert torch.allclose(runs.corrupted.double(), corrupted, atol=1e-5)
+
+
+def assert_curve_is_the_twin_s(model: Any, probes: ProbeSet, metric: str, scores: Tensor) -> None:
+    graph, found = Graph.of(model), curve(model, probes, scores, metric)
+    circuits = [by_count(graph, scores, count) for count in found.counts]
+    empty = torch.zeros_like(graph.edges)
+    values = slowly(model, probes, metric, torch.stack([*circuits, graph.edges, empty])).mean(1)
+    wanted = (values[:-2] - values[-1]) / (values[-2] - values[-1])
+    shares = [value.value for value in found.values]
+    assert shares == pytest.approx(wanted.tolist(), abs=1e-4)
+    assert max(shares) - min(shares) > 0.5
+
+
+@few(3)
+@given(seed=seeds, metric=st.sampled_from(METRICS), side=sides)
+def test_the_curve_is_the_slow_twin_s(
+    tiny_decoder, random_probes, seed: int, metric: str, side: str
+) -> None:
+    model = tiny_decoder("qwen2", heads=2, kv_heads=1, seed=seed)
+    probes = random_probes(probes=3, length=6, ragged=True, side=side, seed=seed)
+    scores = attribute(model, probes, metric=metric, steps=3).edges
+    assert_curve_is_the_twin_s(model, probes, metric, scores)
+
+
+@pytest.mark.parametrize("golden", ["qwen2_tiny"], indirect=True)
+@pytest.mark.parametrize("metric", ["kl", "neg_logit_diff"])
+def test_the_curve_of_the_reference_s_scores_is_the_slow_twin_s(
+    golden: Golden, metric: str
+) -> None:
+    scores = golden.tensors[f"scores/EAP-IG-inputs/{metric}"]
+    assert_curve_is_the_twin_s(golden.model, golden.probes[:2], metric, scores)
+
+
+@pytest.mark.parametrize("golden", ["qwen2_tiny"], indirect=True)
+@pytest.mark.parametrize("metric", ["kl", "neg_logit_diff"])
+def test_dropping_one_edge_does_what_the_reference_says(golden: Golden, metric: str) -> None:
+    graph, exact = Graph.of(golden.model), golden.tensors[f"scores/exact/{metric}"]
+    strongest = exact.abs().flatten().topk(12).indices
+    circuits = [graph.edges.clone() for _ in strongest]
+    for circuit, place in zip(circuits, strongest, strict=True):
+        circuit.view(-1)[place] = False
+    runs = Experiment.of(golden.model, golden.probes, metric).run(circuits)
+    assert_close((runs.patched - runs.clean).mean(1), exact.flatten()[strongest], 1e-4)
+    assert torch.allclose(
+        runs.corrupted, golden.tensors[f"metric/{metric}/corrupted"], atol=1e-3
+    )
+
+
+# Laws
+
+
+@arches
+@few(5)
+@given(seed=seeds, metric=st.sampled_from(METRICS), side=sides, data=st.data())
+def test_all_edges_are_the_clean_run_and_none_the_corrupted_one(
+    tiny_decoder, random_probes, arch: str, seed: int, metric: str, side: str, data: st.DataObject
+) -> None:
+    variant = data.draw(st.sampled_from(VARIANTS[arch]))
+    model = tiny_decoder(arch, seed=seed, **variant)
+    probes, graph = random_probes(ragged=True, side=side, looks=2, seed=seed), Graph.of(model)
+    full, empty = Circuit.full(graph), Circuit.empty(graph)
+    runs = Experiment.of(model, probes, metric, 3).run([full.edges, empty.edges])
+    ends = torch.stack([runs.clean, runs.corrupted])
+    assert torch.allclose(runs.patched, ends, atol=1e-5)
+    scores = attribute(model, probes, "eap", metric)
+    assert torch.allclose(ends, torch.stack([scores.clean, scores.corrupted]), atol=1e-5)
+    for circuit, wanted in ((full, 1), (empty, 0)):
+        assert faithfulness(model, probes, circuit).value == pytest.approx(wanted, abs=1e-4)
+
+
+@arches
+@few(2)
+@given(seed=seeds, metric=st.sampled_from(METRICS), side=sides)
+def test_dropping_one_edge_is_its_exact_score(
+    tiny_decoder, random_probes, arch: str, seed: int, metric: str, side: str
+) -> None:
+    model = tiny_decoder(arch, heads=2, kv_heads=1, seed=seed)
+    probes = random_probes(probes=3, length=6, ragged=True, side=side, seed=seed)
+    exact = attribute(model, probes, "exact", metric, per_probe=True)
+    edges = exact.graph.edges.nonzero()
+    circuits = exact.graph.edges.repeat(len(edges), 1, 1)
+    circuits[torch.arange(len(edges)), edges[:, 0], edges[:, 1]] = False
+    runs = Experiment.of(model, probes, metric, 2).run(list(circuits))
+    assert exact.per_probe is not None
+    wanted = exact.per_probe[:, edges[:, 0], edges[:, 1]].T
+    assert_close(runs.patched - runs.clean, wanted, 3e-5)
+
+
+@arches
+@few(4)
+@given(
+    seed=seeds,
+    metric=st.sampled_from(["neg_logit_diff", "prob", "nll"]),
+    batch_size=st.integers(1, 7),
+    side=sides,
+    extra=st.integers(0, 3),
+)
+def test_batch_size_and_padding_change_nothing(
+    tiny_decoder,
+    random_probes,
+    arch: str,
+    seed: int,
+    metric: str,
+    batch_size: int,
+    side: str,
+    extra: int,
+) -> None:
+    more = {"sliding_window": 3} if arch == "mistral" else {}
+    model = tiny_decoder(arch, seed=seed, **more)
+    probes = random_probes(ragged=True, looks=2, seed=seed)
+    circuits = list(drawn(Graph.of(model), 0.5, seed, 3))
+    wanted = Experiment.of(model, probes, metric, 5).run(circuits)
+    other = repadded(probes, side, extra, seed)
+    found = Experiment.of(model, other, metric, batch_size).run(circuits)
+    for name in ("clean", "corrupted", "patched"):
+        assert torch.allclose(getattr(found, name), getattr(wanted, name), atol=1e-5)
+    assert torch.equal(found.right, wanted.right)
+
+
+@few(5)
+@given(seed=seeds, order=st.permutations(range(6)))
+def test_circuits_do_not_touch_each_other_nor_one_run_the_next(
+    tiny_decoder, random_probes, seed: int, order: list[int]
+) -> None:
+    model, probes = tiny_decoder(seed=seed), random_probes(seed=seed)
+    three = list(drawn(Graph.of(model), 0.5, seed, 3))
+    circuits = three + three  # equal ones stand at places of their own
+    experiment = Experiment.of(model, probes, "prob", 2)
+    first = experiment.run(circuits)
+    assert torch.equal(first.patched[:3], first.patched[3:])
+    again = experiment.run([circuits[place] for place in order])
+    assert torch.equal(again.patched, first.patched[list(order)])
+    assert torch.equal(again.right, first.right[list(order)])
+    alone = Experiment.of(model, probes, "prob", 2).run(three[:1])
+    assert torch.equal(alone.patched, first.patched[:1])
+
+
+@few(5)
+@given(seed=seeds, kept=st.floats(0.05, 0.9))
+def test_what_pruning_takes_away_does_nothing_where_it_feeds_no_one(
+    tiny_decoder, random_probes, seed: int, kept: float
+) -> None:
+    """Dead ends lead from `embed` or to `logits`; those that do neither way carry nothing: a part
+    whose kept inputs are all corrupted writes its corrupted output."""
+    model, probes = tiny_decoder(seed=seed), random_probes(seed=seed)
+    edges = drawn(Graph.of(model), kept, seed)
+    runs = Experiment.of(model, probes, "kl").run([edges, prune(Graph.of(model), edges)])
+    assert torch.allclose(runs.patched[0], runs.patched[1], atol=1e-5)
+
+
+# The number, its interval and the accuracy
+
+
+@given(st.integers(0, 1000), st.integers(2, 30))
+def test_the_value_is_the_ratio_of_means_inside_its_interval(seed: int, probes: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    clean, corrupted, patched = torch.rand(3, probes, generator=generator)
+    runs = Runs(clean - 2, corrupted, patched[None], clean, clean[None].round())
+    found = runs.faithfulness(0, resamples(400, probes))
+    wanted = (patched.mean() - corrupted.mean()) / (clean.mean() - 2 - corrupted.mean())
+    assert found.value == pytest.approx(float(wanted), abs=1e-5)
+    assert found.low - 1e-6 <= found.value <= found.high + 1e-6
+    assert found.accuracy == pytest.approx(float(clean.round().mean()))
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    generator, weights, covered = torch.Generator().manual_seed(0), resamples(400, 60), 0
+    for _ in range(400):
+        clean, corrupted, carried = torch.rand(3, 60, generator=generator)
+        runs = Runs(clean - 1.5, corrupted, corrupted - 1.6 * carried[None], clean, clean[None])
+        found = runs.faithfulness(0, weights)
+        covered += found.low <= 0.8 / 1.5 <= found.high
+    assert 0.91 < covered / 400 < 0.98
+
+
+def test_identical_probes_leave_no_doubt(tiny_decoder, random_probes) -> None:
+    model, one = tiny_decoder(), random_probes(probes=1)
+    probes = ProbeSet(*(part.repeat(6, 1) for part in (one.clean, one.corrupted)))
+    circuit = Circuit(Graph.of(model), drawn(Graph.of(model), 0.7, 0))
+    found = faithfulness(model, probes, circuit)
+    assert abs(found.value) > 0.01 and found.value != pytest.approx(1, abs=0.01)
+    assert found.low == pytest.approx(found.value, abs=1e-5)
+    assert found.high == pytest.approx(found.value, abs=1e-5)
+
+
+@arches
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_accuracy_is_what_the_top_token_says(
+    tiny_decoder, random_probes, arch: str, side: str
+) -> None:
+    model = tiny_decoder(arch)
+    probes = random_probes(probes=8, ragged=True, side=side)
+    places = probes.attention_mask.cumsum(-1) - 1
+
+    def answers(ids: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits = model(
+                ids, attention_mask=probes.attention_mask, position_ids=places.clamp(min=0)
+            ).logits
+        return logits[torch.arange(8), probes.supervised.int().argmax(-1)].argmax(-1)
+
+    clean, corrupted = answers(probes.clean), answers(probes.corrupted)
+    right = torch.where(torch.arange(8) < 3, clean, corrupted)  # of some the corrupted one is right
+    told = ProbeSet(
+        probes.clean, probes.corrupted, probes.attention_mask, torch.stack([right, right], dim=1)
+    )
+    graph = Graph.of(model)
+    runs = Experiment.of(model, told, "prob", 3).run([graph.edges, torch.zeros_like(graph.edges)])
+    assert runs.clean_right.tolist() == (clean == right).float().tolist()
+    assert runs.right[0].tolist() == (clean == right).float().tolist()
+    assert runs.right[1].tolist() == (corrupted == right).float().tolist()
+    assert 0 < float(runs.right[0].mean()) < 1
+    whole = faithfulness(model, told, Circuit.full(graph), "prob")
+    assert whole.accuracy == pytest.approx(float((clean == right).float().mean()))
+
+
+def test_without_labels_there_is_no_accuracy(tiny_decoder, random_probes) -> None:
+    model = tiny_decoder()
+    found = faithfulness(model, random_probes(labels=False), Circuit.full(Graph.of(model)))
+    assert found.value == pytest.approx(1) and found.accuracy != found.accuracy
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_where_clean_and_corrupted_are_one_there_is_nothing_to_carry(
+    tiny_decoder, random_probes, metric: str
+) -> None:
+    model, probes = tiny_decoder(), random_probes()
+    same = ProbeSet(probes.clean, probes.clean, probes.attention_mask, probes.labels)
+    found = faithfulness(model, same, Circuit.full(Graph.of(model)), metric)
+    for number in (found.value, found.low, found.high):
+        assert number != number
+    assert 0 <= found.accuracy <= 1
+    drawn_curve = curve(model, same, torch.ones(Graph.of(model).edges.shape), metric)
+    assert drawn_curve.cpr != drawn_curve.cpr and drawn_curve.cmd != drawn_curve.cmd
+
+
+def test_a_circuit_of_another_model_is_refused_in_one_line(tiny_decoder, random_probes) -> None:
+    with pytest.raises(BadInput, match="3 layers x 4 heads, the model has 2 x 4") as raised:
+        faithfulness(tiny_decoder(), random_probes(), Circuit.full(Graph(3, 4)))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [({"metric": "loss"}, "'loss'.*kl"), ({"batch_size": 0}, "batch_size is 0")],
+)
+def test_a_setting_that_makes_no_sense_is_named(
+    tiny_decoder, random_probes, wrong: dict[str, Any], named: str
+) -> None:
+    model = tiny_decoder()
+    with pytest.raises(BadInput, match=named):
+        faithfulness(model, random_probes(), Circuit.full(Graph.of(model)), **wrong)
+    with pytest.raises(BadInput, match=named):
+        curve(model, random_probes(), torch.ones(Graph.of(model).edges.shape), **wrong)
+
+
+# Curves
+
+
+def by_values(*values: float) -> tuple[Faithfulness, ...]:
+    return tuple(Faithfulness(value, value, value, 0.0) for value in values)
+
+
+def test_the_areas_of_a_curve_are_what_a_hand_finds() -> None:
+    known = Curve((1, 5, 10), by_values(0.2, 0.8, 1.0))
+    assert known.sizes.tolist() == [0.1, 0.5, 1]
+    assert known.cpr == pytest.approx(0.4 * 0.5 + 0.5 * 0.9)
+    assert known.cmd == pytest.approx(0.4 * 0.5 + 0.5 * 0.1)
+    beyond = Curve((1, 5, 10), by_values(-1.0, 1.5, 1.0))
+    assert beyond.cpr == pytest.approx(0.4 * 0.25 + 0.5 * 1.25)
+    assert beyond.cmd == pytest.approx(0.4 * 1.25 + 0.5 * 0.25)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
+def test_below_one_the_areas_share_what_is_under_one(values: list[float]) -> None:
+    known = Curve(tuple(range(1, len(values) + 1)), by_values(*values))
+    assert known.cpr + known.cmd == pytest.approx(1 - 1 / len(values))
+
+
+@given(st.builds(Graph, layers=st.integers(1, 8), heads=st.integers(1, 8)))
+def test_sizes_are_mib_s_and_end_with_all_edges(graph: Graph) -> None:
+    found, total = counts(graph), int(graph.edges.sum())
+    assert found[-1] == total and found[0] >= 1
+    assert all(fewer < more for fewer, more in pairwise(found))
+    assert set(found) == {max(1, round(size * total)) for size in SIZES}
+    assert SIZES == (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+def test_a_curve_is_the_faithfulness_of_its_circuits(tiny_decoder, random_probes) -> None:
+    model, probes = tiny_decoder(), random_probes()
+    scores = attribute(model, probes, metric="prob")
+    found = curve(model, probes, scores.edges, "prob")
+    for count, value in zip(found.counts, found.values, strict=True):
+        alone = faithfulness(model, probes, scores.circuit(edges=count), "prob")
+        for name in ("value", "low", "high", "accuracy"):
+            assert getattr(value, name) == pytest.approx(getattr(alone, name), abs=1e-5)
+
+
+# The fewest edges
+
+
+def all_values(experiment: Experiment, scores: Tensor) -> list[float]:
+    """Faithfulness by the number of edges, from 0 to all."""
+    graph = experiment.graph
+    circuits = [by_count(graph, scores, count) for count in range(1, int(graph.edges.sum()) + 1)]
+    runs = experiment.run([torch.zeros_like(graph.edges), *circuits])
+    carried = (runs.patched - runs.corrupted).mean(1)
+    return (carried / (runs.clean - runs.corrupted).mean()).tolist()
+
+
+@settings(deadline=None, derandomize=True, max_examples=12)
+@given(seed=seeds, wanted=st.floats(0.1, 0.99), layers=st.integers(1, 2))
+def test_the_smallest_reaches_what_is_wanted_and_none_near_below_does(
+    tiny_decoder, random_probes, seed: int, wanted: float, layers: int
+) -> None:
+    """Also on a curve that goes up and down it is a place where the curve crosses."""
+    model = tiny_decoder(layers=layers, heads=2, kv_heads=1, seed=seed)
+    experiment = Experiment.of(model, random_probes(seed=seed), "kl", 5)
+    scores = attribute(model, experiment.probes, metric="kl", quadrature="left").edges
+    known = curve_of(experiment, scores, resamples(5, len(experiment.probes)))
+    values = all_values(experiment, scores)
+    found = smallest(experiment, scores, wanted, known)
+    assert values[found] >= wanted - 1e-5
+    below = [count for count in range(found) if found <= max(count + 1, NEAR * count)]
+    assert min(values[count] for count in below) < wanted + 1e-5
+    if all(less <= more for less, more in pairwise(values)):
+        first = next(count for count, value in enumerate(values) if value >= wanted - 1e-5)
+        assert first <= found <= max(first, NEAR * (first + 1))
+
+
+def test_what_no_circuit_reaches_takes_all_edges(tiny_decoder, random_probes) -> None:
+    model, probes = tiny_decoder(), random_probes()
+    scores = attribute(model, probes).edges
+    experiment = Experiment.of(model, probes, "kl")
+    known = curve_of(experiment, scores, resamples(5, len(probes)))
+    assert smallest(experiment, scores, 1e6, known) == known.counts[-1]
+
+
+@pytest.mark.parametrize("metric", ["kl", "prob", "neg_logit_diff"])
+def test_a_planted_circuit_is_faithful_and_is_found(metric: str) -> None:
+    model, probes = plants.planted(), plants.probes()
+    path = [f"embed->{plants.COPY}.v", f"{plants.COPY}->logits"]
+    graph = Graph.of(model)
+    circuit = Circuit.of(graph, path)
+    found = faithfulness(model, probes, circuit, metric)
+    assert found.value == pytest.approx(1, abs=0.05) and found.accuracy == 1
+    rest = faithfulness(model, probes, Circuit(graph, graph.edges & ~circuit.edges), metric)
+    assert rest.value == pytest.approx(0, abs=0.05) and rest.accuracy == 0
+    scores = attribute(model, probes, metric=metric, steps=20, quadrature="adaptive")
+    experiment = Experiment.of(model, probes, metric)
+    known = curve_of(experiment, scores.edges, resamples(5, len(probes)))
+    for wanted in (0.1, 0.5, 0.9):
+        assert smallest(experiment, scores.edges, wanted, known) == len(path)
+    by_size = scores.circuit(faithfulness=0.8, model=model, probes=probes)
+    assert torch.equal(by_size.edges, circuit.edges)
+    assert by_size.heads == [plants.COPY]
+    assert known.cpr > 0.95 and known.cmd < 0.05
+
+
+@pytest.mark.parametrize("rank", ["signed", "absolute"])
+def test_a_circuit_of_a_faithfulness_has_it(tiny_decoder, random_probes, rank: str) -> None:
+    model, probes = tiny_decoder(seed=1), random_probes(ragged=True)
+    scores = attribute(model, probes, metric="prob")
+    ranked = scores.edges if rank == "signed" else scores.strength
+    for wanted in (0.5, 0.9):
+        circuit = scores.circuit(faithfulness=wanted, rank=rank, model=model, probes=probes)
+        assert faithfulness(model, probes, circuit, "prob").value >= wanted - 1e-5
+        sizes = range(1, int(scores.graph.edges.sum()) + 1)
+        by_size = map(partial(by_count, scores.graph, ranked), sizes)
+        assert any(torch.equal(circuit.edges, edges) for edges in by_size)
+
+
+# Nothing is left behind
+
+
+@arches
+def test_a_model_in_training_is_as_before(tiny_decoder, random_probes, arch: str) -> None:
+    model, probes = in_training(tiny_decoder, arch), random_probes()
+    circuits = list(drawn(Graph.of(model), 0.5, 0, 2))
+    before = everything(model)
+    found = Experiment.of(model, probes, "prob", 2).run(circuits)
+    assert_same(before, everything(model))
+    calm = tiny_decoder(arch, attention_dropout=0.5, seed=3)
+    assert_close(found.patched, Experiment.of(calm, probes, "prob", 2).run(circuits).patched)
+
+
+@pytest.mark.parametrize("calls", range(5))
+def test_a_model_is_as_before_when_the_metric_fails_midway(
+    tiny_decoder, random_probes, calls: int
+) -> None:
+    model, left = in_training(tiny_decoder, "qwen3"), calls
+
+    def failing(logits: Tensor, clean_logits: Tensor, probes: ProbeSet) -> Tensor:
+        nonlocal left
+        if left == 0:
+            raise KeyboardInterrupt
+        left -= 1
+        return logits.sum((-1, -2))
+
+    before = everything(model)
+    with pytest.raises(KeyboardInterrupt):
+        faithfulness(model, random_probes(), Circuit.full(Graph.of(model)), failing, 2)
+    assert_same(before, everything(model))
+
+
+@arches
+@pytest.mark.parametrize("calls", range(3))  # the clean, the corrupted and the patched pass
+@pytest.mark.parametrize("part", ["self_attn.o_proj", "mlp"])
+def test_a_model_is_as_before_when_a_pass_fails_midway(
+    tiny_decoder, random_probes, arch: str, calls: int, part: str
+) -> None:
+    model, left = in_training(tiny_decoder, arch), calls
+
+    def failing(*_: Any) -> None:
+        nonlocal left
+        if left == 0:
+            raise KeyboardInterrupt
+        left -= 1
+
+    model.get_submodule(f"model.layers.1.{part}").register_forward_hook(failing)
+    before = everything(model)
+    with pytest.raises(KeyboardInterrupt):
+        faithfulness(model, random_probes(), Circuit.full(Graph.of(model)))
+    assert_same(before, everything(model))
+
+
+def test_a_custom_metric_stands_in_for_a_named_one(tiny_decoder, random_probes) -> None:
+    model, probes = tiny_decoder(), random_probes()
+
+    def right(logits: Tensor, clean_logits: Tensor, probes: ProbeSet) -> Tensor:
+        assert probes.labels is not None
+        return -logits[:, 0].softmax(-1).gather(-1, probes.labels[:, :1])[:, 0]
+
+    circuit = Circuit(Graph.of(model), drawn(Graph.of(model), 0.7, 0))
+    found = faithfulness(model, probes, circuit, right)
+    assert found.value == pytest.approx(faithfulness(model, probes, circuit, "prob").value)

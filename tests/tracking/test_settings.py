@@ -1,0 +1,46 @@
+"""A setting that makes no sense is refused by the name that it has in a recipe."""
+
+from typing import Any
+
+import pytest
+
+from tracking.circuit import Selection
+from tracking.errors import BadInput
+from tracking.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"select": "share=2"}, "'share=2'"),
+        ({"select": "0.9"}, "'0.9'.*share=0.9, edges=5000 or faithfulness=0.8"),
+        ({"rank": "loud"}, "track_rank is 'loud'"),
+        ({"on_error": "ignore"}, "track_on_error is 'ignore'"),
+        ({"member": 0}, "track_member is 0"),
+        ({"effect": 1.5}, "track_effect is 1.5"),
+        ({"weak_faithfulness": -0.7}, "track_weak_faithfulness is -0.7"),
+        ({"weak_jaccard": float("nan")}, "track_weak_jaccard is nan"),
+        ({"steps": 0}, "track_steps is 0"),
+        ({"max_steps": -1}, "track_max_steps is -1"),
+        ({"batch_size": 0}, "track_batch_size is 0"),
+        ({"resamples": 0}, "track_resamples is 0"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_named(wrong: dict[str, Any], named: str) -> None:
+    with pytest.raises(BadInput, match=named) as raised:
+        Settings(**wrong)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_defaults_are_those_of_the_design() -> None:
+    plain = Settings()
+    assert Selection.parse(plain.select) == Selection("faithfulness", 0.8)
+    found = plain.thresholds
+    assert (found.member, found.effect, found.gap) == (0.9, 0.02, 0.05)
+    assert (found.faithfulness, found.jaccard) == (0.7, 0.5)
+
+
+def test_thresholds_are_what_the_settings_say() -> None:
+    found = Settings(member=0.8, effect=0.1, weak_faithfulness=0.6, weak_jaccard=0.4).thresholds
+    assert (found.member, found.effect) == (0.8, 0.1)
+    assert (found.faithfulness, found.jaccard) == (0.6, 0.4)
