@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from tracking import faithfulness, stability
 from tracking.attribution import Scores, attribute
 from tracking.circuit import Selection, by_count
+from tracking.errors import BadInput
 from tracking.faithfulness import Curve, Experiment
 from tracking.graph import Graph
 from tracking.hooks import Decoder
 from tracking.ledger import Analysis, Record
+from tracking.passes import fitting
 from tracking.probes import ProbeSet, probes_hash
 from tracking.reward import Reward
 from tracking.roles import roles
@@ -61,6 +63,7 @@ def record(
         analyses=analyse(model, probes, settings, subject, label),
         reward=reward.value,
         reward_name=reward.name,
+        reward_parts=reward.parts,
         seconds=time.monotonic() - begin,
         settings=dataclasses.asdict(settings),
         versions={package: version(package) for package in PACKAGES},
@@ -89,6 +92,9 @@ def analyse(
 def _analyse_kind(
     model: nn.Module, probes: ProbeSet, settings: Settings, subject: Subject, label: str
 ) -> Analysis:
+    if len(probes) < 2:
+        raise BadInput("1 probe: how sure a circuit is takes at least 2, better 128")
+    batch_size = min(settings.batch_size, fitting(Decoder.of(model), probes, settings.memory_gb))
     scores = attribute(
         model,
         probes,
@@ -96,12 +102,12 @@ def _analyse_kind(
         steps=settings.steps,
         quadrature=settings.quadrature,
         max_steps=settings.max_steps,
-        batch_size=settings.batch_size,
+        batch_size=batch_size,
         per_probe=True,
         label=label,
     )
     ranked = scores.strength if settings.rank == "absolute" else scores.edges
-    experiment = Experiment.of(model, probes, METRIC, settings.batch_size)
+    experiment = Experiment.of(model, probes, METRIC, batch_size)
     weights = resamples(settings.resamples, len(probes))
     curve, choose = _sized(experiment, ranked, Selection.parse(settings.select), weights)
     circuit = choose(ranked)
@@ -186,7 +192,7 @@ def _stability(
         "edge_membership": members.edges,
         "ensemble": torch.stack(ensemble),
         "effect": effect,
-        "null": stability.null_turnover(graph, per_probe, choose, settings.thresholds, now),
+        "null": stability.null_turnover(graph, drawn, effect, choose, settings.thresholds, now),
         "jaccard": float(agreed.jaccard.mean()),
         "jaccard_low": float(agreed.jaccard.quantile(0.025)),
         "jaccard_high": float(agreed.jaccard.quantile(0.975)),

@@ -145,7 +145,11 @@ class Scores:
         if faithfulness is not None:
             if model is None or probes is None:
                 raise BadInput("a circuit by faithfulness needs model and probes too")
+            if self.metric not in metrics.METRICS:
+                raise BadInput(f"metric {self.metric!r} is a callable; see tracking.faithfulness")
             experiment = Experiment.of(model, probes, self.metric)
+            if experiment.graph != self.graph:
+                raise BadInput("the scores are of a model of another shape than this one")
             known = curve_of(experiment, ranked, resamples(1, len(probes)))
             edges = smallest(experiment, ranked, faithfulness, known)
         assert edges is not None
@@ -275,7 +279,9 @@ class Tally:
             corrupted=corrupted,
             embed_sum=embed_sum,
             method=method,
-            metric=metric if isinstance(metric, str) else getattr(metric, "__name__", "custom"),
+            metric=metric
+            if isinstance(metric, str)
+            else f"custom {getattr(metric, '__name__', '')}",
             steps=float(taken.mean()),
             per_probe=self.per_probe,
         )

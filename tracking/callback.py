@@ -12,7 +12,9 @@ mode are as before, and a failure of its own is logged, marked in the ledger and
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,9 +27,10 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from tracking import dashboard, report, terminal
 from tracking.analysis import Subject, record
 from tracking.errors import BadInput
-from tracking.graph import Graph
+from tracking.hooks import Decoder
 from tracking.ledger import Ledger
 from tracking.lifecycle import Timeline
+from tracking.passes import check
 from tracking.probes import ProbeSet, freeze, load_probes, probes_hash
 from tracking.reward import reward_between
 from tracking.settings import Settings
@@ -76,9 +79,11 @@ class HeadTracker(TrainerCallback):
     ) -> None:
         """Fix the probes, take up the ledger of a resumed run, analyse step 0."""
         assert model is not None
-        Graph.of(model)  # refuses an unsupported model now rather than at the first checkpoint
         if is_deepspeed_zero3_enabled():
             raise BadInput("cannot track under ZeRO-3: no process holds whole weights; use ZeRO-2")
+        if getattr(args, "fsdp", None) or os.environ.get("ACCELERATE_USE_FSDP") == "true":
+            raise BadInput("cannot track under FSDP: no process holds whole weights; use DDP")
+        self._check(model)
         self.ledger = Ledger(Path(self.folder or Path(args.output_dir or ".") / "heads"))
         if state.is_world_process_zero:
             self._take_up(state.global_step)
@@ -116,14 +121,30 @@ class HeadTracker(TrainerCallback):
             log.exception("tracking failed at the end of training")
             self.view.failed(state.global_step, error)
 
+    def _check(self, model: nn.Module) -> None:
+        """Refuse now what the first analysis would stumble over."""
+        decoder = Decoder.of(model)
+        if not self.probes:
+            raise BadInput("no probes: a HeadTracker needs at least one set of them")
+        for kind, of_kind in self.probes.items():
+            if of_kind.labels is None:
+                raise BadInput(f"the {kind!r} probes have no labels: correct and incorrect token")
+            check(decoder, of_kind, self.settings.batch_size)
+
     def _base(self, step: int, model: nn.Module) -> Snapshot | None:
         """The attention weights of step 0."""
         if step == 0:
             return snapshot(model)
         if self.config.base is None:
             return None
-        with torch.random.fork_rng():  # loading a model may draw from it
-            return snapshot(self.config.base())
+        try:
+            with torch.random.fork_rng():  # loading a model may draw from it
+                return snapshot(self.config.base())
+        except Exception as error:
+            if self.settings.on_error == "raise":
+                raise
+            log.warning("the base model cannot be loaded, weights have no change: %s", error)
+            return None
 
     def _take_up(self, step: int) -> None:
         """Freeze the probes of a new run, or check that a resumed one has the same."""
@@ -147,7 +168,9 @@ class HeadTracker(TrainerCallback):
             if self.settings.on_error == "raise":
                 raise
             log.exception("tracking failed at step %d; training goes on", state.global_step)
-            self.ledger.mark_failed(state.global_step, error)
+            with contextlib.suppress(OSError):  # a full disk has no room for the mark either
+                if not self.ledger.path(state.global_step).exists():
+                    self.ledger.mark_failed(state.global_step, error)
             self.view.failed(state.global_step, error)
         finally:
             _barrier()

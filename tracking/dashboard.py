@@ -14,18 +14,20 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tracking import report
+from tracking.counts import BOUNDED
 from tracking.lifecycle import Timeline
 
 STEP = "train/global_step"
 SCALARS = (
     "active", "emergent", "new", "pruned", "surviving", "revived", "retained", "faded",
-    "uncertain", "turnover", "null", "null_high", "clean", "corrupted", "gap", "faithfulness",
-    "faithfulness_low", "faithfulness_high", "complement", "accuracy", "jaccard",
-    "rank_correlation",
+    "uncertain", *(f"{name}_{end}" for name in BOUNDED for end in ("low", "high")),
+    "turnover", "null", "null_high", "turnover_converged", "edge_turnover", "mlp_turnover",
+    "clean", "corrupted", "gap", "faithfulness", "faithfulness_low", "faithfulness_high",
+    "complement", "accuracy", "jaccard", "rank_correlation",
 )  # fmt: skip
 TABLE = (
-    "step", "kind", "head", "state", "verdict", "uncertain", "membership", "importance",
-    "effect", "effect_low", "effect_high", "cohort", "growth",
+    "step", "kind", "head", "state", "verdict", "uncertain", "membership", "importance", "role",
+    "moved", "effect", "effect_low", "effect_high", "cohort", "growth",
 )  # fmt: skip
 
 

@@ -54,15 +54,19 @@ class Runs:
     def faithfulness(self, circuit: int, weights: Tensor) -> Faithfulness:
         """Of the circuit at that place; `weights` [resample, probe] give the interval.
 
-        NaN where clean and corrupted do not differ: there is nothing to carry.
+        NaN where clean and corrupted do not differ, so that there is nothing to carry; without an
+        interval where a resample's difference may have the other sign.
         """
-        carried, all_of_it = self.patched[circuit] - self.corrupted, self.clean - self.corrupted
-        if float(all_of_it.mean().abs()) < 1e-9:
-            return Faithfulness(np.nan, np.nan, np.nan, float(self.right[circuit].mean()))
-        ratios = (weights @ carried) / (weights @ all_of_it)  # [resample]
-        low, high = ratios.nan_to_num().quantile(torch.tensor([0.025, 0.975])).tolist()
-        value = float(carried.mean() / all_of_it.mean())
-        return Faithfulness(value, low, high, float(self.right[circuit].mean()))
+        carried, whole = self.patched[circuit] - self.corrupted, self.clean - self.corrupted
+        accuracy, mean = float(self.right[circuit].mean()), whole.mean()
+        if float(mean.abs()) < 1e-9:
+            return Faithfulness(np.nan, np.nan, np.nan, accuracy)
+        value, drawn = float(carried.mean() / mean), weights @ whole  # [resample]
+        if not bool((drawn.sign() == mean.sign()).all()):
+            return Faithfulness(value, np.nan, np.nan, accuracy)
+        ratios = (weights @ carried) / drawn
+        low, high = ratios.quantile(torch.tensor([0.025, 0.975])).tolist()
+        return Faithfulness(value, low, high, accuracy)
 
 
 @dataclass(frozen=True)

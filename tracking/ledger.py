@@ -61,14 +61,14 @@ class Analysis:
 
     def verdict(self, thresholds: Thresholds) -> str:
         """In one word: `absent` where clean and corrupted hardly differ, so that there is nothing
-        to carry; `weak` where the circuit is not faithful, or not the same from half the probes;
-        `unconverged` where the integral is not complete; else `sound`."""
+        to carry; `weak` where the circuit is not faithful, not the same from half the probes, or
+        made from too few of them to tell; `unconverged` where the integral is not complete; else
+        `sound`."""
         if self.difference_low < thresholds.effect:
             return "absent"
-        if (
-            not self.faithfulness >= thresholds.faithfulness
-            or not self.jaccard >= thresholds.jaccard
-        ):
+        faithful = self.faithfulness >= thresholds.faithfulness
+        agreed = self.jaccard >= thresholds.jaccard and len(self.effect) >= thresholds.probes
+        if not (faithful and agreed):
             return "weak"
         return "unconverged" if self.gap > thresholds.gap else "sound"
 
@@ -84,6 +84,7 @@ class Record:
     analyses: dict[str, Analysis]  # by kind of probe
     reward: float | None = None  # mean over the training steps since the checkpoint before
     reward_name: str = "reward"
+    reward_parts: dict[str, float] = field(default_factory=dict)  # by reward function
     seconds: float = 0.0  # spent on tracking this checkpoint
     settings: dict[str, object] = field(default_factory=dict)  # of the tracking
     versions: dict[str, str] = field(default_factory=dict)

@@ -17,6 +17,13 @@ A head active at step 0 is a base head. The states partition the heads at every 
 long as it is active at every checkpoint since; `pruned` when inactive after that; `revived` when
 active again after it was pruned; `emergent` as long as that lasts. `emergent` heads in a count are
 all active heads that are no base heads: new, surviving, revived and emergent.
+
+All of this is blind to the future: a later checkpoint changes no earlier state. The one exception
+is a head's **fate**, at the last checkpoint there is: `survivor` where a head that ever emerged is
+active there, else `transient`.
+
+`tracking.states` has these words as functions of bool [step, head], `tracking.counts` how many
+heads are in each state, with intervals, and turnover; `tracking.survival` how long heads last.
 """
 
 from __future__ import annotations
@@ -27,26 +34,34 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from tracking.counts import counts_of
 from tracking.errors import BadInput
+from tracking.graph import Graph
 from tracking.importance import importance, shift
 from tracking.ledger import Analysis, Record
+from tracking.roles import SCORES, Roles
 from tracking.stability import Thresholds, interval, resamples, verdicts
+from tracking.states import ACTIVE, EMERGENT, STATES, carried, cohorts, fates, states
 
-EMERGENT = ("new", "surviving", "revived", "emergent")
-ACTIVE = ("base", "retained", *EMERGENT)
-STATES = (*ACTIVE, "faded", "pruned", "inactive")
+__all__ = [
+    "ACTIVE",
+    "EMERGENT",
+    "STATES",
+    "Timeline",
+    "carried",
+    "certain",
+    "cohorts",
+    "fates",
+    "states",
+]
+
+MOVED = ("moved_q", "moved_k", "moved_v", "moved_o", "moved")  # as `tracking.weights.CHANGES`
 GROWTHS = ("amplified", "damped")
-NUMBERS = (
-    "clean", "corrupted", "gap", "faithfulness", "faithfulness_low", "faithfulness_high",
-    "complement", "accuracy", "clean_accuracy", "cpr", "cmd", "jaccard", "jaccard_low",
-    "jaccard_high", "rank_correlation", "probes_needed",
-)  # fmt: skip
-COUNTED = ("retained", "faded", "new", "surviving", "revived", "pruned")
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """What a run's records say of its heads.
+    """What a run's records say of its heads; `docs/timeline.md` has every column in a line.
 
     `heads` has one row per kind of probe, step and head, in that order, with the columns
 
@@ -61,14 +76,27 @@ class Timeline:
       step 0, else empty
     - `cohort`: the first step at which an emergent head was active; missing for others
     - `activations`: share of the checkpoints so far at which it is active
+    - `fate`: `survivor` or `transient` for a head that ever emerged in the run, else empty; the
+      only column that a later checkpoint can change, and the same at all steps
+    - `role`, what the head mostly does, in a word (`tracking.roles.Roles.main`), and every score of
+      `tracking.roles.SCORES` as `role_<name>`
+    - `moved_q`, `moved_k`, `moved_v`, `moved_o`, `moved`: relative change of its slices of the
+      weights, and of all four, since the base (`tracking.weights`); missing where not known
 
     `counts` has one row per kind and step:
 
     - the step's `reward` and its name, how many `probes`, how many heads are in each state
       (`emergent` counts all active heads that are no base heads)
+    - `<name>_low` and `<name>_high` of `active`, `emergent`, `new`, `pruned` and `surviving`: 95 %
+      over bootstrap resamples of the probes, the same through all checkpoints (`counts.bounds`)
     - `turnover`: share of the heads active here or at the checkpoint before whose state changed,
       missing at the first; `null` and `null_high`: mean and 97.5 % of the same figure between two
       halves of the probes on this checkpoint
+    - `turnover_converged`: the turnover, missing unless this checkpoint and the one before are
+      both `converged`
+    - `edge_turnover`, `mlp_turnover`: of the circuit's edges, and of the MLPs that write along one:
+      share of those in the circuit here or at the checkpoint before that are not in both; of the
+      circuits as they were recorded, whatever their verdict
     - the numbers of the record's `Analysis`: `faithfulness`, `jaccard`, completeness `gap`, ...
     - `converged` (by the gap), the record's `verdict` in one word, `seconds` spent on tracking
     """
@@ -86,7 +114,7 @@ class Timeline:
         kinds = list(records[0].analyses)
         heads = [_kind_heads(records, kind, thresholds) for kind in kinds]
         counts = [
-            _kind_counts(records, kind, of_kind, thresholds)
+            counts_of(records, kind, of_kind, thresholds)
             for kind, of_kind in zip(kinds, heads, strict=True)
         ]
         return cls(
@@ -98,46 +126,13 @@ class Timeline:
         """The kinds of probes, the main one first."""
         return list(self.records[0].analyses)
 
+    def of_kind(self, kind: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The rows of `heads` and of `counts` of one kind of probe."""
+        return self.heads[self.heads["kind"] == kind], self.counts[self.counts["kind"] == kind]
+
     def at(self, step: int, kind: str) -> pd.DataFrame:
         """The heads at one step, in the graph's order."""
         return self.heads[(self.heads["step"] == step) & (self.heads["kind"] == kind)]
-
-
-def _kind_counts(
-    records: Sequence[Record], kind: str, heads: pd.DataFrame, thresholds: Thresholds
-) -> pd.DataFrame:
-    rows, before = [], None
-    for record in records:
-        now = heads[heads["step"] == record.step]
-        active = set(now["head"][now["active"]])
-        analysis = record.analyses[kind]
-        counted = {state: int((now["state"] == state).sum()) for state in COUNTED}
-        rows.append(
-            {
-                "kind": kind,
-                "step": record.step,
-                "reward": record.reward,
-                "reward_name": record.reward_name,
-                "probes": len(analysis.effect),
-                "active": len(active),
-                "emergent": int(now["state"].isin(EMERGENT).sum()),
-                **counted,
-                "uncertain": int(now["uncertain"].sum()),
-                "turnover": None if before is None else _turnover(before, active),
-                "null": float(analysis.null.mean()),
-                "null_high": float(analysis.null.quantile(0.975)),
-                **{name: getattr(analysis, name) for name in NUMBERS},
-                "converged": analysis.gap <= thresholds.gap,
-                "verdict": analysis.verdict(thresholds),
-                "seconds": record.seconds,
-            }
-        )
-        before = active
-    return pd.DataFrame(rows).astype({"reward": float, "turnover": float})
-
-
-def _turnover(before: set[str], now: set[str]) -> float:
-    return len(before ^ now) / max(len(before | now), 1)
 
 
 def certain(analysis: Analysis, thresholds: Thresholds) -> pd.DataFrame:
@@ -201,42 +196,24 @@ def _kind_heads(records: Sequence[Record], kind: str, thresholds: Thresholds) ->
         "growth": growth,
         "cohort": cohorts(active, steps).ravel(),
         "activations": (ever / np.arange(1, len(records) + 1)[:, None]).ravel(),
+        "fate": np.tile(fates(active), len(records)),
     }
-    return pd.concat([pd.DataFrame(places), frame, pd.DataFrame(later)], axis=1)
+    beside = pd.concat(
+        [_roles_and_weights(graph, record.analyses[kind]) for record in records], ignore_index=True
+    )
+    return pd.concat([pd.DataFrame(places), frame, pd.DataFrame(later), beside], axis=1)
 
 
-def carried(verdicts: np.ndarray) -> np.ndarray:
-    """bool [step, head] from verdicts [step, head]: an uncertain head keeps its last certain state,
-    and is inactive before it had one."""
-    active = np.zeros(verdicts.shape, dtype=bool)
-    for step, verdict in enumerate(verdicts):
-        last = active[step - 1] if step else np.zeros_like(active[0])
-        active[step] = np.where(verdict == "uncertain", last, verdict == "active")
-    return active
+def _roles_and_weights(graph: Graph, analysis: Analysis) -> pd.DataFrame:
+    """One row a head: `role` and a `role_` column for every score, and how far its weights moved.
 
-
-def states(active: np.ndarray) -> np.ndarray:
-    """The state of every head at every step, str [step, head], from bool [step, head]."""
-    base = active[0]
-    out = np.empty(active.shape, dtype="<U9")
-    out[0] = np.where(base, "base", "inactive")
-    emerged = np.zeros_like(base)  # has been active, without being a base head
-    unbroken = np.ones_like(base)  # active ever since its cohort
-    for step in range(1, len(active)):
-        now, before = active[step], active[step - 1]
-        since = np.select(
-            [~emerged, unbroken & before, ~before], ["new", "surviving", "revived"], "emergent"
-        )
-        other = np.where(now, since, np.where(emerged, "pruned", "inactive"))
-        out[step] = np.where(base, np.where(now, "retained", "faded"), other)
-        unbroken &= now | ~emerged
-        emerged |= now & ~base
-    return out
-
-
-def cohorts(active: np.ndarray, steps: Sequence[int]) -> np.ndarray:
-    """float [step, head]: the first step at which an emergent head was active, as known by each
-    step; NaN before that, and for base heads."""
-    emerged = np.logical_or.accumulate(active, axis=0) & ~active[0]
-    first = np.asarray(steps, dtype=float)[active.argmax(axis=0)]
-    return np.where(emerged, first[None, :], np.nan)
+    Of the checkpoint alone, also of heads that are not active.
+    """
+    roles = Roles.of(graph.head_names, analysis.roles)
+    return pd.DataFrame(
+        {
+            "role": roles.main,
+            **{f"role_{name}": roles.scores[name].numpy() for name in SCORES},
+            **dict(zip(MOVED, analysis.weights.numpy(), strict=True)),
+        }
+    )

@@ -62,7 +62,8 @@ def fitting(decoder: Decoder, probes: ProbeSet, memory_gb: float) -> int:
     positions = probes.clean.shape[1]
     look = int(probes.supervised.sum(-1).max())
     logits = 4 * look * decoder.lm_head.out_features
-    bytes_each = 4 * (positions * (differences + sums + kept) + logits)
+    # twice the differences: probes that are done again have a copy of theirs
+    bytes_each = 4 * (positions * (2 * differences + sums + kept) + logits)
     count = int(memory_gb * 1e9 / bytes_each)
     if count < 1:
         raise BadInput(
@@ -228,6 +229,10 @@ class Passes:
             begin = embeddings.detach().requires_grad_()
             given = logits(self.decoder, begin, batch.probes)
             sums = self.measured(given, batch.clean_logits, batch.probes).sum(1)
+            if not sums.requires_grad:
+                raise BadInput(
+                    "the metric has no gradient; it must be differentiable in the logits"
+                )
             seen, last = inputs(self.taps), len(sums) - 1
             return [
                 torch.autograd.grad(loss, seen, retain_graph=i < last, allow_unused=True)

@@ -35,7 +35,12 @@ class Settings:
     max_steps: int = field(
         default=64, metadata={"help": "At most so many steps for a probe, when adaptive."}
     )
-    batch_size: int = field(default=64, metadata={"help": "Probes per forward and backward pass."})
+    batch_size: int = field(
+        default=64, metadata={"help": "At most so many probes per forward and backward pass."}
+    )
+    memory_gb: float = field(
+        default=16.0, metadata={"help": "Memory that the analysis may take; batches are cut to it."}
+    )
     resamples: int = field(default=200, metadata={"help": "Bootstrap resamples of the probes."})
     member: float = field(
         default=0.9, metadata={"help": "Membership (share of resamples) of an active head."}
@@ -65,6 +70,8 @@ class Settings:
         for name in ("member", "effect", "weak_faithfulness", "weak_jaccard"):
             if not 0 < getattr(self, name) <= 1:
                 raise BadInput(f"track_{name} is {getattr(self, name)}; it must be in (0, 1]")
+        if not self.memory_gb > 0:
+            raise BadInput(f"track_memory_gb is {self.memory_gb}; it must be above 0")
         for name in ("steps", "max_steps", "batch_size", "resamples"):
             if getattr(self, name) < 1:
                 raise BadInput(f"track_{name} is {getattr(self, name)}; it must be at least 1")

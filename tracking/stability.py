@@ -33,6 +33,7 @@ class Thresholds:
     gap: float = 0.05  # above this completeness gap a record is unconverged
     faithfulness: float = 0.7  # below it a record is weak
     jaccard: float = 0.5  # split-half agreement below which a record is weak
+    probes: int = 16  # fewer than these cannot tell; the record is weak
 
 
 def resamples(count: int, probes: int, seed: int = 0) -> Tensor:
@@ -146,7 +147,7 @@ def agreement(
     ranks = means.argsort(-1).argsort(-1).float()
     ranks = ranks - ranks.mean(-1, keepdim=True)
     products = (ranks[:, 0] * ranks[:, 1]).sum(-1)
-    correlation = products / ranks.square().sum(-1).prod(-1).sqrt().clamp(min=1e-12)
+    correlation = products / ranks.square().sum(-1).sqrt().prod(-1).clamp(min=1e-12)
     return Agreement(jaccard(first, second), correlation)
 
 
@@ -160,14 +161,17 @@ def probes_needed(graph: Graph, per_probe: Tensor, choose: Choose, whole: Tensor
     """An estimate of how many probes a split-half Jaccard of `AGREED` takes.
 
     Disagreement 1 - J is measured with samples of an eighth and a quarter of the probes and, in
-    `whole` [split], with halves, and taken to fall as a power of their number. None where it does
-    not fall, or where there are too few probes to tell.
+    `whole` [split], with halves, and taken to fall as a power of their number. Where an eighth
+    agrees so well already it is that many, or fewer. None where disagreement does not fall, or
+    where there are too few probes to tell.
     """
     total = len(per_probe)
     sizes = [size for size in (total // 8, total // 4) if size >= 2]
     if len(sizes) < 2:
         return None
     means = [float(agreement(graph, per_probe, choose, size).jaccard.mean()) for size in sizes]
+    if means[0] >= AGREED:
+        return float(sizes[0])  # or fewer
     means.append(float(whole.mean()))
     missing = np.log(np.clip(1 - np.array(means), 1e-3, None))
     power, constant = np.polyfit(np.log([*sizes, total // 2]), missing, 1)
@@ -177,21 +181,30 @@ def probes_needed(graph: Graph, per_probe: Tensor, choose: Choose, whole: Tensor
 
 
 def null_turnover(
-    graph: Graph, per_probe: Tensor, choose: Choose, thresholds: Thresholds, now: Verdicts
+    graph: Graph,
+    per_probe: Tensor,
+    effects: Tensor,
+    choose: Choose,
+    thresholds: Thresholds,
+    now: Verdicts,
 ) -> Tensor:
     """Float32 [split]: turnover between two disjoint halves of the probes on one checkpoint.
 
-    The same figure as between checkpoints, by the same rule: each half judges its heads by
+    `per_probe` [probe, source, target] as edges are ranked, `effects` [probe, head]. The same
+    figure as between checkpoints, by the same rule: each half judges its heads by
     resamples of its own; a head that is uncertain in the first is what all probes say (`now`), one
-    that is uncertain in the second stays what it was in the first. Halves have half the probes, so
-    this is rather more than the noise of a checkpoint that is judged by all of them.
+    that is uncertain in the second stays what it was in the first.
+
+    An estimate, and no bound: halves have half the probes, so more of their heads are uncertain,
+    and what is uncertain is carried over and does not turn over. Where many heads lie near the
+    thresholds, independent probes gave up to 2.5 times as much in a simulation; but a run's probes
+    are the same at every checkpoint, which gives less.
     """
     weights = halves(SPLITS, len(per_probe))  # [split, half, probe]
     drawn = _within(weights, FEW)  # [split, half, resample, probe]
     inside = members(graph, per_probe, drawn.flatten(0, 2), choose).heads
     membership = inside.unflatten(0, drawn.shape[:3]).float().mean(2)  # [split, half, head]
-    effects = head_effects(graph, per_probe)
-    mean = weights @ effects
+    mean = weights @ effects  # [split, half, head]
     spread = (weights @ effects.square() - mean.square()).clamp(min=0)
     error = 1.96 * (spread / max(len(per_probe) // 2 - 1, 1)).sqrt()
     said = verdicts(membership, Interval(mean, mean - error, mean + error), thresholds)

@@ -35,6 +35,9 @@ class Table:
         if name != self.titled:
             self.titled = name
             name = name.removeprefix("eval_mean_token_")  # accuracy, where SFT is evaluated
+            if first := timeline.records[0].step:
+                note = f"step 0 was not analysed; step {first} stands for the base"
+                self._print(Text(note, "red"))
             titles = [name if column == "reward" else column for column in WIDTHS]
             self._print(Text(_cells(titles), "bold"))
         for index, (_, row) in enumerate(rows.iterrows()):

@@ -21,6 +21,8 @@ from tracking.ledger import Ledger
 from train import config
 from train.config import Job
 
+FREE = ("track_on_error", "track_batch_size", "track_memory_gb")  # may change in a resumed run
+
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -114,10 +116,16 @@ def _check_goes_on(job: Job, found: Path) -> None:
     if not text.startswith(f"# sparks {job.name} "):
         raise BadInput(f"{job.folder} is no {job.name} run; its config.yaml says {text[2:14]!r}")
     for key, value in job.resolved.items():
-        if key.startswith("track_probe") and value != before.get(key):
+        if not key.startswith("track_") or key in FREE or value == before.get(key, value):
+            continue
+        if key.startswith("track_probe"):
             raise BadInput(
-                f"{key} is {value!r}, but this run's probes are frozen with {before.get(key)!r}"
+                f"{key} is {value!r}, but this run's probes are frozen with {before[key]!r}"
             )
+        raise BadInput(
+            f"{key} is {value!r}, but this run's records were made with {before[key]!r}; go on "
+            f"with that, and change it afterwards: sparks track {job.folder} --{key} ..."
+        )
     ledger = Ledger(job.folder / "heads")
     if job.ours.track and ledger.steps() and not ledger.probes_path.exists():
         raise BadInput(f"{ledger.probes_path} is missing; without it records cannot be compared")

@@ -71,8 +71,8 @@ def _job(folder: Path, flags: Sequence[str]) -> Job:
 def _analyse(job: Job, ledger: Ledger, view: Table) -> None:
     wanted = dataclasses.asdict(job.settings)
     checkpoints = run.whole_checkpoints(job.folder)
-    have = {there.step: there.settings for there in ledger.records()}
-    todo = [step for step in (0, *checkpoints) if have.get(step) != wanted]
+    _set_aside_others(ledger, wanted, (0, *checkpoints))
+    todo = [step for step in (0, *checkpoints) if step not in ledger.steps()]
     if not todo:
         say(f"tracked    {job.folder}: every checkpoint has its record")
         return
@@ -86,11 +86,35 @@ def _analyse(job: Job, ledger: Ledger, view: Table) -> None:
         before = max((other for other in checkpoints if other < step), default=0)
         history = _history(checkpoints[step]) if step else []
         reward = reward_between(history, before, step, expected)
-        weights = _weights(job, start, checkpoints.get(step))
-        made = record(weights, frozen, job.settings, step, reward, subject, f"heads at step {step}")
-        ledger.set_aside(step)
+        label = f"heads at step {step}"
+        try:
+            weights = _weights(job, start, checkpoints.get(step))
+            made = record(weights, frozen, job.settings, step, reward, subject, label)
+        except (BadInput, OSError, ValueError, RuntimeError) as error:
+            ledger.mark_failed(step, error)
+            view.failed(step, error)
+            continue
         ledger.write(made)
         show(ledger, job.settings, view, [step])
+
+
+def _set_aside_others(ledger: Ledger, wanted: dict[str, Any], can_be_made: Sequence[int]) -> None:
+    """Move records that cannot be read, or were made with other settings, out of the way."""
+    for step in ledger.steps():
+        try:
+            if _science(ledger.read(step).settings) == _science(wanted):
+                continue
+            why = "made with other settings"
+        except BadInput as error:
+            why = str(error)
+        ledger.set_aside(step)
+        again = "made again" if step in can_be_made else "its checkpoint is gone"
+        say(f"set aside  the record of step {step}: {why}; {again}")
+
+
+def _science(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that change what is found."""
+    return {k: v for k, v in settings.items() if k not in ("on_error", "batch_size", "memory_gb")}
 
 
 def _probes(job: Job, start: Start, ledger: Ledger) -> dict[str, ProbeSet]:

@@ -14,6 +14,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from tracking.graph import Graph
 from tracking.ledger import Analysis
 from tracking.probes import ProbeSet
+from tracking.roles import SCORES
+from tracking.weights import CHANGES
 
 GOLDEN = ["qwen2_tiny", "qwen2_ragged", "qwen3_tiny", "llama_tied"]
 
@@ -28,9 +30,11 @@ def make_analysis(graph: Graph, **overrides: Any) -> Analysis:
         "in_circuit": torch.zeros(10, heads, dtype=torch.bool),
         "edge_membership": zeros,
         "ensemble": torch.zeros(3, heads),
-        "effect": torch.zeros(8, heads),
+        "effect": torch.zeros(16, heads),
         "null": torch.zeros(20),
         "curve": torch.tensor([[0.1, 0.8, 0.7, 0.9], [1, 1, 1, 1]]),
+        "roles": torch.zeros(len(SCORES), heads),
+        "weights": torch.zeros(len(CHANGES), heads),
         "gap": 0.01,
         "clean": 0.9,
         "corrupted": 0.1,

@@ -148,3 +148,39 @@ def test_an_unsupported_model_is_refused_before_the_first_step(tmp_path: Path) -
     trainer = Trainer(model=Odd(), args=arguments, train_dataset=data, callbacks=[tracker])
     with pytest.raises(BadInput, match="cannot track a 'Odd' model; supported: llama"):
         trainer.train()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({}, "no probes"),
+        ({"bare": ProbeSet(probes().clean, probes().corrupted)}, "'bare' probes have no labels"),
+        ({"far": ProbeSet(*torch.full((2, 4, 5), 99), labels=torch.ones(4, 2).long())}, "99"),
+    ],
+)
+def test_probes_that_cannot_be_analysed_are_refused_before_the_first_step(
+    tmp_path: Path, wrong: dict[str, ProbeSet], told: str
+) -> None:
+    with pytest.raises(BadInput, match=told):
+        train(tmp_path, HeadTracker(TrackingConfig(wrong, QUICK)))
+
+
+def test_a_disk_with_no_room_for_records_stops_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("tracking.ledger.write_whole", full)
+    trainer = train(tmp_path, HeadTracker(TrackingConfig(probes(), QUICK)))
+    assert trainer.state.global_step == 4
+    assert Ledger(tmp_path / "heads").steps() == []
+
+
+def test_a_base_that_is_gone_leaves_the_weights_change_open(tmp_path: Path) -> None:
+    def gone() -> nn.Module:
+        raise OSError("no such model")
+
+    tracker = HeadTracker(TrackingConfig(probes(), QUICK, base=gone))
+    assert tracker._base(2, decoder()) is None
+    assert tracker._base(0, decoder()) is not None

@@ -197,9 +197,7 @@ def grown_by_hand(graph: Graph, scores: Tensor, count: int) -> set[tuple[str, st
 
 
 @given(graphs, seeds, st.integers(1, 40))
-def test_a_grown_circuit_is_what_is_taken_edge_by_edge(
-    graph: Graph, seed: int, count: int
-) -> None:
+def test_a_grown_circuit_is_what_is_taken_edge_by_edge(graph: Graph, seed: int, count: int) -> None:
     scores = distinct(graph, seed)
     taken = grown_by_hand(graph, scores, count)
     web = nx.DiGraph([(source, target.split(".")[0]) for source, target in taken])

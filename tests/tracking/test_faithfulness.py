@@ -74,7 +74,7 @@ def slowly_kept(model: Any, clean: Tensor, corrupted: Tensor, graph: Graph, kept
     here = by_hand(model, clean)
     for _ in range(2 * graph.layers + 1):  # heads and MLP of each layer, and the logits
         patches = {
-            target: sum(before[source] - here.writes[source] for source in sources)
+            target: torch.stack([before[s] - here.writes[s] for s in sources]).sum(0)
             for target, sources in lost.items()
             if sources
         }
@@ -170,9 +170,7 @@ def test_dropping_one_edge_does_what_the_reference_says(golden: Golden, metric: 
         circuit.view(-1)[place] = False
     runs = Experiment.of(golden.model, golden.probes, metric).run(circuits)
     assert_close((runs.patched - runs.clean).mean(1), exact.flatten()[strongest], 1e-4)
-    assert torch.allclose(
-        runs.corrupted, golden.tensors[f"metric/{metric}/corrupted"], atol=1e-3
-    )
+    assert torch.allclose(runs.corrupted, golden.tensors[f"metric/{metric}/corrupted"], atol=1e-3)
 
 
 # Laws

@@ -49,6 +49,8 @@ def random_analysis(graph: Graph, seed: int = 0, **more: Any) -> Analysis:
         "effect": torch.randn(3, heads, generator=generator),
         "null": torch.rand(20, generator=generator),
         "curve": torch.rand(4, 4, generator=generator),
+        "roles": torch.rand(8, heads, generator=generator),
+        "weights": torch.rand(5, heads, generator=generator),
     }
     return make_analysis(graph, **drawn, **more)
 
@@ -137,7 +139,7 @@ def test_a_record_can_be_read_without_this_package(tmp_path: Path) -> None:
         told = json.loads(file.metadata()["facts"])
         assert torch.equal(file.get_tensor("probes/edges"), wanted.analyses["probes"].edges)
         tensors = ["circuit", "curve", "edge_membership", "edges", "effect", "ensemble"]
-        tensors += ["in_circuit", "null", "strength"]
+        tensors += ["in_circuit", "null", "roles", "strength", "weights"]
         assert sorted(file.keys()) == [f"probes/{name}" for name in tensors]
     assert (tmp_path / "step-00000010.safetensors").is_file()
     assert told["step"] == 10 and told["probes"] == "ab12" and told["reward"] == 0.5
@@ -147,10 +149,10 @@ def test_a_record_can_be_read_without_this_package(tmp_path: Path) -> None:
     assert found["gap"] == 0.01 and found["faithfulness"] == 0.9 and found["jaccard"] == 0.8
 
 
-def test_a_record_cut_at_any_byte_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_record_that_is_cut_short_is_refused_in_one_line(tmp_path: Path) -> None:
     whole, path = to_bytes(record()), tmp_path / "cut.safetensors"
     header = 8 + struct.unpack("<Q", whole[:8])[0]
-    for size in [*range(header + 40), *range(header + 40, len(whole), 97), len(whole) - 1]:
+    for size in [*range(0, header + 40, 3), *range(header + 40, len(whole), 97), len(whole) - 1]:
         path.write_bytes(whole[:size])
         with pytest.raises(BadInput) as raised:
             read_record(path)
@@ -209,6 +211,7 @@ def test_a_record_that_is_missing_is_named(tmp_path: Path) -> None:
         Ledger(tmp_path).read(7)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(0, 10**10), max_size=8, unique=True))
 def test_records_come_in_the_order_of_their_steps(steps: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -228,7 +231,7 @@ def test_records_made_with_different_probes_are_not_mixed(tmp_path: Path) -> Non
         ledger.records()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=8))
 def test_superseding_moves_later_records_and_loses_none(resumes: list[tuple[int, int]]) -> None:
     """A run that is resumed again and again: train up to a step, go back to another."""

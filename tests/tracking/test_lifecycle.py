@@ -299,7 +299,8 @@ def test_a_later_record_changes_no_earlier_row(verdicts: np.ndarray, data: st.Da
     records = run(verdicts, reward=0.5)
     whole, part = Timeline.of(records), Timeline.of(records[:upto])
     rows = whole.heads[whole.heads["step"] < 10 * upto].reset_index(drop=True)
-    pd.testing.assert_frame_equal(rows, part.heads)
+    fate = ["fate"]  # is of the whole run, and may
+    pd.testing.assert_frame_equal(rows.drop(columns=fate), part.heads.drop(columns=fate))
     pd.testing.assert_frame_equal(whole.counts[:upto], part.counts)
 
 

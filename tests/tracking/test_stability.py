@@ -15,6 +15,7 @@ from tracking.graph import Graph
 from tracking.stability import (
     AGREED,
     SPLITS,
+    Choose,
     Interval,
     Thresholds,
     Verdicts,
@@ -192,7 +193,12 @@ def test_identical_probes_agree_exactly(graph: Graph, probes: int, count: int, s
     assert found.jaccard.tolist() == [1] * SPLITS
     assert found.rank_correlation.tolist() == pytest.approx([1] * SPLITS, abs=1e-5)
     now = verdicts(torch.ones(len(graph.head_names)), at_zero(graph), Thresholds())
-    assert null_turnover(graph, scores, choose, Thresholds(), now).tolist() == [0] * SPLITS
+    assert (
+        null_turnover(
+            graph, scores, head_effects(graph, scores), choose, Thresholds(), now
+        ).tolist()
+        == [0] * SPLITS
+    )
 
 
 def at_zero(graph: Graph) -> Interval:
@@ -213,72 +219,80 @@ def test_agreement_is_what_every_split_gives_by_itself(
         either = heads[0] | heads[1]
         wanted = len(heads[0] & heads[1]) / len(either) if either else 1
         assert float(found.jaccard[place]) == pytest.approx(wanted)
-        ranked = spearmanr(means[0][graph.edges], means[1][graph.edges])
-        assert float(found.rank_correlation[place]) == pytest.approx(ranked.statistic, abs=1e-3)
+        wanted = spearmanr(means[0][graph.edges], means[1][graph.edges])[0]
+        assert float(found.rank_correlation[place]) == pytest.approx(wanted, abs=1e-3)
 
 
-def noisy(noise: float, probes: int = 64, seed: int = 0) -> tuple[Graph, Tensor]:
-    """Edges of which a third matter, seen through noise that is fresh for every probe."""
-    graph = Graph(3, 4)
+def paths(
+    effects: Tensor, noise: float, probes: int, count: int, seed: int = 0
+) -> tuple[Graph, Tensor, Choose]:
+    """Heads side by side, each with an effect that every probe shows with noise of its own; a
+    circuit takes `count` edges, first those from `embed`, which are sure."""
+    graph = Graph(1, len(effects))
     generator = torch.Generator().manual_seed(seed)
-    shape = graph.edges.shape
-    signal = (torch.rand(shape, generator=generator) < 0.3) * torch.rand(shape, generator=generator)
-    fresh = torch.randn(probes, *shape, generator=generator)
-    return graph, (signal + noise * fresh) * graph.edges
+    scores = torch.zeros(probes, *graph.edges.shape)
+    for name, effect in zip(graph.head_names, effects.tolist(), strict=True):
+        scores[:, 0, graph.targets.index(f"{name}.v")] = 1
+        seen = effect + noise * torch.randn(probes, generator=generator)
+        scores[:, graph.sources.index(name), -1] = seen
+    return graph, scores, partial(by_count, graph, count=count)
+
+
+UNLIKE = torch.linspace(0.05, 0.6, 12)
+
+
+def middle_estimate(noise: float) -> float:
+    """Of nine sets of probes: single estimates scatter widely."""
+    needed = []
+    for seed in range(9):
+        graph, scores, choose = paths(UNLIKE, noise, probes=128, count=18, seed=seed)
+        whole = agreement(graph, scores, choose).jaccard
+        needed.append(probes_needed(graph, scores, choose, whole) or 1e6)
+    return sorted(needed)[4]
 
 
 def test_more_noise_takes_more_probes_and_more_probes_agree_better() -> None:
-    agreed, needed = [], []
-    for noise in (1.0, 2.0, 4.0):
-        graph, scores = noisy(noise)
-        choose = partial(by_count, graph, count=20)
-        found = agreement(graph, scores, choose)
-        fewer = agreement(graph, scores, choose, size=8)
-        assert float(fewer.jaccard.mean()) < float(found.jaccard.mean())
-        assert float(fewer.rank_correlation.mean()) < float(found.rank_correlation.mean())
-        agreed.append(float(found.jaccard.mean()))
-        needed.append(probes_needed(graph, scores, choose, found.jaccard))
-    assert all(quiet > loud for quiet, loud in pairwise(agreed))
-    assert all(quiet < loud for quiet, loud in pairwise(needed))
+    estimates = [middle_estimate(noise) for noise in (0.2, 0.5, 0.8, 1.5)]
+    assert all(quiet < loud for quiet, loud in pairwise(estimates))
+    for noise in (0.5, 0.8, 1.5):
+        graph, scores, choose = paths(UNLIKE, noise, probes=128, count=18)
+        many, few = agreement(graph, scores, choose), agreement(graph, scores, choose, size=8)
+        assert float(few.jaccard.mean()) < float(many.jaccard.mean())
+        assert float(few.rank_correlation.mean()) < float(many.rank_correlation.mean())
 
 
-def test_the_estimate_of_probes_is_about_what_it_takes() -> None:
-    """From 64 probes how many each half needs; halves of so many then agree about as asked."""
-    graph, scores = noisy(1.0)
-    choose = partial(by_count, graph, count=20)
-    needed = probes_needed(graph, scores, choose, agreement(graph, scores, choose).jaccard)
-    assert needed is not None and 32 < needed < 1000
-    _, many = noisy(1.0, probes=2 * round(needed))
-    assert float(agreement(graph, many, choose).jaccard.mean()) == pytest.approx(AGREED, abs=0.08)
+@pytest.mark.parametrize("noise", [0.4, 0.6])
+def test_halves_of_as_many_probes_as_are_estimated_agree_about_as_asked(noise: float) -> None:
+    agreed, probes = [], 2 * round(middle_estimate(noise))
+    for seed in range(9):
+        graph, scores, choose = paths(UNLIKE, noise, probes, count=18, seed=100 + seed)
+        agreed.append(float(agreement(graph, scores, choose).jaccard.mean()))
+    assert sorted(agreed)[4] == pytest.approx(AGREED, abs=0.1)
 
 
 def test_too_few_probes_give_no_estimate() -> None:
-    graph, scores = noisy(1.0, probes=12)
-    choose = partial(by_count, graph, count=20)
+    graph, scores, choose = paths(UNLIKE, 0.5, probes=15, count=18)
     assert probes_needed(graph, scores, choose, agreement(graph, scores, choose).jaccard) is None
 
 
-def turnover_of(graph: Graph, scores: Tensor) -> Tensor:
-    choose, weights = partial(by_count, graph, count=20), resamples(200, len(scores))
+def turnover_of(graph: Graph, scores: Tensor, choose: Choose) -> Tensor:
+    weights = resamples(200, len(scores))
     membership = members(graph, scores, weights, choose).heads.float().mean(0)
     effect = interval(head_effects(graph, scores), weights)
     now = verdicts(membership, effect, Thresholds())
-    return null_turnover(graph, scores, choose, Thresholds(), now)
+    return null_turnover(graph, scores, head_effects(graph, scores), choose, Thresholds(), now)
 
 
-def test_heads_that_are_noise_near_the_threshold_turn_over_and_sure_ones_do_not() -> None:
-    graph = Graph(2, 4)
-    shape = (64, *graph.edges.shape)
-    generator = torch.Generator().manual_seed(0)
-    fresh = torch.randn(shape, generator=generator) * graph.edges
-    noise = turnover_of(graph, 0.05 * fresh + 0.005 * graph.edges)
+def test_heads_that_only_noise_tells_apart_turn_over_and_sure_ones_do_not() -> None:
+    """Six heads of one effect, near the threshold, of which a circuit has room for two."""
+    alike = torch.full((6,), 0.05)
+    noise = torch.stack(
+        [turnover_of(*paths(alike, 0.1, probes=64, count=8, seed=seed)) for seed in range(5)]
+    )
     assert bool(((noise >= 0) & (noise <= 1)).all())
-    assert float(noise.mean()) > 0.1
-    scores = torch.zeros(shape)
-    for head in ("L0H1", "L1H2"):
-        scores[:, 0, graph.targets.index(f"{head}.v")] = 1
-        scores[:, graph.sources.index(head), -1] = 1
-    assert turnover_of(graph, scores + 1e-3 * fresh).tolist() == [0] * SPLITS
+    assert float(noise.mean()) > 0.15
+    apart = torch.tensor([0.5, 0.5, 0.05, 0.05, 0.05, 0.05])
+    assert turnover_of(*paths(apart, 0.1, probes=64, count=8)).tolist() == [0] * SPLITS
 
 
 # Verdicts

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from tracking import BadInput
+from tracking.circuit import Selection
 from train import config
 
 REPO = Path(__file__).parents[2]
@@ -26,14 +27,16 @@ def test_every_recipe_resolves(path: Path) -> None:
 
 
 def test_flags_override_the_recipe() -> None:
-    job = config.load("grpo", ["--config", GRPO, "--learning_rate", "0.5", "--track_share", "0.7"])
+    job = config.load(
+        "grpo", ["--config", GRPO, "--learning_rate", "0.5", "--track_select", "edges=7"]
+    )
     assert job.training.learning_rate == 0.5
-    assert job.settings.share == 0.7
+    assert job.settings.select == "edges=7"
     assert job.training.num_generations == 8
 
 
 @pytest.mark.parametrize(
-    ("key", "meant"), [("learning_rat", "learning_rate"), ("track_shares", "track_share")]
+    ("key", "meant"), [("learning_rat", "learning_rate"), ("track_selects", "track_select")]
 )
 def test_a_mistyped_key_is_named_with_the_nearest(tmp_path: Path, key: str, meant: str) -> None:
     with pytest.raises(BadInput, match=rf"unknown key '{key}'; did you mean '{meant}'\?"):
@@ -52,7 +55,7 @@ def test_an_abbreviated_flag_is_not_guessed() -> None:
     [
         {"learning_rate": "fast"},
         {"max_steps": 1.5},
-        {"track_share": 0},
+        {"track_select": "share=0"},
         {"track_on_error": "ignore"},
         {"loss_type": None, "num_generations": 7},
         {"save_strategy": "sometimes"},
@@ -110,3 +113,15 @@ def test_code_comes_from_the_command_line_alone(tmp_path: Path) -> None:
 def test_a_single_reward_needs_no_list(tmp_path: Path) -> None:
     job = config.load("grpo", ["--config", recipe(tmp_path, reward_funcs="tiny_answer_reward")])
     assert job.script.reward_funcs == ["tiny_answer_reward"]
+
+
+@pytest.mark.parametrize("size", ["share=0.9", {"share": 0.9}])
+def test_a_circuit_s_size_may_be_a_mapping_in_a_recipe(tmp_path: Path, size: object) -> None:
+    job = config.load("grpo", ["--config", recipe(tmp_path, track_select=size)])
+    assert Selection.parse(job.settings.select) == Selection("share", 0.9)
+
+
+@pytest.mark.parametrize("size", [{"share": 0.9, "edges": 7}, {}, {"top": 5}])
+def test_a_mapping_that_is_no_circuit_s_size_is_refused(tmp_path: Path, size: object) -> None:
+    with pytest.raises(BadInput, match="select is"):
+        config.load("grpo", ["--config", recipe(tmp_path, track_select=size)])

@@ -1,11 +1,13 @@
 """`sparks track` gives what tracking in the training process gives."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tracking import BadInput, Ledger, Record
 from tracking.ledger import Analysis
@@ -103,3 +105,35 @@ def test_a_circuit_size_that_makes_no_sense_is_told_with_those_that_do(
     with pytest.raises(BadInput, match=r"select is"):
         run_job("sft", tmp_path / "run", track_select=select)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_that_cannot_be_analysed_is_told_and_the_others_are_done(
+    run_job: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_job("sft", tmp_path / "run", track="false")
+    weights = run / "checkpoint-2" / "model.safetensors"
+    tensors = {name: tensor * torch.nan for name, tensor in load_file(weights).items()}
+    save_file(tensors, weights, metadata={"format": "pt"})
+    track.main([str(run)])
+    assert Ledger(run / "heads").steps() == [0, 4]
+    assert "is not finite" in capsys.readouterr().out
+    assert (run / "heads" / "failed-00000002.json").exists()
+
+
+def test_records_that_cannot_be_made_again_are_set_aside_where_settings_differ(
+    run_job: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_job("sft", tmp_path / "run")
+    shutil.rmtree(run / "checkpoint-2")
+    track.main([str(run), "--track_select", "edges=7"])
+    assert Ledger(run / "heads").steps() == [0, 4]
+    assert "its checkpoint is gone" in capsys.readouterr().out
+
+
+def test_a_damaged_record_is_made_again(run_job: Run, tmp_path: Path) -> None:
+    run = run_job("sft", tmp_path / "run")
+    ledger = Ledger(run / "heads")
+    before = ledger.read(2)
+    ledger.path(2).write_bytes(ledger.path(2).read_bytes()[:1000])
+    track.main([str(run)])
+    assert same(before, ledger.read(2))

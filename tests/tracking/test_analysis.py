@@ -1,0 +1,319 @@
+"""A record holds what its parts say, knows what it is worth, and is made without a trace."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.tracking import test_planted as plants
+from tests.tracking.conftest import make_analysis
+from tests.tracking.test_attribution import assert_same, everything, in_training
+from tracking.analysis import Subject, record
+from tracking.attribution import attribute
+from tracking.circuit import by_count
+from tracking.faithfulness import Experiment, counts
+from tracking.graph import Graph
+from tracking.importance import importance, shift
+from tracking.ledger import Analysis, Ledger, Record
+from tracking.lifecycle import Timeline
+from tracking.probes import ProbeSet
+from tracking.reward import Reward
+from tracking.settings import Settings
+from tracking.stability import Thresholds, head_effects
+
+VERDICTS = ("absent", "weak", "unconverged", "sound")
+
+
+def recorded(model: Any, probes: ProbeSet, step: int = 0, **more: Any) -> Record:
+    quick = Settings(**{"steps": 4, "max_steps": 8, "resamples": 50, **more})
+    return record(model, {"probes": probes}, quick, step, Reward(0.5, "reward"), Subject())
+
+
+def analysed(model: Any, probes: ProbeSet, **more: Any) -> Analysis:
+    return recorded(model, probes, **more).analyses["probes"]
+
+
+def planted(**more: Any) -> Record:
+    return recorded(plants.planted(), plants.probes(32), **{"steps": 20, "max_steps": 40, **more})
+
+
+def alike(probes: ProbeSet) -> ProbeSet:
+    """The same probes with nothing corrupted in them."""
+    return ProbeSet(probes.clean, probes.clean, probes.attention_mask, probes.labels)
+
+
+def as_bits(value: Any) -> Tensor:
+    """Of a tensor or a number, so that NaN is NaN."""
+    tensor = value if isinstance(value, Tensor) else torch.tensor([float(value or -1)])
+    return tensor.contiguous().view(torch.uint8)
+
+
+# The record's parts
+
+
+def test_the_planted_head_is_the_one_that_a_sound_record_names() -> None:
+    found = planted()
+    analysis = found.analyses["probes"]
+    assert analysis.verdict(Thresholds()) == "sound"
+    assert analysis.faithfulness == pytest.approx(1, abs=0.05)
+    assert analysis.complement == pytest.approx(0, abs=0.05)
+    assert analysis.accuracy == analysis.clean_accuracy == 1
+    assert analysis.jaccard == analysis.jaccard_low == 1
+    assert analysis.cpr > 0.95 and analysis.cmd < 0.05
+    assert analysis.null.tolist() == [0] * len(analysis.null)
+    heads = Timeline.of([found]).heads
+    assert heads["head"][heads["active"]].tolist() == [plants.COPY]
+    there = heads[heads["head"] == plants.COPY].iloc[0]
+    assert there["membership"] == there["membership_double"] == 1
+    assert there["importance"] > 0.9
+
+
+def test_numbers_of_a_record_are_what_its_parts_say(tiny_decoder, random_probes) -> None:
+    model, probes = tiny_decoder(seed=1), random_probes(probes=20, ragged=True, seed=2)
+    found = analysed(model, probes, select="edges=30", quadrature="midpoint", steps=4)
+    scores = attribute(
+        model, probes, metric="prob", steps=4, quadrature="midpoint", batch_size=64, per_probe=True
+    )
+    graph = scores.graph
+    assert scores.per_probe is not None
+    assert torch.equal(found.edges, scores.edges) and torch.equal(found.strength, scores.strength)
+    assert torch.equal(found.effect, head_effects(graph, scores.per_probe))
+    assert torch.equal(found.circuit, by_count(graph, scores.edges, 30))
+    runs = Experiment.of(model, probes, "prob").run([found.circuit, graph.edges & ~found.circuit])
+    carried = (runs.patched - runs.corrupted).mean(1) / (runs.clean - runs.corrupted).mean()
+    assert found.faithfulness == pytest.approx(float(carried[0]), abs=1e-4)
+    assert found.complement == pytest.approx(float(carried[1]), abs=1e-4)
+    assert found.clean == pytest.approx(-float(runs.clean.mean()), abs=1e-5)
+    assert found.corrupted == pytest.approx(-float(runs.corrupted.mean()), abs=1e-5)
+    assert found.difference_low < found.clean - found.corrupted
+    assert found.accuracy == pytest.approx(float(runs.right[0].mean()))
+    assert found.clean_accuracy == pytest.approx(float(runs.clean_right.mean()))
+    assert found.gap == pytest.approx(scores.gap)
+    sizes = torch.tensor(counts(graph)) / int(graph.edges.sum())
+    assert torch.allclose(found.curve[:, 0], sizes)
+    assert found.curve[-1, 1:].tolist() == pytest.approx([1, 1, 1], abs=1e-4)
+    assert found.faithfulness_low <= found.faithfulness <= found.faithfulness_high
+    assert found.jaccard_low <= found.jaccard <= found.jaccard_high
+    assert -1 <= found.rank_correlation <= 1
+
+
+def test_all_edges_carry_everything_and_the_rest_nothing(tiny_decoder, random_probes) -> None:
+    found = analysed(tiny_decoder(), random_probes(), select="share=1")
+    graph = Graph(2, 4)
+    assert torch.equal(found.circuit, graph.edges)
+    for number in (found.faithfulness, found.faithfulness_low, found.faithfulness_high):
+        assert number == pytest.approx(1, abs=1e-4)
+    assert found.complement == pytest.approx(0, abs=1e-4)
+    assert found.accuracy == found.clean_accuracy
+    assert found.jaccard == 1 and bool(found.in_circuit.all())
+    assert float(found.edge_membership[graph.edges].min()) > 0.9
+    assert not bool(found.edge_membership[~graph.edges].any())
+
+
+@pytest.mark.parametrize("rank", ["signed", "absolute"])
+@pytest.mark.parametrize("select", ["faithfulness=0.8", "share=0.9", "edges=40"])
+def test_a_circuit_is_of_the_size_that_is_asked_for(
+    tiny_decoder, random_probes, select: str, rank: str
+) -> None:
+    found = analysed(tiny_decoder(seed=4), random_probes(probes=12), select=select, rank=rank)
+    ranked = found.edges if rank == "signed" else found.strength
+    taken = ranked.abs() >= ranked.abs()[found.circuit].min()
+    if select == "faithfulness=0.8":
+        assert found.faithfulness >= 0.8 - 1e-5
+    elif select == "edges=40":
+        assert int(found.circuit.sum()) <= 40
+    else:
+        assert float(ranked.abs()[taken].sum()) <= 0.9 * float(ranked.abs().sum()) + float(
+            ranked.abs()[found.circuit].min()
+        )
+    assert int(found.circuit.sum()) < int(Graph(2, 4).edges.sum())
+    half, same, twice = found.ensemble
+    assert bool((half <= same).all() and (same <= twice).all())  # a larger circuit holds a smaller
+    assert float((same - found.in_circuit.float().mean(0)).abs().max()) < 0.5
+
+
+def test_the_ensemble_is_the_membership_at_half_and_twice_the_size(
+    tiny_decoder, random_probes
+) -> None:
+    model, probes = tiny_decoder(seed=4), random_probes(probes=12)
+    by_size = {
+        size: analysed(model, probes, select=f"edges={size}", quadrature="midpoint")
+        for size in (30, 60, 120)
+    }
+    shares = [by_size[size].in_circuit.float().mean(0) for size in (30, 60, 120)]
+    found = by_size[60]
+    weakest = found.edges.abs()[found.circuit].min()
+    assert int((found.edges.abs() >= weakest).sum()) == 60  # the weakest was not pruned
+    assert torch.allclose(found.ensemble, torch.stack(shares))
+
+
+def test_a_model_in_training_is_as_before_and_a_record_the_same_again(
+    tiny_decoder, random_probes
+) -> None:
+    model, probes = in_training(tiny_decoder, "qwen2"), random_probes(probes=12)
+    before = everything(model)
+    first = recorded(model, probes)
+    assert_same(before, everything(model))
+    torch.randn(3)  # whatever was drawn before
+    second = recorded(model, probes)
+    for item in fields(Analysis):
+        ours, theirs = (getattr(each.analyses["probes"], item.name) for each in (first, second))
+        assert torch.equal(as_bits(ours), as_bits(theirs)), item.name
+    assert first.settings["select"] == "faithfulness=0.8" and first.settings["rank"] == "signed"
+
+
+# Behaviour that is not there
+
+
+def test_a_behaviour_that_is_absent_is_said_to_be_from_model_to_timeline(
+    tiny_decoder, random_probes, tmp_path: Path
+) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.write(recorded(tiny_decoder(), alike(random_probes(probes=12))))
+    (found,) = ledger.records()
+    analysis = found.analyses["probes"]
+    assert analysis.faithfulness != analysis.faithfulness  # there is nothing to carry
+    assert analysis.clean == analysis.corrupted and analysis.difference_low == 0
+    assert analysis.verdict(Thresholds()) == "absent"
+    timeline = Timeline.of([found])
+    assert timeline.counts["verdict"].tolist() == ["absent"]
+    assert timeline.counts["active"].tolist() == [0]
+    assert set(timeline.heads["state"]) == {"inactive"}
+    assert not timeline.heads["uncertain"].any()
+
+
+def test_a_behaviour_that_comes_has_no_base_heads() -> None:
+    """Untrained, then with a head planted; the probes stay the same."""
+    model, probes = plants.planted(), plants.probes(32)
+    plain = plants.planted()
+    plain.lm_head.weight.data.zero_()  # it answers nothing
+    records = [
+        recorded(each, probes, step, steps=20, max_steps=40)
+        for step, each in ((0, plain), (10, model))
+    ]
+    timeline = Timeline.of(records)
+    assert timeline.counts["verdict"].tolist() == ["absent", "sound"]
+    last = timeline.at(10, "probes")
+    assert last["state"][last["active"]].tolist() == ["new"]
+    assert last["head"][last["active"]].tolist() == [plants.COPY]
+
+
+# What a record is worth
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        ({}, "sound"),
+        ({"difference_low": 0.019}, "absent"),
+        ({"difference_low": -0.5}, "absent"),
+        ({"difference_low": 0.02}, "sound"),
+        ({"faithfulness": 0.69}, "weak"),
+        ({"faithfulness": 0.7}, "sound"),
+        ({"faithfulness": float("nan")}, "weak"),
+        ({"faithfulness": 1.7}, "sound"),
+        ({"jaccard": 0.49}, "weak"),
+        ({"jaccard": 0.5}, "sound"),
+        ({"gap": 0.051}, "unconverged"),
+        ({"gap": 0.05}, "sound"),
+        ({"gap": 0.5, "jaccard": 0.1}, "weak"),
+        ({"gap": 0.5, "jaccard": 0.1, "difference_low": 0.0}, "absent"),
+    ],
+)
+def test_a_verdict_is_one_word(more: dict[str, float], wanted: str) -> None:
+    assert make_analysis(Graph(1, 2), **more).verdict(Thresholds()) == wanted
+
+
+@given(st.tuples(*[st.floats(0, 1)] * 4), st.tuples(*[st.floats(0, 1)] * 4))
+def test_stricter_thresholds_make_no_record_better(
+    numbers: tuple[float, ...], thresholds: tuple[float, ...]
+) -> None:
+    names = ("difference_low", "faithfulness", "jaccard", "gap")
+    found = make_analysis(Graph(1, 1), **dict(zip(names, numbers, strict=True)))
+    least, gap, faithful, agreed = thresholds
+    loose = Thresholds(0.9, least, gap, faithful, agreed)
+    strict = Thresholds(
+        0.9, 2 * loose.effect, loose.gap / 2, 2 * loose.faithfulness, 2 * loose.jaccard
+    )
+    worse, better = (VERDICTS.index(found.verdict(each)) for each in (strict, loose))
+    assert worse <= better
+
+
+def with_active(step: int, active: list[bool], **more: Any) -> Record:
+    heads = torch.tensor(active)
+    analysis = make_analysis(
+        Graph(1, len(active)),
+        **{
+            "in_circuit": heads.expand(10, -1),
+            "effect": (heads * 0.5).expand(8, -1),
+            **more,
+        },
+    )
+    return Record(step, 1, len(active), "ab12", {"probes": analysis})
+
+
+def test_an_absent_record_makes_all_heads_inactive_and_the_rest_keep_theirs() -> None:
+    word = {"absent": {"difference_low": 0.0}, "weak": {"jaccard": 0.1}, "unconverged": {"gap": 1}}
+    on = [True, False]
+    told = ["sound", "absent", "weak", "unconverged"]
+    records = [with_active(step, on, **word.get(verdict, {})) for step, verdict in enumerate(told)]
+    timeline = Timeline.of(records)
+    assert timeline.counts["verdict"].tolist() == told
+    assert timeline.heads["verdict"].tolist() == np.repeat(told, 2).tolist()
+    assert timeline.counts["active"].tolist() == [1, 0, 1, 1]
+    states = timeline.heads["state"].to_numpy().reshape(4, 2)
+    assert states[:, 0].tolist() == ["base", "faded", "retained", "retained"]
+    assert timeline.counts["converged"].tolist() == [True, True, True, False]
+    loose = Timeline.of(records, Thresholds(effect=0.02, gap=2, jaccard=0.1))
+    assert loose.counts["verdict"].tolist() == ["sound", "absent", "sound", "sound"]
+
+
+def test_an_uncertain_head_is_not_uncertain_where_nothing_is_there() -> None:
+    maybe = torch.arange(10)[:, None] < torch.tensor([5, 10])
+    first = with_active(0, [False, True], in_circuit=maybe)
+    second = with_active(1, [True, True], in_circuit=maybe, difference_low=0.0)
+    heads = Timeline.of([first, second]).heads
+    assert heads["uncertain"].tolist() == [False] * 4
+    third = with_active(2, [True, True], in_circuit=maybe)
+    heads = Timeline.of([first, second, third]).heads
+    assert heads["uncertain"].tolist() == [False] * 4 + [True, False]
+
+
+def test_the_timeline_has_the_ensemble_and_the_importance_of_every_head() -> None:
+    graph, records = Graph(1, 2), []
+    for step in range(3):
+        generator = torch.Generator().manual_seed(step)
+        edges = torch.randn(graph.edges.shape, generator=generator) * graph.edges
+        ensemble = torch.rand(3, 2, generator=generator)
+        records.append(with_active(step, [True, False], edges=edges, ensemble=ensemble))
+    timeline = Timeline.of(records)
+    flows = [importance(graph, each.analyses["probes"].edges) for each in records]
+    for step, (each, flow) in enumerate(zip(records, flows, strict=True)):
+        rows, sizes = timeline.at(step, "probes"), each.analyses["probes"].ensemble
+        assert rows["membership_half"].tolist() == pytest.approx(sizes[0].tolist())
+        assert rows["membership_double"].tolist() == pytest.approx(sizes[2].tolist())
+        for name in ("importance", "importance_symmetric"):
+            assert rows[name].tolist() == pytest.approx(flow[name].tolist())
+        if step == 0:
+            assert rows["shift"].isna().all()
+        else:
+            before, after = (flows[at]["importance"].to_numpy() for at in (step - 1, step))
+            assert rows["shift"].tolist() == pytest.approx(shift(before, after).tolist())
+    counts_of = timeline.counts.iloc[0]
+    analysis = records[0].analyses["probes"]
+    for name in ("faithfulness", "complement", "accuracy", "cpr", "cmd", "jaccard", "gap"):
+        assert counts_of[name] == getattr(analysis, name)
+    assert counts_of["probes"] == 8
+    assert counts_of["null"] == 0 and counts_of["null_high"] == 0
+
+
+def test_the_null_is_a_mean_and_what_hardly_any_split_exceeds() -> None:
+    counted = Timeline.of([with_active(0, [True], null=torch.linspace(0, 1, 41))]).counts.iloc[0]
+    assert counted["null"] == pytest.approx(0.5)
+    assert counted["null_high"] == pytest.approx(0.975)

@@ -1,0 +1,94 @@
+"""Whether a run accumulates heads or searches among them: three figures and a word for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+MEASURES = ("survive", "turnover_over_null", "final_over_peak")
+KEPT = 0.75  # a run accumulates where no less of its emergent heads survive
+LOST = 0.5  # and searches where no more do
+
+
+@dataclass(frozen=True)
+class Regime:
+    """What became of the heads that emerged in a run, on the probes of one kind.
+
+    The word is
+
+    - `nothing emerged` where no head did
+    - `accumulates` where at least `KEPT` of the heads that ever emerged are there at the end, and
+      so at least as much of the most that were there at once
+    - `searches` where at most `LOST` of them are there at the end, and turnover is above its null,
+      so that the coming and going is not that of a judgement by other probes
+    - `neither` otherwise
+
+    A head that emerged at the last checkpoint has survived nothing yet and counts as a survivor all
+    the same: `survive` is somewhat high where heads still emerge at the end.
+    """
+
+    emerged: int  # heads that were ever emergent
+    survive: float  # share of them that are emergent at the end; NaN where there are none
+    turnover: float  # mean over the checkpoints after the first; NaN where there are none
+    null: float  # the mean of its null over the same checkpoints
+    final_over_peak: float  # emergent heads at the end, over the most at any checkpoint; or NaN
+
+    @classmethod
+    def of(cls, heads: pd.DataFrame, counts: pd.DataFrame, kind: str) -> Regime:
+        """From a `Timeline`'s heads and counts, for one kind of probe."""
+        rows, numbers = heads[heads["kind"] == kind], counts[counts["kind"] == kind]
+        emergent = rows[rows["active"].astype(bool) & rows["cohort"].notna()]
+        ever = emergent["head"].nunique()
+        left = int((emergent["step"] == rows["step"].max()).sum())
+        peak = int(emergent.groupby("step").size().max()) if ever else 0
+        later = numbers.dropna(subset=["turnover", "null"])
+        return cls(
+            ever,
+            left / ever if ever else np.nan,
+            float(later["turnover"].mean()),
+            float(later["null"].mean()),
+            left / peak if peak else np.nan,
+        )
+
+    @property
+    def turnover_over_null(self) -> float:
+        """Above 1, more heads come and go than between halves of the probes; NaN without null."""
+        return self.turnover / self.null if self.null > 0 else np.nan
+
+    @property
+    def word(self) -> str:
+        """`accumulates`, `searches`, `neither` or `nothing emerged`."""
+        if not self.emerged:
+            return "nothing emerged"
+        if self.survive >= KEPT:
+            return "accumulates"
+        if self.survive <= LOST and self.turnover > self.null:
+            return "searches"
+        return "neither"
+
+
+def over_seeds(regimes: Sequence[Regime]) -> pd.DataFrame:
+    """The mean over runs of each measure, one row each: `measure`, `mean`, `low`, `high`, `n`.
+
+    `low` and `high` are Student's 95 % interval of the mean, not cut to where a share can lie, and
+    missing where fewer than two runs have the measure; `n` is how many have.
+    """
+    return pd.DataFrame(
+        [
+            {"measure": measure, **_mean(np.array([getattr(one, measure) for one in regimes]))}
+            for measure in MEASURES
+        ]
+    )
+
+
+def _mean(values: np.ndarray) -> dict[str, float]:
+    known = values[~np.isnan(values)] if len(values) else values
+    mean = float(known.mean()) if len(known) else np.nan
+    half = np.nan
+    if len(known) > 1:
+        half = float(stats.t.ppf(0.975, len(known) - 1) * stats.sem(known))
+    return {"mean": mean, "low": mean - half, "high": mean + half, "n": len(known)}
