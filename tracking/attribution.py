@@ -76,6 +76,7 @@ class Scores:
     metric: str
     steps: float  # gradients taken per probe, on average
     per_probe: Tensor | None = None  # float32 [probe, source, target], kept on request
+    loss: str | Metric = ""  # the metric itself
 
     def edge(self, source: str, target: str) -> float:
         """The score of one edge, as in `scores.edge("L5H1", "L7H2.q")`."""
@@ -145,9 +146,7 @@ class Scores:
         if faithfulness is not None:
             if model is None or probes is None:
                 raise BadInput("a circuit by faithfulness needs model and probes too")
-            if self.metric not in metrics.METRICS:
-                raise BadInput(f"metric {self.metric!r} is a callable; see tracking.faithfulness")
-            experiment = Experiment.of(model, probes, self.metric)
+            experiment = Experiment.of(model, probes, self.loss)
             if experiment.graph != self.graph:
                 raise BadInput("the scores are of a model of another shape than this one")
             known = curve_of(experiment, ranked, resamples(1, len(probes)))
@@ -279,11 +278,10 @@ class Tally:
             corrupted=corrupted,
             embed_sum=embed_sum,
             method=method,
-            metric=metric
-            if isinstance(metric, str)
-            else f"custom {getattr(metric, '__name__', '')}",
+            metric=metric if isinstance(metric, str) else getattr(metric, "__name__", "custom"),
             steps=float(taken.mean()),
             per_probe=self.per_probe,
+            loss=metric,
         )
 
     def sum_over_ranks(self, device: torch.device) -> None:

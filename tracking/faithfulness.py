@@ -55,14 +55,14 @@ class Runs:
         """Of the circuit at that place; `weights` [resample, probe] give the interval.
 
         NaN where clean and corrupted do not differ, so that there is nothing to carry; without an
-        interval where a resample's difference may have the other sign.
+        interval where they do not in a resample.
         """
         carried, whole = self.patched[circuit] - self.corrupted, self.clean - self.corrupted
         accuracy, mean = float(self.right[circuit].mean()), whole.mean()
         if float(mean.abs()) < 1e-9:
             return Faithfulness(np.nan, np.nan, np.nan, accuracy)
         value, drawn = float(carried.mean() / mean), weights @ whole  # [resample]
-        if not bool((drawn.sign() == mean.sign()).all()):
+        if float(drawn.abs().min()) < 1e-9:
             return Faithfulness(value, np.nan, np.nan, accuracy)
         ratios = (weights @ carried) / drawn
         low, high = ratios.quantile(torch.tensor([0.025, 0.975])).tolist()
