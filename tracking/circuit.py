@@ -69,7 +69,7 @@ class Selection:
     @classmethod
     def parse(cls, text: str) -> Selection:
         """From `share=0.9`, `edges=5000` or `faithfulness=0.8`; `BadInput` for anything else."""
-        kind, equals, amount = (part.strip() for part in text.partition("="))
+        kind, equals, amount = (part.strip() for part in str(text).partition("="))
         try:
             number = float(amount)
         except ValueError:
@@ -77,7 +77,8 @@ class Selection:
         whole = kind == "edges" and number.is_integer()
         if not equals or kind not in cls.KINDS or not (0 < number <= 1 or (whole and number >= 1)):
             raise BadInput(
-                f"select is {text!r}; it must be share=0.9, edges=5000 or faithfulness=0.8"
+                f"select is {text!r}; it must be like share=0.9 or faithfulness=0.8 (above 0, at "
+                "most 1), or edges=5000"
             )
         if kind == "edges" and not whole:
             raise BadInput(f"select is {text!r}; edges is a whole number")

@@ -205,7 +205,8 @@ def read_record(path: Path) -> Record:
                 kind: Analysis(
                     **numbers,
                     **{
-                        item.name: file.get_tensor(f"{kind}/{item.name}")
+                        # copies: the file is mapped, and gone if someone cuts it short
+                        item.name: file.get_tensor(f"{kind}/{item.name}").clone()
                         for item in fields(Analysis)
                         if item.name not in numbers
                     },

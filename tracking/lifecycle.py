@@ -127,7 +127,9 @@ class Timeline:
         return list(self.records[0].analyses)
 
     def of_kind(self, kind: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The rows of `heads` and of `counts` of one kind of probe."""
+        """The rows of `heads` and of `counts` of one kind of probe; `BadInput` for others."""
+        if kind not in self.kinds:
+            raise BadInput(f"no probes of kind {kind!r}; there are {', '.join(self.kinds)}")
         return self.heads[self.heads["kind"] == kind], self.counts[self.counts["kind"] == kind]
 
     def at(self, step: int, kind: str) -> pd.DataFrame:

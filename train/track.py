@@ -4,8 +4,9 @@
 
 Every whole checkpoint without a record, and the model that the run began with, is analysed with the
 run's own settings and probes; `--track_...` flags change the settings. Records that were made with
-other settings are moved to `heads/superseded/` and made again, so that all compare. `--rebuild`
-only makes the timeline and the picture again from the records.
+other settings are moved to `heads/superseded/` and made again, so that all compare; steps whose
+checkpoint is gone leave the timeline with theirs. `--rebuild` only makes the timeline and the
+picture again from the records.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ from train.config import Job
 from train.model import Start
 from train.run import say
 
+JUDGING = tuple(  # what is applied to records, not to their making
+    f"--track_{name}" for name in ("member", "effect", "weak_faithfulness", "weak_jaccard")
+)
+
 
 def main(arguments: Sequence[str]) -> None:
     """Run `sparks track` with these arguments."""
@@ -42,16 +47,25 @@ def main(arguments: Sequence[str]) -> None:
     for word in rest:
         if word.startswith("--") and not word.startswith("--track_"):
             raise BadInput(f"sparks track takes --rebuild and --track_... flags, not {word!r}")
+        if options.rebuild and word.startswith("--") and word.partition("=")[0] not in JUDGING:
+            raise BadInput(f"--rebuild takes the records as they are; it cannot honour {word!r}")
     run.quieten()
-    job = _job(options.run, rest)
-    ledger, view = Ledger(options.run / "heads"), Table()
-    if not options.rebuild:
+    try:
+        _track(options.run, options.rebuild, rest)
+    except OSError as error:
+        raise BadInput(f"{error.filename or options.run}: {error.strerror or error}") from None
+
+
+def _track(folder: Path, rebuild: bool, flags: Sequence[str]) -> None:
+    job = _job(folder, flags)
+    ledger, view = Ledger(folder / "heads"), Table()
+    if not rebuild:
         _analyse(job, ledger, view)
     records = ledger.records()
     if not records:
-        raise BadInput(f"{ledger.folder} has no records; sparks track {options.run} makes them")
-    show(ledger, job.settings, view, [] if not options.rebuild else ledger.steps())
-    conclude(ledger, job.settings, view, options.run)
+        raise BadInput(f"{ledger.folder} has no records; sparks track {folder} makes them")
+    show(ledger, job.settings, view, ledger.steps() if rebuild else [])
+    conclude(ledger, job.settings, view, folder)
 
 
 def _job(folder: Path, flags: Sequence[str]) -> Job:

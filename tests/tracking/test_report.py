@@ -57,9 +57,9 @@ def test_a_row_per_step_says_what_the_counts_say() -> None:
     after = ["faithful", "jaccard", "gap", "verdict", "seconds"]
     assert title.split() == ["step", "reward", "probes", *terminal.COUNTS, *after]
     cells = [row.split() for row in rows]
-    assert cells[0][:10] == ["0", "-", "cue", "8", "1", "0", "0", "0", "0", "0"]
+    assert cells[0][:10] == ["0", "-", "cue", "16", "1", "0", "0", "0", "0", "0"]
     assert cells[0][10:] == ["0.90±0.05", "0.80", "1.0%", "sound", "0.0"]
-    assert cells[2][:10] == ["20", "0.200", "cue", "8", "2", "1", "0", "1", "1", "1"]
+    assert cells[2][:10] == ["20", "0.200", "cue", "16", "2", "1", "0", "1", "1", "1"]
     assert [row[12:14] for row in cells[1:]] == [["20.0%", "unconverged"]] * 2
 
 

@@ -13,7 +13,7 @@ from tracking.settings import Settings
     ("wrong", "named"),
     [
         ({"select": "share=2"}, "'share=2'"),
-        ({"select": "0.9"}, "'0.9'.*share=0.9, edges=5000 or faithfulness=0.8"),
+        ({"select": "0.9"}, "'0.9'.*share=0.9 or faithfulness=0.8"),
         ({"rank": "loud"}, "track_rank is 'loud'"),
         ({"on_error": "ignore"}, "track_on_error is 'ignore'"),
         ({"member": 0}, "track_member is 0"),

@@ -121,7 +121,7 @@ def test_a_circuit_s_size_may_be_a_mapping_in_a_recipe(tmp_path: Path, size: obj
     assert Selection.parse(job.settings.select) == Selection("share", 0.9)
 
 
-@pytest.mark.parametrize("size", [{"share": 0.9, "edges": 7}, {}, {"top": 5}])
+@pytest.mark.parametrize("size", [{"share": 0.9, "edges": 7}, {}, {"top": 5}, ["share"]])
 def test_a_mapping_that_is_no_circuit_s_size_is_refused(tmp_path: Path, size: object) -> None:
     with pytest.raises(BadInput, match="select is"):
         config.load("grpo", ["--config", recipe(tmp_path, track_select=size)])

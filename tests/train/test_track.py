@@ -88,6 +88,15 @@ def test_rebuild_makes_the_timeline_and_nothing_else(run_job: Run, tmp_path: Pat
     assert ledger.timeline_path.read_bytes() == table
 
 
+def test_rebuild_refuses_what_only_a_new_analysis_could_honour(
+    run_job: Run, tmp_path: Path
+) -> None:
+    run = run_job("sft", tmp_path / "run")
+    with pytest.raises(BadInput, match="cannot honour '--track_select'"):
+        track.main([str(run), "--rebuild", "--track_select", "edges=7"])
+    track.main([str(run), "--rebuild", "--track_effect", "0.5"])
+
+
 def test_a_folder_that_is_no_run_and_a_flag_that_is_not_ours_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"is no run of Sparks.*config\.yaml"):
         track.main([str(tmp_path)])
