@@ -309,7 +309,7 @@ def test_the_timeline_has_the_ensemble_and_the_importance_of_every_head() -> Non
     analysis = records[0].analyses["probes"]
     for name in ("faithfulness", "complement", "accuracy", "cpr", "cmd", "jaccard", "gap"):
         assert counts_of[name] == getattr(analysis, name)
-    assert counts_of["probes"] == 8
+    assert counts_of["probes"] == 16
     assert counts_of["null"] == 0 and counts_of["null_high"] == 0
 
 
