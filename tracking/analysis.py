@@ -30,7 +30,7 @@ from tracking.weights import CHANGES, Snapshot, weight_change
 
 PACKAGES = ("thinking-sparks", "torch", "transformers", "trl")
 METRIC = "prob"  # bounded, so that effects compare over checkpoints
-ENSEMBLE = (0.5, 1.0, 2.0)  # circuit sizes, times the chosen one
+HALF, DOUBLE = 0.5, 2.0  # circuit sizes beside the chosen one, times it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _analyse_kind(
     ranked = scores.strength if settings.rank == "absolute" else scores.edges
     experiment = Experiment.of(model, probes, METRIC, batch_size)
     weights = resamples(settings.resamples, len(probes))
-    curve, choose = _sized(experiment, ranked, Selection.parse(settings.select), weights)
+    curve, count, choose = _sized(experiment, ranked, Selection.parse(settings.select), weights)
     circuit = choose(ranked)
     runs = experiment.run([circuit, scores.graph.edges & ~circuit])
     carried, rest = (runs.faithfulness(place, weights) for place in range(2))
@@ -138,7 +138,7 @@ def _analyse_kind(
         clean_accuracy=float(runs.clean_right.mean()),
         cpr=curve.cpr,
         cmd=curve.cmd,
-        **_stability(scores, ranked, choose, circuit, weights, settings),
+        **_stability(scores, choose, count, weights, settings),
     )
 
 
@@ -151,37 +151,31 @@ def _moved(model: nn.Module, base: Snapshot | None) -> Tensor:
 
 def _sized(
     experiment: Experiment, ranked: Tensor, selection: Selection, weights: Tensor
-) -> tuple[Curve, Choose]:
-    """The curve over sizes, and how circuits are chosen: where faithfulness decides, the number of
-    edges that it takes is kept for all resamples."""
+) -> tuple[Curve, int, Choose]:
+    """The curve over sizes, how many edges are taken, and how circuits are chosen: where
+    faithfulness decides, the number of edges that it takes is kept for all resamples."""
     graph = experiment.graph
     curve = faithfulness.curve_of(experiment, ranked, weights)
     if selection.kind != "faithfulness":
-        return curve, partial(selection.edges, graph)
+        return curve, selection.count(graph, ranked), partial(selection.edges, graph)
     count = faithfulness.smallest(experiment, ranked, selection.amount, curve)
-    return curve, partial(by_count, graph, count=count)
+    return curve, count, partial(by_count, graph, count=count)
 
 
 def _stability(
-    scores: Scores,
-    ranked: Tensor,
-    choose: Choose,
-    circuit: Tensor,
-    weights: Tensor,
-    settings: Settings,
+    scores: Scores, choose: Choose, count: int, weights: Tensor, settings: Settings
 ) -> dict[str, Any]:
     """What resampled scores say, by the names of `Analysis`'s fields."""
     graph, per_probe = scores.graph, scores.per_probe
     assert per_probe is not None
     drawn = per_probe.abs() if settings.rank == "absolute" else per_probe
     members = stability.members(graph, drawn, weights, choose)
-    count = _taken(ranked, circuit)
-    ensemble = [
+    half, double = (
         stability.members(
             graph, drawn, weights, partial(by_count, graph, count=max(1, round(factor * count)))
-        ).heads.float().mean(0)
-        for factor in ENSEMBLE
-    ]  # fmt: skip
+        )
+        for factor in (HALF, DOUBLE)
+    )
     agreed = stability.agreement(graph, drawn, choose)
     effect = stability.head_effects(graph, per_probe)
     now = stability.verdicts(
@@ -190,7 +184,7 @@ def _stability(
     return {
         "in_circuit": members.heads,
         "edge_membership": members.edges,
-        "ensemble": torch.stack(ensemble),
+        "ensemble": torch.stack([one.heads.float().mean(0) for one in (half, members, double)]),
         "effect": effect,
         "null": stability.null_turnover(graph, drawn, effect, choose, settings.thresholds, now),
         "jaccard": float(agreed.jaccard.mean()),
@@ -199,10 +193,3 @@ def _stability(
         "rank_correlation": float(agreed.rank_correlation.mean()),
         "probes_needed": stability.probes_needed(graph, drawn, choose, agreed.jaccard),
     }
-
-
-def _taken(ranked: Tensor, circuit: Tensor) -> int:
-    """How many edges were taken before the circuit was pruned: those not below its weakest."""
-    if not bool(circuit.any()):
-        return 1
-    return int((ranked.abs() >= ranked.abs()[circuit].min()).sum())

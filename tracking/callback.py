@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import is_deepspeed_zero3_enabled
 
-from tracking import dashboard, report, terminal
+from tracking import dashboard, figures, terminal
 from tracking.analysis import Subject, record
 from tracking.errors import BadInput
 from tracking.hooks import Decoder
@@ -61,11 +61,9 @@ class HeadTracker(TrainerCallback):
     """Analyses the model at step 0 and at every checkpoint, and shows what its heads do."""
 
     def __init__(self, config: TrackingConfig) -> None:
+        self.config, self.settings = config, config.settings
         probes = config.probes
         self.probes = {"probes": probes} if isinstance(probes, ProbeSet) else dict(probes)
-        self.settings = config.settings
-        self.folder = config.folder
-        self.config = config
         self.subject = Subject(digit_ids=config.digit_ids)
         self.view = terminal.Table()
 
@@ -84,7 +82,7 @@ class HeadTracker(TrainerCallback):
         if getattr(args, "fsdp", None) or os.environ.get("ACCELERATE_USE_FSDP") == "true":
             raise BadInput("cannot track under FSDP: no process holds whole weights; use DDP")
         self._check(model)
-        self.ledger = Ledger(Path(self.folder or Path(args.output_dir or ".") / "heads"))
+        self.ledger = Ledger(Path(self.config.folder or Path(args.output_dir or ".") / "heads"))
         if state.is_world_process_zero:
             self._take_up(state.global_step)
             self.subject = Subject(self._base(state.global_step, model), self.config.digit_ids)
@@ -202,7 +200,7 @@ def show(
 def conclude(ledger: Ledger, settings: Settings, view: terminal.Table, run: Path) -> None:
     """Show the map of the heads, write the picture, say where everything lies."""
     timeline = Timeline.of(ledger.records(), settings.thresholds)
-    picture = report.write_picture(timeline, ledger.folder.parent / "report.png")
+    picture = figures.write_picture(timeline, ledger.folder.parent / "report.png")
     view.close(timeline)
     terminal.where(
         {

@@ -90,6 +90,12 @@ class Selection:
             return by_share(graph, scores, self.amount)
         return by_count(graph, scores, int(self.amount))
 
+    def count(self, graph: Graph, scores: Tensor) -> int:
+        """How many edges are taken of [source, target] by `share` or `edges`, before pruning."""
+        if self.kind == "share":
+            return int(_within_share(graph, scores, self.amount).sum())
+        return int(self.amount)
+
 
 def by_share(graph: Graph, scores: Tensor, share: float) -> Tensor:
     """The fewest edges that hold `share` of the sum of |score|, dead ends pruned.
@@ -100,6 +106,10 @@ def by_share(graph: Graph, scores: Tensor, share: float) -> Tensor:
     """
     if not 0 < share <= 1:
         raise BadInput(f"share is {share}; it must be above 0 and at most 1")
+    return prune(graph, _within_share(graph, scores, share))
+
+
+def _within_share(graph: Graph, scores: Tensor, share: float) -> Tensor:
     strength = scores.abs()[..., graph.edges]  # [..., edge]
     ranked = strength.sort(dim=-1, descending=True).values
     so_far = ranked.double().cumsum(-1)
@@ -109,7 +119,7 @@ def by_share(graph: Graph, scores: Tensor, share: float) -> Tensor:
     chosen = (strength >= smallest) & (strength > 0)
     mask = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
     mask[..., graph.edges] = chosen
-    return prune(graph, mask)
+    return mask
 
 
 def by_count(graph: Graph, scores: Tensor, count: int) -> Tensor:

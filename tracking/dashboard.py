@@ -13,7 +13,7 @@ import wandb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tracking import report
+from tracking import figures
 from tracking.counts import BOUNDED
 from tracking.lifecycle import Timeline
 
@@ -42,7 +42,7 @@ def log_step(timeline: Timeline, step: int) -> None:
         counts = timeline.counts.query("kind == @kind and step == @step").iloc[0]
         row |= {f"{prefix}/{name}": counts[name] for name in SCALARS if pd.notna(counts[name])}
         row[f"{prefix}/weak"] = float(counts["verdict"] == "weak")
-        row[f"{prefix}/map"] = wandb.Image(_image(report.head_map(timeline, step, kind)))
+        row[f"{prefix}/map"] = wandb.Image(_image(figures.head_map(timeline, step, kind)))
     row["heads/seconds"] = timeline.records[-1].seconds
     row["heads/table"] = wandb.Table(dataframe=ever_active(timeline))
     wandb.log(row)

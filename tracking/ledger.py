@@ -143,6 +143,9 @@ class Ledger:
                 f"{self.folder}: the records were made with different probes "
                 f"({', '.join(sorted(hashes))}); they cannot be compared"
             )
+        shapes = {(record.layers, record.heads, *record.analyses) for record in records}
+        if len(shapes) > 1:
+            raise BadInput(f"{self.folder}: the records are of different models or kinds of probes")
         return records
 
     def supersede(self, after: int) -> list[Path]:

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -38,22 +39,11 @@ from tracking.counts import counts_of
 from tracking.errors import BadInput
 from tracking.graph import Graph
 from tracking.importance import importance, shift
-from tracking.ledger import Analysis, Record
+from tracking.ledger import Analysis, Ledger, Record
 from tracking.roles import SCORES, Roles
+from tracking.settings import Settings
 from tracking.stability import Thresholds, interval, resamples, verdicts
-from tracking.states import ACTIVE, EMERGENT, STATES, carried, cohorts, fates, states
-
-__all__ = [
-    "ACTIVE",
-    "EMERGENT",
-    "STATES",
-    "Timeline",
-    "carried",
-    "certain",
-    "cohorts",
-    "fates",
-    "states",
-]
+from tracking.states import carried, cohorts, fates, states
 
 MOVED = ("moved_q", "moved_k", "moved_v", "moved_o", "moved")  # as `tracking.weights.CHANGES`
 GROWTHS = ("amplified", "damped")
@@ -120,6 +110,24 @@ class Timeline:
         return cls(
             records, pd.concat(heads, ignore_index=True), pd.concat(counts, ignore_index=True)
         )
+
+    @classmethod
+    def read(cls, run: Path) -> Timeline:
+        """The timeline of a run's folder, judged by the thresholds that the run was made with.
+
+        Raises `BadInput` where there is no such run, no ledger in it or no record in that.
+        """
+        ledger = Ledger(run / "heads")
+        if not run.is_dir():
+            raise BadInput(f"{run}: no such run")
+        if not ledger.steps():
+            raise BadInput(f"{ledger.folder} has no records; sparks track {run} makes them")
+        records = ledger.records()
+        try:
+            thresholds = Settings(**records[-1].settings).thresholds  # type: ignore[arg-type]
+        except TypeError as error:
+            raise BadInput(f"{ledger.path(records[-1].step)}: its settings: {error}") from None
+        return cls.of(records, thresholds)
 
     @property
     def kinds(self) -> list[str]:

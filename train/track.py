@@ -102,8 +102,10 @@ def _analyse(job: Job, ledger: Ledger, view: Table) -> None:
         reward = reward_between(history, before, step, expected)
         label = f"heads at step {step}"
         try:
-            weights = _weights(job, start, checkpoints.get(step))
-            made = record(weights, frozen, job.settings, step, reward, subject, label)
+            made = record(
+                _weights(job, start, checkpoints.get(step)),
+                *(frozen, job.settings, step, reward, subject, label),
+            )
         except (BadInput, OSError, ValueError, RuntimeError) as error:
             ledger.mark_failed(step, error)
             view.failed(step, error)

@@ -1,5 +1,6 @@
 """The states of heads: a partition, blind to the future, as the words of the design have it."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,18 +13,10 @@ from hypothesis import strategies as st
 from tests.tracking.conftest import make_analysis
 from tracking.errors import BadInput
 from tracking.graph import Graph
-from tracking.ledger import Analysis, Record
-from tracking.lifecycle import (
-    ACTIVE,
-    EMERGENT,
-    STATES,
-    Timeline,
-    carried,
-    certain,
-    cohorts,
-    states,
-)
+from tracking.ledger import Analysis, Ledger, Record
+from tracking.lifecycle import Timeline, certain
 from tracking.stability import Thresholds
+from tracking.states import ACTIVE, EMERGENT, STATES, carried, cohorts, states
 
 ON, OFF, MAYBE = "active", "inactive", "uncertain"
 RESAMPLES, PROBES = 200, 12
@@ -354,3 +347,18 @@ def test_kinds_of_probes_are_judged_apart_and_keep_what_their_records_say() -> N
     assert counts["reward_name"].tolist() == ["reward", "loss"] * 2
     assert np.array_equal(counts["reward"], [np.nan, 0.25] * 2, equal_nan=True)
     assert counts["turnover"].tolist()[1::2] == [0.5, 1]
+
+
+def test_a_run_is_read_with_the_thresholds_it_was_made_with(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "heads")
+    with pytest.raises(BadInput, match=r"heads has no records; sparks track"):
+        Timeline.read(tmp_path)
+    ledger.folder.mkdir()
+    graph = Graph(1, 2)
+    half = torch.tensor([[True, False]] * 8 + [[False, False]] * 2)
+    analysis = make_analysis(graph, in_circuit=half, effect=torch.tensor([[0.5, 0.0]] * 8))
+    for member, active in ((0.9, 0), (0.75, 1)):
+        ledger.write(Record(0, 1, 2, "0", {"cue": analysis}, settings={"member": member}))
+        assert Timeline.read(tmp_path).counts["active"].tolist() == [active]
+    with pytest.raises(BadInput, match="no such run"):
+        Timeline.read(tmp_path / "elsewhere")

@@ -14,7 +14,7 @@ from scipy import stats
 from tests.tracking.conftest import make_analysis
 from tracking.graph import Graph
 from tracking.ledger import Record
-from tracking.lifecycle import EMERGENT, Timeline
+from tracking.lifecycle import Timeline
 from tracking.reward import (
     LAGS,
     MINIMUM,
@@ -33,6 +33,7 @@ from tracking.reward import (
     shift_p,
     shifts,
 )
+from tracking.states import EMERGENT
 
 values = st.floats(-10, 10)
 rows = st.lists(

@@ -16,10 +16,10 @@ from tests.tracking.conftest import make_analysis
 from tracking.counts import BOUNDED, bounds, drawn, turned_over
 from tracking.graph import Graph
 from tracking.ledger import Analysis, Record
-from tracking.lifecycle import ACTIVE, EMERGENT, STATES, Timeline, fates, states
+from tracking.lifecycle import Timeline
 from tracking.roles import SCORES
 from tracking.stability import Thresholds, resamples
-from tracking.states import coded
+from tracking.states import ACTIVE, EMERGENT, STATES, coded, fates, states
 from tracking.survival import COHORTS, CURVE, cohort_table, survival
 
 DOCS = Path(__file__).parents[2] / "docs" / "timeline.md"

@@ -1,4 +1,4 @@
-"""The picture and the terminal's view of a run."""
+"""The pictures and the terminal's view of a run."""
 
 import io
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from rich.console import Console
 
 from tests.tracking.conftest import make_analysis
-from tracking import Record, Timeline, report, terminal
+from tracking import Record, Timeline, figures, terminal
 from tracking.graph import Graph
 from tracking.palette import LOOKS
 
@@ -85,7 +85,7 @@ def test_signs_and_colours_tell_states_apart() -> None:
 
 def test_bars_add_up_to_the_active_heads(tmp_path: Path) -> None:
     told = timeline(RUN)
-    figure = report.picture(told)
+    figure = figures.picture(told)
     stack, raster, reward = figure.axes
     heights = np.zeros(3)
     for container in stack.containers:
@@ -94,7 +94,7 @@ def test_bars_add_up_to_the_active_heads(tmp_path: Path) -> None:
     named = [label.get_text() for label in raster.get_yticklabels()]
     assert named == ["L0H0", "L0H1", "L1H1", "L1H0"]  # the last was never more than uncertain
     assert reward.lines[0].get_ydata()[1:].tolist() == [0.1, 0.2]  # type: ignore[union-attr]
-    path = report.write_picture(told, tmp_path / "report.png")
+    path = figures.write_picture(told, tmp_path / "report.png")
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
@@ -102,8 +102,8 @@ def test_bars_add_up_to_the_active_heads(tmp_path: Path) -> None:
 def test_a_run_with_little_to_show_still_makes_a_picture(
     histories: list[list[float]], tmp_path: Path
 ) -> None:
-    report.write_picture(timeline(histories), tmp_path / "report.png")
-    report.head_map(timeline(histories), 0, "cue")
+    figures.write_picture(timeline(histories), tmp_path / "report.png")
+    figures.head_map(timeline(histories), 0, "cue")
 
 
 def veils(figure: Figure) -> list[list[float]]:
@@ -112,17 +112,17 @@ def veils(figure: Figure) -> list[list[float]]:
         [span.get_x(), span.get_x() + span.get_width()]
         for axes in figure.axes
         for span in axes.patches
-        if isinstance(span, Rectangle) and span.get_alpha() == report.PALE
+        if isinstance(span, Rectangle) and span.get_alpha() == figures.PALE
     ]
 
 
 def test_the_heads_of_a_weak_record_are_pale_and_no_others() -> None:
     told = timeline(RUN, {1: {"faithfulness": 0.6}})
-    assert veils(report.picture(told)) == [[5, 15], [5, 15]]  # in the bars and in the raster
-    assert len(veils(report.head_map(told, 10, "cue"))) == 1
-    assert veils(report.head_map(told, 20, "cue")) == []
-    assert veils(report.picture(timeline(RUN))) == []
-    assert [report.head_map(told, step, "cue").axes[0].get_title() for step in (0, 10, 20)] == [
+    assert veils(figures.picture(told)) == [[5, 15], [5, 15]]  # in the bars and in the raster
+    assert len(veils(figures.head_map(told, 10, "cue"))) == 1
+    assert veils(figures.head_map(told, 20, "cue")) == []
+    assert veils(figures.picture(timeline(RUN))) == []
+    assert [figures.head_map(told, step, "cue").axes[0].get_title() for step in (0, 10, 20)] == [
         "'cue' probes, step 0: sound",
         "'cue' probes, step 10: weak",
         "'cue' probes, step 20: unconverged",

@@ -15,8 +15,9 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from tracking.atomic import write_whole
-from tracking.lifecycle import ACTIVE, Timeline
+from tracking.lifecycle import Timeline
 from tracking.palette import LOOKS, REWARD, UNCERTAIN
+from tracking.states import ACTIVE
 
 PALE = 0.6  # opacity of the veil over what comes from a weak circuit
 
