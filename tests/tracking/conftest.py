@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,13 @@ GOLDEN = ["qwen2_tiny", "qwen2_ragged", "qwen3_tiny", "llama_tied"]
 
 def make_analysis(graph: Graph, **overrides: Any) -> Analysis:
     """A sound one in which no head does anything; `overrides` are fields that differ."""
-    heads, zeros = len(graph.head_names), torch.zeros(graph.edges.shape)
+    heads, zeros = len(graph.head_names), partial(torch.zeros, graph.edges.shape)
     plain: dict[str, Any] = {
-        "edges": zeros,
-        "strength": zeros,
-        "circuit": zeros.bool(),
+        "edges": zeros(),
+        "strength": zeros(),
+        "circuit": zeros().bool(),
         "in_circuit": torch.zeros(10, heads, dtype=torch.bool),
-        "edge_membership": zeros,
+        "edge_membership": zeros(),
         "ensemble": torch.zeros(3, heads),
         "effect": torch.zeros(16, heads),
         "null": torch.zeros(20),
