@@ -16,7 +16,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import is_deepspeed_zero3_enabled
 
-from tracking import dashboard, figures, terminal
+from tracking import figures, terminal
 from tracking.analysis import Subject, record
+from tracking.dashboard import Dashboard, Stopwatch
 from tracking.errors import BadInput
 from tracking.hooks import Decoder
 from tracking.ledger import Ledger
@@ -66,6 +67,7 @@ class HeadTracker(TrainerCallback):
         self.probes = {"probes": probes} if isinstance(probes, ProbeSet) else dict(probes)
         self.subject = Subject(digit_ids=config.digit_ids)
         self.view = terminal.Table()
+        self.dashboard = Dashboard(raises=self.settings.on_error == "raise")
 
     def on_train_begin(
         self,
@@ -82,10 +84,12 @@ class HeadTracker(TrainerCallback):
         if getattr(args, "fsdp", None) or os.environ.get("ACCELERATE_USE_FSDP") == "true":
             raise BadInput("cannot track under FSDP: no process holds whole weights; use DDP")
         self._check(model)
+        self.watch = Stopwatch()
         self.ledger = Ledger(Path(self.config.folder or Path(args.output_dir or ".") / "heads"))
         if state.is_world_process_zero:
             self._take_up(state.global_step)
             self.subject = Subject(self._base(state.global_step, model), self.config.digit_ids)
+            self.dashboard.open(args, state.global_step, self._facts())
         if state.global_step == 0:
             self._track(args, state, model)
 
@@ -109,6 +113,7 @@ class HeadTracker(TrainerCallback):
         **kwargs: object,
     ) -> None:
         """Show the map of the heads, write the picture, say where everything lies."""
+        self.dashboard.close()
         if not (state.is_world_process_zero and self.ledger.steps()):
             return
         try:
@@ -128,6 +133,12 @@ class HeadTracker(TrainerCallback):
             if of_kind.labels is None:
                 raise BadInput(f"the {kind!r} probes have no labels: correct and incorrect token")
             check(decoder, of_kind, self.settings.batch_size)
+
+    def _facts(self) -> dict[str, object]:
+        """What a dashboard keeps of how this run is tracked."""
+        counts = {kind: len(of_kind) for kind, of_kind in self.probes.items()}
+        probes = {"hash": probes_hash(self.probes), "count": counts}
+        return {"tracking": asdict(self.settings), "probes": probes}
 
     def _base(self, step: int, model: nn.Module) -> Snapshot | None:
         """The attention weights of step 0."""
@@ -161,7 +172,8 @@ class HeadTracker(TrainerCallback):
         _barrier()
         try:
             if state.is_world_process_zero:
-                self._record(args, state, model)
+                with self.watch.running():
+                    self._record(args, state, model)
         except Exception as error:
             if self.settings.on_error == "raise":
                 raise
@@ -170,6 +182,8 @@ class HeadTracker(TrainerCallback):
                 if not self.ledger.path(state.global_step).exists():
                     self.ledger.mark_failed(state.global_step, error)
             self.view.failed(state.global_step, error)
+            told = f"Step {state.global_step}: {error}. Training goes on."
+            self.dashboard.alert("Tracking failed", told)
         finally:
             _barrier()
 
@@ -182,8 +196,7 @@ class HeadTracker(TrainerCallback):
         )
         self.ledger.write(made)
         timeline = show(self.ledger, self.settings, self.view, [step])
-        if "wandb" in (args.report_to or []):
-            dashboard.log_step(timeline, step)
+        self.dashboard.show(timeline, self.watch.share if step else None)
 
 
 def show(

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Iterable, Mapping
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from tracking.atomic import write_whole
 from tracking.lifecycle import Timeline
 from tracking.palette import LOOKS, REWARD, UNCERTAIN
+from tracking.reward import AGAINST, HEADS, LAGS, Coupling, rewards
 from tracking.states import ACTIVE
+from tracking.survival import cohort_table, survival
 
 PALE = 0.6  # opacity of the veil over what comes from a weak circuit
+NONE = "no head emerged"
+AT_RISK = 12  # numbers of heads at risk under a survival curve, at most
 
 
 def write_picture(timeline: Timeline, path: Path) -> Path:
@@ -33,13 +42,14 @@ def write_picture(timeline: Timeline, path: Path) -> Path:
 def picture(timeline: Timeline) -> Figure:
     """Counts, raster and reward on one axis of steps; a column per kind of probe."""
     kinds = timeline.kinds
-    figure = Figure(figsize=(1.5 + 5.2 * len(kinds), 8.2), layout="constrained")
+    rows = max(len(shown(timeline.of_kind(kind)[0])) for kind in kinds)
+    raster = max(3.4, 0.13 * rows)  # inches, so that the names of many heads can be read
+    figure = Figure(figsize=(1.5 + 5.2 * len(kinds), 4.8 + raster), layout="constrained")
     FigureCanvasAgg(figure)
-    ratios = {"height_ratios": [2.2, 3.4, 1.6]}
+    ratios = {"height_ratios": [2.2, raster, 1.6]}
     axes = figure.subplots(3, len(kinds), sharex=True, squeeze=False, gridspec_kw=ratios)
     for column, kind in enumerate(kinds):
-        counts = timeline.counts[timeline.counts["kind"] == kind]
-        heads = timeline.heads[timeline.heads["kind"] == kind]
+        heads, counts = timeline.of_kind(kind)
         _stack(axes[0, column], counts, heads)
         _raster(axes[1, column], heads)
         _reward(axes[2, column], counts)
@@ -48,10 +58,13 @@ def picture(timeline: Timeline) -> Figure:
     edges = _edges(np.array([record.step for record in timeline.records]))
     axes[0, 0].set_xlim(edges[0], edges[-1])
     axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    shown = [state for state in LOOKS if (timeline.heads["state"] == state).any()]
-    patches = [Patch(color=LOOKS[state].color, label=state) for state in shown if state != "base"]
+    there = [state for state in LOOKS if (timeline.heads["state"] == state).any()]
+    patches = [Patch(color=LOOKS[state].color, label=state) for state in there if state != "base"]
+    columns = min(9, 5 * len(kinds))
     patches.append(Patch(facecolor="white", edgecolor="#555", hatch="////", label="uncertain"))
-    figure.legend(handles=patches, loc="outside lower center", ncols=8, frameon=False, fontsize=9)
+    figure.legend(
+        handles=patches, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
+    )
     return figure
 
 
@@ -78,6 +91,294 @@ def head_map(timeline: Timeline, step: int, kind: str) -> Figure:
     return figure
 
 
+def shown(heads: pd.DataFrame) -> list[str]:
+    """The heads that a raster shows: all that were ever active or uncertain, by the first step at
+    which each was active, then in the graph's order. `heads` are the rows of one kind of a
+    timeline."""
+    first = heads[heads["active"]].groupby("head")["step"].min()
+    there = set(heads.loc[heads["active"] | heads["uncertain"], "head"])
+    ordered = [head for head in heads["head"].unique() if head in there]
+    return sorted(ordered, key=lambda head: first.get(head, np.inf))
+
+
+def cohorts(timeline: Timeline, kind: str) -> Figure:
+    """How many heads of each cohort are active at every checkpoint, the oldest cohort lowest."""
+    heads, counts = timeline.of_kind(kind)
+    table = cohort_table(heads, kind)
+    figure, axes = _axes(f"{kind!r} probes: emergent heads by cohort", "active heads")
+    steps = counts["step"].to_numpy()
+    edges = _edges(steps)
+    axes.set_xlim(edges[0], edges[-1])
+    left = table.pivot(index="step", columns="cohort", values="left").reindex(steps).fillna(0)
+    bottom = np.zeros(len(steps))
+    for cohort, color in zip(left, shades(left.shape[1]), strict=True):
+        style = {"color": color, "edgecolor": "white", "linewidth": 0.4}
+        height = left[cohort].to_numpy(float)
+        axes.bar(edges[:-1], height, np.diff(edges), bottom, align="edge", label=cohort, **style)
+        bottom += height
+    _pale(axes, heads, edges)
+    axes.set_ylim(0, max(bottom.max() * 1.1, 1))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    if not len(table):
+        _say(axes, NONE)
+        return figure
+    columns = -(-left.shape[1] // 14)
+    figure.set_figwidth(6.4 + 0.8 * (columns - 1))
+    style = {"loc": "outside right upper", "ncols": columns, "reverse": True}
+    figure.legend(title="cohort (step)", frameon=False, fontsize=8, **style)
+    return figure
+
+
+def survival_curve(timeline: Timeline, kind: str) -> Figure:
+    """The share of emergent heads not yet pruned, by steps since their cohort, with its 95 % band
+    and under it how many heads are at risk."""
+    heads, _ = timeline.of_kind(kind)
+    curve = survival(heads, kind)
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes, below = figure.subplots(2, sharex=True, gridspec_kw={"height_ratios": [7, 1]})
+    axes.set(title=f"{kind!r} probes: how long emergent heads last", ylim=(0, 1.05))
+    axes.set_ylabel("share not pruned")
+    below.set(xlabel="training steps since the cohort", yticks=[], ylim=(0, 1))
+    below.set_ylabel("at risk", rotation=0, ha="right", va="center")
+    below.spines[["top", "left", "right"]].set_visible(False)
+    axes.tick_params(bottom=False)
+    if not len(curve):
+        _say(axes, NONE)
+        below.set_xticks([])
+        return figure
+    color = LOOKS["surviving"].color
+    time = curve["time"].to_numpy()
+    axes.step(time, curve["survival"], where="post", color=color, linewidth=2)
+    bounds = (curve["low"].to_numpy(), curve["high"].to_numpy())
+    axes.fill_between(time, *bounds, step="post", color=color, alpha=0.2, linewidth=0, label="95 %")
+    if curve["low"].notna().any():
+        axes.legend(loc="lower left", frameon=False, fontsize=9)
+    axes.grid(alpha=0.3)
+    for _, row in curve.iloc[:: -(-len(curve) // AT_RISK)].iterrows():
+        below.text(row["time"], 0.5, f"{row['at_risk']:.0f}", ha="center", va="center", fontsize=9)
+    return figure
+
+
+def faithfulness_curve(timeline: Timeline, kind: str) -> Figure:
+    """How much of the behaviour circuits of every size carry at the last checkpoint, with the 95 %
+    interval over probes; the chosen circuit as a dot."""
+    counts = timeline.of_kind(kind)[1]
+    last = counts.iloc[-1]
+    analysis = timeline.records[-1].analyses[kind]
+    title = f"{kind!r} probes, step {last['step']}: {last['verdict']}"
+    figure, axes = _axes(title, "faithfulness", "share of all edges kept")
+    curve, color = _faithfulness(timeline, kind), LOOKS["retained"].color
+    axes.plot(curve["share"], curve["faithfulness"], color=color, marker="o", markersize=3)
+    axes.fill_between(curve["share"], curve["low"], curve["high"], color=color, alpha=0.2)
+    size = float(analysis.circuit.sum() / timeline.records[-1].graph.edges.sum())
+    error = [[last["faithfulness"] - last["faithfulness_low"]],
+             [last["faithfulness_high"] - last["faithfulness"]]]  # fmt: skip
+    if size > 0 and last["verdict"] != "absent":
+        style = {"color": REWARD, "fmt": "o", "capsize": 3, "label": "the circuit"}
+        axes.errorbar([size], [last["faithfulness"]], np.abs(error), **style)
+        axes.legend(loc="lower right", frameon=False, fontsize=9)
+    axes.axhline(1, color="#555", linewidth=0.8, linestyle="--")
+    axes.set_xscale("log")
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def turnover(timeline: Timeline, kind: str) -> Figure:
+    """The share of heads that came or went since the checkpoint before, beside its null: what two
+    halves of the probes disagree in at one checkpoint."""
+    counts = timeline.of_kind(kind)[1]
+    figure, axes = _axes(f"{kind!r} probes: turnover beside its null", "share of heads")
+    color, null = LOOKS["new"].color, UNCERTAIN.color
+    axes.fill_between(counts["step"], 0, counts["null_high"], color=null, alpha=0.2, linewidth=0,
+                      label="null, up to 97.5 %")  # fmt: skip
+    axes.plot(counts["step"], counts["null"], color=null, linestyle="--", label="null, mean")
+    axes.plot(counts["step"], counts["turnover"], color=color, marker="o", label="turnover")
+    axes.set_ylim(0, 1.05)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def coupling(timeline: Timeline, kind: str) -> Figure:
+    """Cross-correlation of the heads with the reward and with its change, by lag; a full dot where
+    5 % of the shifts in time or fewer do as well at any lag."""
+    heads, counts = timeline.of_kind(kind)
+    found = Coupling.of(heads, counts, kind)
+    figure = Figure(figsize=(8.4, 3.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    name = found.reward_name
+    panels = zip(figure.subplots(1, 2, sharey=True), AGAINST, strict=True)
+    for axes, against in panels:
+        rows = found.table[found.table["against"] == against]
+        axes.set(title=name if against == "reward" else f"change of {name}", ylim=(-1.05, 1.05))
+        axes.set(xlabel="lag: heads after it, in checkpoints", xlim=(LAGS[0] - 0.3, LAGS[-1] + 0.3))
+        axes.axhline(0, color="#555", linewidth=0.8)
+        axes.grid(alpha=0.3)
+        for state in HEADS:
+            line, color = rows[rows["heads"] == state], LOOKS[state].color
+            axes.plot(line["lag"], line["correlation"], color=color, label=state)
+            sure = line["p_corrected"] <= 0.05
+            axes.scatter(line["lag"], line["correlation"], color=color, s=28, zorder=3,
+                         facecolor=np.where(sure, color, "white"))  # fmt: skip
+        if rows["correlation"].isna().all():
+            _say(axes, "the number of heads does not change" if len(rows) else str(found.note))
+    figure.axes[0].set_ylabel("correlation")
+    note = f"\n{found.note}" if found.note and len(found.table) else ""
+    figure.suptitle(f"{kind!r} probes: heads and {name}{note}", fontsize=10)
+    handles = [Line2D([], [], color=LOOKS[state].color, label=state) for state in HEADS]
+    for label, face in (("p ≤ 0.05 over lags", "#555"), ("not", "white")):
+        dot = Line2D([], [], color="none", marker="o", label=label)
+        dot.set(markerfacecolor=face, markeredgecolor="#555")
+        handles.append(dot)
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    return figure
+
+
+def together(timelines: Mapping[str, Timeline]) -> Figure:
+    """The reward of several runs, and under it their emergent heads with the 95 % interval, on
+    shared axes: a row per name that a reward has and per kind of probe."""
+    table = _together(timelines)
+    rows = [("reward", name) for name in table["reward_name"].unique()]
+    rows += [("emergent", kind) for kind in table["kind"].unique()]
+    figure = Figure(figsize=(7.4, 0.8 + 2.1 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    style = zip(shades(len(timelines)), cycle("osD^v"), cycle(["-", "--", ":", "-."]), strict=False)
+    names = ("color", "marker", "linestyle")
+    looks = {
+        run: {"markersize": 4, **dict(zip(names, look, strict=True))}
+        for run, look in zip(timelines, style, strict=True)
+    }
+    for axes, (what, name) in zip(
+        figure.subplots(len(rows), sharex=True, squeeze=False)[:, 0], rows, strict=True
+    ):
+        column = "reward_name" if what == "reward" else "kind"
+        axes.set_ylabel(name if what == "reward" else f"emergent heads,\n{name!r} probes")
+        axes.grid(alpha=0.3)
+        for run, line in table[table[column] == name].groupby("run", sort=False):
+            if what == "reward":  # the same for every kind
+                line = line.drop_duplicates("step")
+            axes.plot(line["step"], line[what], **looks[run])
+            if what == "emergent":
+                bounds = (line["emergent_low"], line["emergent_high"])
+                band = {"color": looks[run]["color"], "alpha": 0.12, "linewidth": 0}
+                axes.fill_between(line["step"], *bounds, **band)
+        if what == "emergent":
+            axes.set_ylim(0, max(axes.get_ylim()[1], 1))
+            axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.axes[-1].set_xlabel("training step")
+    figure.axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles = [Line2D([], [], label=run, **look) for run, look in looks.items()]
+    style = {"ncols": min(len(handles), 4), "frameon": False, "fontsize": 9}
+    figure.legend(handles=handles, loc="outside lower center", **style)
+    return figure
+
+
+def export(timelines: Mapping[str, Timeline], folder: Path) -> list[Path]:
+    """Write the main plots of runs, by name, for papers; the paths of all files.
+
+    Every plot is a PNG (200 dpi), an SVG whose text is text, and a CSV of its data:
+    `<run>.picture` and, per kind, `<run>.<kind>.` with `map` (of the last checkpoint), `cohorts`,
+    `survival`, `faithfulness` (of the last checkpoint), `turnover` and `coupling`.
+    `<run>.heads.csv` has the states of all heads, the picture's raster. Of several runs also
+    `together`. Names of runs and kinds are made safe for any file system, and stay apart.
+    """
+    made: list[Path] = []
+    for name, timeline in zip(_slugs(timelines), timelines.values(), strict=True):
+        made += _write(picture(timeline), timeline.counts, folder, f"{name}.picture")
+        heads = folder / f"{name}.heads.csv"
+        write_whole(heads, timeline.heads.to_csv(index=False).encode())
+        made.append(heads)
+        for kind, slug in zip(timeline.kinds, _slugs(timeline.kinds), strict=True):
+            for plot, (figure, data) in _plots(timeline, kind).items():
+                made += _write(figure, data, folder, f"{name}.{slug}.{plot}")
+    if len(timelines) > 1:
+        made += _write(together(timelines), _together(timelines), folder, "together")
+    return made
+
+
+def _plots(timeline: Timeline, kind: str) -> dict[str, tuple[Figure, pd.DataFrame]]:
+    """The plots of one kind of probe, each with its data."""
+    heads, counts = timeline.of_kind(kind)
+    step = timeline.records[-1].step
+    coupled = Coupling.of(heads, counts, kind)
+    turned = counts[["step", "turnover", "null", "null_high"]]
+    return {
+        "map": (head_map(timeline, step, kind), timeline.at(step, kind)),
+        "cohorts": (cohorts(timeline, kind), cohort_table(heads, kind)),
+        "survival": (survival_curve(timeline, kind), survival(heads, kind)),
+        "faithfulness": (faithfulness_curve(timeline, kind), _faithfulness(timeline, kind)),
+        "turnover": (turnover(timeline, kind), turned),
+        "coupling": (coupling(timeline, kind), coupled.table),
+    }
+
+
+def _faithfulness(timeline: Timeline, kind: str) -> pd.DataFrame:
+    curve = timeline.records[-1].analyses[kind].curve.numpy()
+    return pd.DataFrame(curve, columns=["share", "faithfulness", "low", "high"])
+
+
+def _together(timelines: Mapping[str, Timeline]) -> pd.DataFrame:
+    """One row per run, kind and step."""
+    columns = ["kind", "step", "reward_name", "reward", "emergent", "emergent_low", "emergent_high"]
+    tables = []
+    for run, timeline in timelines.items():
+        for kind in timeline.kinds:
+            reward = rewards(timeline.counts, kind)
+            counts = timeline.of_kind(kind)[1]
+            same = counts.assign(reward=reward.to_numpy(), reward_name=str(reward.name))
+            tables.append(same[columns].assign(run=run))
+    return pd.concat(tables, ignore_index=True)[["run", *columns]]
+
+
+def _write(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> list[Path]:
+    paths = [folder / f"{name}.{ending}" for ending in ("png", "svg", "csv")]
+    for path in paths[:2]:
+        buffer = io.BytesIO()
+        with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+            # no date and no chance in it: the same records make the same file
+            metadata = {"Date": None} if path.suffix == ".svg" else None
+            figure.savefig(buffer, format=path.suffix[1:], dpi=200, metadata=metadata)
+        write_whole(path, buffer.getvalue())
+    write_whole(paths[2], data.to_csv(index=False).encode())
+    return paths
+
+
+def _slugs(names: Iterable[str]) -> list[str]:
+    """A file name's part for each name: short, of letters, digits, `-` and `_`, no two alike."""
+    made: list[str] = []
+    for name in names:
+        plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:60] or "unnamed"
+        number, slug = 1, plain
+        while slug.lower() in [other.lower() for other in made]:
+            number += 1
+            slug = f"{plain}-{number}"
+        made.append(slug)
+    return made
+
+
+def shades(count: int) -> list[str]:
+    """So many colours in an order, dark first, told apart with any kind of colour vision."""
+    return [to_hex(colormaps["viridis"](place)) for place in np.linspace(0, 0.88, max(count, 1))][
+        :count
+    ]
+
+
+def _axes(title: str, ylabel: str, xlabel: str = "training step") -> tuple[Figure, Axes]:
+    """A figure of one plot."""
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure, axes
+
+
+def _say(axes: Axes, text: str) -> None:
+    """In the plot's place, why there is nothing to plot."""
+    axes.text(0.5, 0.55, text, transform=axes.transAxes, ha="center", va="bottom")
+
+
 def _stack(axes: Axes, counts: pd.DataFrame, heads: pd.DataFrame) -> None:
     """One bar per checkpoint: its active heads by state."""
     steps = counts["step"].to_numpy()
@@ -96,22 +397,17 @@ def _stack(axes: Axes, counts: pd.DataFrame, heads: pd.DataFrame) -> None:
 
 
 def _raster(axes: Axes, heads: pd.DataFrame) -> None:
-    """Every head that was ever active or uncertain as a row, by the first step at which it was
-    active; hatched where it is uncertain."""
-    active = heads.pivot(index="head", columns="step", values="active")
-    uncertain = heads.pivot(index="head", columns="step", values="uncertain")
-    first = active.idxmax(axis=1).where(active.any(axis=1), np.inf)
-    shown = first[active.any(axis=1) | uncertain.any(axis=1)]
-    order = sorted(shown.index, key=lambda head: (shown[head], head))
+    """A row for each of the `shown` heads, hatched where it is uncertain."""
+    order = shown(heads)
     if not order:
-        axes.text(0.5, 0.5, "no head was active", transform=axes.transAxes, ha="center")
+        _say(axes, "no head was active")
         axes.set_yticks([])
         return
     axes.set_ylabel("head, by cohort")
     states = heads.pivot(index="head", columns="step", values="state").loc[order]
-    uncertain = uncertain.loc[order]
+    uncertain = heads.pivot(index="head", columns="step", values="uncertain").loc[order]
     edges = _edges(states.columns.to_numpy())
-    _cells(axes, np.stack([_numbers(states.loc[head]) for head in order]), edges)
+    _cells(axes, np.stack([_numbers(row) for row in states.to_numpy(str)]), edges)
     _pale(axes, heads, edges)
     style = {"fill": False, "hatch": "/////", "edgecolor": UNCERTAIN.color, "linewidth": 0}
     for row, column in np.argwhere(uncertain.to_numpy()).tolist():
@@ -143,7 +439,7 @@ def _reward(axes: Axes, counts: pd.DataFrame) -> None:
     axes.grid(alpha=0.3)
 
 
-def _numbers(states: pd.Series) -> np.ndarray:
+def _numbers(states: Iterable[str]) -> np.ndarray:
     order = list(LOOKS)
     return np.array([order.index(state) for state in states])
 

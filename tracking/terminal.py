@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -12,13 +13,15 @@ from tqdm.auto import tqdm
 
 from tracking.lifecycle import Timeline
 from tracking.palette import LOOKS, UNCERTAIN
+from tracking.summary import Summary
 
 COUNTS = ("active", "emergent", "new", "pruned", "surviving", "uncertain")
-WIDTHS = {  # of the columns, in characters
-    "step": 6, "reward": 9, "probes": 14, "active": 7, "emergent": 9, "new": 4, "pruned": 7,
+WIDTHS = {  # of the columns, in characters; of `probes` more where a kind's name is long
+    "step": 7, "reward": 9, "probes": 14, "active": 7, "emergent": 9, "new": 4, "pruned": 7,
     "surviving": 10, "uncertain": 10, "faithful": 11, "jaccard": 8, "gap": 7, "verdict": 12,
     "seconds": 8,
 }  # fmt: skip
+SPARED = ("seconds", "gap", "jaccard", "uncertain", "faithful")  # by a narrow terminal, in order
 
 
 class Table:
@@ -27,6 +30,7 @@ class Table:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
         self.titled: str | None = None  # what the reward column is called
+        self.widths: Mapping[str, int] = WIDTHS
 
     def show(self, timeline: Timeline, step: int) -> None:
         """The rows of one step; before the first, the columns' names."""
@@ -38,12 +42,15 @@ class Table:
             if first := timeline.records[0].step:
                 note = f"step 0 was not analysed; step {first} stands for the base"
                 self._print(Text(note, "red"))
-            titles = [name if column == "reward" else column for column in WIDTHS]
-            self._print(Text(_cells(titles), "bold"))
+            room = self.console.width if self.console.is_terminal else None
+            self.widths = widths(timeline, room)
+            titles = {column: name if column == "reward" else column for column in WIDTHS}
+            self._print(Text(self._line(titles), "bold"))
         for index, (_, row) in enumerate(rows.iterrows()):
-            self._print(Text(_row(row, first=index == 0)))
+            cells = _row(row, index == 0, self.widths["probes"] - 2)
+            self._print(Text(self._line(cells)))
 
-    def failed(self, step: int, error: Exception) -> None:
+    def failed(self, step: int, error: object) -> None:
         """In a row's place, where a checkpoint could not be analysed."""
         self._print(Text(f"{step:>6}  not analysed: {error}", "red"))
 
@@ -52,29 +59,60 @@ class Table:
         step = timeline.records[-1].step
         for kind in timeline.kinds:
             self._print(Text(f"\nheads on {kind!r} probes at step {step}", "bold"))
-            for line in head_map(timeline.at(step, kind)):
+            room = self.console.width if self.console.is_terminal else None
+            for line in head_map(timeline.at(step, kind), room):
                 self._print(line)
-        self._print(legend(timeline))
+        self._print(legend(timeline), wrap=True)
 
-    def _print(self, text: Text) -> None:
+    def sentences(self, timeline: Timeline) -> None:
+        """What happened, in one sentence for each kind of probe."""
+        for kind in timeline.kinds:
+            self._print(Text("\n" + Summary.of(timeline, kind).sentence), wrap=True)
+
+    def note(self, text: str) -> None:
+        """A line between the rows."""
+        self._print(Text(text, "dim"))
+
+    def _line(self, cells: Mapping[str, str]) -> str:
+        line = "".join(f" {cells[name]:>{width - 1}}" for name, width in self.widths.items())
+        return line[1:]
+
+    def _print(self, text: Text, wrap: bool = False) -> None:
+        wrap = wrap and self.console.is_terminal
         with tqdm.external_write_mode():  # a progress bar steps aside
-            self.console.print(text)
+            self.console.print(text, soft_wrap=not wrap)
 
 
-def head_map(heads: pd.DataFrame) -> list[Text]:
+def widths(timeline: Timeline, room: int | None) -> dict[str, int]:
+    """The columns to show and how wide each is, with a space before; where `room` is not None, as
+    many as fit in so many characters, and then long names of kinds are cut."""
+    longest = max(len(_probes(row)) for _, row in timeline.counts.iterrows())
+    shown = {**WIDTHS, "probes": max(WIDTHS["probes"], longest + 2)}
+    if room is None:
+        return shown
+    for name in SPARED:
+        if sum(shown.values()) - 1 > room:
+            del shown[name]
+    over = max(sum(shown.values()) - 1 - room, 0)
+    return {**shown, "probes": max(shown["probes"] - over, WIDTHS["probes"])}
+
+
+def head_map(heads: pd.DataFrame, room: int | None = None) -> list[Text]:
     """One line per layer, the last on top: every head's sign in its state's colour.
 
-    `heads` are the rows of one step and kind of a timeline.
+    `heads` are the rows of one step and kind of a timeline. Signs stand apart where `room`
+    characters are enough for that.
     """
     lines = []
+    width = len(heads) // heads["layer"].nunique()
+    space = " " if room is None or 6 + 2 * width <= room else ""
     for layer, row in sorted(heads.groupby("layer"), reverse=True):
-        line = Text(f"  L{layer:<3}")
+        line = Text(f"  L{layer:<4}" if not space else f"  L{layer:<3}")
         for state, uncertain in zip(row["state"], row["uncertain"], strict=True):
             look = UNCERTAIN if uncertain else LOOKS[state]
-            line.append(f" {look.sign}", look.color)
+            line.append(f"{space}{look.sign}", look.color)
         lines.append(line)
-    width = len(heads) // len(lines)
-    lines.append(Text("  head " + " ".join(str(head % 10) for head in range(width)), "dim"))
+    lines.append(Text("  head " + space.join(str(head % 10) for head in range(width)), "dim"))
     return lines
 
 
@@ -98,22 +136,29 @@ def where(places: Mapping[str, Path]) -> None:
         console.print(f"  {name:<12} {path}")
 
 
-def _row(row: pd.Series, first: bool) -> str:
+def _row(row: pd.Series, first: bool, room: int) -> dict[str, str]:
+    """What stands in each column; step, reward and seconds only once for all kinds of probes."""
+    return {
+        "step": str(row["step"]) if first else "",
+        "reward": "" if not first else "-" if pd.isna(row["reward"]) else f"{row['reward']:.3f}",
+        "probes": _probes(row, room),
+        **{name: str(row[name]) for name in COUNTS},
+        "faithful": "-" if row["verdict"] == "absent" else _faithful(row),
+        "jaccard": f"{row['jaccard']:.2f}",
+        "gap": f"{row['gap']:.1%}" if row["gap"] < 10 else ">999%",
+        "verdict": str(row["verdict"]),
+        "seconds": f"{row['seconds']:.1f}" if first else "",
+    }
+
+
+def _faithful(row: pd.Series) -> str:
     half = (row["faithfulness_high"] - row["faithfulness_low"]) / 2
-    return _cells(
-        [
-            str(row["step"]) if first else "",
-            "" if not first else "-" if pd.isna(row["reward"]) else f"{row['reward']:.3f}",
-            f"{row['kind']} {row['probes']}",
-            *(str(row[name]) for name in COUNTS),
-            "-" if row["verdict"] == "absent" else f"{row['faithfulness']:.2f}±{half:.2f}",
-            f"{row['jaccard']:.2f}",
-            f"{row['gap']:.1%}",
-            row["verdict"],
-            f"{row['seconds']:.1f}" if first else "",
-        ]
-    )
+    exact = f"{row['faithfulness']:.2f}±{half:.2f}"
+    return exact if len(exact) < WIDTHS["faithful"] else f"{row['faithfulness']:.0f}±{half:.0f}"
 
 
-def _cells(cells: Sequence[str]) -> str:
-    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, WIDTHS.values(), strict=True))
+def _probes(row: pd.Series, room: int = sys.maxsize) -> str:
+    kind, number = str(row["kind"]), f" {row['probes']}"
+    if len(kind) + len(number) > room:
+        kind = kind[: max(room - len(number) - 1, 1)] + "…"
+    return kind + number

@@ -13,7 +13,10 @@ COMMANDS = {
     "demo": "the embedded default, end to end, in minutes",
     "grpo": "train with GRPO: --config RECIPE.yaml [--any_trl_flag value ...]",
     "sft": "fine-tune: --config RECIPE.yaml [--any_trl_flag value ...]",
+    "show": "a run's checkpoints and map in the terminal: RUN [--follow]",
     "track": "analyse a run's checkpoints outside its training: RUN [--track_select share=0.9 ...]",
+    "dashboard": "save a view of runs and heads in W&B: PROJECT [--entity ENTITY] [--print]",
+    "report": "one HTML file of runs' heads: RUN... [-o report.html] [--figures DIR]",
 }
 
 
@@ -40,7 +43,7 @@ def main() -> None:
 
 
 def _help() -> str:
-    lines = [f"  sparks {name:<6} {what}" for name, what in COMMANDS.items()]
+    lines = [f"  sparks {name:<9} {what}" for name, what in COMMANDS.items()]
     return "\n".join(["Post-train reasoning models and watch their heads.", "", *lines])
 
 

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import datasets
 import transformers
+import wandb
 import yaml
 from rich.console import Console
 from safetensors import SafetensorError, safe_open
+from wandb.sdk.lib import wbauth
 
+from tracking.atomic import write_whole
 from tracking.errors import BadInput
 from tracking.ledger import Ledger
 from train import config
@@ -166,29 +169,46 @@ def quieten() -> None:
 
 
 def set_up_wandb(job: Job) -> None:
-    """W&B for this run: in its folder, offline where no key is set, one id over all resumes."""
-    if "wandb" not in (job.training.report_to or []):
+    """Begin the run in W&B, which the trainer then logs to: in its folder, offline where no key is
+    set, under one id over all resumes, with the recipe in its config. `WANDB_...` variables that
+    the user has set win. Call it once `config.yaml` is written; other processes than the main one
+    do nothing.
+
+    Raises `BadInput` where W&B refuses or cannot be reached.
+    """
+    if "wandb" not in (job.training.report_to or []) or int(os.environ.get("RANK", "0")):
         return
-    os.environ.setdefault("WANDB_PROJECT", "sparks")
-    os.environ.setdefault("WANDB_DIR", str(job.folder))
     os.environ.setdefault("WANDB_SILENT", "true")
-    os.environ.setdefault("WANDB_RESUME", "allow")
-    os.environ.setdefault("WANDB_RUN_ID", _wandb_id(job.folder))
-    if not _wandb_key():
-        os.environ.setdefault("WANDB_MODE", "offline")
+    env = os.environ.get
+    try:
+        began = wandb.init(
+            project=env("WANDB_PROJECT", "sparks"),
+            dir=env("WANDB_DIR", str(job.folder)),
+            id=env("WANDB_RUN_ID") or _wandb_id(job.folder),
+            resume=env("WANDB_RESUME", "allow"),  # type: ignore[arg-type]
+            mode=env("WANDB_MODE") or (None if wandb_key() else "offline"),  # type: ignore[arg-type]
+            name=env("WANDB_NAME") or job.training.run_name or job.folder.name,
+            reinit="finish_previous",  # of a job before this one in the same process
+        )
+        recipe = yaml.safe_load((job.folder / "config.yaml").read_text())
+        began.config.update({"job": job.name, "recipe": recipe}, allow_val_change=True)
+    except (wandb.Error, OSError, ValueError) as error:
+        told = " ".join(str(error).split())
+        raise BadInput(f"W&B: {told}; WANDB_MODE=offline trains without a network") from None
+
+
+def wandb_key() -> bool:
+    """Whether the user is logged in to W&B, by environment or by `wandb login`."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    return wbauth.read_netrc_auth(host=url) is not None
 
 
 def _wandb_id(folder: Path) -> str:
     path = folder / "wandb-id"
-    if not path.exists():
-        path.write_text(secrets.token_hex(4))
-    return path.read_text().strip()
-
-
-def _wandb_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    from wandb.sdk.lib import wbauth
-
-    url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-    return wbauth.read_netrc_auth(host=url) is not None
+    kept = path.read_text().strip() if path.exists() else ""
+    if not kept:
+        kept = secrets.token_hex(4)
+        write_whole(path, kept.encode())
+    return kept

@@ -1,9 +1,15 @@
-"""What is logged to W&B, read back with W&B's own tool from an offline run."""
+"""What is logged to W&B, read back with W&B's own tool from an offline run, and to TensorBoard,
+read back with TensorBoard's own reader."""
 
+import io
 import json
+import logging
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -11,13 +17,18 @@ import pytest
 import torch
 import wandb
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.tracking.conftest import make_analysis
 from tracking import Record, Timeline, dashboard
+from tracking.dashboard import Dashboard, Entry, Stopwatch
 from tracking.graph import Graph
 from tracking.ledger import Analysis
 
 WANDB = Path(sys.executable).parent / "wandb"
+PREFIXES = {"cue": "heads", "operand": "heads/operand"}
+SHARES = [None, 0.25, 0.125, 0.5]
+CONFIG = {"tracking": {"member": 0.9}, "probes": {"hash": "0", "count": {"cue": 16}}}
 
 
 def analysis(active: list[bool], **more: Any) -> Analysis:
@@ -32,7 +43,13 @@ def analysis(active: list[bool], **more: Any) -> Analysis:
 
 
 def records() -> list[Record]:
-    histories = [[True, False, False, False], [True, True, False, False], [True, False, True, True]]
+    """Four checkpoints; the operand circuit is weak at the last two."""
+    histories = [
+        [True, False, False, False],
+        [True, True, False, False],
+        [True, False, True, True],
+        [True, False, True, False],
+    ]
     return [
         Record(
             step=10 * index,
@@ -41,82 +58,307 @@ def records() -> list[Record]:
             probes="0",
             analyses={
                 "cue": analysis(active),
-                "operand": analysis(active[::-1], faithfulness=0.6 if index == 2 else 0.9),
+                "operand": analysis(active[::-1], faithfulness=0.6 if index > 1 else 0.9),
             },
             reward=None if index == 0 else 0.5 + index / 10,
-            seconds=1.5,
+            seconds=1.5 + index,
         )
         for index, active in enumerate(histories)
     ]
+
+
+def arguments(folder: Path, *report_to: str) -> Any:
+    return SimpleNamespace(report_to=list(report_to), output_dir=str(folder))
+
+
+def begin(folder: Path) -> None:
+    wandb.init(
+        project="test", mode="offline", dir=folder, id="one", resume="allow",
+        settings=wandb.Settings(silent=True),
+    )  # fmt: skip
+
+
+def show(folder: Path, ends: range, *report_to: str) -> None:
+    """What a process does that trains from the first of these checkpoints to the last."""
+    shown, every = Dashboard(raises=True), records()
+    begins = 0 if ends[0] == 1 else every[ends[0] - 2].step
+    shown.open(arguments(folder, *report_to), begins, CONFIG)
+    for end in ends:
+        shown.show(Timeline.of(every[:end]), SHARES[end - 1])
+    shown.close()
 
 
 @pytest.fixture(scope="module")
 def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A W&B run to which every record was logged as it came; its folder."""
     folder = tmp_path_factory.mktemp("wandb")
-    wandb.init(project="test", mode="offline", dir=folder, settings=wandb.Settings(silent=True))
-    for end in range(1, 4):
-        dashboard.log_step(Timeline.of(records()[:end]), records()[end - 1].step)
+    begin(folder)
+    show(folder, range(1, 5), "wandb")
     wandb.finish()
     (run,) = folder.glob("wandb/offline-run-*")
     return run
 
 
-def history(run: Path) -> list[dict]:
-    (log,) = run.glob("*.wandb")
-    told = subprocess.run(
-        [WANDB, "leet", "inspect", "--json", log], capture_output=True, text=True, check=True
+def told(run: Path, kind: str) -> list[dict]:
+    """The records of one kind in a run's file, with dotted keys."""
+    (file,) = run.glob("*.wandb")
+    read = subprocess.run(
+        [WANDB, "leet", "inspect", "--json", file], capture_output=True, text=True, check=True
     )
-    rows = [json.loads(line) for line in told.stdout.splitlines()]
-    return [row["history"] for row in rows if row["type"] == "history"]
+    rows = [json.loads(line) for line in read.stdout.splitlines()]
+    return [row[kind] for row in rows if row["type"] == kind]
 
 
-def values(row: dict) -> dict:
-    items = row.get("item", row)
-    if isinstance(items, list):
-        return {i.get("key") or "/".join(i["nested_key"]): i["value_json"] for i in items}
-    return items
+def history(run: Path) -> list[dict]:
+    return [row["item"] for row in told(run, "history")]
 
 
-def test_scalars_equal_the_timeline_row_by_row(offline: Path) -> None:
+def merged(run: Path, kind: str) -> dict:
+    """Config or summary as it is after the last update."""
+    found: dict = {}
+    for row in told(run, kind):
+        found |= row.get("update", {})
+        for gone in row.get("remove", []):
+            found = {key: value for key, value in found.items() if key != gone["key"]}
+    return found
+
+
+def increments(run: Path) -> list[pd.DataFrame]:
+    """What was written of the table, in order."""
+    files = run.glob("files/media/table/heads/table_*.table.json")
+    by_row = sorted(files, key=lambda path: int(path.name.split("_")[1]))
+    read = [json.loads(path.read_text()) for path in by_row]
+    return [pd.DataFrame(one["data"], columns=one["columns"]) for one in read]
+
+
+def expected_table(upto: int) -> set[tuple[int, str, str]]:
+    """Step, kind and head of the rows that the table must have, from the records' own words."""
+    found, seen = set(), set()
+    for record in records()[:upto]:
+        for kind, made in record.analyses.items():
+            for head, effect in zip(record.graph.head_names, made.effect.mean(0), strict=True):
+                seen |= {(kind, head)} if effect > 0.02 else set()
+        found |= {(record.step, kind, head) for kind, head in seen}
+    return found
+
+
+def keys(table: pd.DataFrame) -> list[tuple]:
+    return [tuple(row) for row in table[["step", "kind", "head"]].itertuples(index=False)]
+
+
+def test_scalars_equal_the_records_row_by_row(offline: Path) -> None:
     counts = Timeline.of(records()).counts
-    logged = [values(row) for row in history(offline)]
-    assert [row["train/global_step"] for row in logged] == [0, 10, 20]
-    for row in logged:
-        for kind, prefix in (("cue", "heads"), ("operand", "heads/operand")):
-            step = row["train/global_step"]
-            (expected,) = counts[(counts["kind"] == kind) & (counts["step"] == step)].to_dict(
-                "records"
-            )
+    rows = history(offline)
+    assert [row["train/global_step"] for row in rows] == [0, 10, 20, 30]
+    for row, record in zip(rows, records(), strict=True):
+        assert row["heads/seconds"] == record.seconds
+        for kind, prefix in PREFIXES.items():
+            here = (counts["kind"] == kind) & (counts["step"] == record.step)
+            (expected,) = counts[here].to_dict("records")
             for name in dashboard.SCALARS:
+                key = f"{prefix}/{dashboard.logged(name)}"
                 if pd.isna(expected[name]):
-                    assert f"{prefix}/{name}" not in row
+                    assert key not in row
                 else:
-                    assert row[f"{prefix}/{name}"] == pytest.approx(expected[name])
-    assert [row["heads/weak"] for row in logged] == [0, 0, 0]
-    assert [row["heads/operand/weak"] for row in logged] == [0, 0, 1]
+                    assert row[key] == pytest.approx(expected[name])
+            assert row[f"{prefix}/faithfulness_lo"] == pytest.approx(
+                record.analyses[kind].faithfulness_low
+            )
+            assert row[f"{prefix}/jaccard"] == pytest.approx(record.analyses[kind].jaccard)
+    assert [row["heads/weak"] for row in rows] == [0, 0, 0, 0]
+    assert [row["heads/operand/weak"] for row in rows] == [0, 0, 1, 1]
+    assert [row.get("heads/share") for row in rows] == SHARES
+    assert {row["heads/emergent_lo"] <= row["heads/emergent_hi"] for row in rows} == {True}
 
 
-def test_the_map_is_an_image_and_the_table_has_every_head_once_active(offline: Path) -> None:
-    images = list(offline.glob("files/media/images/**/*.png"))
-    assert len(images) == 6
-    assert all(Image.open(path).size[0] > 100 for path in images)
-    tables = sorted(offline.glob("files/media/table/heads/*.json"), key=lambda p: p.stat().st_size)
-    rows = json.loads(tables[-1].read_text())
-    cue = {(row[0], row[2]) for row in rows["data"] if row[1] == "cue"}
-    assert cue == {(0, "L0H0"), (10, "L0H0"), (20, "L0H0"), (10, "L0H1"), (20, "L0H1"),
-                   (20, "L1H0"), (20, "L1H1")}  # fmt: skip
+def test_heads_are_drawn_against_training_steps(offline: Path) -> None:
+    (metric,) = [row for row in told(offline, "metric") if row.get("glob_name") == "heads/*"]
+    assert metric["step_metric"] == "train/global_step"
 
 
-def test_the_table_names_the_verdict_of_the_step_a_row_is_of(offline: Path) -> None:
-    tables = sorted(offline.glob("files/media/table/heads/*.json"), key=lambda p: p.stat().st_size)
-    told = json.loads(tables[-1].read_text())
-    step, kind, verdict = (told["columns"].index(name) for name in ("step", "kind", "verdict"))
-    for row in told["data"]:
-        weak = (row[step], row[kind]) == (20, "operand")
-        assert row[verdict] == ("weak" if weak else "sound")
+def test_map_cohorts_and_survival_are_images_at_every_step(offline: Path) -> None:
+    for row in history(offline):
+        for prefix in PREFIXES.values():
+            for name in ("map", "cohorts", "survival"):
+                image = Image.open(offline / "files" / row[f"{prefix}/{name}.path"])
+                assert min(image.size) > 100
+                assert min(image.convert("L").tobytes()) < 100  # something is drawn
 
 
-def test_nothing_happens_without_a_run() -> None:
+def test_the_table_grows_by_the_rows_of_each_step_and_has_each_once(offline: Path) -> None:
+    grown = increments(offline)
+    assert len(grown) == 4
+    for table, record in zip(grown, records(), strict=True):
+        assert set(table["step"]) == {record.step}
+    rows = keys(pd.concat(grown))
+    assert len(rows) == len(set(rows))
+    assert set(rows) == expected_table(4)
+
+
+def test_the_table_says_what_the_timeline_says(offline: Path) -> None:
+    heads = Timeline.of(records()).heads.set_index(["step", "kind", "head"]).to_dict("index")
+    for row in pd.concat(increments(offline)).to_dict("records"):
+        expected = heads[row["step"], row["kind"], row["head"]]
+        for name in set(dashboard.TABLE) - {"step", "kind", "head"}:
+            if pd.isna(expected[name]):
+                assert pd.isna(row[name])
+            else:
+                known = expected[name]
+                assert row[name] == (pytest.approx(known) if isinstance(known, float) else known)
+
+
+def test_config_has_the_settings_and_the_probes(offline: Path) -> None:
+    config = merged(offline, "config")
+    assert config["tracking"] == {"member": 0.9}
+    assert config["probes"] == {"hash": "0", "count": {"cue": 16}}
+
+
+def test_the_summary_is_that_of_the_run_so_far(offline: Path) -> None:
+    summary = merged(offline, "summary")
+    # L0H1 and two of layer 1 emerged; of these L1H0 is left
+    assert summary["heads/survivors"] == "L1H0"
+    assert summary["heads/emerged"] == 3
+    assert summary["heads/survive"] == pytest.approx(1 / 3)
+    assert summary["heads/regime"] in ("searches", "neither")
+    assert summary["heads/verdict"] == "sound"
+    assert summary["heads/operand/verdict"] == "weak"
+    assert summary["heads/operand/survivors"] == "L0H1"
+    assert "1 of 3 heads that emerged are there at step 30" in summary["heads/sentence"]
+
+
+def test_a_killed_run_has_a_summary_too() -> None:
+    entry = Entry.of(Timeline.of(records()[:1]))
+    assert "one checkpoint" in str(entry.summary["heads/sentence"])
+    assert entry.summary["heads/survivors"] == ""
+    assert entry.summary["heads/survive"] is None
+
+
+def test_a_circuit_that_turns_weak_is_alerted_to_once(offline: Path) -> None:
+    (alert,) = told(offline, "alert")
+    assert alert["title"] == "Weak circuit on 'operand' probes"
+    assert "step 20" in alert["text"]
+
+
+def test_a_base_that_is_weak_has_not_turned_weak() -> None:
+    first = records()[0]
+    weak = replace(first, analyses={"cue": analysis([True] * 4, faithfulness=0.1)})
+    assert Entry.of(Timeline.of([weak])).turned_weak == []
+
+
+def test_a_process_that_goes_on_shows_the_whole_table_without_doubles(tmp_path: Path) -> None:
+    begin(tmp_path)
+    show(tmp_path, range(1, 4), "wandb")
+    show(tmp_path, range(3, 5), "wandb")  # it goes on from step 10 and trains step 20 again
+    wandb.finish()
+    (run,) = tmp_path.glob("wandb/offline-run-*")
+    before, after = increments(run)[:3], increments(run)[3:]
+    assert set(keys(pd.concat(before))) == expected_table(3)
+    assert sorted(keys(pd.concat(after))) == sorted(expected_table(4))
+    last = merged(run, "summary")
+    assert last["heads/table.increment_num"] == 1  # it begins anew, with what this process wrote
+    assert last["heads/table.nrows"] == len(expected_table(4))
+
+
+def test_a_long_run_keeps_its_whole_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashboard, "INCREMENTS", 2)
+    begin(tmp_path)
+    show(tmp_path, range(1, 5), "wandb")
+    wandb.finish()
+    (run,) = tmp_path.glob("wandb/offline-run-*")
+    assert sorted(keys(pd.concat(increments(run)[2:]))) == sorted(expected_table(4))
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EventAccumulator]:
+    """A TensorBoard folder of a run that went on from step 20 after it had been at step 30."""
+    folder = tmp_path_factory.mktemp("tensorboard")
+    show(folder, range(1, 5), "tensorboard")
+    show(folder, range(4, 5), "tensorboard")
+    read = EventAccumulator(str(folder / "runs" / "heads"), {"images": 0, "scalars": 0})
+    read.Reload()
+    yield read
+
+
+def test_tensorboard_has_the_scalars_and_images_of_w_and_b(
+    offline: Path, events: EventAccumulator
+) -> None:
+    tags: Any = events.Tags()
+    for row in history(offline):
+        scalars = {key for key in row if key.startswith("heads/") and "." not in key}
+        images = {key.removesuffix(".path") for key in row if key.endswith(".path")}
+        for key in scalars:
+            (shown,) = [e.value for e in events.Scalars(key) if e.step == row[dashboard.STEP]]
+            assert shown == pytest.approx(row[key])
+        for key in images - {"heads/table"}:
+            (image,) = [e for e in events.Images(key) if e.step == row[dashboard.STEP]]
+            theirs = Image.open(offline / "files" / row[f"{key}.path"])
+            ours = Image.open(io.BytesIO(image.encoded_image_string))
+            assert ours.convert("RGB").tobytes() == theirs.convert("RGB").tobytes()
+    logged = {key for row in history(offline) for key in row if "." not in key}
+    assert {tag for tag in tags["scalars"] if tag not in logged} == set()
+
+
+def test_tensorboard_follows_the_users_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "logs"))
+    show(tmp_path, range(1, 2), "tensorboard")
+    assert list((tmp_path / "logs" / "heads").glob("events.out.tfevents.*"))
+
+
+class Broken:
+    """A place that cannot be reached."""
+
+    name = "Broken"
+
+    def show(self, entry: Entry, timeline: Timeline) -> None:
+        raise OSError("the network is down")
+
+    def alert(self, title: str, text: str) -> None:
+        raise OSError("the network is down")
+
+    def close(self) -> None:
+        raise OSError("the network is down")
+
+
+def test_a_place_that_fails_is_told_and_stops_neither_training_nor_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shown = Dashboard()
+    shown.open(arguments(tmp_path, "tensorboard"), 0, CONFIG)
+    shown.sinks.insert(0, Broken())
+    with caplog.at_level(logging.WARNING, "tracking.dashboard"):
+        shown.show(Timeline.of(records()), 0.5)
+    (said,) = {record.getMessage() for record in caplog.records if "Broken" in record.getMessage()}
+    assert said == "Broken failed: the network is down; the ledger has the record all the same"
+    shown.close()
+    read = EventAccumulator(str(tmp_path / "runs" / "heads"))
+    read.Reload()
+    assert [event.value for event in read.Scalars("heads/share")] == [0.5]
+
+
+def test_a_place_that_fails_stops_who_wants_that(tmp_path: Path) -> None:
+    shown = Dashboard(raises=True)
+    shown.sinks.append(Broken())
+    with pytest.raises(OSError, match="the network is down"):
+        shown.show(Timeline.of(records()), None)
+
+
+def test_nothing_happens_without_a_run(tmp_path: Path) -> None:
     assert wandb.run is None
-    dashboard.log_step(Timeline.of(records()), 20)
+    shown = Dashboard(raises=True)
+    shown.open(arguments(tmp_path, "wandb"), 0, CONFIG)
+    shown.show(Timeline.of(records()), None)
+    shown.alert("Tracking failed", "Step 0")
+    shown.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_share_is_what_ran_of_what_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 10.0, 15.0, 20.0, 30.0, 40.0])
+    monkeypatch.setattr(dashboard.time, "monotonic", lambda: next(clock))
+    watch = Stopwatch()  # at 0
+    with watch.running():  # from 10
+        assert watch.share == 5 / 15  # at 15
+    assert watch.share == 10 / 30  # it ran until 20; at 30
+    assert watch.share == 10 / 40

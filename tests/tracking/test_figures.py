@@ -1,14 +1,21 @@
 """The pictures and the terminal's view of a run."""
 
 import io
-from collections.abc import Mapping
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from rich.console import Console
@@ -17,10 +24,12 @@ from tests.tracking.conftest import make_analysis
 from tracking import Record, Timeline, figures, terminal
 from tracking.graph import Graph
 from tracking.palette import LOOKS
+from tracking.reward import Coupling
+from tracking.survival import cohort_table, survival
 
 
 def timeline(
-    histories: list[list[float]], more: Mapping[int, dict[str, Any]] = MappingProxyType({})
+    histories: Sequence[Sequence[float]], more: Mapping[int, dict[str, Any]] = MappingProxyType({})
 ) -> Timeline:
     """On 2 layers of 2 heads: by step and head, the membership of a head with a large effect.
 
@@ -98,6 +107,21 @@ def test_bars_add_up_to_the_active_heads(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_raster_shows_all_that_ever_mattered_by_cohort_then_as_in_the_graph() -> None:
+    graph = Graph(1, 12)
+    steps = [[0, 0, 1] + [0] * 7 + [1, 0.5], [1] + [0] * 11, [1, 0.5] + [0] * 10]
+    records = [
+        Record(10 * index, 1, 12, "0", {"cue": make_analysis(
+            graph,
+            in_circuit=torch.arange(10)[:, None] < 10 * torch.tensor(row),
+            effect=torch.full((8, 12), 0.5),
+        )})
+        for index, row in enumerate(steps)
+    ]  # fmt: skip
+    heads = Timeline.of(records).heads
+    assert figures.shown(heads) == ["L0H2", "L0H10", "L0H0", "L0H1", "L0H11"]
+
+
 @pytest.mark.parametrize("histories", [[[1, 1, 1, 1]], [[0, 0, 0, 0]], [[0, 0, 0, 0]] * 3])
 def test_a_run_with_little_to_show_still_makes_a_picture(
     histories: list[list[float]], tmp_path: Path
@@ -127,3 +151,148 @@ def test_the_heads_of_a_weak_record_are_pale_and_no_others() -> None:
         "'cue' probes, step 10: weak",
         "'cue' probes, step 20: unconverged",
     ]
+
+
+LIVES = [[1, 0, 0, 0], [1, 1, 0, 1], [1, 1, 0, 0], [1, 1, 1, 1]]
+
+
+def heights(axes: Axes) -> dict[str, list[float]]:
+    """The bars of a stack by what they are called, from left to right."""
+    return {
+        str(bars.get_label()): [bar.get_height() for bar in bars]  # type: ignore[attr-defined]
+        for bars in axes.containers
+    }
+
+
+def test_cohorts_are_stacked_as_the_cohort_table_says() -> None:
+    told = timeline(LIVES)
+    figure = figures.cohorts(told, "cue")
+    table = cohort_table(told.heads, "cue")
+    expected = {
+        str(cohort): [int(rows.loc[rows["step"] == step, "left"].sum()) for step in (0, 10, 20, 30)]
+        for cohort, rows in table.groupby("cohort")
+    }
+    assert heights(figure.axes[0]) == expected == {"10": [0, 2, 1, 2], "30": [0, 0, 0, 1]}
+    total = np.sum(list(expected.values()), axis=0).tolist()
+    assert total == told.counts["emergent"].tolist()
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["30", "10"]  # as the stack stands
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.lists(st.sampled_from([0, 0.5, 1]), min_size=4, max_size=4), min_size=1,
+                max_size=5))  # fmt: skip
+def test_a_stack_of_cohorts_is_as_high_as_the_emergent_heads(histories: list[list[float]]) -> None:
+    told = timeline(histories)
+    bars = list(heights(figures.cohorts(told, "cue").axes[0]).values())
+    total = np.sum(bars, axis=0) if bars else np.zeros(len(histories))
+    assert total.tolist() == told.counts["emergent"].tolist()
+
+
+def test_the_survival_curve_is_the_estimate_with_its_heads_at_risk() -> None:
+    told = timeline(LIVES)
+    curve = survival(told.heads, "cue")
+    above, below = figures.survival_curve(told, "cue").axes
+    drawn = above.lines[0]
+    assert drawn.get_drawstyle() == "steps-post"
+    np.testing.assert_array_equal(drawn.get_xdata(), curve["time"])
+    np.testing.assert_array_equal(drawn.get_ydata(), curve["survival"])
+    said = [(text.get_position()[0], text.get_text()) for text in below.texts]
+    rows = zip(curve["time"], curve["at_risk"], strict=True)
+    assert said == [(time, str(risk)) for time, risk in rows]
+
+
+def test_where_nothing_emerged_the_pictures_say_so() -> None:
+    told = timeline([[1, 0, 0, 0]] * 3)
+    for figure in (figures.cohorts(told, "cue"), figures.survival_curve(told, "cue")):
+        assert [text.get_text() for text in figure.axes[0].texts] == ["no head emerged"]
+
+
+def test_shades_of_an_order_differ_and_get_lighter() -> None:
+    colors = np.array([to_rgb(color) for color in figures.shades(8)])
+    assert (np.diff(colors @ [0.2126, 0.7152, 0.0722]) > 0.02).all()
+    assert figures.shades(0) == []
+
+
+def test_turnover_and_faithfulness_are_drawn_from_the_records() -> None:
+    null = torch.linspace(0, 0.4, 20)
+    told = timeline(LIVES, {index: {"null": null} for index in range(4)})
+    counts = told.counts
+    lines = {line.get_label(): line for line in figures.turnover(told, "cue").axes[0].lines}
+    np.testing.assert_array_equal(lines["turnover"].get_ydata(), counts["turnover"])
+    assert np.asarray(lines["null, mean"].get_ydata()) == pytest.approx([0.2] * 4)
+    curve = told.records[-1].analyses["cue"].curve
+    drawn = figures.faithfulness_curve(told, "cue").axes[0].lines[0]
+    np.testing.assert_array_equal(drawn.get_xydata(), curve[:, :2])
+
+
+def test_a_coupling_of_too_few_checkpoints_is_not_drawn() -> None:
+    figure = figures.coupling(timeline(LIVES), "cue")
+    for axes in figure.axes:
+        assert [text.get_text() for text in axes.texts] == ["too few checkpoints (3)"]
+
+
+def test_the_coupling_drawn_is_the_table() -> None:
+    generator = np.random.default_rng(0)
+    told = timeline([[1, *row] for row in generator.integers(0, 2, (12, 3)).tolist()])
+    table = Coupling.of(told.heads, told.counts, "cue").table
+    for axes, against in zip(figures.coupling(told, "cue").axes, ("reward", "change"), strict=True):
+        for line in axes.lines[1:]:  # the first is zero
+            rows = table[(table["against"] == against) & (table["heads"] == line.get_label())]
+            np.testing.assert_array_equal(line.get_ydata(), rows["correlation"])
+
+
+def test_runs_are_exported_as_pictures_and_their_data(tmp_path: Path) -> None:
+    told = timeline(LIVES)
+    paths = figures.export({"one": told, "two": timeline(RUN)}, tmp_path / "new")
+    assert sorted(paths) == sorted((tmp_path / "new").iterdir())
+    names = {path.name for path in paths}
+    plots = ("map", "cohorts", "survival", "faithfulness", "turnover", "coupling")
+    wanted = [f"{run}.cue.{plot}" for run in ("one", "two") for plot in plots]
+    wanted += ["one.picture", "two.picture", "together"]
+    tables = {f"{name}.csv" for name in (*wanted, "one.heads", "two.heads")}
+    assert names == tables | {f"{name}.{end}" for name in wanted for end in ("png", "svg")}
+    folder = tmp_path / "new"
+    for name, table in (
+        ("picture", told.counts),
+        ("heads", told.heads),
+        ("cue.cohorts", cohort_table(told.heads, "cue")),
+        ("cue.survival", survival(told.heads, "cue")),
+    ):
+        said = pd.read_csv(folder / f"one.{name}.csv", keep_default_na=False, na_values=[""])
+        expected = pd.read_csv(
+            io.StringIO(table.to_csv(index=False)), keep_default_na=False, na_values=[""]
+        )
+        pd.testing.assert_frame_equal(said, expected)
+    together = pd.read_csv(folder / "together.csv")
+    assert together["run"].tolist() == ["one"] * 4 + ["two"] * 3
+    assert together["emergent"].tolist() == [0, 2, 1, 3, 0, 2, 1]
+    words = {
+        element.text for element in ET.parse(folder / "one.cue.cohorts.svg").iter()
+        if element.tag.endswith("}text")
+    }  # fmt: skip
+    assert {"'cue' probes: emergent heads by cohort", "active heads", "cohort (step)"} <= words
+
+
+def test_the_same_records_export_the_same_bytes(tmp_path: Path) -> None:
+    one, two = (
+        {path.name: path.read_bytes() for path in figures.export({"a": timeline(RUN)}, folder)}
+        for folder in (tmp_path / "one", tmp_path / "two")
+    )
+    assert one == two
+    assert "together.csv" not in one
+
+
+@given(st.lists(st.text(max_size=80), unique=True, max_size=6))
+def test_file_names_are_safe_and_apart_whatever_the_names(names: list[str]) -> None:
+    slugs = figures._slugs(names)
+    assert len({slug.lower() for slug in slugs}) == len(names)
+    for slug in slugs:
+        assert re.fullmatch(r"[A-Za-z0-9_-]{1,70}", slug)
+
+
+def test_a_run_called_like_a_path_stays_in_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "figures"
+    paths = figures.export({"../up/.. x": timeline([[1, 0, 0, 0]])}, folder)
+    assert {path.parent for path in paths} == {folder}
+    assert list(tmp_path.iterdir()) == [folder]

@@ -1,0 +1,46 @@
+"""The completions files of a real run are what its trainer saw."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from tests.train.conftest import REPO
+from tracking import completions
+
+Run = Callable[..., Path]
+
+
+def test_the_recipes_keep_completions_and_print_none() -> None:
+    for path in (REPO / "recipes").glob("*/grpo.yaml"):
+        recipe = yaml.safe_load(path.read_text())
+        assert (recipe["log_completions"], recipe["num_completions_to_print"]) == (True, 0)
+
+
+def test_mean_rewards_are_those_that_the_trainer_logged_and_training_is_the_same(
+    run_job: Run, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    recipe = yaml.safe_load((REPO / "recipes" / "tiny" / "grpo.yaml").read_text())
+    recipe["reward_funcs"] = ["soft_overlong_punishment", "tiny_answer_reward"]
+    recipe["reward_weights"] = [-0.5, 2.0]
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    keys = {"config": path, "track": "false", "num_iterations": 2}
+    run = run_job("grpo", tmp_path / "run", **keys)
+    printed = capsys.readouterr().out
+    assert "Prompt" not in printed and "Completion" not in printed
+    told = completions.read(run)
+    state = json.loads((run / "checkpoint-4" / "trainer_state.json").read_text())
+    logged = {row["step"]: row["reward"] for row in state["log_history"] if "reward" in row}
+    means = told.groupby("step")["reward"].mean()
+    assert set(means) != {0.0}
+    assert means.to_dict() == pytest.approx({step: logged[step] for step in (1, 3)})
+    assert len(list((run / "completions").iterdir())) == 4  # a batch lasts two steps
+    quiet = run_job("grpo", tmp_path / "quiet", **keys, log_completions="false")
+    assert not (quiet / "completions").exists()
+    weights = [(one / "model.safetensors").read_bytes() for one in (run, quiet)]
+    assert weights[0] == weights[1]
+    assert pd.api.types.is_integer_dtype(told["step"])

@@ -1,0 +1,68 @@
+"""`sparks report`: the command, in this process."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tracking.test_report import data_of, write_run
+from tracking.errors import BadInput
+from train import cli, report
+
+
+def test_the_report_of_one_run_lies_in_its_folder(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    report.main([str(run)])
+    assert [one["name"] for one in data_of((run / "report.html").read_text())["runs"]] == ["run"]
+
+
+def test_the_report_of_several_runs_lies_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [write_run(tmp_path / folder / "run") for folder in ("a", "b")]
+    monkeypatch.chdir(tmp_path)
+    report.main([str(run) for run in runs])
+    held = data_of((tmp_path / "report.html").read_text())
+    assert [one["name"] for one in held["runs"]] == ["a/run", "b/run"]
+
+
+def test_figures_are_written_where_they_are_wanted(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    report.main([str(run), "-o", str(tmp_path / "x.html"), "--figures", str(tmp_path / "plots")])
+    made = {path.suffix for path in (tmp_path / "plots").rglob("*") if path.is_file()}
+    assert made >= {".png", ".svg", ".csv"}
+    assert (tmp_path / "x.html").is_file() and not (run / "report.html").exists()
+
+
+def test_figures_that_cannot_be_written_are_told_in_a_line(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="cannot be written"):
+        report.main([str(run), "--figures", str(tmp_path / "file" / "plots")])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["none"], "none: no such run"),
+        (["run", "run"], "run is named twice; name each run once"),
+        (["run", "-o", "."], ". is a folder; name a file: -o report.html"),
+        (["bare"], "bare/heads has no records; sparks track bare makes them"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_run(tmp_path / "run")
+    (tmp_path / "bare").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["sparks", "report", *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f"sparks: {said}\n"
+    assert not (tmp_path / "report.html").exists()

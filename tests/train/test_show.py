@@ -1,0 +1,155 @@
+"""`sparks show`: a run's table and map, also while it goes on."""
+
+import json
+import re
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tracking.conftest import make_analysis
+from tracking import BadInput, Ledger, Record
+from tracking.graph import Graph
+from tracking.settings import Settings
+from train import cli, show
+
+Run = Callable[..., Path]
+
+
+def add(run: Path, step: int, reward: float = 0.5) -> None:
+    """A record in the run's ledger, in which one head more is active than ten steps before."""
+    analysis = make_analysis(
+        Graph(2, 2),
+        in_circuit=(torch.arange(4) <= step // 10).expand(10, 4),
+        effect=torch.full((16, 4), 0.5),
+    )
+    settings: dict[str, object] = vars(Settings())
+    Ledger(run / "heads").write(
+        Record(step, 2, 2, "0", {"cue": analysis}, reward, settings=settings)
+    )
+
+
+def checkpoint(run: Path, step: int, last: int) -> None:
+    path = run / f"checkpoint-{step}" / "trainer_state.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"global_step": step, "max_steps": last}))
+
+
+def rows(printed: str) -> list[str]:
+    """The steps of the table's rows."""
+    return re.findall(r"^ +(\d+) +\d\.\d{3} +cue", printed, re.MULTILINE)
+
+
+def test_a_run_is_shown_with_its_rows_map_and_sentence(
+    run_job: Run, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run = run_job("sft", tmp_path / "run")
+    Ledger(run / "heads").mark_failed(3, RuntimeError("no room"))
+    capsys.readouterr()
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    show.main([str(run)])
+    printed = capsys.readouterr().out
+    assert re.findall(r"^ +(\d+) .* cue 16", printed, re.MULTILINE) == ["0", "2", "4"]
+    assert "     3  not analysed: RuntimeError: no room" in printed
+    assert "heads on 'operand' probes at step 4" in printed
+    assert re.search(r"^On 'cue' probes .*\.$", printed, re.MULTILINE)
+    assert printed.rstrip().endswith("not analysed: step 3")
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before  # only looked at
+
+
+def test_following_shows_each_record_as_it_comes_and_stops_when_the_run_is_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show, "POLL", 0.01)
+    run = tmp_path / "run"
+    run.mkdir()
+    watch = threading.Thread(target=show.main, args=[[str(run), "--follow"]])
+    watch.start()
+    seen = ""
+
+    def wait_for(text: str) -> None:
+        nonlocal seen
+        until = time.monotonic() + 20
+        while text not in seen and time.monotonic() < until:
+            seen += capsys.readouterr().out
+            time.sleep(0.01)
+        assert text in seen
+
+    wait_for("waiting for the first record")
+    add(run, 0, 0.125)
+    wait_for(" 0.125 ")
+    add(run, 10, 0.25)
+    wait_for(" 0.250 ")
+    add(run, 20, 0.375)
+    wait_for(" 0.375 ")
+    Ledger(run / "heads").supersede(after=10)  # the run is resumed at 10
+    wait_for("put aside: step 20")
+    add(run, 20, 0.5)
+    wait_for(" 0.500 ")
+    checkpoint(run, 20, last=30)
+    Ledger(run / "heads").mark_failed(30, RuntimeError("no room"))
+    wait_for("not analysed: RuntimeError: no room")
+    assert watch.is_alive()
+    checkpoint(run, 30, last=30)
+    watch.join(20)
+    assert not watch.is_alive()
+    seen += capsys.readouterr().out
+    assert rows(seen) == ["0", "10", "20", "20"]
+    assert seen.count("not analysed: RuntimeError") == 1
+    assert seen.count("heads on 'cue' probes at step 20") == 1
+
+
+def test_a_run_that_goes_on_to_more_steps_is_not_over(tmp_path: Path) -> None:
+    add(tmp_path, 10)
+    checkpoint(tmp_path, 10, last=10)
+    assert show.Watch(tmp_path)._over()
+    (tmp_path / "config.yaml").write_text("max_steps: 20\n")
+    assert not show.Watch(tmp_path)._over()
+    (tmp_path / "config.yaml").write_text("max_steps: -1\n")
+    assert show.Watch(tmp_path)._over()
+    shutil.rmtree(tmp_path / "heads")
+    assert not show.Watch(tmp_path)._over()  # its last checkpoint is still to be analysed
+
+
+@pytest.mark.parametrize("follow", [[], ["--follow"]])
+def test_a_damaged_record_and_an_unknown_run_are_told_in_one_line(
+    tmp_path: Path, follow: list[str]
+) -> None:
+    with pytest.raises(BadInput, match=r"^.*nowhere: no such run$"):
+        show.main([str(tmp_path / "nowhere"), *follow])
+    add(tmp_path, 0)
+    path = Ledger(tmp_path / "heads").path(0)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(BadInput, match="not a whole record"):
+        show.main([str(tmp_path), *follow])
+
+
+def test_a_run_without_records_and_wrong_flags_are_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="has no records; sparks track"):
+        show.main([str(tmp_path)])
+    with pytest.raises(BadInput, match=r"takes RUN and --follow: .*--folow"):
+        show.main([str(tmp_path), "--folow"])
+    with pytest.raises(BadInput, match=r"takes RUN and --follow: .*required: RUN"):
+        show.main([])
+
+
+def test_on_the_command_line_a_mistake_exits_with_2_and_no_colours_are_piped(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(tmp_path, 0)
+    monkeypatch.setattr(sys, "argv", ["sparks", "show", str(tmp_path)])
+    cli.main()
+    good = capsys.readouterr().out
+    assert rows(good) == ["0"]
+    assert "\x1b" not in good
+    monkeypatch.setattr(sys, "argv", ["sparks", "show", str(tmp_path / "no")])
+    with pytest.raises(SystemExit) as refused:
+        cli.main()
+    told = capsys.readouterr()
+    assert (refused.value.code, told.out) == (2, "")
+    assert re.fullmatch(r"sparks: .*no such run\n", told.err)

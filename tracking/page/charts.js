@@ -1,0 +1,314 @@
+// Plotly's charts: one look, one axis of steps, and the mark of the chosen checkpoint on it.
+
+const SYMBOLS = {
+  base: "square", retained: "square", faded: "square-open", new: "triangle-up", surviving: "circle",
+  revived: "diamond", emergent: "circle-open", pruned: "x-thin", inactive: "circle",
+};
+const LEFT = 68; // of every chart, so that axes stand under each other
+const RIGHT = 14;
+
+const waiting = []; // charts that are drawn once their place is in the page
+
+const figure = (caption, label, columns, draw, note = null) => {
+  const host = el("div", { class: "chart", role: "img", "aria-label": label });
+  waiting.push(() => draw(host));
+  return el("figure", {},
+    el("figcaption", {}, caption, note && el("small", {}, note)), host, dataOf(caption, columns));
+};
+
+const drawWaiting = () => {
+  while (waiting.length) waiting.shift()();
+};
+
+const axis = (more = {}) => ({
+  gridcolor: css("--grid"), zeroline: false, linecolor: css("--line"), showline: true,
+  tickcolor: css("--line"), ticks: "outside", ticklen: 4, automargin: false, fixedrange: true,
+  title: { text: more.text ?? "", font: { size: 12 }, standoff: 8 }, ...more,
+});
+
+const plot = (host, traces, layout, height) => {
+  Plotly.react(host, traces, {
+    height, paper_bgcolor: "transparent", plot_bgcolor: "transparent", showlegend: false,
+    font: { family: "system-ui, sans-serif", size: 12, color: css("--soft") },
+    margin: { l: LEFT, r: RIGHT, t: 10, b: 40 },
+    hoverlabel: { bgcolor: css("--panel"), bordercolor: css("--line"), font: { color: css("--ink") } },
+    hovermode: "closest", ...layout,
+  }, { displayModeBar: false, responsive: true });
+};
+
+// The steps that all runs share, with half a checkpoint's room at the ends.
+const stepRange = () => {
+  const steps = DATA.runs.flatMap((run) => run.steps);
+  const [low, high] = [Math.min(...steps), Math.max(...steps)];
+  const room = high > low ? (high - low) / (2 * (Math.max(...DATA.runs.map((r) => r.steps.length)) - 1 || 1)) : 1;
+  return [low - room, high + room];
+};
+
+// The least range that holds what `pick` takes from every run's probes of the chosen kind.
+const shared = (pick, ...always) => {
+  const values = DATA.runs.filter((run) => run.kinds[view.kind])
+    .flatMap((run) => pick(run.kinds[view.kind], run)).concat(always).filter(known);
+  if (!values.length) return [0, 1];
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const room = (high - low || Math.abs(high) || 1) * 0.06;
+  return [low - room, high + room];
+};
+
+const band = (x, low, high, color, more = {}) => {
+  const there = x.map((_, i) => i).filter((i) => known(low[i]) && known(high[i]));
+  return {
+    x: [...there.map((i) => x[i]), ...there.map((i) => x[i]).reverse()],
+    y: [...there.map((i) => high[i]), ...there.map((i) => low[i]).reverse()],
+    type: "scatter", mode: "none", fill: "toself", fillcolor: color, hoverinfo: "skip", ...more,
+  };
+};
+
+const line = (x, y, color, more = {}) => ({
+  x, y, type: "scatter", mode: "lines+markers", connectgaps: false,
+  line: { color, width: 2 }, marker: { size: 6, color }, ...more,
+});
+
+// Where the cells of neighbouring checkpoints meet; one more than there are checkpoints.
+const borders = (steps) => {
+  if (steps.length === 1) return [steps[0] - 0.5, steps[0] + 0.5];
+  const middle = steps.slice(1).map((step, i) => (step + steps[i]) / 2);
+  return [2 * steps[0] - middle[0], ...middle, 2 * steps.at(-1) - middle.at(-1)];
+};
+
+// A span over every checkpoint whose verdict is one of `verdicts`.
+const spans = (run, verdicts, color, layer) => {
+  const edges = borders(run.steps);
+  return run.kinds[view.kind].counts.verdict.flatMap((verdict, i) => verdicts.includes(verdict) ? [{
+    type: "rect", xref: "x", yref: "paper", x0: edges[i], x1: edges[i + 1], y0: 0, y1: 1,
+    fillcolor: color, line: { width: 0 }, layer,
+  }] : []);
+};
+
+const unsound = (run) => spans(run, ["weak", "unconverged", "absent"], css("--shade"), "below");
+
+const chosenMark = (run) => ({
+  type: "line", xref: "x", yref: "paper", x0: stepOf(run), x1: stepOf(run), y0: 0, y1: 1,
+  line: { color: css("--soft"), width: 1.2, dash: "dot" }, name: "chosen", layer: "above",
+});
+
+const marked = []; // charts over the steps, to move the mark in
+
+const plotOverSteps = (host, run, traces, layout, height, shapes = unsound(run)) => {
+  plot(host, traces, { ...layout, shapes: [...shapes, chosenMark(run)] }, height);
+  marked.push({ host, run });
+  host.on("plotly_click", (event) => choose({ step: nearest(DATA.steps, event.points[0].x) }));
+};
+
+const moveMarks = () => {
+  marked.splice(0, marked.length, ...marked.filter(({ host }) => host.isConnected));
+  marked.forEach(({ host, run }) => {
+    const others = host.layout.shapes.filter((shape) => shape.name !== "chosen");
+    Plotly.relayout(host, { shapes: [...others, chosenMark(run)] });
+  });
+};
+
+const COUNTED = ["surviving", "new", "pruned"];
+
+// Reward, heads and turnover on one axis of steps.
+const drawOverview = (host, run) => {
+  const { counts } = run.kinds[view.kind];
+  const bands = COUNTED.map((name) => band(counts.step, counts[`${name}_low`], counts[`${name}_high`],
+    faded(DATA.looks[name].color, css("--band")), { yaxis: "y2" }));
+  const lines = COUNTED.map((name) => line(counts.step, counts[name], DATA.looks[name].color, {
+    yaxis: "y2", name, hovertemplate: `step %{x}: %{y} ${name}<extra></extra>`,
+    marker: { size: 9, symbol: SYMBOLS[name], color: DATA.looks[name].color, line: { width: 2, color: DATA.looks[name].color } },
+  }));
+  const zeros = counts.step.map(() => 0);
+  const traces = [
+    line(counts.step, counts.reward, DATA.reward, { name: "reward", hovertemplate: "step %{x}: %{y:.3g}<extra></extra>" }),
+    ...bands, ...lines,
+    band(counts.step, zeros, counts.null_high, css("--null"), { yaxis: "y3" }),
+    line(counts.step, counts.null, css("--soft"), { yaxis: "y3", mode: "lines", name: "null",
+      line: { color: css("--soft"), width: 1, dash: "dot" }, hovertemplate: "null, mean: %{y:.3g}<extra></extra>" }),
+    line(counts.step, counts.turnover, css("--ink"), { yaxis: "y3", name: "turnover",
+      hovertemplate: "step %{x}: turnover %{y:.3g}<extra></extra>" }),
+  ];
+  const name = run.kinds[view.kind].coupling.reward_name;
+  plotOverSteps(host, run, traces, {
+    xaxis: axis({ text: "training step", range: stepRange(), anchor: "y3" }),
+    yaxis: axis({ text: name.length > 12 ? "reward" : name, domain: [0.73, 1], range: shared((k) => (k.coupling.reward_name === name ? k.counts.reward : [])) }),
+    yaxis2: axis({ text: "heads", domain: [0.34, 0.67], rangemode: "tozero",
+      range: shared((k) => COUNTED.flatMap((n) => [...k.counts[n], ...k.counts[`${n}_high`]]), 0) }),
+    yaxis3: axis({ text: "turnover", domain: [0, 0.28],
+      range: shared((k) => [...k.counts.turnover, ...k.counts.null_high], 0) }),
+  }, 520);
+};
+
+const MANY = 60; // heads, above which those that were never active are left out
+
+// Heads by steps: those that were ever active or uncertain, the earliest on top.
+const rasterHeads = (run) => {
+  const { heads } = run.kinds[view.kind];
+  const size = run.layers * run.heads;
+  const firsts = [];
+  for (let head = 0; head < size; head += 1) {
+    const steps = run.steps.map((_, i) => i);
+    const first = steps.find((i) => heads.active[i * size + head]);
+    if (first !== undefined || steps.some((i) => heads.uncertain[i * size + head])) {
+      firsts.push([first ?? Infinity, head]);
+    }
+  }
+  const ordered = firsts.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+  const active = ordered.filter(([first]) => first < Infinity);
+  const kept = ordered.length > MANY ? active : ordered;
+  return { shown: kept.map(([, head]) => head), others: ordered.length - kept.length };
+};
+
+const drawRaster = (host, run, shown) => {
+  const { heads } = run.kinds[view.kind];
+  const size = run.layers * run.heads;
+  const count = DATA.states.length;
+  const names = shown.map((head) => headName(run, head));
+  const inactive = DATA.states.indexOf("inactive");
+  const at = (head, i) => i * size + head;
+  const z = shown.map((head) => run.steps.map((_, i) => {
+    const state = heads.state[at(head, i)];
+    return state === inactive ? null : state;
+  }));
+  const text = shown.map((head) => run.steps.map((_, i) =>
+    DATA.states[heads.state[at(head, i)]] + (heads.uncertain[at(head, i)] ? ", uncertain" : "")));
+  const edges = borders(run.steps);
+  const strokes = [0.1, 0.3, 0.5, 0.7, 0.9]; // of the hatching, across a cell
+  const unsure = shown.flatMap((head, row) => run.steps.flatMap((_, i) => heads.uncertain[at(head, i)]
+    ? strokes.map((share) => [edges[i] + share * (edges[i + 1] - edges[i]), names[row]]) : []));
+  const tall = shown.length > 80 ? 7 : shown.length > 40 ? 12 : 18;
+  const traces = [
+    { type: "heatmap", x: run.steps, y: names, z, text, zmin: -0.5, zmax: count - 0.5, showscale: false,
+      colorscale: DATA.states.flatMap((state, i) => [[i / count, DATA.looks[state].color], [(i + 1) / count, DATA.looks[state].color]]),
+      xgap: 1.5, ygap: 1.5, hoverongaps: false, hovertemplate: "%{y} at step %{x}: %{text}<extra></extra>" },
+    { type: "scatter", mode: "markers", x: unsure.map((p) => p[0]), y: unsure.map((p) => p[1]), hoverinfo: "skip",
+      marker: { symbol: "line-ne", size: tall * 0.55, line: { width: 1.2, color: css("--ink") } } },
+  ];
+  const veil = faded(css("--page"), 0.6);
+  plotOverSteps(host, run, traces, {
+    margin: { l: LEFT, r: RIGHT, t: 6, b: 40 },
+    xaxis: axis({ text: "training step", range: stepRange(), showgrid: false }),
+    yaxis: axis({ autorange: false, range: [shown.length - 0.5, -0.5], showgrid: false, ticks: "", type: "category",
+      tickfont: { size: tall > 14 ? 11 : 8 }, nticks: Math.floor((shown.length * tall) / 12) }),
+  }, 60 + tall * shown.length, spans(run, ["weak"], veil, "above"));
+};
+
+const RAMP = ["#00224e", "#2a3f6d", "#575d6d", "#7d7c78", "#a59c74", "#d2c060", "#fee838"]; // cividis
+
+const rampColor = (place, size) => {
+  const at = size > 1 ? (place / (size - 1)) * (RAMP.length - 1) : 2;
+  const low = Math.min(Math.floor(at), RAMP.length - 2);
+  return `rgb(${mixed(RAMP[low + 1], RAMP[low], at - low).join(", ")})`;
+};
+
+const cohortsOf = (run) => [...new Set(run.kinds[view.kind].cohorts.cohort)];
+
+// The cohorts of all runs, so that one has the same colour in each.
+const allCohorts = () => [...new Set(DATA.runs.flatMap((run) => (run.kinds[view.kind] ? cohortsOf(run) : [])))]
+  .sort((a, b) => a - b);
+
+// Heads that emerged and are active, stacked by the step at which they came.
+const drawCohorts = (host, run) => {
+  const { cohorts } = run.kinds[view.kind];
+  const edges = borders(run.steps);
+  const all = allCohorts();
+  const traces = cohortsOf(run).map((cohort) => {
+    const rows = cohorts.cohort.map((_, i) => i).filter((i) => cohorts.cohort[i] === cohort);
+    const width = rows.map((i) => {
+      const place = run.steps.indexOf(cohorts.step[i]);
+      return 0.86 * Math.min(...edges.slice(1).map((e, j) => e - edges[j]), edges[place + 1] - edges[place]);
+    });
+    return {
+      type: "bar", x: rows.map((i) => cohorts.step[i]), y: rows.map((i) => cohorts.left[i]), width,
+      marker: { color: rampColor(all.indexOf(cohort), all.length), line: { width: 0.6, color: css("--soft") } },
+      hovertemplate: `step %{x}: %{y} of ${cohorts.size[rows[0]]} heads of step ${cohort}<extra></extra>`,
+    };
+  });
+  const totals = (kind) => {
+    const sums = {};
+    kind.cohorts.step.forEach((step, i) => { sums[step] = (sums[step] ?? 0) + kind.cohorts.left[i]; });
+    return Object.values(sums);
+  };
+  plotOverSteps(host, run, traces, {
+    barmode: "stack", xaxis: axis({ text: "training step", range: stepRange() }),
+    yaxis: axis({ text: "active heads", range: [0, shared(totals, 0)[1]] }),
+  }, 270);
+};
+
+const drawSurvival = (host, run) => {
+  const { survival } = run.kinds[view.kind];
+  const color = DATA.looks.surviving.color;
+  const stepped = { line: { color, width: 2.4, shape: "hv" } };
+  const end = Math.max(...DATA.runs.flatMap((one) => one.kinds[view.kind]?.survival.time ?? [0]), 1);
+  const low = [], high = [], time = [];
+  survival.time.forEach((t, i) => { // as steps, like the curve itself
+    const until = survival.time[i + 1] ?? t;
+    time.push(t, until); low.push(survival.low[i], survival.low[i]); high.push(survival.high[i], survival.high[i]);
+  });
+  plot(host, [
+    band(time, low, high, faded(color, css("--band"))),
+    line(survival.time, survival.survival, color, { ...stepped, text: survival.at_risk,
+      hovertemplate: "after %{x} steps: %{y:.3g}, %{text} heads seen that long<extra></extra>" }),
+  ], {
+    xaxis: axis({ text: "steps since the head came", range: [-0.03 * end, 1.03 * end] }),
+    yaxis: axis({ text: "share not pruned", range: [0, 1.05] }),
+  }, 270);
+};
+
+const drawCurve = (host, run) => {
+  const kind = run.kinds[view.kind];
+  const i = indexOf(run);
+  const { share, value, low, high } = kind.curves[i];
+  const color = css("--positive");
+  const own = kind.circuit_edges[i] / kind.all_edges;
+  const { counts } = kind;
+  const least = Math.min(...DATA.runs.flatMap((one) => one.kinds[view.kind]?.curves.flatMap((c) => c.share.filter((s) => s > 0)) ?? []));
+  const x = share.map((s) => Math.max(s, least));
+  plot(host, [
+    band(x, low, high, faded(color, css("--band"))),
+    line(x, value, color, { hovertemplate: "%{x:.3g} of all edges carry %{y:.3g}<extra></extra>" }),
+    { x: [own], y: [counts.faithfulness[i]], type: "scatter", mode: "markers",
+      marker: { symbol: "diamond", size: 12, color: css("--ink") },
+      error_y: { type: "data", symmetric: false, array: [counts.faithfulness_high[i] - counts.faithfulness[i]],
+        arrayminus: [counts.faithfulness[i] - counts.faithfulness_low[i]], color: css("--ink"), width: 5 },
+      hovertemplate: "the circuit: %{x:.3g} of all edges carry %{y:.3g}<extra></extra>" },
+  ], {
+    xaxis: axis({ text: "share of all edges", type: "log", range: [Math.log10(least) - 0.1, 0.08], dtick: 1, tickformat: "~g" }),
+    yaxis: axis({ text: "faithfulness", range: shared((k) => k.curves.flatMap((c) => c.value), 0, 1, 1.05) }),
+    shapes: [1, kind.wanted].filter(known).map((y, n) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y,
+      line: { color: css("--soft"), width: 1, dash: n ? "dash" : "dot" }, layer: "below" })),
+  }, 300);
+};
+
+// The correlation of the number of heads with the reward by lag; filled where p says it is beyond
+// what shifts in time give.
+const drawCoupling = (host, run) => {
+  const { table } = run.kinds[view.kind].coupling;
+  const traces = ["reward", "change"].flatMap((against, panel) => COUNTED.map((heads, place) => {
+    const rows = table.lag.map((_, i) => i).filter((i) => table.heads[i] === heads && table.against[i] === against);
+    const { color } = DATA.looks[heads];
+    return line(rows.map((i) => table.lag[i] + 0.12 * (place - 1)), rows.map((i) => table.correlation[i]), color, {
+      xaxis: panel ? "x2" : "x", line: { color, width: 1.2 },
+      text: rows.map((i) => `${heads}, lag ${table.lag[i]}: r = ${num(table.correlation[i])}, p = ${num(table.p[i])}, over lags ${num(table.p_corrected[i])}`),
+      hovertemplate: "%{text}<extra></extra>",
+      marker: { size: 10, symbol: SYMBOLS[heads] === "x-thin" ? "x" : SYMBOLS[heads],
+        color: rows.map((i) => table.p_corrected[i] <= 0.05 ? color : css("--page")), line: { width: 1.6, color } },
+    });
+  }));
+  const lag = (text, domain) => axis({ text, domain, range: [-3.5, 3.5], dtick: 1 });
+  plot(host, traces, {
+    xaxis: lag("lag, against the reward", [0, 0.47]), xaxis2: lag("lag, against its change", [0.53, 1]),
+    yaxis: axis({ text: "correlation", range: [-1.08, 1.08], zeroline: true, zerolinecolor: css("--line") }),
+  }, 270);
+};
+
+const drawTurned = (host, run) => {
+  const { solved, failed } = run.completions;
+  const bar = (y, look, word) => ({ type: "bar", x: run.steps, y, marker: { color: DATA.looks[look].color },
+    customdata: y.map(Math.abs), hovertemplate: `step %{x}: %{customdata} newly ${word}<extra></extra>` });
+  plotOverSteps(host, run, [bar(solved, "surviving", "solved"), bar(failed.map((n) => -n), "pruned", "failed")], {
+    barmode: "relative", xaxis: axis({ text: "training step", range: stepRange() }),
+    yaxis: axis({ text: "problems", zeroline: true, zerolinecolor: css("--line"),
+      range: shared((_, one) => one.completions ? [...one.completions.solved, ...one.completions.failed.map((n) => -n)] : [], 0) }),
+  }, 210, []);
+};

@@ -1,0 +1,210 @@
+// The report's sections, in order. Each returns what it shows of one run.
+
+const NAMED = 20; // survivors that are named
+const COLOURED = 8; // cohorts whose colours are told one by one
+
+const once = (run) => run.steps.length === 1;
+
+const onlyOne = (run, what) => missing(`One checkpoint (step ${run.steps[0]}) has been analysed: ${what}`);
+
+const tile = (value, what) => el("div", {}, el("dt", {}, what), el("dd", {}, value));
+
+const headLink = (name) => {
+  const button = el("button", { class: "link", type: "button" }, name);
+  button.addEventListener("click", () => {
+    choose({ head: name });
+    document.getElementById("map").scrollIntoView();
+  });
+  return button;
+};
+
+const happened = (run) => {
+  const { summary } = run.kinds[view.kind];
+  const tiles = once(run) ? null : el("dl", { class: "tiles" },
+    tile(`${summary.survivors.length} of ${summary.emerged}`, `emerged heads still there, ${summary.noise}`),
+    tile(summary.regime, "regime"),
+    tile(`${summary.turned} of ${summary.compared}`, "checkpoints with turnover above its null"),
+    tile(num(summary.faithfulness), `faithfulness of the last circuit, ${summary.verdict}`),
+    tile(`${summary.sound} of ${summary.checkpoints}`, "checkpoints sound"));
+  const names = summary.survivors.slice(0, NAMED).flatMap((name, i) => [i ? ", " : "", headLink(name)]);
+  if (summary.survivors.length > NAMED) names.push(` and ${summary.survivors.length - NAMED} more`);
+  return [
+    el("p", { class: "lead sentence" }, summary.sentence), tiles,
+    names.length ? el("p", { class: "about" }, "Still there: ", ...names, ".") : null,
+    run.caveats.length ? el("p", { class: "about" }, el("a", { href: "#method" },
+      `${run.caveats.length} ${run.caveats.length === 1 ? "warning" : "warnings"}`), " to know before believing the numbers.") : null,
+  ];
+};
+
+const overTime = (run) => {
+  const { counts, summary } = run.kinds[view.kind];
+  if (once(run)) return [onlyOne(run, "there is no reward curve, no change of heads and no turnover yet.")];
+  const shown = COUNTED.map((name) => [swatch(DATA.looks[name].color, DATA.looks[name].sign), name]);
+  const unknown = counts.reward.every((value) => !known(value));
+  return [
+    unknown ? missing("No reward is known at any checkpoint; its curve is empty.") : null,
+    legend([rule(DATA.reward), run.kinds[view.kind].coupling.reward_name.replaceAll("_", " ")], ...shown, [rule(css("--ink")), "turnover"]),
+    figure("Reward, heads and turnover", `${run.name}: ${summary.sentence}`, () => counts, (host) => drawOverview(host, run),
+      "Coloured bands: 95 % over resampled probes; a count outside its band rests on heads at the threshold. Grey band: the null of turnover, what two halves of the probes "
+      + "make of one checkpoint, up to 97.5 % (mean dotted); inside it, turnover is noise. Shaded: circuit not sound."),
+  ];
+};
+
+const raster = (run) => {
+  if (once(run)) return [onlyOne(run, "heads have no history yet.")];
+  const { shown, others } = rasterHeads(run);
+  if (!shown.length) return [missing("No head was active or uncertain at any checkpoint.")];
+  const size = run.layers * run.heads;
+  const data = () => ({
+    head: shown.map((head) => headName(run, head)),
+    ...Object.fromEntries(run.steps.map((step, i) => [`step ${step}`,
+      shown.map((head) => DATA.states[run.kinds[view.kind].heads.state[i * size + head]])])),
+  });
+  const more = others ? `${others} heads that were uncertain at times and never active are left out.` : null;
+  return [figure(`${shown.length} of ${size} heads`, `States of ${shown.length} heads of ${run.name} over ${run.steps.length} checkpoints`,
+    data, (host) => drawRaster(host, run, shown), more)];
+};
+
+const cohortLegend = (run) => {
+  const all = allCohorts();
+  const color = (cohort) => rampColor(all.indexOf(cohort), all.length);
+  const mark = (ground, wide) => {
+    const node = el("span", { class: wide ? "swatch wide" : "swatch", "aria-hidden": "true" });
+    node.style.background = ground;
+    return node;
+  };
+  const mine = cohortsOf(run);
+  if (mine.length <= COLOURED) return legend(...mine.map((cohort) => [mark(color(cohort)), `step ${cohort}`]));
+  const ground = `linear-gradient(to right, ${mine.map(color).join(", ")})`;
+  return legend([mark(ground, true), `step ${mine[0]} to ${mine.at(-1)}`]);
+};
+
+const lasting = (run) => {
+  const { cohorts, survival } = run.kinds[view.kind];
+  if (once(run)) return [onlyOne(run, "no head can have emerged yet.")];
+  if (!cohorts.step.length) return [missing("No head emerged, so there is no cohort and nothing to survive.")];
+  return [el("div", { class: "beside" },
+    el("div", {}, figure("Cohorts", `Active emerged heads of ${run.name} by the step at which they came`, () => cohorts,
+      (host) => drawCohorts(host, run), "Active heads that emerged, by the step at which they came."), cohortLegend(run)),
+    figure("Survival", `Share of emerged heads of ${run.name} not pruned, by steps since they came`, () => survival,
+      (host) => drawSurvival(host, run), "Kaplan and Meier, 95 % interval (none where the share is 1 or 0)."))];
+};
+
+const curve = (run) => {
+  const place = el("div", {});
+  const host = el("div", { class: "chart", role: "img" });
+  const box = el("div", {});
+  const paint = () => {
+    const { counts } = run.kinds[view.kind];
+    const i = indexOf(run);
+    host.setAttribute("aria-label", `Faithfulness of circuits of ${run.name} by size at step ${stepOf(run)}; `
+      + `of the circuit itself ${num(counts.faithfulness[i])}, 95 % ${span(counts.faithfulness_low[i], counts.faithfulness_high[i])}`);
+    const caption = `Faithfulness by size, step ${stepOf(run)}`;
+    box.replaceChildren(el("figcaption", {}, caption, el("small", {},
+      "Diamond: the circuit. Dotted: the whole model. Dashed: below it a circuit is weak. Bands and bars: 95 % over probes.")));
+    data.replaceChildren(dataOf(caption, () => run.kinds[view.kind].curves[i]));
+    if (host.isConnected) drawCurve(host, run);
+  };
+  const data = el("div", {});
+  place.append(el("figure", {}, box, host, data));
+  paint();
+  waiting.push(() => drawCurve(host, run));
+  onStep.push(paint);
+  return place;
+};
+
+const circuit = (run) => [el("div", { class: run.layers > LARGE ? null : "beside" }, circuitOf(run), curve(run))];
+
+const hazardSentence = (run) => {
+  const { correlation, p, n, reward_name: name } = run.kinds[view.kind].coupling;
+  const less = name === "loss" ? "loss" : "reward";
+  if (!known(correlation)) return `Whether heads are pruned when the ${less} turns cannot be told from ${n} checkpoints.`;
+  return `Share of heads pruned against the change of the ${less}: Spearman's correlation ${num(correlation)}, `
+    + `p = ${num(p)} from shifts in time, ${n} checkpoints.`;
+};
+
+const coupled = (run) => {
+  const { coupling } = run.kinds[view.kind];
+  const note = coupling.note ? el("p", { class: "notice" }, `${coupling.note}.`) : null;
+  if (!coupling.table.lag.length) {
+    return [note, missing(`Heads and reward cannot be compared from ${run.steps.length} analysed checkpoints.`)];
+  }
+  const marks = COUNTED.map((name) => [swatch(DATA.looks[name].color, DATA.looks[name].sign), name]);
+  return [
+    note, legend(...marks),
+    figure("Correlation by lag", `Correlation of new, pruned and surviving heads of ${run.name} with the reward by lag`,
+      () => coupling.table, (host) => drawCoupling(host, run),
+      "Lag in checkpoints; positive: heads come after the reward. Filled: p over all lags is at most 0.05; "
+      + "open: shifts of the heads in time do as well. A shared trend alone correlates: believe the change more than the reward."),
+    el("h4", {}, "Pruning"), el("p", { class: "about" }, hazardSentence(run)),
+    dataOf("pruning and the reward", () => coupling.hazard),
+    ...(coupling.per_head.head.length ? [el("h4", {}, "Head by head"),
+      el("p", { class: "about" }, "Reward while a head is active less that while it is not; q after Benjamini and Hochberg."),
+      dataOf("reward by head", () => coupling.per_head)] : []),
+  ];
+};
+
+const sample = (table, i) => el("article", { class: "sample" },
+  el("header", {}, `step ${table.step[i]}, reward ${num(table.reward[i])}`),
+  el("pre", {}, table.prompt[i]), el("pre", {}, table.completion[i]));
+
+const problems = (run, change) => {
+  const { turned } = run.completions;
+  const total = run.completions[change][indexOf(run)];
+  const rows = turned.step.map((_, i) => i).filter((i) => turned.step[i] === stepOf(run) && turned.change[i] === change);
+  const said = `Newly ${change}: ${total}` + (rows.length < total ? `, ${rows.length} shown` : "");
+  return el("div", {}, el("h4", {}, said), el("ul", { class: "problems" }, ...rows.map((i) => el("li", {},
+    el("pre", {}, turned.prompt[i]), `mean reward ${num(turned.before[i])} → ${num(turned.after[i])}`))));
+};
+
+const written = (run) => {
+  if (!run.completions) return [el("h4", {}, "Completions"), missing("No completions are kept of this run (log_completions: true keeps them).")];
+  const place = el("div", {});
+  const paint = () => {
+    const table = run.completions.samples[indexOf(run)];
+    const rows = (table.step ?? []).map((_, i) => sample(table, i));
+    place.replaceChildren(el("h4", {}, `Completions up to step ${stepOf(run)}`),
+      ...(rows.length ? rows : [missing("None since the checkpoint before.")]),
+      problems(run, "solved"), problems(run, "failed"));
+  };
+  onStep.push(paint);
+  paint();
+  const { solved, failed } = run.completions;
+  return [once(run) ? null : figure("Newly solved and newly failed", `Problems of ${run.name} newly solved and newly failed between checkpoints`,
+    () => ({ step: run.steps, solved, failed }), (host) => drawTurned(host, run),
+    "Problems seen before whose mean reward crossed half of the largest: solved upwards, failed downwards."), place];
+};
+
+const reward = (run) => [el("div", { class: run.completions ? "beside" : null },
+  el("div", {}, ...coupled(run).filter(known)), el("div", {}, ...written(run).filter(known)))];
+
+const terms = (facts) => el("dl", { class: "facts" },
+  ...Object.entries(facts).flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, value)]));
+
+const method = (run) => {
+  const folded = (title, ...children) => el("details", {}, el("summary", {}, title), ...children);
+  return [
+    el("h4", {}, "Warnings"),
+    run.caveats.length ? el("ul", { class: "caveats" }, ...run.caveats.map((line) => el("li", {}, line)))
+      : el("p", { class: "about" }, "None."),
+    el("h4", {}, "Facts"), terms(run.facts),
+    el("h4", {}, "Settings of the tracking"), terms(run.settings),
+    el("h4", {}, "Recipe"),
+    run.recipe === null ? missing("The folder has no readable config.yaml.")
+      : el("div", {}, el("p", { class: "about" }, el("code", {}, run.recipe.split("\n")[0])), folded("config.yaml", el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Recipe" },
+        el("pre", { class: "recipe" }, run.recipe)))),
+  ];
+};
+
+const SECTIONS = [
+  ["what", "What happened", null, (run) => [...happened(run), ...overTime(run)]],
+  ["map", "Which heads", "State by colour and sign, membership by strength; hatched heads are uncertain, the heads of a weak "
+    + "circuit pale. Move the slider above; choose a head for its history and its edges.", mapAndHead],
+  ["raster", "Heads over steps", "Every head that was ever active or uncertain, by the step at which it came. "
+    + "Strokes: uncertain. Pale: weak circuit. Blank: inactive.", raster],
+  ["lasting", "How long heads last", null, lasting],
+  ["circuit", "The circuit", "Embedding below, logits above. Width: strength of an edge. Blue: for the right token; "
+    + "orange and dashed: against it.", circuit],
+  ["reward", "Heads and reward", null, reward],
+  ["method", "Method and numbers", null, method],
+];
