@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import is_deepspeed_zero3_enabled
 
-from tracking import figures, terminal
+from tracking import figures, report, terminal
 from tracking.analysis import Subject, record
 from tracking.dashboard import Dashboard, Stopwatch
 from tracking.errors import BadInput
@@ -45,7 +45,6 @@ class TrackingConfig:
     """What a `HeadTracker` needs: probes, and settings that differ from the defaults.
 
     `probes`: a set of probes, or several by kind; each head is judged by kind.
-    `folder`: where the ledger lies; by default `heads` in the trainer's `output_dir`.
     `digit_ids`: the tokens that are digits, for what heads attend to.
     `base`: gives the model as it was at step 0, to a resumed run that wants to know how far its
     weights have moved since.
@@ -53,7 +52,6 @@ class TrackingConfig:
 
     probes: ProbeSet | Mapping[str, ProbeSet]
     settings: Settings = field(default_factory=Settings)
-    folder: str | None = None
     digit_ids: Tensor | None = None
     base: Callable[[], nn.Module] | None = None
 
@@ -85,7 +83,7 @@ class HeadTracker(TrainerCallback):
             raise BadInput("cannot track under FSDP: no process holds whole weights; use DDP")
         self._check(model)
         self.watch = Stopwatch()
-        self.ledger = Ledger(Path(self.config.folder or Path(args.output_dir or ".") / "heads"))
+        self.ledger = Ledger(Path(args.output_dir or ".") / "heads")
         if state.is_world_process_zero:
             self._take_up(state.global_step)
             self.subject = Subject(self._base(state.global_step, model), self.config.digit_ids)
@@ -112,7 +110,7 @@ class HeadTracker(TrainerCallback):
         control: TrainerControl,
         **kwargs: object,
     ) -> None:
-        """Show the map of the heads, write the picture, say where everything lies."""
+        """Show what happened to the heads, write the report, say where everything lies."""
         self.dashboard.close()
         if not (state.is_world_process_zero and self.ledger.steps()):
             return
@@ -211,12 +209,16 @@ def show(
 
 
 def conclude(ledger: Ledger, settings: Settings, view: terminal.Table, run: Path) -> None:
-    """Show the map of the heads, write the picture, say where everything lies."""
+    """Show the map of the heads and what happened to them, write the report and the picture, say
+    where everything lies."""
     timeline = Timeline.of(ledger.records(), settings.thresholds)
-    picture = figures.write_picture(timeline, ledger.folder.parent / "report.png")
+    folder = ledger.folder.parent
+    picture = figures.write_picture(timeline, folder / "report.png")
     view.close(timeline)
+    view.sentences(timeline)
     terminal.where(
         {
+            "report": report.write_report([folder], folder / "report.html"),
             "picture": picture,
             "records": ledger.folder,
             "timeline": ledger.timeline_path,

@@ -76,7 +76,7 @@ class Summary:
         if not self.emerged:
             what = f"no head emerged in {self.checkpoints} checkpoints"
         else:
-            interval = "" if np.isnan(self.low) else f" (95 %: {self.low:g} to {self.high:g})"
+            interval = "" if np.isnan(self.low) else f" (95 %: {_range(self.low, self.high)})"
             beyond = {True: "beyond noise", False: "not beyond noise", None: "noise not known"}
             what = (
                 f"{len(self.survivors)} of {self.emerged} heads that emerged are there at step "
@@ -93,3 +93,7 @@ class Summary:
         if self.verdict == "absent":
             return "absent (clean and corrupted prompts hardly differ)"
         return f"{self.verdict} (faithfulness {self.faithfulness:.2f})"
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
