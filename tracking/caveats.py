@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
+from tracking import completions
+from tracking.errors import BadInput
+from tracking.ledger import Ledger, Record
 from tracking.lifecycle import Timeline
+from tracking.palette import called
 from tracking.reward import Coupling, rewards
+from tracking.settings import PROCEDURE
 
 MEANING = {
     "weak": "not faithful, not the same from half the probes, or from too few of them",
@@ -22,7 +27,8 @@ def caveats(run: Path, timeline: Timeline) -> list[str]:
     """The caveats of a run's folder and its timeline: what is missing, weak, failed or mixed."""
     return [
         *_few(timeline),
-        *_failed(run),
+        *_missing(run),
+        *_evaluated(run),
         *(line for kind in timeline.kinds for line in _of_kind(timeline, kind)),
         *_mixed(timeline),
     ]
@@ -41,12 +47,28 @@ def between(timelines: Mapping[str, Timeline]) -> list[str]:
     shapes = {(one.records[0].layers, one.records[0].heads) for one in timelines.values()}
     if len(shapes) > 1:
         lines.append("The runs are of models of different sizes: a head is not the same in all.")
+    lines += _different({name: one.records[-1] for name, one in timelines.items()})
     everywhere = set.intersection(*(set(one.kinds) for one in timelines.values()))
     for kind in _unique(kind for one in timelines.values() for kind in one.kinds):
         if kind not in everywhere:
             without = [name for name, one in timelines.items() if kind not in one.kinds]
             lines.append(f"No {kind!r} probes in {', '.join(without)}.")
     return lines
+
+
+def _different(records: Mapping[str, Record]) -> Iterator[str]:
+    """In what the tracking of runs differed, but for what changes no finding."""
+    names = _unique(name for one in records.values() for name in one.settings)
+    facts = {"precisions": {run: one.precision for run, one in records.items()}}
+    for name in names:
+        if name not in PROCEDURE:
+            facts[f"settings of {name}"] = {
+                run: str(one.settings.get(name, "?")) for run, one in records.items()
+            }
+    for what, values in facts.items():
+        if len(set(values.values())) > 1:
+            told = ", ".join(f"{run} {value}" for run, value in values.items())
+            yield f"The runs were tracked with different {what} ({told})."
 
 
 def _few(timeline: Timeline) -> Iterator[str]:
@@ -63,16 +85,40 @@ def _few(timeline: Timeline) -> Iterator[str]:
         )
 
 
-def _failed(run: Path) -> Iterator[str]:
-    for path in sorted((run / "heads").glob("failed-*.json")):
-        try:
-            told = json.loads(path.read_text())
-            yield (
-                f"Step {told['step']} could not be analysed and is missing here: "
-                f"{told['error']}: {told['message']}"
-            )
-        except (OSError, ValueError, LookupError, TypeError):
-            yield f"A step could not be analysed, and {path.name} does not say why."
+def _missing(run: Path) -> Iterator[str]:
+    try:
+        marks = Ledger(run / "heads").marks()
+    except BadInput as error:
+        yield f"Why steps are missing cannot be told: {error}."
+        return
+    for mark in marks.values():
+        yield f"Step {mark.step} was not analysed and is missing here: {mark.message} ({mark.why})."
+
+
+def _evaluated(run: Path) -> Iterator[str]:
+    """Where completions may be evaluation's, or are missing for that."""
+    there, steps = completions.files(run), completions.evaluated(run)
+    if not there:
+        return
+    if steps is None and _evaluates(run):
+        yield (
+            "Where the model was evaluated TRL wrote evaluation's completions over training's; no "
+            "checkpoint tells at which steps, so both are taken for training's."
+        )
+    lost = [step for step in steps or [] if step in there]
+    if lost:
+        yield (
+            f"The completions of {len(lost)} of {len(there)} logged steps are left out: the model "
+            "was evaluated there, and TRL wrote evaluation's over training's."
+        )
+
+
+def _evaluates(run: Path) -> bool:
+    try:
+        recipe = yaml.safe_load((run / "config.yaml").read_text())
+        return recipe["eval_strategy"] not in ("no", False, None)  # a plain `no` is YAML's false
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError):
+        return False
 
 
 def _of_kind(timeline: Timeline, kind: str) -> Iterator[str]:
@@ -88,8 +134,9 @@ def _of_kind(timeline: Timeline, kind: str) -> Iterator[str]:
     if kind == timeline.kinds[0] and not reward.notna().any():
         yield "No reward is known at any checkpoint."
     elif kind == timeline.kinds[0] and reward.name != "reward":
+        name = called(reward.name)
         less = "; less is better" if reward.name == "loss" else ""
-        yield f"No reward was logged; {reward.name} stands for it{less}."
+        yield f"No reward was logged; {name} stands for it{less}."
     unbounded = counts.loc[counts["emergent_low"].isna(), "step"]
     if len(unbounded):
         yield (

@@ -1,111 +1,165 @@
 """What the model wrote while it was trained: the completions files of TRL's GRPO.
 
 With `log_completions: true` TRL writes `<run>/completions/completions_<step>.parquet` at every
-logged step: the last batch of generations, a row each, with `step`, `prompt`, `completion`, a
-column per reward function in the trainer's order, whatever else a reward function logged, and
-`advantage`. Prompts and completions are texts or chats (lists of messages).
+logged step: the last batch of generations, a row each, with `prompt`, `completion`, a column per
+reward function in the trainer's order, whatever else a reward function logged, and `advantage`.
+Prompts and completions are texts or chats (lists of messages).
+
+Where the model is evaluated TRL writes evaluation's completions over training's of that step. The
+files of steps at which the newest checkpoint's `trainer_state.json` has an evaluation are left out;
+where no checkpoint tells (`evaluated` is None) evaluation's are among training's.
+
+Files are read one by one. What is kept of a run is small: two numbers and a hash for each problem,
+and the texts that are shown.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import yaml
-from pyarrow import ArrowException
+from pyarrow import ArrowException, parquet
 
 from tracking.errors import BadInput
 
 log = logging.getLogger(__name__)
 
-COLUMNS = {"step": int, "prompt": object, "completion": object, "reward": float}
+SAID = ("step", "prompt", "completion", "reward")
 TURNED = ("step", "prompt", "before", "after", "change")
-SOLVED = 0.5  # of the largest reward seen: from there on a problem counts as solved
+SOLVED = 0.5  # of the largest reward seen so far: from there on a problem counts as solved
+LONGEST = 1500  # characters kept of a prompt or a completion that is shown
 
 
-def read(run: Path) -> pd.DataFrame:
-    """All completions of a run: `step`, `prompt`, `completion` (as text) and `reward`.
+class Said(NamedTuple):
+    """A completion, in text."""
+
+    step: int
+    prompt: str
+    completion: str
+    reward: float  # NaN where no reward function judged it
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What is shown of a run's completions; long texts are cut.
+
+    `samples` has for every checkpoint a table of the columns `SAID`: the best and the worst by
+    reward in turn, best first, of the steps since the checkpoint before, of different prompts as
+    long as there are any. Of equal ones the latest, then by text.
+
+    `turned` has the problems that turned at a checkpoint: `step`, `prompt`, `before`, `after` and
+    `change`, which is `solved` or `failed`; `solved` and `failed` count them for every checkpoint,
+    also those that are not in `turned` for their number. The rule: a problem is a prompt, word for
+    word. Its mean reward over its completions in the interval that ends with a checkpoint is held
+    against its mean in the last interval in which it was seen before. The bar is `SOLVED` of the
+    largest reward of any completion up to that checkpoint, so that what comes later changes
+    nothing: solved where the mean is at least the bar now and was not then, failed the other way
+    round. Nothing is solved as long as no reward is above 0. Problems that were seen in one
+    interval alone are not here, and completions after the last checkpoint do not count.
+    """
+
+    samples: Sequence[pd.DataFrame]
+    turned: pd.DataFrame
+    solved: Sequence[int]
+    failed: Sequence[int]
+
+
+def digest(run: Path, steps: Sequence[int], count: int, shown: int) -> Digest | None:
+    """Of the checkpoints at `steps`, in order: up to `count` samples each, and the texts of up to
+    `shown` problems newly solved and as many newly failed. None where the run has no completions.
+    `BadInput` as `batches`."""
+    walk = _Walk(count)
+    samples: list[pd.DataFrame] = []
+    turned: list[dict[str, list[_Turn]]] = []
+
+    def close() -> None:
+        samples.append(_table(SAID, [_cut(one) for one in walk.chosen()]))
+        turned.append(walk.close(steps[len(turned)]))
+
+    found = False
+    for batch in batches(run):
+        found = True
+        while len(turned) < len(steps) and batch[0].step > steps[len(turned)]:
+            close()
+        if len(turned) == len(steps):
+            break
+        walk.add(batch)
+    if not found:
+        return None
+    while len(turned) < len(steps):
+        close()
+    texts = [one for at in turned for change in at.values() for one in change[:shown]]
+    return Digest(
+        samples,
+        _table(TURNED, texts),
+        *([len(at[change]) for at in turned] for change in ("solved", "failed")),
+    )
+
+
+def batches(run: Path) -> Iterator[list[Said]]:
+    """The completions of training, file by file in the order of steps; no batch is empty.
 
     The reward is the trainer's: the sum of the reward functions' columns, each times its weight
-    (`reward_weights` in the run's `config.yaml`, else 1), of those that judged the completion;
-    missing where none did. A batch that was trained on for several steps stands in several files;
-    it is kept once, at the first. Empty where the run has no such files. Raises `BadInput` for a
-    file that cannot be read, but leaves out the newest with a warning: a run that goes on may be
-    writing it.
+    (`reward_weights` in the run's `config.yaml`, else 1), of those that judged the completion. A
+    batch that was trained on for several steps stands in several files; it is given once, at the
+    first. Raises `BadInput` for a file that cannot be read, but leaves out the newest with a
+    warning: a run that goes on may be writing it.
     """
     weights = _weights(run / "config.yaml")
-    tables = []
-    previous: pd.DataFrame | None = None
-    for raw, path in _files(run):
+    left_out = set(evaluated(run) or ())
+    previous = b""
+    found = sorted(files(run).items())
+    for step, path in found:
         try:
-            table = _table(raw, weights)
+            batch = _said(step, _raw(path), weights)
+        except (OSError, ArrowException) as error:
+            why = str(error).splitlines()[0]
+            if step < found[-1][0]:
+                raise BadInput(f"{path}: not a whole completions file ({why})") from None
+            log.warning("%s is left out, it may not be whole yet (%s)", path, why)
+            continue
         except (LookupError, AttributeError, TypeError, ValueError) as error:
             raise BadInput(f"{path}: not a completions file of TRL's GRPO ({error})") from None
-        said = table[["prompt", "completion"]]
-        if previous is None or not said.equals(previous):
-            tables.append(table)
-        previous = said
-    if not tables:
-        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
-    return pd.concat(tables, ignore_index=True)
+        same, previous = previous, _hash(*(part for one in batch for part in one[1:3]))
+        if batch and step not in left_out and same != previous:
+            yield batch
 
 
-def samples(table: pd.DataFrame, after: int, upto: int, count: int) -> pd.DataFrame:
-    """Up to `count` completions of the steps in (`after`, `upto`]: the best and the worst by
-    reward in turn, best first, of different prompts as long as there are any.
-
-    Of equal ones the latest, then by text: the same table gives the same samples.
-    """
-    rows = table[(table["step"] > after) & (table["step"] <= upto)].dropna(subset=["reward"])
-    rows = rows.sort_values("step", kind="stable").drop_duplicates(
-        ["prompt", "completion"], keep="last"
-    )
-    order = ["reward", "step", "prompt", "completion"]
-    best = rows.sort_values(order, ascending=[False, False, True, True]).index
-    worst = rows.sort_values(order, ascending=[True, False, True, True]).index
-    chosen: list[Any] = []
-    prompts: set[str] = set()
-    for fresh in (True, False):
-        lists = [iter(best), iter(worst)]
-        while len(chosen) < min(count, len(rows)):
-            side = lists[len(chosen) % 2]
-            picked = next((i for i in side if _usable(i, rows, chosen, prompts, fresh)), None)
-            if picked is None:
-                break
-            chosen.append(picked)
-            prompts.add(str(rows.at[picked, "prompt"]))
-    return rows.loc[chosen].reset_index(drop=True)
+def files(run: Path) -> dict[int, Path]:
+    """The completions files of a run by their step."""
+    return {
+        int(name[1]): path
+        for path in (run / "completions").glob("completions_*.parquet")
+        if (name := re.fullmatch(r"completions_(\d+)", path.stem))
+    }
 
 
-def turned(table: pd.DataFrame, steps: Sequence[int]) -> pd.DataFrame:
-    """The problems that turned between checkpoints at `steps`: `step`, `prompt`, `before`, `after`
-    and `change`, which is `solved` or `failed`.
-
-    The rule: a problem is a prompt, word for word. Its mean reward over its completions in the
-    interval that ends with a checkpoint is held against its mean in the last interval in which it
-    was seen before. It is solved in an interval where the mean is at least `SOLVED` of the largest
-    reward of any completion in the table; `solved` here means solved now and not then, `failed`
-    the other way round. Nothing is solved where no reward is above 0. Problems that were seen in
-    one interval alone are not here, and completions after the last checkpoint do not count.
-    """
-    ends = np.array(sorted(steps))
-    known = table.dropna(subset=["reward"])
-    place = np.searchsorted(ends, known["step"].to_numpy()) if len(ends) else np.array([], int)
-    inside = place < len(ends) if len(ends) else np.zeros(len(known), bool)
-    seen = known[inside].assign(step=ends[place[inside]] if len(ends) else [])
-    means = seen.groupby(["prompt", "step"], as_index=False).agg(after=("reward", "mean"))
-    means["before"] = means.groupby("prompt")["after"].shift()
-    most = known["reward"].max() if len(known) else np.nan
-    bar = SOLVED * most if most > 0 else np.inf
-    now, then = means["after"] >= bar, means["before"] >= bar
-    means["change"] = np.select([now & ~then, ~now & then], ["solved", "failed"], "")
-    rows = means[(means["change"] != "") & means["before"].notna()]
-    return rows.sort_values(["step", "prompt"])[list(TURNED)].reset_index(drop=True)
+def evaluated(run: Path) -> list[int] | None:
+    """The steps at which the model was evaluated up to the newest checkpoint that there is; None
+    where no checkpoint tells."""
+    states = {
+        int(name[1]): path
+        for path in run.glob("checkpoint-*/trainer_state.json")
+        if (name := re.fullmatch(r"checkpoint-(\d+)", path.parent.name))
+    }
+    for _, path in sorted(states.items(), reverse=True):
+        try:
+            rows = json.loads(path.read_text())["log_history"]
+            return sorted(
+                {row["step"] for row in rows if any(name.startswith("eval_") for name in row)}
+            )
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            continue  # it is being written, or is none of the trainer's
+    return None
 
 
 def text(entry: Any) -> str:
@@ -119,27 +173,123 @@ def text(entry: Any) -> str:
     return "\n\n".join(f"{message['role']}: {_content(message)}" for message in messages)
 
 
-def _usable(
-    index: Any, rows: pd.DataFrame, chosen: list[Any], prompts: set[str], fresh: bool
-) -> bool:
-    return index not in chosen and not (fresh and rows.at[index, "prompt"] in prompts)
+class _Turn(NamedTuple):
+    """A problem that crossed the bar."""
+
+    step: int
+    prompt: str
+    before: float
+    after: float
+    change: str
 
 
-def _files(run: Path) -> Iterator[tuple[pd.DataFrame, Path]]:
-    """Every file's table and path, in the order of steps."""
-    found = {
-        int(name[1]): path
-        for path in (run / "completions").glob("completions_*.parquet")
-        if (name := re.fullmatch(r"completions_(\d+)", path.stem))
-    }
-    for step, path in sorted(found.items()):
-        try:
-            yield pd.read_parquet(path), path
-        except (OSError, ArrowException, ValueError) as error:
-            why = str(error).splitlines()[0]
-            if step < max(found):
-                raise BadInput(f"{path}: not a whole completions file ({why})") from None
-            log.warning("%s is left out, it may not be whole yet (%s)", path, why)
+@dataclass
+class _Mean:
+    """A problem's rewards in the interval; its text where it was seen before, so that it may
+    turn."""
+
+    text: str
+    total: float = 0.0
+    count: int = 0
+
+    @property
+    def value(self) -> float:
+        return self.total / self.count
+
+
+@dataclass
+class _Walk:
+    """What is known of a run's completions at a place in it."""
+
+    count: int
+    most: float = -math.inf  # the largest reward so far
+    last: dict[bytes, float] = field(default_factory=dict)  # mean of each problem when last seen
+    now: dict[bytes, _Mean] = field(default_factory=dict)  # in the interval
+    best: list[Said] = field(default_factory=list)  # in the interval, all that can be chosen
+    worst: list[Said] = field(default_factory=list)
+
+    def add(self, batch: Sequence[Said]) -> None:
+        """A batch of the interval."""
+        known = [one for one in batch if not math.isnan(one.reward)]
+        for one in known:
+            key = _hash(one.prompt)
+            if key not in self.now:
+                self.now[key] = _Mean(_short(one.prompt) if key in self.last else "")
+            self.now[key].total += one.reward
+            self.now[key].count += 1
+            self.most = max(self.most, one.reward)
+        self.best = _first(sorted([*self.best, *known], key=_best), self.count)
+        self.worst = _first(sorted([*self.worst, *known], key=_worst), self.count)
+
+    def chosen(self) -> list[Said]:
+        """The interval's samples."""
+        made: list[Said] = []
+        for fresh in (True, False):
+            while len(made) < self.count:
+                side = (self.best, self.worst)[len(made) % 2]
+                taken = {one.prompt if fresh else one[1:3] for one in made}
+                left = (one for one in side if (one.prompt if fresh else one[1:3]) not in taken)
+                picked = next(left, None)
+                if picked is None:
+                    break
+                made.append(picked)
+        return made
+
+    def close(self, step: int) -> dict[str, list[_Turn]]:
+        """The problems that turned in the interval that ends here, by their text; begins another
+        interval."""
+        bar = SOLVED * self.most if self.most > 0 else math.inf
+        turned: dict[str, list[_Turn]] = {"solved": [], "failed": []}
+        for key, mean in self.now.items():
+            before, after = self.last.get(key), mean.value
+            self.last[key] = after
+            if before is not None and (before >= bar) != (after >= bar):
+                change = "solved" if after >= bar else "failed"
+                turned[change].append(_Turn(step, mean.text, before, after, change))
+        self.now, self.best, self.worst = {}, [], []
+        return {change: sorted(rows) for change, rows in turned.items()}
+
+
+def _first(rows: Sequence[Said], count: int) -> list[Said]:
+    """Of ordered rows all that `count` samples can need: the first `count` of each of the first
+    `count` prompts, and of the same text only the first."""
+    kept: dict[str, dict[str, Said]] = {}
+    for one in rows:
+        if one.prompt in kept or len(kept) < count:
+            mine = kept.setdefault(one.prompt, {})
+            if len(mine) < count:
+                mine.setdefault(one.completion, one)
+    there = {one for mine in kept.values() for one in mine.values()}
+    return list(dict.fromkeys(one for one in rows if one in there))
+
+
+def _best(one: Said) -> tuple[float, int, str, str]:
+    return -one.reward, -one.step, one.prompt, one.completion
+
+
+def _worst(one: Said) -> tuple[float, int, str, str]:
+    return one.reward, -one.step, one.prompt, one.completion
+
+
+def _raw(path: Path) -> pd.DataFrame:
+    """The columns of a file that count."""
+    names = parquet.read_schema(path).names
+    start, end = names.index("completion"), names.index("advantage")
+    return pd.read_parquet(path, columns=["prompt", "completion", *names[start + 1 : end]])
+
+
+def _said(step: int, raw: pd.DataFrame, weights: list[float] | None) -> list[Said]:
+    prompts, completions = raw["prompt"], raw["completion"]
+    names = [name for name in raw if name not in ("prompt", "completion")]
+    if weights is None:  # anything a reward function logs itself is taken for a reward if a number
+        names = [name for name in names if pd.api.types.is_numeric_dtype(raw[name])]
+        weights = [1.0] * len(names)
+    parts = raw[names[: len(weights)]].astype(float)
+    rewards = (parts * weights[: parts.shape[1]]).sum(axis=1, min_count=1).astype(float)
+    return [
+        Said(step, text(prompt), text(completion), reward)
+        for prompt, completion, reward in zip(prompts, completions, rewards, strict=True)
+    ]
 
 
 def _weights(path: Path) -> list[float] | None:
@@ -153,24 +303,6 @@ def _weights(path: Path) -> list[float] | None:
         return None
 
 
-def _table(raw: pd.DataFrame, weights: list[float] | None) -> pd.DataFrame:
-    names = list(raw.columns)
-    between = names[names.index("completion") + 1 : names.index("advantage")]
-    if weights is None:  # anything a reward function logs itself is taken for a reward if a number
-        between = [name for name in between if pd.api.types.is_numeric_dtype(raw[name])]
-        weights = [1.0] * len(between)
-    parts = raw[between[: len(weights)]].astype(float)
-    reward = (parts * weights[: parts.shape[1]]).sum(axis=1, min_count=1)
-    return pd.DataFrame(
-        {
-            "step": raw["step"].astype(int),
-            "prompt": [text(entry) for entry in raw["prompt"]],
-            "completion": [text(entry) for entry in raw["completion"]],
-            "reward": reward.astype(float),
-        }
-    )
-
-
 def _content(message: Any) -> str:
     content = message.get("content")
     if content is None:
@@ -178,3 +310,23 @@ def _content(message: Any) -> str:
     if isinstance(content, str):
         return content
     return "".join(block.get("text") or f"[{block.get('type')}]" for block in content)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def _cut(one: Said) -> Said:
+    return one._replace(prompt=_short(one.prompt), completion=_short(one.completion))
+
+
+def _short(words: str) -> str:
+    return words if len(words) <= LONGEST else f"{words[:LONGEST]} ..."
+
+
+def _hash(*texts: str) -> bytes:
+    made = hashlib.blake2b(digest_size=16)
+    for one in texts:
+        data = one.encode(errors="surrogatepass")
+        made.update(len(data).to_bytes(8, "little") + data)
+    return made.digest()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,9 +34,11 @@ SCALARS = (
     "active", "emergent", "new", "pruned", "surviving", "revived", "retained", "faded",
     "uncertain", *(f"{name}_{end}" for name in BOUNDED for end in ("low", "high")),
     "turnover", "null", "null_high", "turnover_converged", "edge_turnover", "mlp_turnover",
-    "clean", "corrupted", "gap", "faithfulness", "faithfulness_low", "faithfulness_high",
-    "complement", "accuracy", "jaccard", "jaccard_low", "jaccard_high", "rank_correlation",
+    "clean", "corrupted", "gap", "cpr", "cmd", "jaccard", "jaccard_low", "jaccard_high",
+    "rank_correlation",
 )  # fmt: skip
+# What a circuit carries of the behaviour; nothing where that is absent.
+CARRIED = ("faithfulness", "faithfulness_low", "faithfulness_high", "complement", "accuracy")
 TABLE = (
     "step", "kind", "head", "state", "verdict", "uncertain", "membership", "importance", "role",
     "moved", "effect", "effect_low", "effect_high", "cohort", "growth",
@@ -61,7 +62,7 @@ class Entry:
     scalars: dict[str, float]  # by name; what is not known is left out
     images: dict[str, Image.Image]  # RGB, by name
     summary: dict[str, object]  # of the run so far, by name; None where not known
-    turned_weak: Sequence[str]  # the kinds whose circuit is weak and was not at the one before
+    turned_weak: Sequence[str]  # the kinds whose circuit is weak and was not before, or at first
 
     @classmethod
     def of(cls, timeline: Timeline, share: float | None = None) -> Entry:
@@ -76,7 +77,8 @@ class Entry:
             _, counts = timeline.of_kind(kind)
             last = counts.iloc[-1]
             weak = (counts["verdict"] == "weak").to_numpy()
-            known = [name for name in SCALARS if pd.notna(last[name])]
+            carried = () if last["verdict"] == "absent" else CARRIED
+            known = [name for name in (*SCALARS, *carried) if pd.notna(last[name])]
             scalars |= {f"{prefix}/{logged(name)}": float(last[name]) for name in known}
             scalars[f"{prefix}/weak"] = float(weak[-1])
             images[f"{prefix}/map"] = _image(figures.head_map(timeline, step, kind))
@@ -84,7 +86,7 @@ class Entry:
             images[f"{prefix}/survival"] = _image(figures.survival_curve(timeline, kind))
             facts = summarised(Summary.of(timeline, kind))
             summary |= {f"{prefix}/{name}": fact for name, fact in facts.items()}
-            if len(weak) > 1 and weak[-1] and not weak[-2]:
+            if weak[-1] and not weak[-2:-1].any():
                 turned_weak.append(kind)
         return cls(step, scalars, images, summary, turned_weak)
 
@@ -252,32 +254,6 @@ class Dashboard:
             if self.raises:
                 raise
             log.warning("%s failed: %s; the ledger has the record all the same", what, error)
-
-
-class Stopwatch:
-    """How much of the time since it was made went into tracking."""
-
-    def __init__(self) -> None:
-        self.began = time.monotonic()
-        self.spent = 0.0
-        self.since: float | None = None
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Counts the time inside."""
-        self.since = time.monotonic()
-        try:
-            yield
-        finally:
-            self.spent += time.monotonic() - self.since
-            self.since = None
-
-    @property
-    def share(self) -> float:
-        """From 0 to 1, also while it is running."""
-        now = time.monotonic()
-        ongoing = 0.0 if self.since is None else now - self.since
-        return (self.spent + ongoing) / max(now - self.began, 1e-9)
 
 
 def tensorboard_folder(args: TrainingArguments) -> Path:

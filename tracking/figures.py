@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterable, Mapping
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps, rc_context
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex
+from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
@@ -21,11 +20,12 @@ from matplotlib.ticker import MaxNLocator
 
 from tracking.atomic import write_whole
 from tracking.lifecycle import Timeline
-from tracking.palette import LOOKS, REWARD, UNCERTAIN
+from tracking.palette import LOOKS, REWARD, UNCERTAIN, called
 from tracking.reward import AGAINST, HEADS, LAGS, Coupling, rewards
 from tracking.states import ACTIVE
 from tracking.survival import cohort_table, survival
 
+INK = "#222222"  # of turnover, which is no state
 PALE = 0.6  # opacity of the veil over what comes from a weak circuit
 NONE = "no head emerged"
 AT_RISK = 12  # numbers of heads at risk under a survival curve, at most
@@ -58,36 +58,37 @@ def picture(timeline: Timeline) -> Figure:
     edges = _edges(np.array([record.step for record in timeline.records]))
     axes[0, 0].set_xlim(edges[0], edges[-1])
     axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    there = [state for state in LOOKS if (timeline.heads["state"] == state).any()]
-    patches = [Patch(color=LOOKS[state].color, label=state) for state in there if state != "base"]
-    columns = min(9, 5 * len(kinds))
-    patches.append(Patch(facecolor="white", edgecolor="#555", hatch="////", label="uncertain"))
-    figure.legend(
-        handles=patches, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
-    )
+    _legend(figure, timeline.heads["state"], columns=min(9, 5 * len(kinds)))
     return figure
 
 
 def head_map(timeline: Timeline, step: int, kind: str) -> Figure:
-    """The layer x head map of one step: state by colour, membership written in, `?` uncertain."""
+    """The layer x head map of one step, layer 0 lowest: state by colour, membership written in,
+    hatched where uncertain."""
     rows = timeline.at(step, kind)
     layers = int(rows["layer"].max()) + 1
     heads = len(rows) // layers
-    figure = Figure(figsize=(1.6 + 0.5 * heads, 1.3 + 0.36 * layers), layout="constrained")
+    figure = Figure(figsize=(max(1.6 + 0.5 * heads, 3.6), 1.9 + 0.36 * layers),
+                    layout="constrained")  # fmt: skip
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     _cells(axes, _numbers(rows["state"]).reshape(layers, heads))
     verdict = str(rows["verdict"].iloc[0])
-    if verdict == "weak":
-        axes.axvspan(-0.5, heads - 0.5, color="white", alpha=PALE, linewidth=0)
+    veil = PALE if verdict == "weak" else 0.0
+    if veil:
+        axes.axvspan(-0.5, heads - 0.5, color="white", alpha=veil, linewidth=0)
     for position, (_, row) in enumerate(rows.iterrows()):
-        text = "?" if row["uncertain"] else f"{row['membership']:.1f}"
         place = (position % heads, position // heads)
-        axes.annotate(text, place, ha="center", va="center", fontsize=7)
+        if row["uncertain"]:
+            _hatch(axes, place[0] - 0.5, place[1] - 0.5)
+        ink = _ink(LOOKS[row["state"]].color, veil)
+        axes.annotate(
+            f"{row['membership']:.1f}", place, ha="center", va="center", fontsize=7, color=ink
+        )
     axes.set(xlabel="head", ylabel="layer", title=f"{kind!r} probes, step {step}: {verdict}")
-    axes.invert_yaxis()
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend(figure, rows["state"], columns=max(2, int(figure.get_figwidth() // 1.2)))
     return figure
 
 
@@ -162,20 +163,21 @@ def survival_curve(timeline: Timeline, kind: str) -> Figure:
 
 def faithfulness_curve(timeline: Timeline, kind: str) -> Figure:
     """How much of the behaviour circuits of every size carry at the last checkpoint, with the 95 %
-    interval over probes; the chosen circuit as a dot."""
+    interval over probes, by the edges taken of them before dead ends are pruned; the chosen circuit
+    as a dot, by the edges that it has after."""
     counts = timeline.of_kind(kind)[1]
     last = counts.iloc[-1]
     analysis = timeline.records[-1].analyses[kind]
     title = f"{kind!r} probes, step {last['step']}: {last['verdict']}"
-    figure, axes = _axes(title, "faithfulness", "share of all edges kept")
-    curve, color = _faithfulness(timeline, kind), LOOKS["retained"].color
+    figure, axes = _axes(title, "faithfulness", "share of all edges taken")
+    curve, color = faithfulness_table(timeline, kind), LOOKS["retained"].color
     axes.plot(curve["share"], curve["faithfulness"], color=color, marker="o", markersize=3)
     axes.fill_between(curve["share"], curve["low"], curve["high"], color=color, alpha=0.2)
     size = float(analysis.circuit.sum() / timeline.records[-1].graph.edges.sum())
     error = [[last["faithfulness"] - last["faithfulness_low"]],
              [last["faithfulness_high"] - last["faithfulness"]]]  # fmt: skip
     if size > 0 and last["verdict"] != "absent":
-        style = {"color": REWARD, "fmt": "o", "capsize": 3, "label": "the circuit"}
+        style = {"color": REWARD, "fmt": "o", "capsize": 3, "label": "the circuit, pruned"}
         axes.errorbar([size], [last["faithfulness"]], np.abs(error), **style)
         axes.legend(loc="lower right", frameon=False, fontsize=9)
     axes.axhline(1, color="#555", linewidth=0.8, linestyle="--")
@@ -189,7 +191,7 @@ def turnover(timeline: Timeline, kind: str) -> Figure:
     halves of the probes disagree in at one checkpoint."""
     counts = timeline.of_kind(kind)[1]
     figure, axes = _axes(f"{kind!r} probes: turnover beside its null", "share of heads")
-    color, null = LOOKS["new"].color, UNCERTAIN.color
+    color, null = INK, UNCERTAIN.color
     axes.fill_between(counts["step"], 0, counts["null_high"], color=null, alpha=0.2, linewidth=0,
                       label="null, up to 97.5 %")  # fmt: skip
     axes.plot(counts["step"], counts["null"], color=null, linestyle="--", label="null, mean")
@@ -207,7 +209,7 @@ def coupling(timeline: Timeline, kind: str) -> Figure:
     found = Coupling.of(heads, counts, kind)
     figure = Figure(figsize=(8.4, 3.9), layout="constrained")
     FigureCanvasAgg(figure)
-    name = found.reward_name
+    name = called(found.reward_name)
     panels = zip(figure.subplots(1, 2, sharey=True), AGAINST, strict=True)
     for axes, against in panels:
         rows = found.table[found.table["against"] == against]
@@ -238,7 +240,7 @@ def coupling(timeline: Timeline, kind: str) -> Figure:
 def together(timelines: Mapping[str, Timeline]) -> Figure:
     """The reward of several runs, and under it their emergent heads with the 95 % interval, on
     shared axes: a row per name that a reward has and per kind of probe."""
-    table = _together(timelines)
+    table = together_table(timelines)
     rows = [("reward", name) for name in table["reward_name"].unique()]
     rows += [("emergent", kind) for kind in table["kind"].unique()]
     figure = Figure(figsize=(7.4, 0.8 + 2.1 * len(rows)), layout="constrained")
@@ -274,92 +276,30 @@ def together(timelines: Mapping[str, Timeline]) -> Figure:
     return figure
 
 
-def export(timelines: Mapping[str, Timeline], folder: Path) -> list[Path]:
-    """Write the main plots of runs, by name, for papers; the paths of all files.
-
-    Every plot is a PNG (200 dpi), an SVG whose text is text, and a CSV of its data:
-    `<run>.picture` and, per kind, `<run>.<kind>.` with `map` (of the last checkpoint), `cohorts`,
-    `survival`, `faithfulness` (of the last checkpoint), `turnover` and `coupling`.
-    `<run>.heads.csv` has the states of all heads, the picture's raster. Of several runs also
-    `together`. Names of runs and kinds are made safe for any file system, and stay apart.
-    """
-    made: list[Path] = []
-    for name, timeline in zip(_slugs(timelines), timelines.values(), strict=True):
-        made += _write(picture(timeline), timeline.counts, folder, f"{name}.picture")
-        heads = folder / f"{name}.heads.csv"
-        write_whole(heads, timeline.heads.to_csv(index=False).encode())
-        made.append(heads)
-        for kind, slug in zip(timeline.kinds, _slugs(timeline.kinds), strict=True):
-            for plot, (figure, data) in _plots(timeline, kind).items():
-                made += _write(figure, data, folder, f"{name}.{slug}.{plot}")
-    if len(timelines) > 1:
-        made += _write(together(timelines), _together(timelines), folder, "together")
-    return made
-
-
-def _plots(timeline: Timeline, kind: str) -> dict[str, tuple[Figure, pd.DataFrame]]:
-    """The plots of one kind of probe, each with its data."""
-    heads, counts = timeline.of_kind(kind)
-    step = timeline.records[-1].step
-    coupled = Coupling.of(heads, counts, kind)
-    turned = counts[["step", "turnover", "null", "null_high"]]
-    return {
-        "map": (head_map(timeline, step, kind), timeline.at(step, kind)),
-        "cohorts": (cohorts(timeline, kind), cohort_table(heads, kind)),
-        "survival": (survival_curve(timeline, kind), survival(heads, kind)),
-        "faithfulness": (faithfulness_curve(timeline, kind), _faithfulness(timeline, kind)),
-        "turnover": (turnover(timeline, kind), turned),
-        "coupling": (coupling(timeline, kind), coupled.table),
-    }
-
-
-def _faithfulness(timeline: Timeline, kind: str) -> pd.DataFrame:
+def faithfulness_table(timeline: Timeline, kind: str) -> pd.DataFrame:
+    """The curve at the last checkpoint, a row per size: `share` of all edges taken, `faithfulness`
+    and its 95 % interval `low` and `high`."""
     curve = timeline.records[-1].analyses[kind].curve.numpy()
     return pd.DataFrame(curve, columns=["share", "faithfulness", "low", "high"])
 
 
-def _together(timelines: Mapping[str, Timeline]) -> pd.DataFrame:
-    """One row per run, kind and step."""
+def together_table(timelines: Mapping[str, Timeline]) -> pd.DataFrame:
+    """Reward and emergent heads of several runs: one row per run, kind and step."""
     columns = ["kind", "step", "reward_name", "reward", "emergent", "emergent_low", "emergent_high"]
     tables = []
     for run, timeline in timelines.items():
         for kind in timeline.kinds:
             reward = rewards(timeline.counts, kind)
             counts = timeline.of_kind(kind)[1]
-            same = counts.assign(reward=reward.to_numpy(), reward_name=str(reward.name))
+            name = called(reward.name)
+            same = counts.assign(reward=reward.to_numpy(), reward_name=name)
             tables.append(same[columns].assign(run=run))
     return pd.concat(tables, ignore_index=True)[["run", *columns]]
 
 
-def _write(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> list[Path]:
-    paths = [folder / f"{name}.{ending}" for ending in ("png", "svg", "csv")]
-    for path in paths[:2]:
-        buffer = io.BytesIO()
-        with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-            # no date and no chance in it: the same records make the same file
-            metadata = {"Date": None} if path.suffix == ".svg" else None
-            figure.savefig(buffer, format=path.suffix[1:], dpi=200, metadata=metadata)
-        write_whole(path, buffer.getvalue())
-    write_whole(paths[2], data.to_csv(index=False).encode())
-    return paths
-
-
-def _slugs(names: Iterable[str]) -> list[str]:
-    """A file name's part for each name: short, of letters, digits, `-` and `_`, no two alike."""
-    made: list[str] = []
-    for name in names:
-        plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:60] or "unnamed"
-        number, slug = 1, plain
-        while slug.lower() in [other.lower() for other in made]:
-            number += 1
-            slug = f"{plain}-{number}"
-        made.append(slug)
-    return made
-
-
 def shades(count: int) -> list[str]:
     """So many colours in an order, dark first, told apart with any kind of colour vision."""
-    return [to_hex(colormaps["viridis"](place)) for place in np.linspace(0, 0.88, max(count, 1))][
+    return [to_hex(colormaps["cividis"](place)) for place in np.linspace(0, 0.88, max(count, 1))][
         :count
     ]
 
@@ -409,10 +349,9 @@ def _raster(axes: Axes, heads: pd.DataFrame) -> None:
     edges = _edges(states.columns.to_numpy())
     _cells(axes, np.stack([_numbers(row) for row in states.to_numpy(str)]), edges)
     _pale(axes, heads, edges)
-    style = {"fill": False, "hatch": "/////", "edgecolor": UNCERTAIN.color, "linewidth": 0}
     for row, column in np.argwhere(uncertain.to_numpy()).tolist():
         left, right = float(edges[column]), float(edges[column + 1])
-        axes.add_patch(Rectangle((left, row - 0.5), right - left, 1, **style))
+        _hatch(axes, left, row - 0.5, right - left)
     axes.set_yticks(range(len(order)), order, fontsize=7)
     axes.invert_yaxis()
 
@@ -433,10 +372,35 @@ def _edges(steps: np.ndarray) -> np.ndarray:
 
 
 def _reward(axes: Axes, counts: pd.DataFrame) -> None:
-    """The mean since the checkpoint before, at the checkpoint."""
-    axes.plot(counts["step"], counts["reward"], color=REWARD, marker="o", markersize=3)
-    axes.set_ylabel(str(counts["reward_name"].iloc[-1]))
+    """The mean since the checkpoint before, at the checkpoint; one series under one name."""
+    reward = rewards(counts, str(counts["kind"].iloc[0]))
+    axes.plot(reward.index, reward, color=REWARD, marker="o", markersize=3)
+    axes.set_ylabel(called(reward.name))
     axes.grid(alpha=0.3)
+
+
+def _hatch(axes: Axes, left: float, low: float, width: float = 1.0) -> None:
+    """Over a cell that is uncertain."""
+    style = {"fill": False, "hatch": "/////", "edgecolor": UNCERTAIN.color, "linewidth": 0}
+    axes.add_patch(Rectangle((left, low), width, 1, **style))
+
+
+def _ink(color: str, veil: float) -> str:
+    """Black or white, whichever can be read on a colour under a white veil (WCAG's contrast)."""
+    parts = (1 - veil) * np.array(to_rgb(color)) + veil
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    light = float(linear @ [0.2126, 0.7152, 0.0722])
+    return "white" if 1.05 / (light + 0.05) > (light + 0.05) / 0.05 else "black"
+
+
+def _legend(figure: Figure, states: pd.Series, columns: int) -> None:
+    """The colours of the states that occur, under a figure."""
+    there = [state for state in LOOKS if (states == state).any()]
+    looks = {LOOKS[state].color: state for state in there}  # base and retained look alike
+    patches = [Patch(color=color, label=state) for color, state in looks.items()]
+    patches.append(Patch(facecolor="white", edgecolor="#555", hatch="////", label="uncertain"))
+    style = {"ncols": columns, "frameon": False, "fontsize": 9}
+    figure.legend(handles=patches, loc="outside lower center", **style)
 
 
 def _numbers(states: Iterable[str]) -> np.ndarray:

@@ -120,9 +120,9 @@ class Timeline:
         ledger = Ledger(run / "heads")
         if not run.is_dir():
             raise BadInput(f"{run}: no such run")
-        if not ledger.steps():
-            raise BadInput(f"{ledger.folder} has no records; sparks track {run} makes them")
         records = ledger.records()
+        if not records:
+            raise BadInput(f"{ledger.folder} has no records; sparks track {run} makes them")
         try:
             thresholds = Settings(**records[-1].settings).thresholds  # type: ignore[arg-type]
         except TypeError as error:

@@ -1,4 +1,5 @@
-"""One colour, one sign and one word for each state of a head, the same wherever it is shown.
+"""One colour, one sign and one word for each state of a head, the same wherever it is shown; and
+for the reward.
 
 The colours are Okabe and Ito's, told apart with any kind of colour vision; the signs do without.
 """
@@ -29,3 +30,8 @@ LOOKS = {
 }
 UNCERTAIN = Look("#777777", "?")
 REWARD = "#D55E00"
+
+
+def called(reward: object) -> str:
+    """In words, what stands for the reward: `reward`, `token accuracy` or `loss`."""
+    return {"eval_mean_token_accuracy": "token accuracy"}.get(str(reward), str(reward))

@@ -7,7 +7,6 @@ significant digits, edges three.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,13 @@ import torch
 
 from tracking import completions
 from tracking.caveats import caveats
+from tracking.completions import Digest
 from tracking.errors import BadInput
 from tracking.graph import READS, Graph
 from tracking.ledger import Analysis
 from tracking.lifecycle import Timeline
-from tracking.palette import LOOKS
-from tracking.reward import Coupling
+from tracking.palette import LOOKS, called
+from tracking.reward import Coupling, rewards
 from tracking.summary import Summary
 from tracking.survival import cohort_table, survival
 
@@ -30,12 +30,12 @@ HEADS = (
     "membership", "membership_half", "membership_double", "effect", "effect_low", "effect_high",
     "importance", "moved", "cohort",
 )  # fmt: skip
+FAITHFULNESS = ("faithfulness", "faithfulness_low", "faithfulness_high")
 STATES = tuple(LOOKS)
 GRAPH_EDGES = 60  # of the circuit, the strongest, for its picture
 HEAD_EDGES = 4  # into each head and out of it, the strongest
 SAMPLES = 3  # completions shown for a checkpoint
 TURNED = 12  # problems newly solved or failed that are shown for a checkpoint
-LONGEST = 1500  # characters kept of a prompt or a completion
 
 
 def of_run(name: str, run: Path, timeline: Timeline) -> dict[str, Any]:
@@ -46,16 +46,16 @@ def of_run(name: str, run: Path, timeline: Timeline) -> dict[str, Any]:
     recipe = _recipe(run)
     if recipe is None:
         warnings.append("The recipe is not known: the folder has no readable config.yaml.")
-    said = None
+    steps, said = [record.step for record in timeline.records], None
     try:
-        said = _completions(completions.read(run), [one.step for one in timeline.records])
+        said = _completions(completions.digest(run, steps, SAMPLES, TURNED))
     except BadInput as error:
         warnings.append(f"No completions are shown: {error}")
     return {
         "name": name,
         "layers": last.layers,
         "heads": last.heads,
-        "steps": [record.step for record in timeline.records],
+        "steps": steps,
         "kinds": {kind: _of_kind(timeline, kind) for kind in timeline.kinds},
         "completions": said,
         "caveats": warnings,
@@ -72,12 +72,19 @@ def columns(table: pd.DataFrame) -> dict[str, list[Any]]:
 
 def _of_kind(timeline: Timeline, kind: str) -> dict[str, Any]:
     heads, counts = timeline.of_kind(kind)
+    reward = rewards(counts, kind)
+    absent = counts["verdict"] == "absent"  # there is nothing that a circuit could be faithful to
+    shown = counts.drop(columns=["kind"]).assign(
+        reward=reward.to_numpy(),
+        reward_name=called(reward.name),
+        **{name: counts[name].mask(absent) for name in FAITHFULNESS},
+    )
     graph = timeline.records[-1].graph
     analyses = [record.analyses[kind] for record in timeline.records]
     thresholds = timeline.records[-1].settings
     return {
         "summary": _summary(Summary.of(timeline, kind)),
-        "counts": columns(counts.drop(columns=["kind"])),
+        "counts": columns(shown),
         "heads": {
             "state": [STATES.index(state) for state in heads["state"]],
             "uncertain": [int(one) for one in heads["uncertain"]],
@@ -90,7 +97,7 @@ def _of_kind(timeline: Timeline, kind: str) -> dict[str, Any]:
         "edges": [_edges(graph, one) for one in analyses],
         "circuit_edges": [int(one.circuit.sum()) for one in analyses],
         "all_edges": int(graph.edges.sum()),
-        "curves": [_curve(one) for one in analyses],
+        "curves": [_curve(*one) for one in zip(analyses, absent, strict=True)],
         "wanted": thresholds.get("weak_faithfulness"),
         "cohorts": columns(cohort_table(heads, kind)),
         "survival": columns(survival(heads, kind)),
@@ -103,12 +110,10 @@ def _summary(told: Summary) -> dict[str, Any]:
         "sentence": told.sentence,
         "survivors": list(told.survivors),
         "emerged": told.emerged,
-        "noise": {True: "beyond noise", False: "not beyond noise", None: "noise not known"}[
-            told.beyond_noise
-        ],
+        "noise": told.noise,
         "regime": told.regime.word,
         "verdict": told.verdict,
-        "faithfulness": _number(told.faithfulness),
+        "faithfulness": None if told.verdict == "absent" else _number(told.faithfulness),
         "sound": told.sound,
         "checkpoints": told.checkpoints,
         "turned": told.turned,
@@ -155,8 +160,10 @@ def _strongest(size: torch.Tensor, count: int) -> torch.Tensor:
     return chosen.reshape(size.shape)
 
 
-def _curve(analysis: Analysis) -> dict[str, list[Any]]:
-    return columns(pd.DataFrame(analysis.curve.numpy(), columns=["share", "value", "low", "high"]))
+def _curve(analysis: Analysis, absent: bool) -> dict[str, list[Any]]:
+    """No row where the behaviour is absent."""
+    rows = analysis.curve.numpy()[: 0 if absent else None]
+    return columns(pd.DataFrame(rows, columns=["share", "value", "low", "high"]))
 
 
 def _coupling(told: Coupling) -> dict[str, Any]:
@@ -168,41 +175,21 @@ def _coupling(told: Coupling) -> dict[str, Any]:
         "correlation": _number(hazard.correlation),
         "p": _number(hazard.p),
         "n": hazard.n,
-        "reward_name": told.reward_name,
+        "reward_name": called(told.reward_name),
         "note": told.note,
     }
 
 
-def _completions(table: pd.DataFrame, steps: Sequence[int]) -> dict[str, Any] | None:
-    """Samples for every checkpoint (of the steps since the one before) and the problems that were
-    newly solved or failed there; None where the run has no completions."""
-    if table.empty:
+def _completions(told: Digest | None) -> dict[str, Any] | None:
+    """None where the run has no completions."""
+    if told is None:
         return None
-    turned = completions.turned(table, steps)
-    befores = [-1, *steps[:-1]]
-    samples = [
-        completions.samples(table, before, step, SAMPLES)
-        for before, step in zip(befores, steps, strict=True)
-    ]
     return {
-        "samples": [columns(_short(one)) for one in samples],
-        "turned": columns(_short(turned.groupby(["step", "change"]).head(TURNED))),
-        **{change: _per_step(turned, change, steps) for change in ("solved", "failed")},
+        "samples": [columns(one) for one in told.samples],
+        "turned": columns(told.turned),
+        "solved": list(told.solved),
+        "failed": list(told.failed),
     }
-
-
-def _per_step(turned: pd.DataFrame, change: str, steps: Sequence[int]) -> list[int]:
-    counted = turned.loc[turned["change"] == change, "step"].value_counts()
-    return [int(counted.get(step, 0)) for step in steps]
-
-
-def _short(table: pd.DataFrame) -> pd.DataFrame:
-    texts = [name for name in ("prompt", "completion") if name in table]
-    return table.assign(**{name: table[name].astype(str).map(_cut) for name in texts})
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
 def _facts(run: Path, timeline: Timeline) -> dict[str, str]:

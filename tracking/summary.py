@@ -6,18 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from tracking.lifecycle import Timeline
 from tracking.regime import Regime
+
+FALSE = 0.064  # how often one draw exceeds the interpolated 97.5 % of 20 others of its kind
 
 
 @dataclass(frozen=True)
 class Summary:
     """A run's last checkpoint against its first, on the probes of one kind.
 
-    `beyond_noise`: whether resampled probes leave at least one emergent head at the last checkpoint
-    (the lower end of the 95 % interval of their number) and turnover was above the 97.5 % of its
-    null at some checkpoint; None where there is one checkpoint, or no interval.
+    `beyond_noise`: whether another sample of probes would say the same: resamples of the probes
+    leave at least one emergent head at the last checkpoint (the lower end of the 95 % interval of
+    their number), and turnover was above the 97.5 % of its null at more checkpoints than chance
+    makes of that many. None where there is one checkpoint, or no interval.
     """
 
     kind: str
@@ -26,6 +30,8 @@ class Summary:
     emerged: int  # heads that ever were emergent
     low: float  # 95 % interval of the number of survivors; NaN where it has none
     high: float
+    base: int  # base heads
+    retained: int  # of them, active at the last checkpoint
     turned: int  # checkpoints whose turnover is above its null
     compared: int  # checkpoints that have a turnover
     sound: int  # checkpoints whose verdict is sound
@@ -49,6 +55,8 @@ class Summary:
             emerged=regime.emerged,
             low=float(last["emergent_low"]),
             high=float(last["emergent_high"]),
+            base=int(counts["active"].iloc[0]),
+            retained=int(last["active"]) - len(now),
             turned=int((later["turnover"] > later["null_high"]).sum()),
             compared=len(later),
             sound=int((counts["verdict"] == "sound").sum()),
@@ -63,7 +71,18 @@ class Summary:
         """Whether what emerged is more than another sample of probes would make of nothing."""
         if not self.compared or np.isnan(self.low):
             return None
-        return self.low >= 1 and self.turned > 0
+        chance = stats.binom.ppf(0.975, self.compared, FALSE)
+        return bool(self.low >= 1 and self.turned > chance)
+
+    @property
+    def noise(self) -> str:
+        """`beyond_noise` in words."""
+        words = {
+            True: "beyond the noise of sampling probes",
+            False: "not beyond the noise of sampling probes",
+            None: "how far that is noise is not known",
+        }
+        return words[self.beyond_noise]
 
     @property
     def sentence(self) -> str:
@@ -77,15 +96,16 @@ class Summary:
             what = f"no head emerged in {self.checkpoints} checkpoints"
         else:
             interval = "" if np.isnan(self.low) else f" (95 %: {_range(self.low, self.high)})"
-            beyond = {True: "beyond noise", False: "not beyond noise", None: "noise not known"}
             what = (
                 f"{len(self.survivors)} of {self.emerged} heads that emerged are there at step "
-                f"{self.step}{interval}, {beyond[self.beyond_noise]}"
+                f"{self.step}{interval}, {self.noise}"
             )
+        if self.base:
+            what += f"; {self.retained} of {self.base} base heads are retained"
         return (
-            f"On {self.kind!r} probes {what}: turnover was above its null at {self.turned} of "
+            f"On {self.kind!r} probes {what}; turnover was above its null at {self.turned} of "
             f"{self.compared} checkpoints; the last circuit is {self._faithful}, and "
-            f"{self.sound} of {self.checkpoints} are sound."
+            f"{self.sound} of {self.checkpoints} circuits are sound."
         )
 
     @property

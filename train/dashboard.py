@@ -9,7 +9,6 @@ W&B itself. `--print` shows the view's spec as JSON and needs neither network no
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +20,9 @@ from wandb_workspaces.reports import v2 as panels
 
 from tracking.dashboard import STEP, TABLE_KEY
 from tracking.errors import BadInput
-from train.run import say, wandb_key
+from train.parsing import make_parser
+from train.reporting import wandb_key
+from train.run import say
 
 FORBIDDEN = "/\\#?%:"  # in names of projects
 NAME = "Sparks: heads over training"
@@ -51,16 +52,10 @@ COLUMNS = ("sentence", "regime", "survivors", "beyond_noise", "verdict")  # besi
 
 def main(arguments: Sequence[str]) -> None:
     """Run `sparks dashboard` with these arguments."""
-    parser = argparse.ArgumentParser(
-        prog="sparks dashboard",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("dashboard", __doc__)
     parser.add_argument("project", metavar="PROJECT", help="a project in W&B")
     parser.add_argument("--entity", help="a user or team; by default your own")
     parser.add_argument("--print", action="store_true", help="show the spec, save nothing")
-    parser.error = _refuse  # type: ignore[method-assign]
     options = parser.parse_args(arguments)
     _check_name("project", options.project)
     if options.entity is not None:
@@ -140,10 +135,6 @@ def _check_name(what: str, name: str) -> None:
         raise BadInput(
             f"{what} {name!r} is no name in W&B: up to 128 characters, none of {FORBIDDEN}"
         )
-
-
-def _refuse(message: str) -> None:
-    raise BadInput(f"sparks dashboard: {message}")
 
 
 def _one_line(error: Exception) -> str:

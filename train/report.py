@@ -2,27 +2,28 @@
 
     sparks report RUN... [-o report.html] [--figures DIR]
 
-The file is made from the runs' records alone, also while a run goes on, and needs no network.
+The file is made from the runs' records and, where they are there, their recipe, completions and
+notes on checkpoints that were not analysed; also while a run goes on. It needs no network.
 Several runs stand side by side on the same axes. `--figures` also writes the main plots as PNG and
 SVG, and their data as CSV.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from tracking import figures
+from tracking import papers
 from tracking.errors import BadInput
 from tracking.lifecycle import Timeline
 from tracking.report import named, write_report
+from train.parsing import make_parser
 from train.run import say
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run `sparks report` with these arguments."""
-    parser = argparse.ArgumentParser(prog="sparks report", description=__doc__, allow_abbrev=False)
+    parser = make_parser("report", __doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's folder")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE",
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
 def _export(runs: Sequence[Path], folder: Path) -> None:
     timelines = {name: Timeline.read(run) for name, run in named(runs).items()}
     try:
-        made = figures.export(timelines, folder)
+        made = papers.export(timelines, folder)
     except OSError as error:
         raise BadInput(f"{folder} cannot be written: {error.strerror or error}") from None
     say(f"figures    {len(made)} files in {folder}")

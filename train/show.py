@@ -11,12 +11,10 @@ over; Ctrl-C stops.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import yaml
 
@@ -24,17 +22,16 @@ from tracking.errors import BadInput
 from tracking.ledger import Ledger
 from tracking.lifecycle import Timeline
 from tracking.terminal import Table
+from train.parsing import make_parser
 
 POLL = 1.0  # seconds between two looks at the ledger
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run `sparks show` with these arguments."""
-    parser = argparse.ArgumentParser(prog="sparks show", description=__doc__, allow_abbrev=False)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = make_parser("show", __doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
     parser.add_argument("--follow", action="store_true", help="go on until the run is over")
-    parser.error = _refuse  # type: ignore[method-assign]
     options = parser.parse_args(arguments)
     view = Watch(options.run)
     try:
@@ -50,7 +47,7 @@ class Watch:
 
     def __init__(self, run: Path) -> None:
         self.run, self.ledger, self.table = run, Ledger(run / "heads"), Table()
-        self.shown: dict[Path, tuple[int, int]] = {}  # records and failures: inode and time
+        self.shown: dict[Path, tuple[int, int]] = {}  # records and marks: inode and time
 
     def follow(self) -> None:
         """Show what comes until the run is over; `BadInput` where there is no such run."""
@@ -77,13 +74,14 @@ class Watch:
         self._show_new(timeline)
         self.table.close(timeline)
         self.table.sentences(timeline)
-        failed = sorted(_step(path) for path in _failures(self.ledger))
-        if failed:
-            self.table.note(f"\nnot analysed: step {', '.join(map(str, failed))}")
+        if missing := self.ledger.marks():
+            self.table.note(f"\nnot analysed: step {', '.join(map(str, missing))}")
 
     def _show_new(self, timeline: Timeline | None = None) -> None:
+        marks = self.ledger.marks()
         paths = [self.ledger.path(step) for step in self.ledger.steps()]
-        now = {path: _identity(path) for path in (*paths, *_failures(self.ledger))}
+        marked = [self.ledger.mark_path(step) for step in marks]
+        now = {path: _identity(path) for path in (*paths, *marked)}
         gone = [_step(path) for path in self.shown if path not in now and path.suffix != ".json"]
         if gone:
             self.table.note(f"put aside: step {', '.join(map(str, sorted(gone)))}")
@@ -92,7 +90,7 @@ class Watch:
             timeline = Timeline.read(self.run)
         for path in sorted(new, key=_step):
             if path.suffix == ".json":
-                self.table.failed(_step(path), _why(path))
+                self.table.failed(_step(path), marks[_step(path)].message)
             elif timeline is not None:
                 self.table.show(timeline, _step(path))
         self.shown = now
@@ -108,11 +106,7 @@ class Watch:
             done = state["global_step"] >= max(state["max_steps"], _wanted(self.run)) > 0
         except (OSError, ValueError, LookupError, TypeError):
             return False  # it is being written
-        return done and last in (*self.ledger.steps(), *map(_step, _failures(self.ledger)))
-
-
-def _refuse(message: str) -> NoReturn:
-    raise BadInput(f"sparks show takes RUN and --follow: {message}")
+        return done and last in (*self.ledger.steps(), *self.ledger.marks())
 
 
 def _wanted(run: Path) -> int:
@@ -121,19 +115,6 @@ def _wanted(run: Path) -> int:
         return max(int(yaml.safe_load((run / "config.yaml").read_text())["max_steps"]), 0)
     except (OSError, yaml.YAMLError, LookupError, TypeError, ValueError):
         return 0
-
-
-def _failures(ledger: Ledger) -> list[Path]:
-    """The marks of checkpoints that could not be analysed."""
-    return [path for path in ledger.folder.glob("failed-*.json") if path.stem[7:].isdigit()]
-
-
-def _why(mark: Path) -> str:
-    try:
-        told = json.loads(mark.read_text())
-        return f"{told['error']}: {told['message']}"
-    except (OSError, ValueError, LookupError, TypeError):
-        return f"see {mark}"
 
 
 def _step(path: Path) -> int:

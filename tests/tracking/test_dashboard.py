@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.tracking.conftest import make_analysis
 from tracking import Record, Timeline, dashboard
-from tracking.dashboard import Dashboard, Entry, Stopwatch
+from tracking.dashboard import Dashboard, Entry
 from tracking.graph import Graph
 from tracking.ledger import Analysis
 
@@ -155,7 +155,7 @@ def test_scalars_equal_the_records_row_by_row(offline: Path) -> None:
         for kind, prefix in PREFIXES.items():
             here = (counts["kind"] == kind) & (counts["step"] == record.step)
             (expected,) = counts[here].to_dict("records")
-            for name in dashboard.SCALARS:
+            for name in (*dashboard.SCALARS, *dashboard.CARRIED):
                 key = f"{prefix}/{dashboard.logged(name)}"
                 if pd.isna(expected[name]):
                     assert key not in row
@@ -219,7 +219,7 @@ def test_the_summary_is_that_of_the_run_so_far(offline: Path) -> None:
     assert summary["heads/survivors"] == "L1H0"
     assert summary["heads/emerged"] == 3
     assert summary["heads/survive"] == pytest.approx(1 / 3)
-    assert summary["heads/regime"] in ("searches", "neither")
+    assert summary["heads/regime"] == "searches"
     assert summary["heads/verdict"] == "sound"
     assert summary["heads/operand/verdict"] == "weak"
     assert summary["heads/operand/survivors"] == "L0H1"
@@ -239,10 +239,19 @@ def test_a_circuit_that_turns_weak_is_alerted_to_once(offline: Path) -> None:
     assert "step 20" in alert["text"]
 
 
-def test_a_base_that_is_weak_has_not_turned_weak() -> None:
+def test_a_circuit_that_is_weak_from_the_first_on_is_alerted_to_once() -> None:
     first = records()[0]
     weak = replace(first, analyses={"cue": analysis([True] * 4, faithfulness=0.1)})
-    assert Entry.of(Timeline.of([weak])).turned_weak == []
+    later = replace(weak, step=first.step + 10)
+    assert Entry.of(Timeline.of([weak])).turned_weak == ["cue"]
+    assert Entry.of(Timeline.of([weak, later])).turned_weak == []
+
+
+def test_an_absent_behaviour_has_no_faithfulness() -> None:
+    first = records()[0]
+    absent = replace(first, analyses={"cue": analysis([True] * 4, difference_low=0.0)})
+    shown = [Entry.of(Timeline.of([one])).scalars for one in (first, absent)]
+    assert ["heads/faithfulness" in scalars for scalars in shown] == [True, False]
 
 
 def test_a_process_that_goes_on_shows_the_whole_table_without_doubles(tmp_path: Path) -> None:
@@ -352,13 +361,3 @@ def test_nothing_happens_without_a_run(tmp_path: Path) -> None:
     shown.alert("Tracking failed", "Step 0")
     shown.close()
     assert not list(tmp_path.iterdir())
-
-
-def test_the_share_is_what_ran_of_what_passed(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 10.0, 15.0, 20.0, 30.0, 40.0])
-    monkeypatch.setattr(dashboard.time, "monotonic", lambda: next(clock))
-    watch = Stopwatch()  # at 0
-    with watch.running():  # from 10
-        assert watch.share == 5 / 15  # at 15
-    assert watch.share == 10 / 30  # it ran until 20; at 30
-    assert watch.share == 10 / 40

@@ -4,6 +4,7 @@ import io
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +22,7 @@ from matplotlib.patches import Rectangle
 from rich.console import Console
 
 from tests.tracking.conftest import make_analysis
-from tracking import Record, Timeline, figures, terminal
+from tracking import Record, Timeline, figures, papers, terminal
 from tracking.graph import Graph
 from tracking.palette import LOOKS
 from tracking.reward import Coupling
@@ -156,6 +157,42 @@ def test_the_heads_of_a_weak_record_are_pale_and_no_others() -> None:
 LIVES = [[1, 0, 0, 0], [1, 1, 0, 1], [1, 1, 0, 0], [1, 1, 1, 1]]
 
 
+def test_the_map_has_layer_0_lowest_hatching_a_legend_and_ink_that_can_be_read() -> None:
+    figure = figures.head_map(timeline(RUN), 20, "cue")
+    (axes,) = figure.axes
+    low, high = axes.get_ylim()
+    assert low < high
+    hatched = [one.get_xy() for one in axes.patches if one.get_hatch()]  # type: ignore[attr-defined]
+    assert hatched == [(-0.5, 0.5)]  # L1H0
+    said = {text.xy: (text.get_text(), text.get_color()) for text in axes.texts}  # type: ignore[attr-defined]
+    assert said[0, 0] == ("1.0", "white")  # retained, dark blue
+    assert said[0, 1][0] == "0.5"
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert words == ["retained", "surviving", "pruned", "inactive", "uncertain"]
+
+
+@pytest.mark.parametrize("veil", [0, figures.PALE])
+@pytest.mark.parametrize("color", [look.color for look in LOOKS.values()])
+def test_ink_has_the_contrast_that_text_needs(color: str, veil: float) -> None:
+    def light(parts: np.ndarray) -> float:
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    ground = light(np.array(to_rgb(color)) * (1 - veil) + veil)
+    ink = light(np.array(to_rgb(figures._ink(color, veil))))
+    assert (max(ground, ink) + 0.05) / (min(ground, ink) + 0.05) > 4.5
+
+
+def test_the_reward_drawn_is_of_one_name() -> None:
+    told = timeline(RUN)
+    names = ["loss", "eval_mean_token_accuracy", "loss"]
+    values = [2.0, 0.5, 1.0]
+    told = replace(told, counts=told.counts.assign(reward=values, reward_name=names))
+    reward = figures.picture(told).axes[2]
+    assert reward.get_ylabel() == "loss"
+    np.testing.assert_array_equal(reward.lines[0].get_ydata(), [2.0, np.nan, 1.0])
+
+
 def heights(axes: Axes) -> dict[str, list[float]]:
     """The bars of a stack by what they are called, from left to right."""
     return {
@@ -244,7 +281,7 @@ def test_the_coupling_drawn_is_the_table() -> None:
 
 def test_runs_are_exported_as_pictures_and_their_data(tmp_path: Path) -> None:
     told = timeline(LIVES)
-    paths = figures.export({"one": told, "two": timeline(RUN)}, tmp_path / "new")
+    paths = papers.export({"one": told, "two": timeline(RUN)}, tmp_path / "new")
     assert sorted(paths) == sorted((tmp_path / "new").iterdir())
     names = {path.name for path in paths}
     plots = ("map", "cohorts", "survival", "faithfulness", "turnover", "coupling")
@@ -276,7 +313,7 @@ def test_runs_are_exported_as_pictures_and_their_data(tmp_path: Path) -> None:
 
 def test_the_same_records_export_the_same_bytes(tmp_path: Path) -> None:
     one, two = (
-        {path.name: path.read_bytes() for path in figures.export({"a": timeline(RUN)}, folder)}
+        {path.name: path.read_bytes() for path in papers.export({"a": timeline(RUN)}, folder)}
         for folder in (tmp_path / "one", tmp_path / "two")
     )
     assert one == two
@@ -285,7 +322,7 @@ def test_the_same_records_export_the_same_bytes(tmp_path: Path) -> None:
 
 @given(st.lists(st.text(max_size=80), unique=True, max_size=6))
 def test_file_names_are_safe_and_apart_whatever_the_names(names: list[str]) -> None:
-    slugs = figures._slugs(names)
+    slugs = papers._slugs(names)
     assert len({slug.lower() for slug in slugs}) == len(names)
     for slug in slugs:
         assert re.fullmatch(r"[A-Za-z0-9_-]{1,70}", slug)
@@ -293,6 +330,6 @@ def test_file_names_are_safe_and_apart_whatever_the_names(names: list[str]) -> N
 
 def test_a_run_called_like_a_path_stays_in_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / "figures"
-    paths = figures.export({"../up/.. x": timeline([[1, 0, 0, 0]])}, folder)
+    paths = papers.export({"../up/.. x": timeline([[1, 0, 0, 0]])}, folder)
     assert {path.parent for path in paths} == {folder}
     assert list(tmp_path.iterdir()) == [folder]

@@ -4,9 +4,12 @@ import base64
 import gzip
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -16,9 +19,16 @@ from tracking import Ledger, Record, Timeline
 from tracking.caveats import caveats
 from tracking.errors import BadInput
 from tracking.graph import Graph
+from tracking.ledger import Mark
+from tracking.payload import FAITHFULNESS, HEADS
 from tracking.report import named, report, write_report
+from tracking.reward import Coupling
+from tracking.settings import Settings
+from tracking.summary import Summary
+from tracking.survival import cohort_table, survival
 
 SMALL = Graph(2, 3)
+LONG = tuple(range(0, 120, 10))
 EVIL = "</script><script>document.title = 'broken'</script>"
 
 
@@ -28,15 +38,33 @@ def write_run(
     graph: Graph = SMALL,
     kinds: tuple[str, ...] = ("cue",),
     probes: str = "0",
+    facts: Mapping[str, Any] = MappingProxyType({}),
     **overrides: Any,
 ) -> Path:
-    """A run of random heads; the same seed for the same step and kind."""
+    """A run of random heads; the same seed for the same step and kind. `facts` are of records,
+    `overrides` of analyses."""
     for step in steps:
         analyses = {
             kind: drawn(graph, step + place, **overrides) for place, kind in enumerate(kinds)
         }
-        record = Record(step, graph.layers, graph.heads, probes, analyses, step / 100 or None)
+        reward = {"reward": step / 100 + np.sin(step) or None}
+        record = Record(step, graph.layers, graph.heads, probes, analyses, **{**reward, **facts})
         Ledger(folder / "heads").write(record)
+    return folder
+
+
+def lively(folder: Path, steps: tuple[int, ...] = LONG, **more: Any) -> Path:
+    """A run in which heads come and go, some for sure and some not."""
+    heads = len(SMALL.head_names)
+    for step in steps:
+        generator = torch.Generator().manual_seed(1000 + step)
+        strength = torch.rand(heads, generator=generator)
+        chosen = torch.rand(20, heads, generator=generator) < 1.6 * strength
+        noise = 0.02 * torch.randn(16, heads, generator=generator)
+        null = 0.3 * torch.rand(20, generator=generator)
+        write_run(
+            folder, (step,), in_circuit=chosen, effect=0.2 * strength + noise, null=null, **more
+        )
     return folder
 
 
@@ -78,16 +106,88 @@ def test_the_page_holds_the_timelines_numbers(tmp_path: Path) -> None:
         held = data["runs"][0]["kinds"][kind]
         assert [data["states"][code] for code in held["heads"]["state"]] == heads["state"].tolist()
         assert held["heads"]["uncertain"] == heads["uncertain"].astype(int).tolist()
-        for name in ("membership", "effect", "effect_low", "importance", "moved", "cohort"):
-            same(held["heads"][name], heads[name])
-        for name in ("reward", "new", "pruned_low", "turnover", "null_high", "faithfulness"):
-            same(held["counts"][name], counts[name])
+        assert held["heads"]["active"] == heads["active"].astype(int).tolist()
+        for name in ("role", "growth"):
+            assert held["heads"][name] == heads[name].tolist()
+        assert held["heads"]["fate"] == heads["fate"].tolist()[-6:]
+        same({name: held["heads"][name] for name in HEADS}, heads[list(HEADS)])
+        same(held["counts"], counts.drop(columns="kind"))
 
 
-def same(held: list[Any], wanted: pd.Series) -> None:
-    assert pd.Series(held, dtype=float).to_numpy() == pytest.approx(
-        wanted.to_numpy(float), rel=5e-4, nan_ok=True
+def test_the_page_holds_what_follows_from_the_timeline(tmp_path: Path) -> None:
+    run = lively(tmp_path / "run")
+    told, data = Timeline.read(run), data_of(report({"run": run}))
+    for kind in told.kinds:
+        heads, counts = told.of_kind(kind)
+        held = data["runs"][0]["kinds"][kind]
+        same(held["cohorts"], cohort_table(heads, kind))
+        same(held["survival"], survival(heads, kind))
+        coupling = Coupling.of(heads, counts, kind)
+        assert len(coupling.table) and len(coupling.per_head) and coupling.hazard.n
+        same(held["coupling"]["table"], coupling.table)
+        same(held["coupling"]["per_head"], coupling.per_head.sort_values(["p", "head"]))
+        same(held["coupling"]["hazard"], coupling.hazard.table)
+        same(
+            {name: [held["coupling"][name]] for name in ("correlation", "p", "n")},
+            pd.DataFrame([vars(coupling.hazard)])[["correlation", "p", "n"]],
+        )
+        assert held["coupling"]["note"] == coupling.note
+        assert held["coupling"]["reward_name"] == "reward"
+        said, summary = Summary.of(told, kind), held["summary"]
+        assert summary.pop("faithfulness") == pytest.approx(said.faithfulness, rel=5e-4)
+        assert summary.pop("regime") == said.regime.word
+        assert tuple(summary.pop("survivors")) == said.survivors
+        assert summary == {name: getattr(said, name) for name in summary}
+        assert {"sentence", "emerged", "noise", "verdict", "sound", "turned"} < set(summary)
+
+
+def test_the_page_holds_the_records_circuits_and_curves(tmp_path: Path) -> None:
+    curve = torch.tensor([[0.01, 0.3, 0.1, 0.4], [0.2, 0.8, 0.7, 0.9], [1, 1, 0.95, 1.05]])
+    settings = {"settings": vars(Settings(weak_faithfulness=0.55))}
+    run = write_run(tmp_path / "run", facts=settings, curve=curve)
+    told = Timeline.read(run)
+    held = data_of(report({"run": run}))["runs"][0]["kinds"]["cue"]
+    table = pd.DataFrame(curve.numpy(), columns=["share", "value", "low", "high"])
+    for one in held["curves"]:
+        same(one, table)
+    circuits = [int(record.analyses["cue"].circuit.sum()) for record in told.records]
+    assert held["circuit_edges"] == circuits
+    # embedding, heads and MLPs below feed three reads a head, the MLP and the logits
+    assert held["all_edges"] == (1 * 3 * 3 + 4) + (5 * 3 * 3 + 8) + 9
+    assert held["wanted"] == 0.55
+
+
+def same(held: dict[str, list[Any]], wanted: pd.DataFrame) -> None:
+    assert list(held) == list(wanted)
+    for name in held:
+        if not pd.api.types.is_numeric_dtype(wanted[name]):
+            assert held[name] == wanted[name].tolist()
+            continue
+        assert pd.Series(held[name], dtype=float).to_numpy() == pytest.approx(
+            wanted[name].to_numpy(float), rel=5e-4, nan_ok=True
+        )
+
+
+def test_a_loss_and_an_accuracy_are_not_one_curve(tmp_path: Path) -> None:
+    run = write_run(
+        tmp_path / "run", (0, 10, 20), facts={"reward_name": "eval_mean_token_accuracy"}
     )
+    write_run(run, (15,), facts={"reward_name": "loss", "reward": 3.0})
+    held = data_of(report({"run": run}))["runs"][0]["kinds"]["cue"]
+    assert held["coupling"]["reward_name"] == "token accuracy"
+    assert set(held["counts"]["reward_name"]) == {"token accuracy"}
+    known = [value is not None for value in held["counts"]["reward"]]
+    assert known == [False, True, False, True]
+
+
+def test_where_the_behaviour_is_absent_no_faithfulness_is_shown(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", (0, 10))
+    write_run(run, (20,), difference_low=0.0)
+    held = data_of(report({"run": run}))["runs"][0]["kinds"]["cue"]
+    assert held["summary"]["faithfulness"] is None
+    for name in FAITHFULNESS:
+        assert [value is None for value in held["counts"][name]] == [False, False, True]
+    assert [len(one["share"]) for one in held["curves"]] == [2, 2, 0]
 
 
 def test_every_heads_strongest_edges_and_the_circuits_are_kept(tmp_path: Path) -> None:
@@ -188,13 +288,13 @@ def test_every_caveat_is_told(tmp_path: Path) -> None:
         tmp_path / "run", (10, 20), faithfulness=0.1, weights=torch.full((5, 6), torch.nan)
     )
     Ledger(run / "heads").mark_failed(30, RuntimeError("out of memory"))
-    (run / "heads" / "failed-00000040.json").write_text("{")
+    Ledger(run / "heads").mark(Mark(40, "budget", "budget of 0.05 spent"))
     told = "\n".join(caveats(run, Timeline.read(run)))
     for said in (
         "No record of step 0: base heads are those active at step 10",
         "'cue' probes: 2 of 2 checkpoints are weak (step 10, 20)",
-        "Step 30 could not be analysed and is missing here: RuntimeError: out of memory",
-        "failed-00000040.json does not say why",
+        "Step 30 was not analysed and is missing here: RuntimeError: out of memory (failed)",
+        "Step 40 was not analysed and is missing here: budget of 0.05 spent (budget)",
         "how far weights have moved is not known",
         "too few checkpoints (2)",
     ):
@@ -219,6 +319,50 @@ def test_runs_that_do_not_compare_are_told_as_such(tmp_path: Path) -> None:
         ["The", "runs", "are", "of", "models", "of"],
         ["No", "'operand'", "probes", "in", "b."],
     ]
+
+
+def test_other_settings_and_precisions_are_told_between_runs_but_not_of_procedure(
+    tmp_path: Path,
+) -> None:
+    runs = {}
+    made = (("a", "float32", 0.9, 1.0), ("b", "bfloat16", 0.8, 0.1))
+    for name, precision, member, budget in made:
+        settings = vars(Settings(member=member, budget=budget))
+        facts = {"settings": settings, "precision": precision}
+        runs[name] = write_run(tmp_path / name, facts=facts)
+    assert data_of(report(runs))["caveats"] == [
+        "The runs were tracked with different precisions (a float32, b bfloat16).",
+        "The runs were tracked with different settings of member (a 0.9, b 0.8).",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "evaluated", "said"),
+    [
+        ("no", None, None),
+        ("steps", None, "both are taken for training's"),
+        ("steps", 15, "The completions of 1 of 2 logged steps are left out"),
+        ("steps", 12, None),
+    ],
+)
+def test_completions_that_may_be_evaluations_are_told(
+    tmp_path: Path, strategy: str, evaluated: int | None, said: str | None
+) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "config.yaml").write_text(f"eval_strategy: {strategy}\n")
+    (run / "completions").mkdir()
+    for step in (5, 15):
+        table = {"step": [step], "prompt": ["p"], "completion": [f"{step}"], "judge": [1.0]}
+        frame = pd.DataFrame({**table, "advantage": [0.0]})
+        frame.to_parquet(run / "completions" / f"completions_{step:05d}.parquet")
+    if evaluated:
+        (run / "checkpoint-20").mkdir()
+        state = {"log_history": [{"step": evaluated, "eval_loss": 1.0}]}
+        (run / "checkpoint-20" / "trainer_state.json").write_text(json.dumps(state))
+    told = [line for line in caveats(run, Timeline.read(run)) if "evaluat" in line]
+    assert len(told) == bool(said) and all(said in line for line in told if said)
+    samples = data_of(report({"run": run}))["runs"][0]["completions"]["samples"]
+    assert [len(one["step"]) for one in samples] == [0, 1, evaluated != 15]
 
 
 def test_completions_stand_at_the_checkpoint_that_ends_their_steps(tmp_path: Path) -> None:

@@ -24,15 +24,15 @@ def test_mean_rewards_are_those_that_the_trainer_logged_and_training_is_the_same
     run_job: Run, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     recipe = yaml.safe_load((REPO / "recipes" / "tiny" / "grpo.yaml").read_text())
-    recipe["reward_funcs"] = ["soft_overlong_punishment", "tiny_answer_reward"]
+    rewards = ["soft_overlong_punishment", "tests.train.digits.digits"]
     recipe["reward_weights"] = [-0.5, 2.0]
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))
-    keys = {"config": path, "track": "false", "num_iterations": 2}
+    keys = {"config": path, "track": "false", "num_iterations": 2, "reward_funcs": rewards}
     run = run_job("grpo", tmp_path / "run", **keys)
     printed = capsys.readouterr().out
     assert "Prompt" not in printed and "Completion" not in printed
-    told = completions.read(run)
+    told = pd.DataFrame(one for batch in completions.batches(run) for one in batch)
     state = json.loads((run / "checkpoint-4" / "trainer_state.json").read_text())
     logged = {row["step"]: row["reward"] for row in state["log_history"] if "reward" in row}
     means = told.groupby("step")["reward"].mean()

@@ -132,9 +132,9 @@ def test_a_damaged_record_and_an_unknown_run_are_told_in_one_line(
 def test_a_run_without_records_and_wrong_flags_are_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="has no records; sparks track"):
         show.main([str(tmp_path)])
-    with pytest.raises(BadInput, match=r"takes RUN and --follow: .*--folow"):
+    with pytest.raises(BadInput, match=r"--folow; usage: sparks show \[-h\] \[--follow\] RUN$"):
         show.main([str(tmp_path), "--folow"])
-    with pytest.raises(BadInput, match=r"takes RUN and --follow: .*required: RUN"):
+    with pytest.raises(BadInput, match=r"required: RUN; usage: sparks show .* RUN$"):
         show.main([])
 
 

@@ -109,9 +109,13 @@ const moveMarks = () => {
 
 const COUNTED = ["surviving", "new", "pruned"];
 
+// What stands for the reward: the reward, a token accuracy or the loss.
+const rewardName = (run) => run.kinds[view.kind].coupling.reward_name;
+
 // Reward, heads and turnover on one axis of steps.
 const drawOverview = (host, run) => {
   const { counts } = run.kinds[view.kind];
+  const name = rewardName(run);
   const bands = COUNTED.map((name) => band(counts.step, counts[`${name}_low`], counts[`${name}_high`],
     faded(DATA.looks[name].color, css("--band")), { yaxis: "y2" }));
   const lines = COUNTED.map((name) => line(counts.step, counts[name], DATA.looks[name].color, {
@@ -120,7 +124,7 @@ const drawOverview = (host, run) => {
   }));
   const zeros = counts.step.map(() => 0);
   const traces = [
-    line(counts.step, counts.reward, DATA.reward, { name: "reward", hovertemplate: "step %{x}: %{y:.3g}<extra></extra>" }),
+    line(counts.step, counts.reward, DATA.reward, { name, hovertemplate: "step %{x}: %{y:.3g}<extra></extra>" }),
     ...bands, ...lines,
     band(counts.step, zeros, counts.null_high, css("--null"), { yaxis: "y3" }),
     line(counts.step, counts.null, css("--soft"), { yaxis: "y3", mode: "lines", name: "null",
@@ -128,10 +132,9 @@ const drawOverview = (host, run) => {
     line(counts.step, counts.turnover, css("--ink"), { yaxis: "y3", name: "turnover",
       hovertemplate: "step %{x}: turnover %{y:.3g}<extra></extra>" }),
   ];
-  const name = run.kinds[view.kind].coupling.reward_name;
   plotOverSteps(host, run, traces, {
     xaxis: axis({ text: "training step", range: stepRange(), anchor: "y3" }),
-    yaxis: axis({ text: name.length > 12 ? "reward" : name, domain: [0.73, 1], range: shared((k) => (k.coupling.reward_name === name ? k.counts.reward : [])) }),
+    yaxis: axis({ text: name, domain: [0.73, 1], range: shared((k, one) => (rewardName(one) === name ? k.counts.reward : [])) }),
     yaxis2: axis({ text: "heads", domain: [0.34, 0.67], rangemode: "tozero",
       range: shared((k) => COUNTED.flatMap((n) => [...k.counts[n], ...k.counts[`${n}_high`]]), 0) }),
     yaxis3: axis({ text: "turnover", domain: [0, 0.28],
@@ -262,19 +265,20 @@ const drawCurve = (host, run) => {
   const color = css("--positive");
   const own = kind.circuit_edges[i] / kind.all_edges;
   const { counts } = kind;
-  const least = Math.min(...DATA.runs.flatMap((one) => one.kinds[view.kind]?.curves.flatMap((c) => c.share.filter((s) => s > 0)) ?? []));
+  const least = Math.min(own || 1, ...DATA.runs.flatMap((one) => one.kinds[view.kind]?.curves.flatMap((c) => c.share.filter((s) => s > 0)) ?? []));
   const x = share.map((s) => Math.max(s, least));
   plot(host, [
     band(x, low, high, faded(color, css("--band"))),
-    line(x, value, color, { hovertemplate: "%{x:.3g} of all edges carry %{y:.3g}<extra></extra>" }),
-    { x: [own], y: [counts.faithfulness[i]], type: "scatter", mode: "markers",
+    line(x, value, color, { hovertemplate: "%{x:.3g} of all edges, taken by score: %{y:.3g}<extra></extra>" }),
+    ...(known(counts.faithfulness[i]) ? [{ x: [own], y: [counts.faithfulness[i]], type: "scatter", mode: "markers",
       marker: { symbol: "diamond", size: 12, color: css("--ink") },
       error_y: { type: "data", symmetric: false, array: [counts.faithfulness_high[i] - counts.faithfulness[i]],
         arrayminus: [counts.faithfulness[i] - counts.faithfulness_low[i]], color: css("--ink"), width: 5 },
-      hovertemplate: "the circuit: %{x:.3g} of all edges carry %{y:.3g}<extra></extra>" },
+      hovertemplate: "the circuit: %{x:.3g} of all edges, after pruning: %{y:.3g}<extra></extra>" }] : []),
   ], {
-    xaxis: axis({ text: "share of all edges", type: "log", range: [Math.log10(least) - 0.1, 0.08], dtick: 1, tickformat: "~g" }),
-    yaxis: axis({ text: "faithfulness", range: shared((k) => k.curves.flatMap((c) => c.value), 0, 1, 1.05) }),
+    xaxis: axis({ text: "share of all edges (line: taken, diamond: left)", type: "log", range: [Math.log10(least) - 0.1, 0.08], dtick: 1, tickformat: "~g" }),
+    yaxis: axis({ text: "faithfulness", range: shared((k) => [...k.curves.flatMap((c) => [...c.value, ...c.low, ...c.high]),
+      ...k.counts.faithfulness, ...k.counts.faithfulness_low, ...k.counts.faithfulness_high], 0, 1, 1.05) }),
     shapes: [1, kind.wanted].filter(known).map((y, n) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y,
       line: { color: css("--soft"), width: 1, dash: n ? "dash" : "dot" }, layer: "below" })),
   }, 300);
@@ -297,7 +301,7 @@ const drawCoupling = (host, run) => {
   }));
   const lag = (text, domain) => axis({ text, domain, range: [-3.5, 3.5], dtick: 1 });
   plot(host, traces, {
-    xaxis: lag("lag, against the reward", [0, 0.47]), xaxis2: lag("lag, against its change", [0.53, 1]),
+    xaxis: lag(`lag, against ${rewardName(run)}`, [0, 0.47]), xaxis2: lag("lag, against its change", [0.53, 1]),
     yaxis: axis({ text: "correlation", range: [-1.08, 1.08], zeroline: true, zerolinecolor: css("--line") }),
   }, 270);
 };

@@ -28,7 +28,7 @@ const headNumbers = (run, head) => {
     number("importance", num(all.importance[i])),
     number("role", all.role[i] === "-" ? "–" : all.role[i]),
     number("weight change", num(all.moved[i])),
-    number("cohort", known(all.cohort[i]) ? `step ${all.cohort[i]}` : "–", fate ? `${fate} in the end` : null),
+    number("cohort", known(all.cohort[i]) ? `step ${all.cohort[i]}` : "–", fate ? `${fate} at step ${run.steps.at(-1)}` : null),
     all.growth[i] ? number("growth", all.growth[i]) : null);
 };
 

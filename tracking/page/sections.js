@@ -41,12 +41,13 @@ const overTime = (run) => {
   if (once(run)) return [onlyOne(run, "there is no reward curve, no change of heads and no turnover yet.")];
   const shown = COUNTED.map((name) => [swatch(DATA.looks[name].color, DATA.looks[name].sign), name]);
   const unknown = counts.reward.every((value) => !known(value));
+  const title = `${rewardName(run)[0].toUpperCase()}${rewardName(run).slice(1)}, heads and turnover`;
   return [
     unknown ? missing("No reward is known at any checkpoint; its curve is empty.") : null,
-    legend([rule(DATA.reward), run.kinds[view.kind].coupling.reward_name.replaceAll("_", " ")], ...shown, [rule(css("--ink")), "turnover"]),
-    figure("Reward, heads and turnover", `${run.name}: ${summary.sentence}`, () => counts, (host) => drawOverview(host, run),
+    legend([rule(DATA.reward), rewardName(run)], ...shown, [rule(css("--ink")), "turnover"]),
+    figure(title, `${run.name}: ${summary.sentence}`, () => counts, (host) => drawOverview(host, run),
       "Coloured bands: 95 % over resampled probes; a count outside its band rests on heads at the threshold. Grey band: the null of turnover, what two halves of the probes "
-      + "make of one checkpoint, up to 97.5 % (mean dotted); inside it, turnover is noise. Shaded: circuit not sound."),
+      + "make of one checkpoint, up to 97.5 % (mean dotted); inside it, turnover cannot be told from noise. Shaded: circuit not sound."),
   ];
 };
 
@@ -100,8 +101,9 @@ const curve = (run) => {
     host.setAttribute("aria-label", `Faithfulness of circuits of ${run.name} by size at step ${stepOf(run)}; `
       + `of the circuit itself ${num(counts.faithfulness[i])}, 95 % ${span(counts.faithfulness_low[i], counts.faithfulness_high[i])}`);
     const caption = `Faithfulness by size, step ${stepOf(run)}`;
+    const absent = counts.verdict[i] === "absent" ? " None here: clean and corrupted prompts hardly differ." : "";
     box.replaceChildren(el("figcaption", {}, caption, el("small", {},
-      "Diamond: the circuit. Dotted: the whole model. Dashed: below it a circuit is weak. Bands and bars: 95 % over probes.")));
+      "Line: edges taken by score, before dead ends are pruned. Diamond: the circuit, by the edges left after it. Dotted: the whole model. Dashed: below it a circuit is weak. Bands and bars: 95 % over probes." + absent)));
     data.replaceChildren(dataOf(caption, () => run.kinds[view.kind].curves[i]));
     if (host.isConnected) drawCurve(host, run);
   };
@@ -117,14 +119,14 @@ const circuit = (run) => [el("div", { class: run.layers > LARGE ? null : "beside
 
 const hazardSentence = (run) => {
   const { correlation, p, n, reward_name: name } = run.kinds[view.kind].coupling;
-  const less = name === "loss" ? "loss" : "reward";
-  if (!known(correlation)) return `Whether heads are pruned when the ${less} turns cannot be told from ${n} checkpoints.`;
-  return `Share of heads pruned against the change of the ${less}: Spearman's correlation ${num(correlation)}, `
+  if (!known(correlation)) return `Whether heads are pruned when the ${name} turns cannot be told from ${n} checkpoints.`;
+  return `Share of heads pruned against the change of the ${name}: Spearman's correlation ${num(correlation)}, `
     + `p = ${num(p)} from shifts in time, ${n} checkpoints.`;
 };
 
 const coupled = (run) => {
   const { coupling } = run.kinds[view.kind];
+  const name = rewardName(run);
   const note = coupling.note ? el("p", { class: "notice" }, `${coupling.note}.`) : null;
   if (!coupling.table.lag.length) {
     return [note, missing(`Heads and reward cannot be compared from ${run.steps.length} analysed checkpoints.`)];
@@ -132,15 +134,15 @@ const coupled = (run) => {
   const marks = COUNTED.map((name) => [swatch(DATA.looks[name].color, DATA.looks[name].sign), name]);
   return [
     note, legend(...marks),
-    figure("Correlation by lag", `Correlation of new, pruned and surviving heads of ${run.name} with the reward by lag`,
+    figure("Correlation by lag", `Correlation of new, pruned and surviving heads of ${run.name} with the ${name} by lag`,
       () => coupling.table, (host) => drawCoupling(host, run),
-      "Lag in checkpoints; positive: heads come after the reward. Filled: p over all lags is at most 0.05; "
-      + "open: shifts of the heads in time do as well. A shared trend alone correlates: believe the change more than the reward."),
+      `Lag in checkpoints; positive: heads come after the ${name}. Filled: p over all lags is at most 0.05; `
+      + `open: shifts of the heads in time do as well. A shared trend alone correlates: believe the change more than the ${name}.`),
     el("h4", {}, "Pruning"), el("p", { class: "about" }, hazardSentence(run)),
-    dataOf("pruning and the reward", () => coupling.hazard),
+    dataOf(`pruning and the ${name}`, () => coupling.hazard),
     ...(coupling.per_head.head.length ? [el("h4", {}, "Head by head"),
-      el("p", { class: "about" }, "Reward while a head is active less that while it is not; q after Benjamini and Hochberg."),
-      dataOf("reward by head", () => coupling.per_head)] : []),
+      el("p", { class: "about" }, `The ${name} while a head is active less that while it is not; q after Benjamini and Hochberg.`),
+      dataOf(`${name} by head`, () => coupling.per_head)] : []),
   ];
 };
 
@@ -172,7 +174,7 @@ const written = (run) => {
   const { solved, failed } = run.completions;
   return [once(run) ? null : figure("Newly solved and newly failed", `Problems of ${run.name} newly solved and newly failed between checkpoints`,
     () => ({ step: run.steps, solved, failed }), (host) => drawTurned(host, run),
-    "Problems seen before whose mean reward crossed half of the largest: solved upwards, failed downwards."), place];
+    "Problems seen before whose mean reward crossed half of the largest so far: solved upwards, failed downwards."), place];
 };
 
 const reward = (run) => [el("div", { class: run.completions ? "beside" : null },
@@ -200,7 +202,7 @@ const SECTIONS = [
   ["what", "What happened", null, (run) => [...happened(run), ...overTime(run)]],
   ["map", "Which heads", "State by colour and sign, membership by strength; hatched heads are uncertain, the heads of a weak "
     + "circuit pale. Move the slider above; choose a head for its history and its edges.", mapAndHead],
-  ["raster", "Heads over steps", "Every head that was ever active or uncertain, by the step at which it came. "
+  ["raster", "Heads over steps", `Heads that were ever active or uncertain, by the step at which they came; where these are more than ${MANY}, those that were ever active. `
     + "Strokes: uncertain. Pale: weak circuit. Blank: inactive.", raster],
   ["lasting", "How long heads last", null, lasting],
   ["circuit", "The circuit", "Embedding below, logits above. Width: strength of an edge. Blue: for the right token; "

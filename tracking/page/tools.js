@@ -47,7 +47,7 @@ const inkOn = (parts) => {
   return 1.05 / (light + 0.05) > (light + 0.05) / 0.05 ? "#ffffff" : "#15181b";
 };
 
-// A table of columns; `words` are the columns that hold text.
+// A table of columns; those that hold text stand to the left. `label` names it for screen readers.
 const tableOf = (columns, label) => {
   const names = Object.keys(columns);
   const rows = names.length ? columns[names[0]].map((_, row) => row) : [];
