@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -27,6 +28,8 @@ from tracking.roles import roles
 from tracking.settings import Settings
 from tracking.stability import Choose, interval, resamples
 from tracking.weights import CHANGES, Snapshot, weight_change
+
+log = logging.getLogger(__name__)
 
 PACKAGES = ("thinking-sparks", "torch", "transformers", "trl")
 METRIC = "prob"  # bounded, so that effects compare over checkpoints
@@ -83,18 +86,45 @@ def analyse(
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices):
         for kind, of_kind in probes.items():
-            analyses[kind] = _analyse_kind(
-                model, of_kind, settings, subject, label and f"{label} {kind}"
+            if len(of_kind) < 2:
+                raise BadInput("1 probe: how sure a circuit is takes at least 2, better 128")
+            fits = fitting(Decoder.of(model), of_kind, settings.memory_gb)
+            analyses[kind] = _halving(
+                min(settings.batch_size, fits, len(of_kind)),
+                partial(
+                    _analyse_kind, model, of_kind, settings, subject, label and f"{label} {kind}"
+                ),
             )
     return analyses
 
 
+def _halving(batch_size: int, make: Callable[[int], Analysis]) -> Analysis:
+    """What `make` makes of a batch size, half as large as often as memory runs out."""
+    while True:
+        try:
+            return make(batch_size)
+        except (MemoryError, RuntimeError) as error:
+            if batch_size == 1 or not _out_of_memory(error):
+                raise
+        batch_size //= 2  # out here, where the failed attempt's tensors are gone
+        log.warning("out of memory: the analysis goes on with %d probes a batch", batch_size)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _out_of_memory(error: Exception) -> bool:
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)  # the CPU's
+
+
 def _analyse_kind(
-    model: nn.Module, probes: ProbeSet, settings: Settings, subject: Subject, label: str
+    model: nn.Module,
+    probes: ProbeSet,
+    settings: Settings,
+    subject: Subject,
+    label: str,
+    batch_size: int,
 ) -> Analysis:
-    if len(probes) < 2:
-        raise BadInput("1 probe: how sure a circuit is takes at least 2, better 128")
-    batch_size = min(settings.batch_size, fitting(Decoder.of(model), probes, settings.memory_gb))
     scores = attribute(
         model,
         probes,

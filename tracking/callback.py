@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -26,10 +26,11 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 
 from tracking import figures, report, terminal
 from tracking.analysis import Subject, record
-from tracking.dashboard import Dashboard, Stopwatch
-from tracking.errors import BadInput
+from tracking.clock import Clock
+from tracking.dashboard import Dashboard
+from tracking.errors import BadInput, Postponed
 from tracking.hooks import Decoder
-from tracking.ledger import Ledger
+from tracking.ledger import Ledger, Mark
 from tracking.lifecycle import Timeline
 from tracking.passes import check
 from tracking.probes import ProbeSet, freeze, load_probes, probes_hash
@@ -46,14 +47,14 @@ class TrackingConfig:
 
     `probes`: a set of probes, or several by kind; each head is judged by kind.
     `digit_ids`: the tokens that are digits, for what heads attend to.
-    `base`: gives the model as it was at step 0, to a resumed run that wants to know how far its
-    weights have moved since.
+    `models`: gives a resumed run the models that it had at other steps, each loaded when called:
+    that of step 0, for how far the weights have moved since, and those that it has no records of.
     """
 
     probes: ProbeSet | Mapping[str, ProbeSet]
     settings: Settings = field(default_factory=Settings)
     digit_ids: Tensor | None = None
-    base: Callable[[], nn.Module] | None = None
+    models: Mapping[int, Callable[[], nn.Module]] = field(default_factory=dict)
 
 
 class HeadTracker(TrainerCallback):
@@ -66,6 +67,8 @@ class HeadTracker(TrainerCallback):
         self.subject = Subject(digit_ids=config.digit_ids)
         self.view = terminal.Table()
         self.dashboard = Dashboard(raises=self.settings.on_error == "raise")
+        self.clock = Clock(config.settings.budget)
+        self.postponed = self.analysing = False
 
     def on_train_begin(
         self,
@@ -75,21 +78,21 @@ class HeadTracker(TrainerCallback):
         model: nn.Module | None = None,
         **kwargs: object,
     ) -> None:
-        """Fix the probes, take up the ledger of a resumed run, analyse step 0."""
+        """Fix the probes, take up the ledger of a resumed run, analyse what has no record yet."""
         assert model is not None
         if is_deepspeed_zero3_enabled():
             raise BadInput("cannot track under ZeRO-3: no process holds whole weights; use ZeRO-2")
         if getattr(args, "fsdp", None) or os.environ.get("ACCELERATE_USE_FSDP") == "true":
             raise BadInput("cannot track under FSDP: no process holds whole weights; use DDP")
         self._check(model)
-        self.watch = Stopwatch()
         self.ledger = Ledger(Path(args.output_dir or ".") / "heads")
-        if state.is_world_process_zero:
-            self._take_up(state.global_step)
-            self.subject = Subject(self._base(state.global_step, model), self.config.digit_ids)
-            self.dashboard.open(args, state.global_step, self._facts())
-        if state.global_step == 0:
-            self._track(args, state, model)
+        with _alone(state) as main:
+            if main:
+                self._take_up(state.global_step)
+                self.subject = Subject(self._base(state.global_step, model), self.config.digit_ids)
+                self.dashboard.open(args, state.global_step, self._facts())
+                for step in self._lacking(state.global_step):
+                    self._track(args, state, step, model)
 
     def on_save(
         self,
@@ -101,7 +104,9 @@ class HeadTracker(TrainerCallback):
     ) -> None:
         """Analyse the checkpoint that has just been written."""
         assert model is not None
-        self._track(args, state, model)
+        with _alone(state) as main:
+            if main:
+                self._track(args, state, state.global_step, model)
 
     def on_train_end(
         self,
@@ -111,16 +116,25 @@ class HeadTracker(TrainerCallback):
         **kwargs: object,
     ) -> None:
         """Show what happened to the heads, write the report, say where everything lies."""
-        self.dashboard.close()
-        if not (state.is_world_process_zero and self.ledger.steps()):
-            return
         try:
-            conclude(self.ledger, self.settings, self.view, Path(args.output_dir or "."))
+            if state.is_world_process_zero and self.ledger.steps():
+                conclude(self.ledger, self.settings, self.view, Path(args.output_dir or "."))
         except Exception as error:
             if self.settings.on_error == "raise":
                 raise
             log.exception("tracking failed at the end of training")
-            self.view.failed(state.global_step, error)
+            self.dashboard.alert("Tracking failed", f"The report cannot be written: {error}")
+        finally:
+            self.dashboard.close()
+
+    def postpone(self) -> None:
+        """Leave all analyses for the job that goes on from here, also one that is under way.
+
+        Made for a signal's handler: it ends an analysis by raising `Postponed` inside it.
+        """
+        self.postponed = True
+        if self.analysing:
+            raise Postponed
 
     def _check(self, model: nn.Module) -> None:
         """Refuse now what the first analysis would stumble over."""
@@ -142,59 +156,92 @@ class HeadTracker(TrainerCallback):
         """The attention weights of step 0."""
         if step == 0:
             return snapshot(model)
-        if self.config.base is None:
+        if 0 not in self.config.models:
             return None
         try:
-            with torch.random.fork_rng():  # loading a model may draw from it
-                return snapshot(self.config.base())
+            return snapshot(self._model(0))
         except Exception as error:
             if self.settings.on_error == "raise":
                 raise
             log.warning("the base model cannot be loaded, weights have no change: %s", error)
             return None
 
+    def _model(self, step: int) -> nn.Module:
+        with torch.random.fork_rng():  # loading a model may draw from it
+            return self.config.models[step]()
+
     def _take_up(self, step: int) -> None:
-        """Freeze the probes of a new run, or check that a resumed one has the same."""
-        path = self.ledger.probes_path
+        """Freeze the probes of a new run; for a resumed one, check that they are its own, and set
+        aside records of later steps and damaged ones."""
+        path, ours = self.ledger.probes_path, probes_hash(self.probes)
         if path.exists():
-            there, ours = probes_hash(load_probes(path)), probes_hash(self.probes)
+            there = probes_hash(load_probes(path))
             if there != ours:
                 raise BadInput(f"{path}: this run's probes are {there}, not {ours}; keep to them")
         else:
             freeze(self.probes, path)
         self.ledger.supersede(after=step if step else -1)
-        self.ledger.records()  # a damaged one is told now rather than at the next checkpoint
+        for damage in self.ledger.set_aside_damaged():
+            self.view.note(damage)
+        if (records := self.ledger.records()) and records[0].probes != ours:
+            raise BadInput(f"{path}: the records' probes are {records[0].probes}, not {ours}")
 
-    def _track(self, args: TrainingArguments, state: TrainerState, model: nn.Module) -> None:
-        """Analyse on the main process; the others wait, before for its files, after for it."""
-        _barrier()
+    def _lacking(self, now: int) -> list[int]:
+        """Steps up to `now` that should have a record and can be given one."""
+        marks = self.ledger.marks()
+        for step in set(marks) - {now, *self.config.models}:
+            if marks[step].why in ("preempted", "budget"):
+                self.ledger.mark(Mark(step, "deleted", "its checkpoint was deleted before"))
+        wanted = {step for step in self.config.models if step < now} | {now}
+        left = {step for step in wanted if step in marks and marks[step].why != "preempted"}
+        return sorted(wanted - left - set(self.ledger.steps()))
+
+    def _track(
+        self, args: TrainingArguments, state: TrainerState, step: int, model: nn.Module
+    ) -> None:
+        """Make the record of a step, `model` being that of the present one; or say why not."""
         try:
-            if state.is_world_process_zero:
-                with self.watch.running():
-                    self._record(args, state, model)
+            if self.postponed:
+                raise Postponed
+            if step and self.clock.over:
+                self._leave_out(Mark(step, "budget", f"budget of {self.settings.budget:g} spent"))
+                return
+            self.analysing = True
+            with self.clock.running():
+                self._record(args, state, step, model)
+        except Postponed:
+            self._leave_out(Mark(step, "preempted", "the job was asked to end"))
         except Exception as error:
             if self.settings.on_error == "raise":
                 raise
-            log.exception("tracking failed at step %d; training goes on", state.global_step)
+            log.exception("tracking failed at step %d; training goes on", step)
             with contextlib.suppress(OSError):  # a full disk has no room for the mark either
-                if not self.ledger.path(state.global_step).exists():
-                    self.ledger.mark_failed(state.global_step, error)
-            self.view.failed(state.global_step, error)
-            told = f"Step {state.global_step}: {error}. Training goes on."
-            self.dashboard.alert("Tracking failed", told)
+                if not self.ledger.path(step).exists():
+                    self.ledger.mark_failed(step, error)
+            self.view.failed(step, error)
+            self.dashboard.alert("Tracking failed", f"Step {step}: {error}. Training goes on.")
         finally:
-            _barrier()
+            self.analysing = False
 
-    def _record(self, args: TrainingArguments, state: TrainerState, model: nn.Module) -> None:
-        step, before = state.global_step, self.ledger.steps()
+    def _leave_out(self, mark: Mark) -> None:
+        if not self.ledger.path(mark.step).exists():
+            self.ledger.mark(mark)
+            self.view.note(f"step {mark.step} is not analysed now: {mark.message}")
+
+    def _record(
+        self, args: TrainingArguments, state: TrainerState, step: int, model: nn.Module
+    ) -> None:
+        if step != state.global_step:
+            model = self._model(step)
         wanted = "reward" if hasattr(args, "num_generations") else "loss"
-        reward = reward_between(state.log_history, before[-1] if before else 0, step, wanted)
+        before = self.ledger.before(step, self.config.models)
+        reward = reward_between(state.log_history, before, step, wanted)
         made = record(
             model, self.probes, self.settings, step, reward, self.subject, f"heads at step {step}"
         )
         self.ledger.write(made)
         timeline = show(self.ledger, self.settings, self.view, [step])
-        self.dashboard.show(timeline, self.watch.share if step else None)
+        self.dashboard.show(timeline, self.clock.share if step else None)
 
 
 def show(
@@ -225,6 +272,16 @@ def conclude(ledger: Ledger, settings: Settings, view: terminal.Table, run: Path
             "checkpoints": run,
         }
     )
+
+
+@contextlib.contextmanager
+def _alone(state: TrainerState) -> Iterator[bool]:
+    """The main process works, the others wait: before, for its files, and after, for it."""
+    _barrier()
+    try:
+        yield state.is_world_process_zero
+    finally:
+        _barrier()
 
 
 def _barrier() -> None:

@@ -1,4 +1,4 @@
-"""The one error that is the user's to mend: everything else is ours, and shows its traceback."""
+"""The error that is the user's to mend, and the one that is none."""
 
 
 class BadInput(ValueError):
@@ -7,3 +7,7 @@ class BadInput(ValueError):
     The line says what is wrong, where, and what would be right. The command line prints it
     and exits with 2.
     """
+
+
+class Postponed(Exception):
+    """Raised into an analysis that is to be left for later."""

@@ -1,16 +1,19 @@
 """The ledger: one record per analysed checkpoint in `<run>/heads/`, and what follows from them.
 
-A record is a safetensors file: tensors, and its facts as JSON in the header. It is written whole or
-not at all. Everything else under `heads/` (`timeline.parquet`) is a pure function of the records.
+A record is a safetensors file: tensors, and its facts as JSON in the header, with a checksum of
+both. It is written whole or not at all. A checkpoint that should have one and has none is marked,
+with the reason. Everything else under `heads/` (`timeline.parquet`) is a pure function of the
+records.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +26,7 @@ from tracking.errors import BadInput
 from tracking.graph import Graph
 from tracking.stability import Thresholds
 
-FORMAT = "sparks-record-2"
+FORMAT = "sparks-record-3"
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,20 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """Why a checkpoint has no record.
+
+    `why` is `failed` (its analysis raised an error), `preempted` (the job was asked to end: the
+    resumed one makes the record), `budget` (tracking had taken its share of the time) or `deleted`
+    (its checkpoint was gone before it was analysed).
+    """
+
+    step: int
+    why: str
+    message: str = ""
+
+
+@dataclass(frozen=True)
 class Ledger:
     """The records of one run, under `folder` (`<run>/heads`)."""
 
@@ -127,7 +144,7 @@ class Ledger:
         """Add a record; it is there whole or not at all."""
         path = self.path(record.step)
         write_whole(path, to_bytes(record))
-        (self.folder / f"failed-{record.step:08d}.json").unlink(missing_ok=True)
+        self.mark_path(record.step).unlink(missing_ok=True)
         return path
 
     def read(self, step: int) -> Record:
@@ -149,7 +166,13 @@ class Ledger:
         return records
 
     def supersede(self, after: int) -> list[Path]:
-        """Move records of steps later than `after` to `superseded/`; where they lie now."""
+        """Move records of steps later than `after` to `superseded/`; where they lie now. Marks of
+        such steps go, and what a killed write left."""
+        for step in self.marks():
+            if step > after:
+                self.mark_path(step).unlink()
+        for rest in self.folder.glob(".*.tmp"):
+            rest.unlink()
         return [moved for step in self.steps() if step > after for moved in self.set_aside(step)]
 
     def set_aside(self, step: int) -> list[Path]:
@@ -164,12 +187,51 @@ class Ledger:
             number += 1
         return [self.path(step).rename(target)]
 
-    def mark_failed(self, step: int, error: Exception) -> Path:
-        """Say beside the records that a step's analysis failed, and why."""
-        path = self.folder / f"failed-{step:08d}.json"
-        told = {"step": step, "error": type(error).__name__, "message": str(error)}
-        write_whole(path, json.dumps(told).encode())
+    def set_aside_damaged(self) -> list[str]:
+        """Move records that cannot be read to `superseded/`; what was wrong with each."""
+        told = []
+        for step in self.steps():
+            try:
+                self.read(step)
+            except BadInput as error:
+                self.set_aside(step)
+                told.append(f"{error}; set aside")
+        return told
+
+    def mark(self, mark: Mark) -> Path:
+        """Say beside the records why a step has none."""
+        path = self.mark_path(mark.step)
+        write_whole(path, json.dumps(asdict(mark)).encode())
         return path
+
+    def mark_failed(self, step: int, error: Exception) -> Path:
+        """Say that a step's analysis failed."""
+        return self.mark(Mark(step, "failed", f"{type(error).__name__}: {error}"))
+
+    def marks(self) -> dict[int, Mark]:
+        """Why steps have no record, by step, in order; `BadInput` where a mark cannot be read."""
+        found = {}
+        for path in sorted(self.folder.glob("missing-*.json")):
+            try:
+                mark = Mark(**json.loads(path.read_bytes()))
+                if self.mark_path(int(mark.step)) != path:
+                    raise ValueError("another step's")
+            except FileNotFoundError:  # its record has just been written
+                continue
+            except (OSError, TypeError, ValueError, OverflowError, RecursionError):
+                raise BadInput(f"{path}: not a whole mark; remove it") from None
+            found[mark.step] = mark
+        return found
+
+    def before(self, step: int, checkpoints: Iterable[int] = ()) -> int:
+        """The last step before this one that was saved: with a record, a mark or among
+        `checkpoints`; 0 where there is none."""
+        saved = {*self.steps(), *self.marks(), *checkpoints}
+        return max((other for other in saved if other < step), default=0)
+
+    def mark_path(self, step: int) -> Path:
+        """Where the mark of a step lies that has no record."""
+        return self.folder / f"missing-{step:08d}.json"
 
     def write_timeline(self, timeline: pd.DataFrame) -> Path:
         """Write the derived table of heads over time."""
@@ -193,30 +255,45 @@ def to_bytes(record: Record) -> bytes:
                 numbers[kind][item.name] = value
     facts = {item.name: getattr(record, item.name) for item in fields(Record)}
     facts["analyses"] = numbers
-    return save(tensors, metadata={"format": FORMAT, "facts": json.dumps(facts)})
+    told = json.dumps(facts)
+    digest = _digest(told, tensors)
+    return save(tensors, metadata={"format": FORMAT, "facts": told, "sha256": digest})
+
+
+def _digest(facts: str, tensors: Mapping[str, Tensor]) -> str:
+    """Of all that a record holds."""
+    digest = hashlib.sha256(facts.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_record(path: Path) -> Record:
-    """Read a record; `BadInput` in one line where the file is missing, cut short or foreign."""
+    """Read a record; `BadInput` in one line where the file is missing, cut short, altered or
+    foreign."""
     try:
         with safe_open(path, "pt") as file:
             header: Mapping[str, str] = file.metadata() or {}
             if header.get("format") != FORMAT:
                 raise BadInput(f"{path}: not a record of this version ({FORMAT})")
-            facts = json.loads(header["facts"])
-            analyses = {
-                kind: Analysis(
-                    **numbers,
-                    **{
-                        # copies: the file is mapped, and gone if someone cuts it short
-                        item.name: file.get_tensor(f"{kind}/{item.name}").clone()
-                        for item in fields(Analysis)
-                        if item.name not in numbers
-                    },
-                )
-                for kind, numbers in facts.pop("analyses").items()
-            }
-            return Record(analyses=analyses, **facts)
+            # copies: the file is mapped, and gone if someone cuts it short
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        if _digest(header["facts"], tensors) != header["sha256"]:
+            raise BadInput(f"{path}: damaged; its checksum does not match")
+        facts = json.loads(header["facts"])
+        analyses = {
+            kind: Analysis(
+                **numbers,
+                **{
+                    item.name: tensors[f"{kind}/{item.name}"]
+                    for item in fields(Analysis)
+                    if item.name not in numbers
+                },
+            )
+            for kind, numbers in facts.pop("analyses").items()
+        }
+        return Record(analyses=analyses, **facts)
     except FileNotFoundError:
         raise BadInput(f"{path}: no such record") from None
     except (SafetensorError, OSError, LookupError, AttributeError, TypeError, ValueError) as error:

@@ -8,6 +8,8 @@ from tracking.circuit import Selection
 from tracking.errors import BadInput
 from tracking.stability import Thresholds
 
+PROCEDURE = ("batch_size", "memory_gb", "budget", "on_error")  # settings that change no finding
+
 
 @dataclass
 class Settings:
@@ -56,6 +58,13 @@ class Settings:
         default=0.5,
         metadata={"help": "Split-half Jaccard below which a circuit is marked weak."},
     )
+    budget: float = field(
+        default=1.0,
+        metadata={
+            "help": "Share of a job's time that tracking may take: past it analyses are left "
+            "out, for sparks track to make."
+        },
+    )
     on_error: str = field(
         default="warn",
         metadata={"help": "When an analysis fails: warn (log, mark, train on) or raise."},
@@ -67,7 +76,7 @@ class Settings:
         Selection.parse(self.select)
         if self.rank not in ("signed", "absolute"):
             raise BadInput(f"track_rank is {self.rank!r}; it must be signed or absolute")
-        for name in ("member", "effect", "weak_faithfulness", "weak_jaccard"):
+        for name in ("member", "effect", "weak_faithfulness", "weak_jaccard", "budget"):
             if not 0 < getattr(self, name) <= 1:
                 raise BadInput(f"track_{name} is {getattr(self, name)}; it must be in (0, 1]")
         if not self.memory_gb > 0:

@@ -1,5 +1,9 @@
 """A record holds what its parts say, knows what it is worth, and is made without a trace."""
 
+import logging
+import os
+import resource
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,7 @@ from torch import Tensor
 from tests.tracking import test_planted as plants
 from tests.tracking.conftest import make_analysis
 from tests.tracking.test_attribution import assert_same, everything, in_training
-from tracking.analysis import Subject, record
+from tracking.analysis import Subject, _halving, record
 from tracking.attribution import attribute
 from tracking.circuit import by_count
 from tracking.faithfulness import Experiment, counts
@@ -317,3 +321,53 @@ def test_the_null_is_a_mean_and_what_hardly_any_split_exceeds() -> None:
     counted = Timeline.of([with_active(0, [True], null=torch.linspace(0, 1, 41))]).counts.iloc[0]
     assert counted["null"] == pytest.approx(0.5)
     assert counted["null_high"] == pytest.approx(0.975)
+
+
+# Memory
+
+
+def within(room: int, work: Callable[[], None]) -> int:
+    """The exit code of `work` in a process whose memory can grow by `room` bytes and no more."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + room, resource.RLIM_INFINITY))
+        work()
+        os._exit(0)
+    finally:
+        os._exit(4)
+
+
+def test_where_memory_runs_out_batches_are_halved_and_the_record_is_the_same(
+    tiny_decoder: Any, random_probes: Any, tmp_path: Path
+) -> None:
+    model, probes = tiny_decoder(heads=2, head_dim=16, width=512), random_probes(24, 128)
+    keys = {"select": "edges=9", "quadrature": "midpoint", "steps": 2, "resamples": 10}
+    whole = analysed(model, probes, **keys)
+    told = tmp_path / "told"
+
+    def work() -> None:
+        with told.open("w") as file:
+            logging.basicConfig(stream=file, force=True)
+            found = analysed(model, probes, **keys)
+        assert torch.allclose(found.edges, whole.edges, atol=1e-6)
+        assert torch.equal(found.circuit, whole.circuit)
+
+    assert within(40 * 2**20, work) == 0
+    assert "out of memory: the analysis goes on with 12 probes a batch" in told.read_text()
+
+
+def test_a_probe_that_does_not_fit_by_itself_is_an_error() -> None:
+    tried = []
+
+    def make(batch_size: int) -> Analysis:
+        tried.append(batch_size)
+        raise torch.OutOfMemoryError("no room")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        _halving(12, make)
+    assert tried == [12, 6, 3, 1]
+    with pytest.raises(RuntimeError, match="shapes"):
+        _halving(12, lambda batch_size: exec("raise RuntimeError('shapes')"))  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """The tracker in someone's own script: a plain `Trainer`, with an evaluation in between."""
 
-import json
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,7 +37,12 @@ def probes(count: int = 6) -> ProbeSet:
     return ProbeSet(clean, corrupted, labels=torch.randint(32, (count, 2), generator=generator))
 
 
-def train(folder: Path, *callbacks: TrainerCallback, **keys: object) -> Trainer:
+def train(
+    folder: Path,
+    *callbacks: TrainerCallback,
+    resume_from_checkpoint: str | None = None,
+    **keys: object,
+) -> Trainer:
     tokens = torch.randint(32, (16, 8), generator=torch.Generator().manual_seed(2)).tolist()
     data = Dataset.from_dict({"input_ids": tokens, "labels": tokens})
     settings = {
@@ -53,7 +58,7 @@ def train(folder: Path, *callbacks: TrainerCallback, **keys: object) -> Trainer:
         eval_dataset=data,
         callbacks=list(callbacks),
     )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=resume_from_checkpoint)
     return trainer
 
 
@@ -96,17 +101,17 @@ def failing_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the weights NaN for the analysis of one step: a real failure inside it."""
     original: Callable = HeadTracker._record
 
-    def record(self: HeadTracker, args, state, model) -> None:
-        if state.global_step == step:
+    def record(self: HeadTracker, args, state, now, model) -> None:
+        if now == step:
             weight: Tensor = model.model.norm.weight
             kept = weight.data.clone()
             weight.data.fill_(float("nan"))
             try:
-                original(self, args, state, model)
+                original(self, args, state, now, model)
             finally:
                 weight.data.copy_(kept)
         else:
-            original(self, args, state, model)
+            original(self, args, state, now, model)
 
     monkeypatch.setattr(HeadTracker, "_record", record)
 
@@ -120,8 +125,7 @@ def test_a_failed_analysis_is_marked_and_training_goes_on(
     assert trainer.state.global_step == 4
     assert "tracking failed at step 2" in caplog.text
     assert Ledger(tmp_path / "heads").steps() == [0, 4]
-    told = json.loads((tmp_path / "heads" / "failed-00000002.json").read_text())
-    assert told["step"] == 2 and "not finite" in told["message"]
+    assert "not finite" in Ledger(tmp_path / "heads").marks()[2].message
 
 
 def test_on_error_raise_stops_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,6 +185,77 @@ def test_a_base_that_is_gone_leaves_the_weights_change_open(tmp_path: Path) -> N
     def gone() -> nn.Module:
         raise OSError("no such model")
 
-    tracker = HeadTracker(TrackingConfig(probes(), QUICK, base=gone))
+    tracker = HeadTracker(TrackingConfig(probes(), QUICK, models={0: gone}))
     assert tracker._base(2, decoder()) is None
     assert tracker._base(0, decoder()) is not None
+
+
+def test_past_its_budget_tracking_leaves_checkpoints_out_and_says_so(tmp_path: Path) -> None:
+    frugal = Settings(steps=2, max_steps=2, resamples=10, budget=1e-6)
+    train(tmp_path, HeadTracker(TrackingConfig(probes(), frugal)))
+    ledger = Ledger(tmp_path / "heads")
+    assert ledger.steps() == [0]
+    assert {step: mark.why for step, mark in ledger.marks().items()} == {2: "budget", 4: "budget"}
+    assert (tmp_path / "checkpoint-4").is_dir()
+
+
+def test_a_resumed_run_makes_records_that_are_damaged_or_missing(tmp_path: Path) -> None:
+    train(tmp_path, HeadTracker(TrackingConfig(probes(), QUICK)))
+    ledger = Ledger(tmp_path / "heads")
+    whole = {step: ledger.path(step).read_bytes() for step in ledger.steps()}
+    changed = bytearray(whole[2])
+    changed[-1] ^= 1
+    ledger.path(2).write_bytes(changed)
+    ledger.path(0).unlink()
+    models = {0: decoder, 2: lambda: Qwen2ForCausalLM.from_pretrained(tmp_path / "checkpoint-2")}
+    tracker = HeadTracker(TrackingConfig(probes(), QUICK, models=models))
+    train(tmp_path, tracker, resume_from_checkpoint=str(tmp_path / "checkpoint-4"), max_steps=6)
+    assert ledger.steps() == [0, 2, 4, 6]
+    for step in (0, 2, 4):
+        now = ledger.read(step)
+        ledger.path(step).write_bytes(whole[step])
+        before = ledger.read(step)
+        assert torch.equal(now.analyses["probes"].edges, before.analyses["probes"].edges)
+        assert now.reward == before.reward
+    (aside,) = (ledger.folder / "superseded").iterdir()
+    assert aside.name == "step-00000002.safetensors"
+
+
+def test_what_was_left_out_and_whose_checkpoint_is_gone_is_marked_so(tmp_path: Path) -> None:
+    frugal = Settings(steps=2, max_steps=2, resamples=10, budget=1e-6)
+    train(tmp_path, HeadTracker(TrackingConfig(probes(), frugal)))
+    tracker = HeadTracker(TrackingConfig(probes(), QUICK, models={0: decoder}))
+    train(tmp_path, tracker, resume_from_checkpoint=str(tmp_path / "checkpoint-4"), max_steps=6)
+    ledger = Ledger(tmp_path / "heads")
+    assert ledger.steps() == [0, 6]
+    assert {step: mark.why for step, mark in ledger.marks().items()} == {2: "deleted", 4: "budget"}
+
+
+def test_a_postponed_analysis_ends_at_once_and_is_left_to_the_next_job(tmp_path: Path) -> None:
+    tracker = HeadTracker(TrackingConfig(probes(), QUICK))
+
+    class Asked(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs) -> None:
+            if state.global_step == 3:
+                tracker.postpone()
+
+    trainer = train(tmp_path, tracker, Asked())
+    ledger = Ledger(tmp_path / "heads")
+    assert trainer.state.global_step == 4
+    assert ledger.steps() == [0, 2]
+    assert ledger.marks()[4].why == "preempted"
+
+
+def test_a_clock_that_jumps_changes_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tmp_path / "plain", HeadTracker(TrackingConfig(probes(), QUICK)))
+    hours = iter(range(10**6))
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 3600 * (-1) ** next(hours) * 50)
+    train(tmp_path / "jumps", HeadTracker(TrackingConfig(probes(), QUICK)))
+    tables = [
+        (tmp_path / name / "heads" / "timeline.parquet").read_bytes() for name in ("plain", "jumps")
+    ]
+    assert tables[0] == tables[1]
+    assert all(0 <= record.seconds < 60 for record in Ledger(tmp_path / "jumps/heads").records())

@@ -24,7 +24,7 @@ from tests.tracking.conftest import make_analysis
 from tracking.atomic import write_whole
 from tracking.errors import BadInput
 from tracking.graph import Graph
-from tracking.ledger import Analysis, Ledger, Record, read_record, to_bytes
+from tracking.ledger import Analysis, Ledger, Mark, Record, read_record, to_bytes
 
 NUMBERS = [item.name for item in fields(Analysis) if item.type == "float"]
 
@@ -254,15 +254,52 @@ def test_superseding_moves_later_records_and_loses_none(resumes: list[tuple[int,
 
 def test_a_failed_step_is_marked_until_it_has_a_record(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    path = ledger.mark_failed(10, MemoryError("no room"))
-    assert json.loads(path.read_text()) == {
-        "step": 10,
-        "error": "MemoryError",
-        "message": "no room",
-    }
-    other = ledger.mark_failed(20, MemoryError("no room"))
+    ledger.mark_failed(10, MemoryError("no room"))
+    ledger.mark(Mark(20, "budget"))
+    wanted = {10: Mark(10, "failed", "MemoryError: no room"), 20: Mark(20, "budget")}
+    assert ledger.marks() == wanted
     ledger.write(record(10))
-    assert not path.exists() and other.exists()
+    assert list(ledger.marks()) == [20]
+    ledger.supersede(after=10)
+    assert ledger.marks() == {} and ledger.steps() == [10]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"step": 1}', '{"step": "x", "why": ""}', "[" * 9999]
+)
+def test_a_mark_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "missing-00000007.json").write_text(text)
+    with pytest.raises(BadInput, match=r"missing-00000007\.json: not a whole mark"):
+        Ledger(tmp_path).marks()
+
+
+def test_the_step_saved_before_is_one_with_a_record_a_mark_or_a_checkpoint(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    assert ledger.before(10) == 0
+    ledger.write(record(2))
+    ledger.mark(Mark(4, "preempted"))
+    assert [ledger.before(step) for step in (2, 3, 4, 5)] == [0, 2, 2, 4]
+    assert ledger.before(10, checkpoints=(0, 8, 12)) == 8
+
+
+FLIPPED = to_bytes(Record(3, 1, 1, "ab", {"cue": random_analysis(Graph(1, 1))}, reward=0.25))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.integers(0, len(FLIPPED) - 1), st.integers(0, 7))
+def test_a_flipped_bit_is_noticed_or_changes_nothing(place: int, bit: int) -> None:
+    changed = bytearray(FLIPPED)
+    changed[place] ^= 1 << bit
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "step-00000003.safetensors"
+        path.write_bytes(changed)
+        try:
+            found = read_record(path)
+        except BadInput as error:
+            assert "\n" not in str(error) and path.name in str(error)
+        else:
+            path.write_bytes(FLIPPED)
+            assert_same(found, read_record(path))
 
 
 def test_a_timeline_is_read_back_as_it_was_written(tmp_path: Path) -> None:
