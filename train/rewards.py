@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from trl.rewards import (
@@ -18,6 +20,7 @@ from trl.rewards import (
 )
 
 from tracking.errors import BadInput
+from train.scoring import Scorer
 from train.tiny import tiny_answer_reward
 
 Reward = Callable[..., list[float | None]]
@@ -50,7 +53,24 @@ def registered(completion_length: int) -> dict[str, Callable]:
 def resolve(names: Sequence[str], completion_length: int) -> list[Callable]:
     """The rewards of these names, or at these dotted paths; `BadInput` names an unknown one."""
     known = registered(completion_length)
-    return [known[name] if name in known else _imported(name, known) for name in names]
+    found = [known[name] if name in known else _imported(name, known) for name in names]
+    for name, function in zip(names, found, strict=True):
+        if inspect.iscoroutinefunction(function) or not callable(function):
+            raise BadInput(f"reward {name!r} must be a plain function")
+    return found
+
+
+def guarded(names: Sequence[str], completion_length: int, seconds: float) -> list[Scorer]:
+    """The same, each in a process of its own with a time limit; `BadInput` as `resolve`."""
+    scorers = []
+    for name, function in zip(names, resolve(names, completion_length), strict=True):
+        make = partial(_resolved, name, completion_length)
+        scorers.append(Scorer(function.__name__, make, seconds))
+    return scorers
+
+
+def _resolved(name: str, completion_length: int) -> Callable:
+    return resolve([name], completion_length)[0]
 
 
 def _imported(name: str, known: dict[str, Callable]) -> Callable:

@@ -21,7 +21,12 @@ SMALL = {
     "track_steps": 3,
     "track_max_steps": 6,
 }
-GRPO = {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 12}
+GRPO = {
+    "per_device_train_batch_size": 8,
+    "num_generations": 4,
+    "max_completion_length": 12,
+    "reward_funcs": "tests.train.digits.digits",  # the task's own is beyond a random model
+}
 SFT = {"per_device_train_batch_size": 4}
 
 
@@ -50,10 +55,10 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run_job(small_model: Path) -> Callable[..., Path]:
-    """`run_job("grpo", folder, key=value, ...)`: runs the small job there, in this process."""
+def small_words(small_model: Path) -> Callable[..., list[str]]:
+    """`small_words("grpo", folder, key=value, ...)`: the small job's command line."""
 
-    def run(name: str, folder: Path, **keys: object) -> Path:
+    def words(name: str, folder: Path, **keys: object) -> list[str]:
         settings = {
             "config": REPO / "recipes" / "tiny" / f"{name}.yaml",
             "model_name_or_path": small_model,
@@ -62,8 +67,20 @@ def run_job(small_model: Path) -> Callable[..., Path]:
             **(GRPO if name == "grpo" else SFT),
             **keys,
         }
-        arguments = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
-        (grpo if name == "grpo" else sft).main(arguments)
+        lists = {
+            key: value if isinstance(value, list) else [value] for key, value in settings.items()
+        }
+        return [word for key, said in lists.items() for word in (f"--{key}", *map(str, said))]
+
+    return words
+
+
+@pytest.fixture
+def run_job(small_words: Callable[..., list[str]]) -> Callable[..., Path]:
+    """`run_job("grpo", folder, key=value, ...)`: runs the small job there, in this process."""
+
+    def run(name: str, folder: Path, **keys: object) -> Path:
+        (grpo if name == "grpo" else sft).main(small_words(name, folder, **keys))
         return folder
 
     return run
