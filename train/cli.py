@@ -33,11 +33,17 @@ def main() -> None:
         _refuse(f"unknown command {words[0]!r}; one of {', '.join(COMMANDS)}")
     # Imported here because the training libraries take seconds to load.
     from tracking.errors import BadInput
+    from train.stop import Stop, heed
 
     try:
+        if words[0] != "track":
+            heed()
         import_module(f"train.{words[0]}").main(words[1:])
     except BadInput as error:
         _refuse(str(error))
+    except Stop as stop:
+        print(f"sparks: {stop}", file=sys.stderr)
+        sys.exit(stop.code)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+from transformers.integrations import get_reporting_integration_callbacks
 from trl import (
     DatasetMixtureConfig,
     GRPOConfig,
@@ -31,8 +32,11 @@ from trl.scripts.grpo import GRPOScriptArguments
 from tracking.errors import BadInput
 from tracking.settings import Settings
 
-SECRETS = ("hub_token",)
-ONCE = ("dry_run", "resume_from_checkpoint")  # said for one launch, not part of the run
+ONCE = (
+    "accept_changes",
+    "dry_run",
+    "resume_from_checkpoint",
+)  # said for one launch, not part of the run
 
 
 @dataclass
@@ -42,11 +46,18 @@ class JobArguments:
     dry_run: bool = field(
         default=False, metadata={"help": "Resolve everything, write config.yaml, train nothing."}
     )
+    accept_changes: bool = field(
+        default=False, metadata={"help": "Resume a run though this job would change it."}
+    )
     system_prompt: str | None = field(
         default=None, metadata={"help": "System prompt before every problem."}
     )
     dataset_size: int | None = field(
         default=None, metadata={"help": "Use only so many rows (the tiny task draws so many)."}
+    )
+    reward_timeout: float = field(
+        default=60.0,
+        metadata={"help": "Seconds that a reward function may take for a batch of completions."},
     )
     track: bool = field(default=True, metadata={"help": "Analyse the heads at every checkpoint."})
     track_probes: list[str] = field(
@@ -96,6 +107,14 @@ class Job:
     resolved: dict[str, Any]  # every key that was settled, as `config.yaml` holds it
 
     @property
+    def generation_steps(self) -> int:
+        """How many steps a batch of generations lasts; a run is resumed exactly only after it."""
+        if self.name != "grpo":
+            return 1
+        micro_steps = self.training.steps_per_generation * self.training.num_iterations
+        return -(-micro_steps // self.training.gradient_accumulation_steps)
+
+    @property
     def folder(self) -> Path:
         """The run's folder."""
         return Path(self.training.output_dir)
@@ -104,8 +123,9 @@ class Job:
 TYPES = {"grpo": (GRPOScriptArguments, GRPOConfig), "sft": (ScriptArguments, SFTConfig)}
 
 
-def load(name: str, arguments: Sequence[str]) -> Job:
-    """The job that `sparks <name>` with these command line arguments means.
+def load(name: str, arguments: Sequence[str], trains: bool = True) -> Job:
+    """The job that `sparks <name>` with these command line arguments means; without `trains` one
+    that was trained before, whose rewards are not called again.
 
     Raises `BadInput` in one line for a missing or broken recipe, an unknown key (with the nearest
     known one) and a value that does not fit.
@@ -123,7 +143,8 @@ def load(name: str, arguments: Sequence[str]) -> Job:
     for word in unknown:
         flag = word.partition("=")[0].lstrip("-")
         raise BadInput(f"unknown flag {word!r}{_nearest(flag, known, dashes='--')}")
-    _no_code_from_files(recipe, config)
+    if trains and not any(word.partition("=")[0] == "--reward_funcs" for word in rest):
+        _no_code_from_files(recipe, config)
     resolved = {key: value for key, value in vars(namespace).items() if key != "config"}
     _check_named(name, recipe, resolved)
     try:
@@ -131,17 +152,20 @@ def load(name: str, arguments: Sequence[str]) -> Job:
         settings = Settings(
             **{key.removeprefix("track_"): value for key, value in vars(track).items()}
         )
-    except (ValueError, TypeError) as error:
+        job = Job(name, script, training, model, mixture, ours, settings, _plain(resolved))
+        _check(job, recipe)
+    except Exception as error:  # the libraries' own checks raise whatever they come upon
+        if isinstance(error, BadInput):
+            raise
         raise BadInput(f"{recipe or 'arguments'}: {_one_line(error)}") from None
-    _check(name, script, training, recipe)
-    return Job(name, script, training, model, mixture, ours, settings, _plain(resolved))
+    return job
 
 
 def write(job: Job) -> Path:
-    """Write `config.yaml` into the run's folder: enough to run it again. Secrets are left out."""
+    """Write `config.yaml` into the run's folder: enough to run it again, and no secret."""
     from tracking.atomic import write_whole
 
-    kept = {k: v for k, v in job.resolved.items() if k not in (*SECRETS, *ONCE)}
+    kept = {k: v for k, v in job.resolved.items() if k not in ONCE}
     text = f"# sparks {job.name} --config {job.folder / 'config.yaml'} --output_dir ...\n"
     path = job.folder / "config.yaml"
     write_whole(path, (text + yaml.safe_dump(kept, sort_keys=True)).encode())
@@ -155,7 +179,7 @@ def _parser(name: str) -> TrlParser:
     parser.add_argument("--config", metavar="RECIPE.yaml", help="A recipe; flags override it.")
 
     def refuse(message: str) -> NoReturn:
-        raise BadInput(message)
+        raise BadInput(" ".join(message.split()))
 
     parser.error = refuse  # type: ignore[method-assign]
     return parser
@@ -179,6 +203,8 @@ def _read(path: str) -> dict[str, Any]:
         raise BadInput(f"{path}: no such recipe") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BadInput(f"{path}: cannot be read as YAML: {_one_line(error)}") from None
+    except (ValueError, RecursionError) as error:  # a date of month 13; brackets without end
+        raise BadInput(f"{path}: cannot be read as YAML: {type(error).__name__}") from None
     if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
         raise BadInput(f"{path}: a recipe is a flat mapping of keys to values")
     if not isinstance(config.get("env") or {}, dict):
@@ -195,6 +221,8 @@ def _as_typed(value: Any, action: argparse.Action) -> Any:
         value = str(value)
     if action.nargs in ("+", "*") and value is not None and not isinstance(value, list):
         return [value]
+    if action.nargs is None and isinstance(value, list):
+        raise BadInput(f"{action.dest} is {value!r}; it takes one value, not a list")
     return value
 
 
@@ -223,15 +251,23 @@ def _check_named(name: str, recipe: str | None, resolved: dict[str, Any]) -> Non
         raise BadInput(f"{where}: dataset_name is missing; 'tiny', a JSONL file or a Hub name")
 
 
-def _check(name: str, script: Any, training: Any, recipe: str | None) -> None:
-    where = recipe or f"sparks {name}"
-    if name != "grpo":
+def _check(job: Job, recipe: str | None) -> None:
+    where = recipe or f"sparks {job.name}"
+    script, training = job.script, job.training
+    named = (name for one in training.report_to for name in one.split(","))
+    training.report_to = [name.strip() for name in named]
+    get_reporting_integration_callbacks(training.report_to)  # refuses an unknown one
+    if training.hub_token:
+        raise BadInput(
+            f"{where}: hub_token would be written down with the settings; put it into the "
+            "environment as HF_TOKEN"
+        )
+    if job.name != "grpo":
         return
     if not script.reward_funcs and not script.reward_model_name_or_path:
         raise BadInput(f"{where}: reward_funcs is missing; GRPO needs at least one reward")
     saved = training.save_strategy == "steps" and training.save_steps >= 1
-    micro_steps = training.steps_per_generation * training.num_iterations
-    every = -(-micro_steps // training.gradient_accumulation_steps)
+    every = job.generation_steps
     if saved and training.save_steps % every:
         raise BadInput(
             f"{where}: save_steps is {int(training.save_steps)}, but a batch of generations lasts "
@@ -248,4 +284,4 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return " ".join(str(error).split()) or type(error).__name__

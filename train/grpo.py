@@ -21,10 +21,12 @@ def main(arguments: Sequence[str]) -> None:
     """Run the job that the command line means."""
     job = config.load("grpo", arguments)
     names, length = job.script.reward_funcs or [], job.training.max_completion_length
-    reward_funcs: list[Any] = [*rewards.resolve(names, length)]
+    rewards.resolve(names, length)  # a mistake is told before anything is loaded
     prepared = prepare(job, data.for_grpo)
     if prepared is None:
         return
+    scorers = rewards.guarded(names, length, job.ours.reward_timeout)
+    reward_funcs: list[Any] = [*scorers]
     if job.script.reward_model_name_or_path:
         reward_funcs.append(job.script.reward_model_name_or_path)
     trainer = GRPOTrainer(
@@ -37,4 +39,8 @@ def main(arguments: Sequence[str]) -> None:
         quantization_config=get_quantization_config(job.model),
         peft_config=get_peft_config(job.model),
     )
-    finish(prepared, trainer)
+    try:
+        finish(prepared, trainer)
+    finally:
+        for scorer in scorers:
+            scorer.close()

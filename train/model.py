@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub.errors import HFValidationError
+from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from tracking.errors import BadInput
@@ -61,6 +64,22 @@ def weights(job: Job, begin: Start) -> Any:
     """The model with its weights, on the GPU where there is one."""
     model: Any = AutoModelForCausalLM.from_pretrained(begin.path, **loading(job))
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def at_steps(
+    job: Job, begin: Start, checkpoints: Mapping[int, Path]
+) -> dict[int, Callable[[], Any]]:
+    """What loads the model of each step: that of the start as step 0, and every checkpoint's."""
+    return {
+        0: partial(weights, job, begin),
+        **{step: partial(_at, job, begin, path) for step, path in checkpoints.items()},
+    }
+
+
+def _at(job: Job, begin: Start, checkpoint: Path) -> Any:
+    if (checkpoint / "adapter_config.json").exists():
+        return PeftModel.from_pretrained(weights(job, begin), str(checkpoint))
+    return weights(job, Start(str(checkpoint), begin.tokenizer))
 
 
 def loading(job: Job) -> dict[str, Any]:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
+import wandb
 from datasets import Dataset
 from transformers import Trainer
 
 from tracking.callback import HeadTracker, TrackingConfig
 from tracking.ledger import Ledger
-from tracking.probes import ProbeSet, load_probes
-from train import model, probes, run
+from tracking.probes import ProbeSet, load_probes, probes_hash
+from train import config, model, probes, reporting, resume, run
 from train.config import Job
+from train.lock import Lock
 from train.model import Start
 from train.progress import show_progress
+from train.resume import Accepted, Checkpoints, Identity, Tokens
 from train.run import say
+from train.stop import PREEMPTED, Finished, Finite, Preemption, Stop, disk_full
+
+AGAIN = "go on with --resume_from_checkpoint latest"
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,10 @@ class Prepared:
     """All that a trainer is made from, checked; its weights are not loaded yet."""
 
     job: Job
-    checkpoint: str | None  # to resume from
+    checkpoint: Path | None  # to resume from
+    changes: list[str]  # between the job that made it and this one, accepted
+    identity: Identity
+    lock: Lock  # on the run's folder, until the job has ended
     start: Start
     train: Dataset
     evaluation: Dataset | None
@@ -39,43 +50,99 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     run.quieten()
     if job.ours.track:
         probes.kinds(job)
-    checkpoint = run.checkpoint(job)
+    checkpoint = resume.find(job)
     start = model.start(job)
     say(f"model      {start.path}")
     train = load(job, job.script.dataset_train_split)
     evaluated = job.training.eval_strategy != "no"
     evaluation = load(job, job.script.dataset_test_split) if evaluated else None
     say(f"data       {job.script.dataset_name or 'mixture'}: {len(train)} rows")
+    identity = Identity.of(job, train)
+    changes = resume.check(job, checkpoint, identity) if checkpoint else []
     if job.ours.dry_run:
-        run.write_config(job)
+        with Lock(job.folder):
+            run.on_main(partial(config.write, job))
         _say_what_would_run(job)
         return None
     frozen = _probes(job, start, checkpoint) if job.ours.track else {}
     job.training.model_init_kwargs = model.loading(job)
-    run.write_config(job)
-    run.set_up_wandb(job)
-    return Prepared(job, checkpoint, start, train, evaluation, frozen)
+    lock = Lock(job.folder)
+    if resume.wanted(job):
+        run.on_main(partial(resume.take_up, job.folder, checkpoint, changes))
+    run.on_main(partial(config.write, job))
+    reporting.begin_wandb(job)
+    return Prepared(job, checkpoint, changes, identity, lock, start, train, evaluation, frozen)
 
 
 def finish(prepared: Prepared, trainer: Trainer) -> None:
-    """Train, tracked; save the model as TRL's own scripts do."""
+    """Train, tracked; save the model as TRL's own scripts do.
+
+    Raises `Stop` where the job is asked to end, its weights are no longer finite or the disk is
+    full.
+    """
+    with prepared.lock:
+        _finish(prepared, trainer)
+
+
+def _finish(prepared: Prepared, trainer: Trainer) -> None:
     job = prepared.job
+    run.check_room(trainer)
     show_progress(trainer)
-    if prepared.probes:
-        tracking = TrackingConfig(
+    reporting.shield(trainer)
+    hashed = probes_hash(prepared.probes) if prepared.probes else None
+    checkpoints = Checkpoints(prepared.identity, hashed, job.training.save_total_limit)
+    trainer.args.save_total_limit = None  # `checkpoints` sees to that
+    tracker = _tracker(prepared) if prepared.probes else None
+    preemption = Preemption(job.generation_steps, tracker)
+    accepted = Accepted() if prepared.changes else None
+    for callback in (Finite(), checkpoints, tracker, preemption, Tokens(trainer), accepted):
+        if callback is not None:
+            trainer.add_callback(callback)
+    say(f"training   {job.name} in {job.folder}")
+    try:
+        _train(prepared, trainer)
+        if not preemption.agreed or trainer.state.global_step >= trainer.state.max_steps:
+            trainer.save_model(str(job.folder))
+            if trainer.is_world_process_zero():
+                files = [*job.folder.glob("*.safetensors")]
+                checkpoints.seal(job.folder, files, trainer.state.global_step)
+            trainer.end()
+            return
+    except Exception as error:
+        if disk_full(error):
+            raise Stop(f"the disk is full: {job.folder} cannot be written; {AGAIN}") from error
+        raise
+    finally:
+        preemption.restore()
+    if wandb.run is not None:
+        wandb.run.mark_preempting()
+    raise Stop(f"asked to end at step {trainer.state.global_step}; {AGAIN}", PREEMPTED)
+
+
+def _train(prepared: Prepared, trainer: Trainer) -> None:
+    checkpoint = prepared.checkpoint
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except Finished:  # ended between its last checkpoint and its end
+        handler = trainer.callback_handler
+        handler.on_train_end(trainer.args, trainer.state, trainer.control)
+
+
+def _tracker(prepared: Prepared) -> HeadTracker:
+    job, checkpoints = prepared.job, {}
+    if prepared.checkpoint is not None:
+        checkpoints = resume.complete(job.folder)
+    return HeadTracker(
+        TrackingConfig(
             prepared.probes,
             job.settings,
             digit_ids=probes.digit_ids(prepared.start.tokenizer),
-            base=lambda: model.weights(job, prepared.start),
+            models=model.at_steps(job, prepared.start, checkpoints),
         )
-        trainer.add_callback(HeadTracker(tracking))
-    say(f"training   {job.name} in {job.folder}")
-    trainer.train(resume_from_checkpoint=prepared.checkpoint)
-    trainer.save_model(str(job.folder))
-    trainer.end()
+    )
 
 
-def _probes(job: Job, start: Start, checkpoint: str | None) -> dict[str, ProbeSet]:
+def _probes(job: Job, start: Start, checkpoint: Path | None) -> dict[str, ProbeSet]:
     path = Ledger(job.folder / "heads").probes_path
     if checkpoint is not None and path.exists():
         frozen = load_probes(path)

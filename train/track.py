@@ -11,26 +11,26 @@ picture again from the records.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from peft import PeftModel
 
 from tracking.analysis import Subject, record
 from tracking.callback import conclude, show
 from tracking.errors import BadInput
-from tracking.ledger import Ledger
+from tracking.ledger import Ledger, Mark
 from tracking.probes import ProbeSet, freeze, load_probes
 from tracking.reward import reward_between
+from tracking.settings import PROCEDURE
 from tracking.terminal import Table
 from tracking.weights import snapshot
-from train import config, model, probes, run
+from train import config, model, probes, resume, run
 from train.config import Job
+from train.lock import Lock
 from train.model import Start
+from train.parsing import make_parser
 from train.run import say
 
 JUDGING = tuple(  # what is applied to records, not to their making
@@ -40,7 +40,7 @@ JUDGING = tuple(  # what is applied to records, not to their making
 
 def main(arguments: Sequence[str]) -> None:
     """Run `sparks track` with these arguments."""
-    parser = argparse.ArgumentParser(prog="sparks track", description=__doc__, allow_abbrev=False)
+    parser = make_parser("track", __doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
     parser.add_argument("--rebuild", action="store_true", help="make nothing but the timeline")
     options, rest = parser.parse_known_args(arguments)
@@ -59,13 +59,14 @@ def main(arguments: Sequence[str]) -> None:
 def _track(folder: Path, rebuild: bool, flags: Sequence[str]) -> None:
     job = _job(folder, flags)
     ledger, view = Ledger(folder / "heads"), Table()
-    if not rebuild:
-        _analyse(job, ledger, view)
-    records = ledger.records()
-    if not records:
-        raise BadInput(f"{ledger.folder} has no records; sparks track {folder} makes them")
-    show(ledger, job.settings, view, ledger.steps() if rebuild else [])
-    conclude(ledger, job.settings, view, folder)
+    with Lock(folder):
+        if not rebuild:
+            _analyse(job, ledger, view)
+        records = ledger.records()
+        if not records:
+            raise BadInput(f"{ledger.folder} has no records; sparks track {folder} makes them")
+        show(ledger, job.settings, view, ledger.steps() if rebuild else [])
+        conclude(ledger, job.settings, view, folder)
 
 
 def _job(folder: Path, flags: Sequence[str]) -> Job:
@@ -79,13 +80,16 @@ def _job(folder: Path, flags: Sequence[str]) -> Job:
         raise BadInput(
             f"{path} does not say which job it is; its first line must be '# sparks ...'"
         )
-    return config.load(words[2], ["--config", str(path), "--output_dir", str(folder), *flags])
+    return config.load(
+        words[2], ["--config", str(path), "--output_dir", str(folder), *flags], False
+    )
 
 
 def _analyse(job: Job, ledger: Ledger, view: Table) -> None:
     wanted = dataclasses.asdict(job.settings)
-    checkpoints = run.whole_checkpoints(job.folder)
+    checkpoints = resume.complete(job.folder)
     _set_aside_others(ledger, wanted, (0, *checkpoints))
+    _tell_deleted(ledger, checkpoints)
     todo = [step for step in (0, *checkpoints) if step not in ledger.steps()]
     if not todo:
         say(f"tracked    {job.folder}: every checkpoint has its record")
@@ -94,24 +98,29 @@ def _analyse(job: Job, ledger: Ledger, view: Table) -> None:
     frozen = _probes(job, start, ledger)
     say(f"probes     {probes.describe(frozen)}")
     say(f"tracking   {len(todo)} of {len(checkpoints) + 1} checkpoints in {job.folder}")
-    subject = Subject(snapshot(model.weights(job, start)), probes.digit_ids(start.tokenizer))
+    models = model.at_steps(job, start, checkpoints)
+    subject = Subject(snapshot(models[0]()), probes.digit_ids(start.tokenizer))
     expected = "reward" if job.name == "grpo" else "loss"
     for step in todo:
-        before = max((other for other in checkpoints if other < step), default=0)
         history = _history(checkpoints[step]) if step else []
-        reward = reward_between(history, before, step, expected)
+        reward = reward_between(history, ledger.before(step, checkpoints), step, expected)
         label = f"heads at step {step}"
         try:
-            made = record(
-                _weights(job, start, checkpoints.get(step)),
-                *(frozen, job.settings, step, reward, subject, label),
-            )
+            made = record(models[step](), frozen, job.settings, step, reward, subject, label)
         except (BadInput, OSError, ValueError, RuntimeError) as error:
             ledger.mark_failed(step, error)
             view.failed(step, error)
             continue
         ledger.write(made)
         show(ledger, job.settings, view, [step])
+
+
+def _tell_deleted(ledger: Ledger, checkpoints: Mapping[int, Path]) -> None:
+    for step, mark in ledger.marks().items():
+        if step and step not in checkpoints:
+            gone = "its checkpoint was deleted before it was analysed"
+            ledger.mark(Mark(step, "deleted", gone))
+            say(f"lost       step {step}: {gone} ({mark.why} before)")
 
 
 def _set_aside_others(ledger: Ledger, wanted: dict[str, Any], can_be_made: Sequence[int]) -> None:
@@ -130,7 +139,7 @@ def _set_aside_others(ledger: Ledger, wanted: dict[str, Any], can_be_made: Seque
 
 def _science(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings that change what is found."""
-    return {k: v for k, v in settings.items() if k not in ("on_error", "batch_size", "memory_gb")}
+    return {k: v for k, v in settings.items() if k not in PROCEDURE}
 
 
 def _probes(job: Job, start: Start, ledger: Ledger) -> dict[str, ProbeSet]:
@@ -144,13 +153,3 @@ def _probes(job: Job, start: Start, ledger: Ledger) -> dict[str, ProbeSet]:
 
 def _history(checkpoint: Path) -> list[dict[str, Any]]:
     return json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
-
-
-def _weights(job: Job, start: Start, checkpoint: Path | None) -> Any:
-    """The model at a checkpoint, with adapters on the base where it is one of them; the start's
-    own without one."""
-    if checkpoint is None:
-        return model.weights(job, start)
-    if (checkpoint / "adapter_config.json").exists():
-        return PeftModel.from_pretrained(model.weights(job, start), str(checkpoint))
-    return model.weights(job, Start(str(checkpoint), start.tokenizer))

@@ -93,11 +93,10 @@ def test_save_steps_must_fit_the_batches_of_generations(tmp_path: Path) -> None:
 
 def test_config_yaml_resolves_to_the_same_job(tmp_path: Path) -> None:
     arguments = ["--config", GRPO, "--output_dir", str(tmp_path / "run"), "--max_steps", "3"]
-    job = config.load("grpo", [*arguments, "--hub_token", "hf_secret", "--dry_run", "true"])
+    job = config.load("grpo", [*arguments, "--dry_run", "true"])
     path = config.write(job)
-    assert "hf_secret" not in path.read_text()
     again = config.load("grpo", ["--config", str(path)])
-    said = {"hub_token", "dry_run", "eval_delay"}  # the last is 0 as a flag's default, then 0.0
+    said = {"dry_run", "eval_delay"}  # the last is 0 as a flag's default, then 0.0
     assert {k: v for k, v in again.resolved.items() if k not in said} == {
         k: v for k, v in job.resolved.items() if k not in said
     }
@@ -125,3 +124,17 @@ def test_a_circuit_s_size_may_be_a_mapping_in_a_recipe(tmp_path: Path, size: obj
 def test_a_mapping_that_is_no_circuit_s_size_is_refused(tmp_path: Path, size: object) -> None:
     with pytest.raises(BadInput, match="select is"):
         config.load("grpo", ["--config", recipe(tmp_path, track_select=size)])
+
+
+def test_a_token_is_refused_where_it_would_be_written_down(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="put it into the environment as HF_TOKEN") as refused:
+        config.load("grpo", ["--config", recipe(tmp_path, hub_token="hf_secret")])
+    assert "hf_secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("said", ["wandb,tensorboard", "wandb, tensorboard"])
+def test_a_job_may_report_to_several(tmp_path: Path, said: str) -> None:
+    job = config.load("grpo", ["--config", GRPO, "--report_to", said])
+    assert job.training.report_to == ["wandb", "tensorboard"]
+    with pytest.raises(BadInput, match="wandbb is not supported"):
+        config.load("grpo", ["--config", recipe(tmp_path, report_to="wandbb")])

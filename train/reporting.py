@@ -1,0 +1,112 @@
+"""Where a job's curves go (W&B, TensorBoard, ...): they may fail, training goes on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import wandb
+import yaml
+from transformers import Trainer
+from transformers.integrations import get_reporting_integration_callbacks
+from wandb.errors import CommError
+from wandb.sdk.lib import wbauth
+
+from tracking.atomic import write_whole
+from tracking.errors import BadInput
+from train.config import Job
+
+log = logging.getLogger(__name__)
+
+
+def begin_wandb(job: Job) -> None:
+    """Begin the run in W&B, which the trainer then logs to: in its folder, under one id over all
+    resumes, with the recipe in its config; offline where no key is set or W&B cannot be reached.
+    `WANDB_...` variables that the user has set win. Call it once `config.yaml` is written; other
+    processes than the main one do nothing.
+
+    Raises `BadInput` where W&B refuses.
+    """
+    if "wandb" not in (job.training.report_to or []) or int(os.environ.get("RANK", "0")):
+        return
+    os.environ.setdefault("WANDB_SILENT", "true")
+    mode = os.environ.get("WANDB_MODE") or (None if wandb_key() else "offline")
+    try:
+        try:
+            began = _begin(job, mode)
+        except CommError as error:
+            log.warning("W&B cannot be reached, the run is kept offline: %s", _one_line(error))
+            wandb.teardown()  # or the run's id would be in use
+            began = _begin(job, "offline")
+        recipe = yaml.safe_load((job.folder / "config.yaml").read_text())
+        began.config.update({"job": job.name, "recipe": recipe}, allow_val_change=True)
+    except (wandb.Error, OSError, ValueError) as error:
+        raise BadInput(f"W&B: {_one_line(error)}; or train without it: --report_to none") from None
+
+
+def _begin(job: Job, mode: Any) -> wandb.Run:
+    env = os.environ.get
+    return wandb.init(
+        project=env("WANDB_PROJECT", "sparks"),
+        dir=env("WANDB_DIR", str(job.folder)),
+        id=env("WANDB_RUN_ID") or _wandb_id(job.folder),
+        resume=env("WANDB_RESUME", "allow"),  # type: ignore[arg-type]
+        mode=mode,
+        name=env("WANDB_NAME") or job.training.run_name or job.folder.name,
+        reinit="finish_previous",  # of a job before this one in the same process
+    )
+
+
+def wandb_key() -> bool:
+    """Whether the user is logged in to W&B, by environment or by `wandb login`."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    return wbauth.read_netrc_auth(host=url) is not None
+
+
+def _wandb_id(folder: Path) -> str:
+    path = folder / "wandb-id"
+    kept = path.read_text().strip() if path.exists() else ""
+    if not kept:
+        kept = secrets.token_hex(4)
+        write_whole(path, kept.encode())
+    return kept
+
+
+def shield(trainer: Trainer) -> None:
+    """From now on a failure of what the trainer reports to is told once, and stops nothing."""
+    kinds = tuple(get_reporting_integration_callbacks(trainer.args.report_to))
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, kinds):
+            for name in dir(callback):
+                if name.startswith("on_"):
+                    setattr(callback, name, _told_once(trainer, callback, getattr(callback, name)))
+
+
+def _told_once(trainer: Trainer, callback: Any, report: Callable) -> Callable:
+    @wraps(report)
+    def shielded(*arguments: Any, **keys: Any) -> Any:
+        name = type(callback).__name__.removesuffix("Callback")
+        reported = trainer.args.report_to or []
+        if name.lower() not in reported:
+            return None
+        try:
+            return report(*arguments, **keys)
+        except Exception as error:
+            told = "%s failed: %s; it shows nothing more of this run, which goes on"
+            log.warning(told, name, _one_line(error))
+            # also what TRL and the tracker would still send there
+            trainer.args.report_to = [other for other in reported if other != name.lower()]
+            return None
+
+    return shielded
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
