@@ -11,5 +11,5 @@ fi
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/pyright
-# One thread: the tests' models are tiny, and two threads on a busy machine only wait.
-OMP_NUM_THREADS=1 .venv/bin/python -m pytest "$@"
+# One process per core, with one thread each: the tests' models are tiny.
+OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile "$@"
