@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import wandb
 from datasets import Dataset
 from transformers import Trainer
 
@@ -114,8 +113,7 @@ def _finish(prepared: Prepared, trainer: Trainer) -> None:
         raise
     finally:
         preemption.restore()
-    if wandb.run is not None:
-        wandb.run.mark_preempting()
+    reporting.tell_preempted()
     raise Stop(f"asked to end at step {trainer.state.global_step}; {AGAIN}", PREEMPTED)
 
 

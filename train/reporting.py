@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -77,6 +78,13 @@ def _wandb_id(folder: Path) -> str:
         kept = secrets.token_hex(4)
         write_whole(path, kept.encode())
     return kept
+
+
+def tell_preempted() -> None:
+    """Let W&B show the run as preempted, if it is shown there."""
+    with contextlib.suppress(Exception):  # its process may be dead
+        if wandb.run is not None:
+            wandb.run.mark_preempting()
 
 
 def shield(trainer: Trainer) -> None:
