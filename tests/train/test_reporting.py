@@ -37,19 +37,23 @@ cli.main()
 """
 
 
+def alone(script: str, words: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """A job in a process of its own: W&B keeps what it was first told in each."""
+    own = {name: value for name, value in os.environ.items() if "WANDB" not in name}
+    return subprocess.run(
+        [sys.executable, "-c", script, *words], capture_output=True, text=True,
+        env={**own, **environment, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+
+
 @pytest.mark.slow
 def test_w_and_b_s_process_killed_stops_no_training(
     run_job: Run, small_words: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    """In a process of its own, since W&B cannot be used again in the one whose service died."""
     keys = {"log_completions": "true", "logging_steps": 1}
     plain, run = run_job("grpo", tmp_path / "plain", **keys), tmp_path / "run"
     words = small_words("grpo", run, report_to="wandb", **keys)
-    own = {name: value for name, value in os.environ.items() if "WANDB" not in name}
-    told = subprocess.run(
-        [sys.executable, "-c", KILLER, "grpo", *words], capture_output=True, text=True,
-        env={**own, "WANDB_MODE": "offline", "PYTHONPATH": str(Path(__file__).parents[2])},
-    )  # fmt: skip
+    told = alone(KILLER, ["grpo", *words], WANDB_MODE="offline")
     assert told.returncode == 0, told.stderr
     assert "killed" in told.stdout
     assert told.stderr.count("Wandb failed") == 1
@@ -60,15 +64,17 @@ def test_w_and_b_s_process_killed_stops_no_training(
 
 @pytest.mark.slow
 def test_w_and_b_out_of_reach_is_kept_offline(
-    run_job: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    small_words: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    for name, value in {
-        "WANDB_API_KEY": "0" * 40,
-        "WANDB_BASE_URL": "http://127.0.0.1:9",
-        "WANDB_INIT_TIMEOUT": "1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    run = run_job("sft", tmp_path / "run", report_to="wandb", max_steps=2)
-    assert "cannot be reached, the run is kept offline" in caplog.text
+    run = tmp_path / "run"
+    told = alone(
+        "from train.cli import main; main()",
+        ["sft", *small_words("sft", run, report_to="wandb", max_steps=2)],
+        WANDB_API_KEY="0" * 40,
+        WANDB_BASE_URL="http://127.0.0.1:9",
+        WANDB_INIT_TIMEOUT="1",
+    )
+    assert told.returncode == 0, told.stderr
+    assert "cannot be reached, the run is kept offline" in told.stderr
     assert len(list(run.glob("wandb/offline-run-*"))) == 1
     assert Ledger(run / "heads").steps() == [0, 2]
