@@ -9,6 +9,8 @@ import sys
 from importlib import import_module
 from importlib.metadata import version
 
+from train.signals import heed
+
 COMMANDS = {
     "demo": "the embedded default, end to end, in minutes",
     "grpo": "train with GRPO: --config RECIPE.yaml [--any_trl_flag value ...]",
@@ -18,6 +20,8 @@ COMMANDS = {
     "dashboard": "save a view of runs and heads in W&B: PROJECT [--entity ENTITY] [--print]",
     "report": "one HTML file of runs' heads: RUN... [-o report.html] [--figures DIR]",
 }
+
+JOBS = ("demo", "grpo", "sft")  # commands that train
 
 
 def main() -> None:
@@ -31,13 +35,13 @@ def main() -> None:
         return
     if words[0] not in COMMANDS:
         _refuse(f"unknown command {words[0]!r}; one of {', '.join(COMMANDS)}")
+    if words[0] in JOBS:
+        heed()
     # Imported here because the training libraries take seconds to load.
     from tracking.errors import BadInput
-    from train.stop import Stop, heed
+    from train.stop import Stop
 
     try:
-        if words[0] != "track":
-            heed()
         import_module(f"train.{words[0]}").main(words[1:])
     except BadInput as error:
         _refuse(str(error))

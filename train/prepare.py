@@ -20,7 +20,8 @@ from train.model import Start
 from train.progress import show_progress
 from train.resume import Accepted, Checkpoints, Identity, Tokens
 from train.run import say
-from train.stop import PREEMPTED, Finished, Finite, Preemption, Stop, disk_full
+from train.signals import PREEMPTED
+from train.stop import Finished, Finite, Preemption, Stop, disk_full
 
 AGAIN = "go on with --resume_from_checkpoint latest"
 

@@ -1,7 +1,7 @@
 """Going on with a run: which checkpoint is complete, and whether this job is the one that made it.
 
 Every checkpoint has a manifest, written last: a checkpoint without one, or whose files are not of
-the sizes it tells, is not complete. It also tells what the job was made of, so that a job made of
+the sizes and checksums it tells, is not complete. It also tells what the job was made of, so that a job made of
 something else does not go on with it unnoticed.
 """
 
@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -92,19 +93,20 @@ class Manifest:
 
     step: int
     identity: Identity
-    files: dict[str, int]  # bytes of each, by path in the checkpoint
+    files: dict[str, tuple[int, int]]  # bytes and CRC-32 of each, by path in the checkpoint
     probes: str | None = None  # hash of the frozen probes
     wandb: str | None = None  # the run's id; its rows have their `train/global_step`
     format: int = FORMAT
 
     @classmethod
-    def read(cls, folder: Path) -> Manifest:
-        """Of a complete checkpoint; `BadInput` says why it is none."""
+    def read(cls, folder: Path, contents: bool = False) -> Manifest:
+        """Of a complete checkpoint; `BadInput` says why it is none. With `contents` its files are
+        read too, and compared with their checksums."""
         path = folder / MANIFEST
         try:
             told = json.loads(path.read_bytes())
             manifest = cls(**{**told, "identity": Identity(**told["identity"])})
-            sizes = {name: int(size) for name, size in manifest.files.items()}
+            files = {name: (int(size), int(crc)) for name, (size, crc) in manifest.files.items()}
             if not (isinstance(manifest.step, int) and manifest.identity.readable):
                 raise ValueError("values of other kinds")
         except FileNotFoundError:
@@ -113,13 +115,15 @@ class Manifest:
             raise BadInput(f"{MANIFEST} is damaged") from None
         if manifest.format != FORMAT:
             raise BadInput(f"{MANIFEST} has format {manifest.format}, not {FORMAT}")
-        for name, size in sizes.items():
+        for name, (size, crc) in files.items():
             try:
                 found = (folder / name).stat().st_size
             except (OSError, ValueError):
                 raise BadInput(f"{name} is missing") from None
             if found != size:
                 raise BadInput(f"{name} has {found} bytes, not {size}")
+            if contents and _crc(folder / name) != crc:
+                raise BadInput(f"{name} is damaged; its checksum does not match")
         return manifest
 
 
@@ -152,7 +156,7 @@ class Checkpoints(TrainerCallback):
         manifest = Manifest(
             step,
             self.identity,
-            {str(path.relative_to(folder)): path.stat().st_size for path in files},
+            {str(path.relative_to(folder)): (path.stat().st_size, _crc(path)) for path in files},
             self.probes,
             None if wandb.run is None else wandb.run.id,
         )
@@ -214,8 +218,8 @@ def complete(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def _manifest(checkpoint: Path) -> Manifest:
-    manifest = Manifest.read(checkpoint)
+def _manifest(checkpoint: Path, contents: bool = False) -> Manifest:
+    manifest = Manifest.read(checkpoint, contents)
     if checkpoint.name != f"checkpoint-{manifest.step}":
         raise BadInput(f"it is checkpoint-{manifest.step} by another name")
     return manifest
@@ -243,7 +247,7 @@ def find(job: Job) -> Path | None:
         return _newest(job)
     found = Path(job.training.resume_from_checkpoint)
     try:
-        manifest = _manifest(found)
+        manifest = _manifest(found, contents=True)
     except BadInput as damage:
         raise BadInput(f"{found} is no complete checkpoint: {damage}") from None
     if found.resolve().parent != job.folder.resolve():
@@ -257,12 +261,16 @@ def find(job: Job) -> Path | None:
 def _newest(job: Job) -> Path | None:
     if not (job.folder / "config.yaml").exists():
         raise BadInput(f"{job.folder} has no run to resume")
-    found = complete(job.folder)
-    if not found:
-        say(f"resuming   {job.folder} has no complete checkpoint: training begins again")
-        return None
-    _check_unfinished(job, max(found))
-    return found[max(found)]
+    for step, path in sorted(complete(job.folder).items(), reverse=True):
+        _check_unfinished(job, step)
+        try:
+            _manifest(path, contents=True)
+        except BadInput as damage:
+            say(f"skipped    {path}: {damage}")
+            continue
+        return path
+    say(f"resuming   {job.folder} has no complete checkpoint: training begins again")
+    return None
 
 
 def _check_unfinished(job: Job, step: int) -> None:
@@ -357,6 +365,14 @@ class _Digest:
 
     def close(self) -> None:
         self.closed = True
+
+
+def _crc(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 24):
+            crc = zlib.crc32(block, crc)
+    return crc
 
 
 def _layout(args: Any) -> dict[str, Any]:

@@ -102,6 +102,8 @@ class Scorer:
         if failed == size and not self.called:
             raise BadInput(f"reward {self.__name__!r} fails on every completion: {fault}")
         self.faults += failed
+        if not failed:  # all together it cannot do, one by one it can
+            return scores, extras, metrics
         log.warning(
             "reward %s: %d of %d completions could not be scored (%s); %d so far",
             *(self.__name__, failed, size, fault, self.faults),
@@ -121,9 +123,12 @@ class Scorer:
             error, scores, extras, metrics = self.connection.recv()
         except (EOFError, OSError) as gone:
             self.close()
-            raise Fault(f"its process ended: {gone or 'killed'}") from None
+            raise Fault(f"its process ended: {str(gone) or 'killed'}") from None
         if error is None and len(scores) != size:
             error = f"{len(scores)} rewards for {size} completions"
+        for column, values in extras.items():
+            if error is None and len(values) != size:
+                error = f"log_extra of {column!r} has {len(values)} values for {size} completions"
         if error is not None:
             raise Fault(error)
         return scores, extras, metrics
@@ -163,7 +168,11 @@ def _serve(connection: Connection, parents: Connection | None, make: Callable) -
             columns, state = connection.recv()
         except (EOFError, OSError):
             return
-        connection.send(_score(function, columns, state))
+        answer = _score(function, columns, state)
+        try:
+            connection.send(answer)
+        except Exception as error:  # what it logged cannot be sent
+            connection.send((_one_line(error), [], {}, []))
 
 
 def _score(function: Callable, columns: dict[str, Any], state: Any) -> tuple:
@@ -179,6 +188,10 @@ def _score(function: Callable, columns: dict[str, Any], state: Any) -> tuple:
     try:
         said = function(**columns, trainer_state=state, log_extra=log_extra, log_metric=log_metric)
         scores = [None if value is None else float(value) for value in said]
-    except Exception as error:
-        return (f"{type(error).__name__}: {' '.join(str(error).split())}", [], {}, [])
+    except BaseException as error:  # also what would end the process
+        return (_one_line(error), [], {}, [])
     return (None, scores, extras, metrics)
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -6,17 +6,15 @@ import errno
 import os
 import signal
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tracking.callback import HeadTracker
+from train.signals import EARLY, PREEMPTED, SIGNALS
 
-PREEMPTED = 85  # the exit code that says: start me again with --resume_from_checkpoint latest
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-EARLY = "asked to end before the first step"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -30,22 +28,6 @@ class Stop(Exception):
 
 class Finished(Exception):
     """Raised out of the trainer where a resumed run has no step left to train."""
-
-
-def heed() -> None:
-    """Until training begins, SIGTERM and SIGUSR1 end the job at once. They are for the job alone:
-    processes forked from it are left to end as usual."""
-
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        raise Stop(EARLY, PREEMPTED)
-
-    def leave() -> None:
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-
-    for number in SIGNALS:
-        signal.signal(number, end)
-    os.register_at_fork(after_in_child=leave)
 
 
 class Preemption(TrainerCallback):

@@ -144,6 +144,23 @@ def test_a_checkpoint_with_any_file_gone_or_of_another_size_is_not_complete(
     assert list(resume.complete(run)) == [2, 4, 6]
 
 
+@pytest.mark.parametrize("name", ["trainer_state.json", "model.safetensors", "optimizer.pt"])
+def test_a_checkpoint_with_an_altered_file_is_not_resumed_from(
+    run: Path, go_on: Callable[..., Path], campaign: Campaign, name: str
+) -> None:
+    unfinish(run, 4)
+    path = run / "checkpoint-4" / name
+    changed = bytearray(path.read_bytes())
+    changed[len(changed) // 2] ^= 1
+    path.write_bytes(changed)
+    with pytest.raises(BadInput, match=f"{name} is damaged; its checksum does not match"):
+        go_on(run, resume_from_checkpoint=run / "checkpoint-4")
+    go_on(run)
+    assert [one["step"] for one in resume.history(run)] == [2]
+    whole = campaign.world.folder / "sft-undisturbed" / "model.safetensors"
+    assert (run / "model.safetensors").read_bytes() == whole.read_bytes()
+
+
 @given(data=st.data())
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

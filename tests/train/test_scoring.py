@@ -93,6 +93,30 @@ def test_only_the_completion_at_fault_is_not_scored_and_it_is_counted(
     assert "1 of 3 completions could not be scored" in caplog.text
 
 
+@pytest.mark.parametrize("bad", [["a"] * 3, [lambda: 1]])
+def test_what_a_reward_logs_amiss_costs_its_score_and_no_more(scorer: Any, bad: list) -> None:
+    def odd(completions: Sequence[str], log_extra: Any, **kwargs: Any) -> list[float]:
+        if "odd" in completions:
+            log_extra("text", bad)
+        return [1.0] * len(completions)
+
+    one, logs = scorer(odd), Logs()
+    assert logs(one, "a", "odd") == [1.0, None]
+    assert one.faults == 1 and logs.extras == {}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_a_reward_that_would_end_its_process_is_at_fault(
+    scorer: Any, error: type[BaseException]
+) -> None:
+    def ends(completions: Sequence[str], **kwargs: Any) -> list[float]:
+        if "end" in completions:
+            raise error("told to")
+        return [1.0] * len(completions)
+
+    assert Logs()(scorer(ends), "a", "end") == [1.0, None]
+
+
 def test_a_reward_that_always_hangs_is_given_up_after_a_few(scorer: Any) -> None:
     one = scorer(seconds=0.2)
     assert Logs()(one, "abc") == [3.0]

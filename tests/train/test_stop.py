@@ -22,7 +22,8 @@ from tests.train.test_resume import FAST, GRPO, KEPT, SFT
 from tracking import BadInput, Ledger
 from train import resume
 from train.resume import Manifest
-from train.stop import PREEMPTED, SIGNALS, Stop, heed
+from train.signals import PREEMPTED, SIGNALS, heed
+from train.stop import Stop
 
 Run = Callable[..., Path]
 BOTH = Variant("sft, 2 processes", "sft", ranks=2)
@@ -264,3 +265,21 @@ def test_a_finished_model_says_how_far_it_was_trained(campaign: Campaign) -> Non
     assert Manifest.read(run).step == 6
     state = json.loads((run / "checkpoint-6" / "trainer_state.json").read_text())
     assert state["global_step"] == 6
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_while_the_libraries_load_is_heeded(number: int, tmp_path: Path) -> None:
+    repo = Path(__file__).parents[2]
+    job = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "train.cli", "sft", "--config", "none.yaml"],
+        stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(repo)},
+    )  # fmt: skip
+    assert job.stderr is not None
+    for line in job.stderr:  # one as each module is loaded
+        if "numpy" in line or "torch" in line:
+            break
+    job.send_signal(number)
+    told = job.stderr.read()
+    assert job.wait() == PREEMPTED
+    assert "sparks: asked to end before the first step" in told

@@ -1,0 +1,33 @@
+"""SIGTERM and SIGUSR1 ask a job to end; before training begins it ends at once.
+
+Nothing heavy is imported here, so that a job is ready for them from its first moments on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+PREEMPTED = 85  # the exit code that says: start me again with --resume_from_checkpoint latest
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+EARLY = "asked to end before the first step"
+
+
+def heed() -> None:
+    """Until training begins, the signals end the job at once. They are for the job alone:
+    processes forked from it are left to end as usual."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        print(f"sparks: {EARLY}", file=sys.stderr)
+        sys.exit(PREEMPTED)
+
+    def leave() -> None:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in SIGNALS:
+        signal.signal(number, end)
+    os.register_at_fork(after_in_child=leave)
