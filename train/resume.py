@@ -1,8 +1,8 @@
 """Going on with a run: which checkpoint is complete, and whether this job is the one that made it.
 
 Every checkpoint has a manifest, written last: a checkpoint without one, or whose files are not of
-the sizes and checksums it tells, is not complete. It also tells what the job was made of, so that a job made of
-something else does not go on with it unnoticed.
+the sizes and checksums it tells, is not complete. It also tells what the job was made of, so that a
+job made of something else does not go on with it unnoticed.
 """
 
 from __future__ import annotations
