@@ -134,6 +134,7 @@ class HeadTracker(TrainerCallback):
         """
         self.postponed = True
         if self.analysing:
+            self.analysing = False  # a second signal finds nothing to end
             raise Postponed
 
     def _check(self, model: nn.Module) -> None:
@@ -206,7 +207,6 @@ class HeadTracker(TrainerCallback):
             if step and self.clock.over:
                 self._leave_out(Mark(step, "budget", f"budget of {self.settings.budget:g} spent"))
                 return
-            self.analysing = True
             with self.clock.running():
                 self._record(args, state, step, model)
         except Postponed:
@@ -220,12 +220,11 @@ class HeadTracker(TrainerCallback):
                     self.ledger.mark_failed(step, error)
             self.view.failed(step, error)
             self.dashboard.alert("Tracking failed", f"Step {step}: {error}. Training goes on.")
-        finally:
-            self.analysing = False
 
     def _leave_out(self, mark: Mark) -> None:
         if not self.ledger.path(mark.step).exists():
-            self.ledger.mark(mark)
+            with contextlib.suppress(OSError):  # without the mark the next job makes the record
+                self.ledger.mark(mark)
             self.view.note(f"step {mark.step} is not analysed now: {mark.message}")
 
     def _record(
@@ -236,9 +235,12 @@ class HeadTracker(TrainerCallback):
         wanted = "reward" if hasattr(args, "num_generations") else "loss"
         before = self.ledger.before(step, self.config.models)
         reward = reward_between(state.log_history, before, step, wanted)
-        made = record(
-            model, self.probes, self.settings, step, reward, self.subject, f"heads at step {step}"
-        )
+        self.analysing = True
+        try:
+            label = f"heads at step {step}"
+            made = record(model, self.probes, self.settings, step, reward, self.subject, label)
+        finally:
+            self.analysing = False
         self.ledger.write(made)
         timeline = show(self.ledger, self.settings, self.view, [step])
         self.dashboard.show(timeline, self.clock.share if step else None)
@@ -259,6 +261,7 @@ def conclude(ledger: Ledger, settings: Settings, view: terminal.Table, run: Path
     """Show the map of the heads and what happened to them, write the report and the picture, say
     where everything lies."""
     timeline = Timeline.of(ledger.records(), settings.thresholds)
+    ledger.write_timeline(timeline.heads)  # a killed job may have left it without the last record
     folder = ledger.folder.parent
     picture = figures.write_picture(timeline, folder / "report.png")
     view.close(timeline)

@@ -9,5 +9,5 @@ class BadInput(ValueError):
     """
 
 
-class Postponed(Exception):
-    """Raised into an analysis that is to be left for later."""
+class Postponed(BaseException):
+    """Raised into an analysis that is to be left for later; no failure, so nothing swallows it."""

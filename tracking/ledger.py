@@ -220,7 +220,8 @@ class Ledger:
                 continue
             except (OSError, TypeError, ValueError, OverflowError, RecursionError):
                 raise BadInput(f"{path}: not a whole mark; remove it") from None
-            found[mark.step] = mark
+            if not self.path(mark.step).exists():  # else a write was killed before its last act
+                found[mark.step] = mark
         return found
 
     def before(self, step: int, checkpoints: Iterable[int] = ()) -> int:

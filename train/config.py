@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import difflib
 import enum
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -112,7 +113,8 @@ class Job:
         if self.name != "grpo":
             return 1
         micro_steps = self.training.steps_per_generation * self.training.num_iterations
-        return -(-micro_steps // self.training.gradient_accumulation_steps)
+        accumulation = self.training.gradient_accumulation_steps
+        return math.lcm(micro_steps, accumulation) // accumulation
 
     @property
     def folder(self) -> Path:
@@ -133,7 +135,10 @@ def load(name: str, arguments: Sequence[str], trains: bool = True) -> Job:
     parser = _parser(name)
     recipe, rest = _recipe(arguments)
     config = _read(recipe) if recipe else {}
-    os.environ.update({key: str(value) for key, value in (config.pop("env", None) or {}).items()})
+    _set(config.pop("env", None) or {}, recipe, trains)
+    trusted = str(config.pop("trust_remote_code", False)).lower() not in ("false", "no", "0", "n")
+    if trains and trusted:
+        raise BadInput(f"{recipe}: trust_remote_code runs code; give it on the command line")
     known = {action.dest: action for action in parser._actions}
     for key in config:
         if key not in known:
@@ -231,6 +236,15 @@ def _nearest(key: str, known: dict[str, Any], dashes: str = "") -> str:
     return f"; did you mean {dashes + near[0]!r}?" if near else ""
 
 
+def _set(env: dict[Any, Any], recipe: str | None, trains: bool) -> None:
+    """The environment that a recipe wants for its training."""
+    try:
+        if trains:
+            os.environ.update({key: str(value) for key, value in env.items()})
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{recipe}: env: {_one_line(error)}") from None
+
+
 def _no_code_from_files(recipe: str | None, config: dict[str, Any]) -> None:
     """A recipe may name rewards; code by dotted path is for the command line alone."""
     named = config.get("reward_funcs") or []
@@ -254,6 +268,8 @@ def _check_named(name: str, recipe: str | None, resolved: dict[str, Any]) -> Non
 def _check(job: Job, recipe: str | None) -> None:
     where = recipe or f"sparks {job.name}"
     script, training = job.script, job.training
+    if isinstance(training.model_init_kwargs, dict) and "token" in training.model_init_kwargs:
+        raise BadInput(f"{where}: a token would be written down; put it into HF_TOKEN")
     named = (name for one in training.report_to for name in one.split(","))
     training.report_to = [name.strip() for name in named]
     get_reporting_integration_callbacks(training.report_to)  # refuses an unknown one

@@ -29,7 +29,7 @@ class Lock:
             raise BadInput(f"{folder} cannot be written: {error.strerror}") from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "another process"
             file.close()
@@ -37,6 +37,9 @@ class Lock:
                 f"{folder} is in use by {holder}; wait for it to end, or choose another folder "
                 "with --output_dir"
             ) from None
+        except OSError as error:
+            file.close()
+            raise BadInput(f"{folder / '.lock'} cannot be locked: {error.strerror}") from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()

@@ -60,8 +60,9 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     identity = Identity.of(job, train)
     changes = resume.check(job, checkpoint, identity) if checkpoint else []
     if job.ours.dry_run:
-        with Lock(job.folder):
-            run.on_main(partial(config.write, job))
+        if not resume.wanted(job):  # that would change what the run is said to be made of
+            with Lock(job.folder):
+                run.on_main(partial(config.write, job))
         _say_what_would_run(job)
         return None
     frozen = _probes(job, start, checkpoint) if job.ours.track else {}
@@ -95,7 +96,7 @@ def _finish(prepared: Prepared, trainer: Trainer) -> None:
     tracker = _tracker(prepared) if prepared.probes else None
     preemption = Preemption(job.generation_steps, tracker)
     accepted = Accepted() if prepared.changes else None
-    for callback in (Finite(), checkpoints, tracker, preemption, Tokens(trainer), accepted):
+    for callback in (checkpoints, tracker, preemption, Finite(), Tokens(trainer), accepted):
         if callback is not None:
             trainer.add_callback(callback)
     say(f"training   {job.name} in {job.folder}")
@@ -123,6 +124,8 @@ def _train(prepared: Prepared, trainer: Trainer) -> None:
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except Finished:  # ended between its last checkpoint and its end
+        if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint:
+            trainer._load_best_model()
         handler = trainer.callback_handler
         handler.on_train_end(trainer.args, trainer.state, trainer.control)
 

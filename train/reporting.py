@@ -15,6 +15,7 @@ import wandb
 import yaml
 from transformers import Trainer
 from transformers.integrations import get_reporting_integration_callbacks
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from wandb.errors import CommError
 from wandb.sdk.lib import wbauth
 
@@ -100,9 +101,9 @@ def shield(trainer: Trainer) -> None:
 def _told_once(trainer: Trainer, callback: Any, report: Callable) -> Callable:
     @wraps(report)
     def shielded(*arguments: Any, **keys: Any) -> Any:
-        name = type(callback).__name__.removesuffix("Callback")
+        name = next(key for key, kind in INTEGRATION_TO_CALLBACK.items() if type(callback) is kind)
         reported = trainer.args.report_to or []
-        if name.lower() not in reported:
+        if name not in reported:
             return None
         try:
             return report(*arguments, **keys)
@@ -110,7 +111,7 @@ def _told_once(trainer: Trainer, callback: Any, report: Callable) -> Callable:
             told = "%s failed: %s; it shows nothing more of this run, which goes on"
             log.warning(told, name, _one_line(error))
             # also what TRL and the tracker would still send there
-            trainer.args.report_to = [other for other in reported if other != name.lower()]
+            trainer.args.report_to = [other for other in reported if other != name]
             return None
 
     return shielded

@@ -296,6 +296,10 @@ def check(job: Job, checkpoint: Path, now: Identity) -> list[str]:
     before = Manifest.read(checkpoint)
     if before.identity.job != job.name:
         raise BadInput(f"{job.folder} is no {job.name} run but a {before.identity.job} run")
+    if before.identity.settings.get("save_only_model"):
+        raise BadInput(
+            f"{checkpoint} has no optimizer (save_only_model): it cannot be resumed from"
+        )
     ledger = Ledger(job.folder / "heads")
     if job.ours.track and ledger.steps() and not ledger.probes_path.exists():
         raise BadInput(f"{ledger.probes_path} is missing; without it records cannot be compared")
@@ -326,6 +330,7 @@ def take_up(folder: Path, checkpoint: Path | None, changes: Sequence[str]) -> No
             while target.exists():
                 target = target.with_name(f"{target.name}.1")
             path.rename(target)
+    Ledger(folder / "heads").supersede(after=step if checkpoint else -1)
     (folder / MANIFEST).unlink(missing_ok=True)
     now = time.strftime("%Y-%m-%d %H:%M:%S")
     resumes = [*history(folder), {"step": step, "time": now, "changes": [*changes]}]

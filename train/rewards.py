@@ -80,7 +80,7 @@ def _imported(name: str, known: dict[str, Callable]) -> Callable:
     sys.path.insert(0, os.getcwd())
     try:
         return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # of the module, whatever it is
         raise BadInput(f"reward {name!r} cannot be imported: {error}") from None
     finally:
         sys.path.pop(0)

@@ -6,6 +6,7 @@ too the completion is not scored (None, as TRL has it), which is counted and tol
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import logging
 import multiprocessing
@@ -42,6 +43,7 @@ class Scorer:
         self.called = False
         self.process: Any = None
         self._start()
+        atexit.register(self.close)  # or the exit would wait for it: it ignores SIGTERM
 
     def __call__(
         self,

@@ -34,7 +34,7 @@ class Preemption(TrainerCallback):
     """On SIGTERM or SIGUSR1 saves a checkpoint after a step and ends training, on all ranks.
 
     The step is the first after which a resumed run repeats an undisturbed one: `every` is how many
-    steps a batch of generations lasts. `asked` and `at_end` say afterwards how training ended. The
+    steps a batch of generations lasts. `agreed` says afterwards whether it was asked to. The
     tracker leaves the analysis of that checkpoint to the resumed job.
     """
 
@@ -63,7 +63,7 @@ class Preemption(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if self._agree() and state.global_step % self.every == 0:
-            control.should_save = control.should_training_stop = True
+            control.should_save = control.should_log = control.should_training_stop = True
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -95,8 +95,23 @@ class Finite(TrainerCallback):
         model: nn.Module | None = None,
         **kwargs: Any,
     ) -> None:
-        if not (control.should_save or control.should_log) or model is None:
-            return
+        if control.should_save or control.should_log:
+            self._check(state, model)
+
+    on_epoch_end = on_step_end
+
+    def on_train_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._check(state, model)
+
+    def _check(self, state: TrainerState, model: nn.Module | None) -> None:
+        assert model is not None
         finite = torch.stack([p.detach().isfinite().all() for p in model.parameters()]).all()
         if any_rank(not bool(finite)):
             raise Stop(

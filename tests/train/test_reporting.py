@@ -56,7 +56,7 @@ def test_w_and_b_s_process_killed_stops_no_training(
     told = alone(KILLER, ["grpo", *words], WANDB_MODE="offline")
     assert told.returncode == 0, told.stderr
     assert "killed" in told.stdout
-    assert told.stderr.count("Wandb failed") == 1
+    assert told.stderr.count("wandb failed") == 1
     assert Ledger(run / "heads").steps() == [0, 2, 4]
     models = [(folder / "model.safetensors").read_bytes() for folder in (plain, run)]
     assert models[0] == models[1]
