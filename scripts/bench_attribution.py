@@ -22,7 +22,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from tracking import Graph, ProbeSet, attribute
 from tracking.analysis import analyse
-from tracking.metrics import neg_logit_diff
+from tracking.attribution.metrics import neg_logit_diff
 from tracking.settings import Settings
 
 

@@ -50,7 +50,7 @@ CLOCKS = ("time", "runtime", "per_second")  # what ends like this in a log is no
 
 # Children are forked from one process that has imported the libraries: that takes seconds.
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["train.grpo", "train.sft"])
+processes.set_forkserver_preload(["train.commands.grpo", "train.commands.sft"])
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Fault:
 
 FAULTS = (
     Fault("in config.yaml", "tracking.atomic:write_whole", torn=True, file="config.yaml"),
-    Fault("in the probes", "tracking.probes:write_whole", torn=True),
+    Fault("in the probes", "tracking.pairs.frozen:write_whole", torn=True),
     Fault("before the first checkpoint", "transformers:Trainer._save_checkpoint"),
     Fault(
         "in a checkpoint, before its optimizer",
@@ -98,20 +98,20 @@ FAULTS = (
         2,
     ),
     Fault("in a checkpoint, in its optimizer", "torch:save", 2, True, "optimizer"),
-    Fault("in a checkpoint, before its manifest", "train.resume:Checkpoints.seal", 2),
-    Fault("in a checkpoint, in its manifest", "train.resume:write_whole", 2, True, "sparks"),
+    Fault("in a checkpoint, before its manifest", "train.run.manifest:Checkpoints.seal", 2),
+    Fault("in a checkpoint, in its manifest", "train.run.manifest:write_whole", 2, True, "sparks"),
     Fault("between a checkpoint and its record", "tracking.callback:HeadTracker.on_save", 2),
-    Fault("in a record", "tracking.ledger:write_whole", 3, True, "step-"),
-    Fault("between a record and the timeline", "tracking.ledger:Ledger.write_timeline", 3),
-    Fault("in the timeline", "tracking.ledger:write_whole", 2, True, "timeline"),
+    Fault("in a record", "tracking.ledger.ledger:write_whole", 3, True, "step-"),
+    Fault("between a record and the timeline", "tracking.ledger.ledger:Ledger.write_timeline", 3),
+    Fault("in the timeline", "tracking.ledger.ledger:write_whole", 2, True, "timeline"),
     Fault("after the last checkpoint", "tracking.callback:HeadTracker.on_train_end"),
-    Fault("in the finished model, before its manifest", "train.resume:Checkpoints.seal", 4),
+    Fault("in the finished model, before its manifest", "train.run.manifest:Checkpoints.seal", 4),
 )
 
 
 AGAIN = (  # a resume is killed too: it has a checkpoint without a manifest to move aside
-    Fault("in a checkpoint, before its manifest", "train.resume:Checkpoints.seal", 2),
-    Fault("in its resume", "train.resume:write_whole", 1, True, "resumes"),
+    Fault("in a checkpoint, before its manifest", "train.run.manifest:Checkpoints.seal", 2),
+    Fault("in its resume", "train.run.resume:write_whole", 1, True, "resumes"),
     Fault("before the next checkpoint", "transformers:Trainer._save_checkpoint"),
 )
 
@@ -270,7 +270,8 @@ class Outcome:
     @classmethod
     def of(cls, run: Path) -> Outcome:
         """Read it from the run's folder."""
-        from tracking.ledger import Ledger, to_bytes
+        from tracking.ledger.codec import to_bytes
+        from tracking.ledger.ledger import Ledger
 
         ledger = Ledger(run / "heads")
         last = max(run.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
@@ -384,7 +385,7 @@ class Campaign:
 
     def _end(self, variant: Variant, run: Path) -> list[str]:
         from tracking.errors import BadInput
-        from train.resume import Manifest
+        from train.run.manifest import Manifest
 
         try:
             Manifest.read(run)
@@ -453,11 +454,11 @@ def main() -> None:
     options = parser.parse_args()
     from rich.console import Console
 
-    from train import tiny
+    from train.tiny.base import base_model
 
     console, begin = Console(highlight=False, width=104), time.monotonic()
     variants = [variant for variant in VARIANTS if options.only in variant.name]
-    tiny.base_model()
+    base_model()
     warm_up()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         world = World("tiny", options.folder or Path(folder))

@@ -22,11 +22,16 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from tracking import Graph, ProbeSet, attribute
-from tracking.attribution import Scores
-from tracking.circuit import by_count, by_share
-from tracking.faithfulness import Curve, Experiment, curve_of, smallest
-from tracking.stability import Choose, agreement, resamples
-from train import config, probes, tiny
+from tracking.attribution.scores import Scores
+from tracking.circuits.curve import Curve, curve_of, smallest
+from tracking.circuits.faithfulness import Experiment
+from tracking.circuits.selection import by_count, by_share
+from tracking.stability.agreement import Choose, agreement
+from tracking.stability.bootstrap import resamples
+from train import config
+from train.data import pairs as probes
+from train.tiny import tokenizer as tiny
+from train.tiny.base import base_model
 
 CURVED = 128  # probes of the curves
 COUNTS = (16, 32, 64, 128, 256, 512)  # probes in each of two disjoint samples
@@ -36,7 +41,7 @@ METRIC = "prob"
 
 def models(runs: list[Path]) -> Iterator[tuple[str, Any]]:
     """The base, then the last checkpoint of every run, by name."""
-    yield "base", AutoModelForCausalLM.from_pretrained(tiny.base_model(0))
+    yield "base", AutoModelForCausalLM.from_pretrained(base_model(0))
     for run in runs:
         yield run.name.upper(), AutoModelForCausalLM.from_pretrained(run)
 

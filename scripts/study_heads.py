@@ -23,12 +23,14 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from tracking import Ledger, ProbeSet, Timeline, attribute
-from tracking.circuit import by_count, heads_in
-from tracking.graph import Graph
-from tracking.probes import load_probes
-from tracking.regime import Regime, over_seeds
-from tracking.reward import Coupling
-from tracking.stability import halves, jaccard
+from tracking.circuits.circuit import heads_in
+from tracking.circuits.selection import by_count
+from tracking.model.graph import Graph
+from tracking.pairs.frozen import load_probes
+from tracking.stability.agreement import jaccard
+from tracking.stability.bootstrap import halves
+from tracking.timeline.coupling import Coupling
+from tracking.timeline.regime import Regime, over_seeds
 
 PAPER_SHARE = 5000 / 183_555  # of all edges: the paper's top 5,000 of Qwen2.5-Math-1.5B
 PAPER_THRESHOLD = 0.1  # in the metric's unit

@@ -18,8 +18,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tracking import ProbeSet, Scores, attribute
-from tracking.attribution import KNOTS
-from tracking.probes import load_probes
+from tracking.attribution.plan import KNOTS
+from tracking.pairs.frozen import load_probes
 
 EVEN = (8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 56, 64, 80, 100)
 ADAPTIVE = (4, 5, 6, 7, 8, 10, 12)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tracking.probes import ProbeSet
+from tracking.pairs.prompt_pairs import ProbeSet
 
 
 @pytest.fixture(scope="session", autouse=True)

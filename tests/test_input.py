@@ -14,11 +14,16 @@ from hypothesis import strategies as st
 
 from tests.tracking.conftest import make_analysis
 from tracking.errors import BadInput
-from tracking.graph import Graph
-from tracking.ledger import Ledger, Record, read_record, to_bytes
-from tracking.probes import ProbeSet, freeze, load_probes
-from train import config, data, track
-from train.resume import MANIFEST, Manifest
+from tracking.ledger.codec import read_record, to_bytes
+from tracking.ledger.ledger import Ledger
+from tracking.ledger.record import Record
+from tracking.model.graph import Graph
+from tracking.pairs.frozen import freeze, load_probes
+from tracking.pairs.prompt_pairs import ProbeSet
+from train import config
+from train.commands import track
+from train.data.prompts import for_grpo
+from train.run.manifest import MANIFEST, Manifest
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "tiny" / "grpo.yaml"
 KEYS = sorted(config._parser("grpo")._option_string_actions)
@@ -109,7 +114,7 @@ def test_any_rows_are_read_or_refused(content: bytes) -> None:
 
     def rows(path: Path) -> object:
         base.script.dataset_name = str(path)
-        return data.for_grpo(base, "train")
+        return for_grpo(base, "train")
 
     read(rows, "rows.jsonl", content)
 

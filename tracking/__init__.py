@@ -1,18 +1,21 @@
 """Which attention heads carry a behaviour, checkpoint by checkpoint, and how sure that is."""
 
-from tracking.attribution import Scores, attribute, attribute_all
+from tracking.attribution.attribute import attribute, attribute_all
+from tracking.attribution.scores import Scores
 from tracking.callback import HeadTracker, TrackingConfig
-from tracking.circuit import Circuit
+from tracking.circuits.circuit import Circuit
+from tracking.circuits.curve import curve
+from tracking.circuits.faithfulness import Faithfulness, faithfulness
 from tracking.errors import BadInput
-from tracking.faithfulness import Faithfulness, curve, faithfulness
-from tracking.graph import Graph
-from tracking.ledger import Ledger, Record
-from tracking.lifecycle import Timeline
-from tracking.probes import ProbeSet
-from tracking.regime import Regime
-from tracking.reward import Coupling
+from tracking.ledger.ledger import Ledger
+from tracking.ledger.record import Record
+from tracking.model.graph import Graph
+from tracking.pairs.prompt_pairs import ProbeSet
 from tracking.settings import Settings
-from tracking.survival import cohort_table, survival
+from tracking.timeline.coupling import Coupling
+from tracking.timeline.regime import Regime
+from tracking.timeline.survival import cohort_table, survival
+from tracking.timeline.timeline import Timeline
 
 __all__ = [
     "BadInput",

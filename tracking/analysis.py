@@ -13,21 +13,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tracking import faithfulness, stability
-from tracking.attribution import Scores, attribute
-from tracking.circuit import Selection, by_count
+from tracking.attribution.attribute import attribute
+from tracking.attribution.importance import head_effects
+from tracking.attribution.scores import Scores
+from tracking.circuits.curve import Curve, curve_of, smallest
+from tracking.circuits.faithfulness import Experiment
+from tracking.circuits.selection import Selection, by_count
 from tracking.errors import BadInput
-from tracking.faithfulness import Curve, Experiment
-from tracking.graph import Graph
-from tracking.hooks import Decoder
-from tracking.ledger import Analysis, Record
-from tracking.passes import fitting
-from tracking.probes import ProbeSet, probes_hash
-from tracking.reward import Reward
-from tracking.roles import roles
+from tracking.ledger.record import Analysis, Record
+from tracking.ledger.reward import Reward
+from tracking.model.decoder import Decoder
+from tracking.model.graph import Graph
+from tracking.model.passes import fitting
+from tracking.nodes.roles import roles
+from tracking.nodes.weight_change import CHANGES, Snapshot, weight_change
+from tracking.pairs.frozen import probes_hash
+from tracking.pairs.prompt_pairs import ProbeSet
 from tracking.settings import Settings
-from tracking.stability import Choose, interval, resamples
-from tracking.weights import CHANGES, Snapshot, weight_change
+from tracking.stability import agreement as stability
+from tracking.stability.agreement import Choose, agreement, probes_needed
+from tracking.stability.bootstrap import interval, resamples
+from tracking.stability.nulls import null_turnover
+from tracking.timeline.activity import verdicts
 
 log = logging.getLogger(__name__)
 
@@ -185,10 +192,10 @@ def _sized(
     """The curve over sizes, how many edges are taken, and how circuits are chosen: where
     faithfulness decides, the number of edges that it takes is kept for all resamples."""
     graph = experiment.graph
-    curve = faithfulness.curve_of(experiment, ranked, weights)
+    curve = curve_of(experiment, ranked, weights)
     if selection.kind != "faithfulness":
         return curve, selection.count(graph, ranked), partial(selection.edges, graph)
-    count = faithfulness.smallest(experiment, ranked, selection.amount, curve)
+    count = smallest(experiment, ranked, selection.amount, curve)
     return curve, count, partial(by_count, graph, count=count)
 
 
@@ -206,20 +213,18 @@ def _stability(
         )
         for factor in (HALF, DOUBLE)
     )
-    agreed = stability.agreement(graph, drawn, choose)
-    effect = stability.head_effects(graph, per_probe)
-    now = stability.verdicts(
-        members.heads.float().mean(0), interval(effect, weights), settings.thresholds
-    )
+    agreed = agreement(graph, drawn, choose)
+    effect = head_effects(graph, per_probe)
+    now = verdicts(members.heads.float().mean(0), interval(effect, weights), settings.thresholds)
     return {
         "in_circuit": members.heads,
         "edge_membership": members.edges,
         "ensemble": torch.stack([one.heads.float().mean(0) for one in (half, members, double)]),
         "effect": effect,
-        "null": stability.null_turnover(graph, drawn, effect, choose, settings.thresholds, now),
+        "null": null_turnover(graph, drawn, effect, choose, settings.thresholds, now),
         "jaccard": float(agreed.jaccard.mean()),
         "jaccard_low": float(agreed.jaccard.quantile(0.025)),
         "jaccard_high": float(agreed.jaccard.quantile(0.975)),
         "rank_correlation": float(agreed.rank_correlation.mean()),
-        "probes_needed": stability.probes_needed(graph, drawn, choose, agreed.jaccard),
+        "probes_needed": probes_needed(graph, drawn, choose, agreed.jaccard),
     }

@@ -24,19 +24,22 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import is_deepspeed_zero3_enabled
 
-from tracking import figures, report, terminal
 from tracking.analysis import Subject, record
 from tracking.clock import Clock
-from tracking.dashboard import Dashboard
 from tracking.errors import BadInput, Postponed
-from tracking.hooks import Decoder
-from tracking.ledger import Ledger, Mark
-from tracking.lifecycle import Timeline
-from tracking.passes import check
-from tracking.probes import ProbeSet, freeze, load_probes, probes_hash
-from tracking.reward import reward_between
+from tracking.ledger.ledger import Ledger, Mark
+from tracking.ledger.reward import reward_between
+from tracking.model.decoder import Decoder
+from tracking.model.passes import check
+from tracking.nodes.weight_change import Snapshot, snapshot
+from tracking.pairs.frozen import freeze, load_probes, probes_hash
+from tracking.pairs.prompt_pairs import ProbeSet
 from tracking.settings import Settings
-from tracking.weights import Snapshot, snapshot
+from tracking.timeline.timeline import Timeline
+from tracking.views.dashboard import Dashboard
+from tracking.views.figures import write_picture
+from tracking.views.report import write_report
+from tracking.views.terminal import Table, where
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +68,7 @@ class HeadTracker(TrainerCallback):
         probes = config.probes
         self.probes = {"probes": probes} if isinstance(probes, ProbeSet) else dict(probes)
         self.subject = Subject(digit_ids=config.digit_ids)
-        self.view = terminal.Table()
+        self.view = Table()
         self.dashboard = Dashboard(raises=self.settings.on_error == "raise")
         self.clock = Clock(config.settings.budget)
         self.postponed = self.analysing = False
@@ -246,9 +249,7 @@ class HeadTracker(TrainerCallback):
         self.dashboard.show(timeline, self.clock.share if step else None)
 
 
-def show(
-    ledger: Ledger, settings: Settings, view: terminal.Table, steps: Sequence[int]
-) -> Timeline:
+def show(ledger: Ledger, settings: Settings, view: Table, steps: Sequence[int]) -> Timeline:
     """Write the timeline of all records, print the rows of `steps`."""
     timeline = Timeline.of(ledger.records(), settings.thresholds)
     ledger.write_timeline(timeline.heads)
@@ -257,18 +258,18 @@ def show(
     return timeline
 
 
-def conclude(ledger: Ledger, settings: Settings, view: terminal.Table, run: Path) -> None:
+def conclude(ledger: Ledger, settings: Settings, view: Table, run: Path) -> None:
     """Show the map of the heads and what happened to them, write the report and the picture, say
     where everything lies."""
     timeline = Timeline.of(ledger.records(), settings.thresholds)
     ledger.write_timeline(timeline.heads)  # a killed job may have left it without the last record
     folder = ledger.folder.parent
-    picture = figures.write_picture(timeline, folder / "report.png")
+    picture = write_picture(timeline, folder / "report.png")
     view.close(timeline)
     view.sentences(timeline)
-    terminal.where(
+    where(
         {
-            "report": report.write_report([folder], folder / "report.html"),
+            "report": write_report([folder], folder / "report.html"),
             "picture": picture,
             "records": ledger.folder,
             "timeline": ledger.timeline_path,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tracking.circuit import Selection
+from tracking.circuits.selection import Selection
 from tracking.errors import BadInput
-from tracking.stability import Thresholds
+from tracking.timeline.activity import Thresholds
 
 PROCEDURE = ("batch_size", "memory_gb", "budget", "on_error")  # settings that change no finding
 

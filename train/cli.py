@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 from importlib.metadata import version
 
-from train.signals import heed
+from train.run.signals import heed
 
 COMMANDS = {
     "demo": "the embedded default, end to end, in minutes",
@@ -39,10 +39,10 @@ def main() -> None:
         heed()
     # Imported here because the training libraries take seconds to load.
     from tracking.errors import BadInput
-    from train.stop import Stop
+    from train.run.stop import Stop
 
     try:
-        import_module(f"train.{words[0]}").main(words[1:])
+        import_module(f"train.commands.{words[0]}").main(words[1:])
     except BadInput as error:
         _refuse(str(error))
     except Stop as stop:

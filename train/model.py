@@ -14,9 +14,10 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from tracking.errors import BadInput
-from tracking.hooks import SUPPORTED
-from train import tiny
+from tracking.model.architecture import SUPPORTED
 from train.config import Job
+from train.tiny import tokenizer as tiny
+from train.tiny.base import base_model
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def start(job: Job) -> Start:
         torch.set_num_threads(1)
         if job.ours.dry_run:
             return Start("tiny", tiny.tokenizer())
-        return Start(str(tiny.base_model(job.training.seed)), tiny.tokenizer())
+        return Start(str(base_model(job.training.seed)), tiny.tokenizer())
     if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
         raise BadInput(f"model {name!r}: no such folder")
     options = {

@@ -11,17 +11,25 @@ from datasets import Dataset
 from transformers import Trainer
 
 from tracking.callback import HeadTracker, TrackingConfig
-from tracking.ledger import Ledger
-from tracking.probes import ProbeSet, load_probes, probes_hash
-from train import config, model, probes, reporting, resume, run
+from tracking.ledger.ledger import Ledger
+from tracking.pairs.frozen import load_probes, probes_hash
+from tracking.pairs.prompt_pairs import ProbeSet
+from train import config, model
 from train.config import Job
-from train.lock import Lock
+from train.data import pairs as probes
+from train.data.pairs import digit_ids
 from train.model import Start
-from train.progress import show_progress
-from train.resume import Accepted, Checkpoints, Identity, Tokens
-from train.run import say
-from train.signals import PREEMPTED
-from train.stop import Finished, Finite, Preemption, Stop, disk_full
+from train.run import resume
+from train.run.console import quieten, say
+from train.run.folder import check_room, on_main
+from train.run.identity import Identity
+from train.run.lock import Lock
+from train.run.manifest import Checkpoints
+from train.run.progress import show_progress
+from train.run.reporting import begin_wandb, shield, tell_preempted
+from train.run.resume import Accepted, Tokens
+from train.run.signals import PREEMPTED
+from train.run.stop import Finished, Finite, Preemption, Stop, disk_full
 
 AGAIN = "go on with --resume_from_checkpoint latest"
 
@@ -47,7 +55,7 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     `load(job, split)` gives the rows of a split. Raises `BadInput` for every mistake that can be
     found without training.
     """
-    run.quieten()
+    quieten()
     if job.ours.track:
         probes.kinds(job)
     checkpoint = resume.find(job)
@@ -62,16 +70,16 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     if job.ours.dry_run:
         if not resume.wanted(job):  # that would change what the run is said to be made of
             with Lock(job.folder):
-                run.on_main(partial(config.write, job))
+                on_main(partial(config.write, job))
         _say_what_would_run(job)
         return None
     frozen = _probes(job, start, checkpoint) if job.ours.track else {}
     job.training.model_init_kwargs = model.loading(job)
     lock = Lock(job.folder)
     if resume.wanted(job):
-        run.on_main(partial(resume.take_up, job.folder, checkpoint, changes))
-    run.on_main(partial(config.write, job))
-    reporting.begin_wandb(job)
+        on_main(partial(resume.take_up, job.folder, checkpoint, changes))
+    on_main(partial(config.write, job))
+    begin_wandb(job)
     return Prepared(job, checkpoint, changes, identity, lock, start, train, evaluation, frozen)
 
 
@@ -87,9 +95,9 @@ def finish(prepared: Prepared, trainer: Trainer) -> None:
 
 def _finish(prepared: Prepared, trainer: Trainer) -> None:
     job = prepared.job
-    run.check_room(trainer)
+    check_room(trainer)
     show_progress(trainer)
-    reporting.shield(trainer)
+    shield(trainer)
     hashed = probes_hash(prepared.probes) if prepared.probes else None
     checkpoints = Checkpoints(prepared.identity, hashed, job.training.save_total_limit)
     trainer.args.save_total_limit = None  # `checkpoints` sees to that
@@ -115,7 +123,7 @@ def _finish(prepared: Prepared, trainer: Trainer) -> None:
         raise
     finally:
         preemption.restore()
-    reporting.tell_preempted()
+    tell_preempted()
     raise Stop(f"asked to end at step {trainer.state.global_step}; {AGAIN}", PREEMPTED)
 
 
@@ -138,7 +146,7 @@ def _tracker(prepared: Prepared) -> HeadTracker:
         TrackingConfig(
             prepared.probes,
             job.settings,
-            digit_ids=probes.digit_ids(prepared.start.tokenizer),
+            digit_ids=digit_ids(prepared.start.tokenizer),
             models=model.at_steps(job, prepared.start, checkpoints),
         )
     )

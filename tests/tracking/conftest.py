@@ -12,11 +12,11 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tracking.graph import Graph
-from tracking.ledger import Analysis
-from tracking.probes import ProbeSet
-from tracking.roles import SCORES
-from tracking.weights import CHANGES
+from tracking.ledger.record import Analysis
+from tracking.model.graph import Graph
+from tracking.nodes.roles import SCORES
+from tracking.nodes.weight_change import CHANGES
+from tracking.pairs.prompt_pairs import ProbeSet
 
 GOLDEN = ["qwen2_tiny", "qwen2_ragged", "qwen3_tiny", "llama_tied"]
 

@@ -19,17 +19,19 @@ from tests.tracking import test_planted as plants
 from tests.tracking.conftest import make_analysis
 from tests.tracking.test_attribution import assert_same, everything, in_training
 from tracking.analysis import Subject, _halving, record
-from tracking.attribution import attribute
-from tracking.circuit import by_count
-from tracking.faithfulness import Experiment, counts
-from tracking.graph import Graph
-from tracking.importance import importance, shift
-from tracking.ledger import Analysis, Ledger, Record
-from tracking.lifecycle import Timeline
-from tracking.probes import ProbeSet
-from tracking.reward import Reward
+from tracking.attribution.attribute import attribute
+from tracking.attribution.importance import head_effects, importance, shift
+from tracking.circuits.curve import counts
+from tracking.circuits.faithfulness import Experiment
+from tracking.circuits.selection import by_count
+from tracking.ledger.ledger import Ledger
+from tracking.ledger.record import Analysis, Record
+from tracking.ledger.reward import Reward
+from tracking.model.graph import Graph
+from tracking.pairs.prompt_pairs import ProbeSet
 from tracking.settings import Settings
-from tracking.stability import Thresholds, head_effects
+from tracking.timeline.activity import Thresholds
+from tracking.timeline.timeline import Timeline
 
 VERDICTS = ("absent", "weak", "unconverged", "sound")
 

@@ -20,9 +20,9 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from tests.tracking.conftest import Golden
-from tracking.attribution import attribute, attribute_all
+from tracking.attribution.attribute import attribute, attribute_all
 from tracking.errors import BadInput
-from tracking.probes import ProbeSet
+from tracking.pairs.prompt_pairs import ProbeSet
 
 ARCHES = ["qwen2", "qwen3", "llama", "mistral"]
 METRICS = ["kl", "neg_logit_diff", "prob", "nll"]

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tracking.circuit import Circuit, Selection, by_count, by_share, grown, heads_in, prune
+from tracking.circuits.circuit import Circuit, heads_in, prune
+from tracking.circuits.selection import Selection, by_count, by_share, grown
 from tracking.errors import BadInput
-from tracking.graph import Graph
+from tracking.model.graph import Graph
 
 graphs = st.builds(Graph, layers=st.integers(1, 3), heads=st.integers(1, 3))
 seeds = st.integers(0, 2**31)

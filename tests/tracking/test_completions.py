@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracking import BadInput, completions
-from tracking.completions import Digest, Said, digest
+from tracking import BadInput
+from tracking.views.completions import Digest, Said, batches, digest, evaluated, text
 
 
 def chat(content: str, role: str = "user") -> list[dict[str, str]]:
@@ -32,11 +32,11 @@ def write(run: Path, step: int, **columns: list[Any]) -> Path:
 
 
 def rewards(run: Path) -> list[float]:
-    return [one.reward for batch in completions.batches(run) for one in batch]
+    return [one.reward for batch in batches(run) for one in batch]
 
 
 def steps(run: Path) -> list[int]:
-    return [one.step for batch in completions.batches(run) for one in batch]
+    return [one.step for batch in batches(run) for one in batch]
 
 
 def evaluate(run: Path, *steps: int, last: int = 100) -> None:
@@ -57,7 +57,7 @@ def test_texts_and_chats_are_read_alike_in_the_order_of_steps(tmp_path: Path) ->
         completion=[chat("3", "assistant")],
         right=[0.5],
     )
-    said = list(completions.batches(tmp_path))
+    said = list(batches(tmp_path))
     assert said == [[Said(9, "1+2", "3", 0.5)], [Said(10, "1+1", "2", 1.0)]]
 
 
@@ -65,7 +65,7 @@ def test_a_chat_of_several_messages_names_who_speaks() -> None:
     blocks = [{"type": "image"}, {"type": "text", "text": " what is it?"}]
     message = {"role": "user", "content": np.array(blocks, dtype=object)}
     answer = {"role": "assistant", "content": None}
-    assert completions.text([message, answer]) == "user: [image] what is it?\n\nassistant: "
+    assert text([message, answer]) == "user: [image] what is it?\n\nassistant: "
 
 
 def test_the_reward_is_the_weighted_sum_of_the_functions_that_judged(tmp_path: Path) -> None:
@@ -95,19 +95,19 @@ def test_a_batch_that_lasts_several_steps_is_kept_once(tmp_path: Path) -> None:
 
 
 def test_where_there_are_no_files_there_is_no_digest(tmp_path: Path) -> None:
-    assert list(completions.batches(tmp_path)) == []
+    assert list(batches(tmp_path)) == []
     assert digest(tmp_path, [5, 10], 3, 12) is None
 
 
 def test_files_that_evaluation_wrote_are_left_out_and_what_repeats_them(tmp_path: Path) -> None:
     for step, prompt in ((1, "a"), (2, "asked"), (3, "asked"), (4, "b")):
         write(tmp_path, step, prompt=[prompt], completion=["x"], right=[1.0])
-    assert completions.evaluated(tmp_path) is None
+    assert evaluated(tmp_path) is None
     assert steps(tmp_path) == [1, 2, 4]
     evaluate(tmp_path, 2)
     (tmp_path / "checkpoint-200").mkdir()
     (tmp_path / "checkpoint-200" / "trainer_state.json").write_text("{")
-    assert completions.evaluated(tmp_path) == [2]
+    assert evaluated(tmp_path) == [2]
     assert steps(tmp_path) == [1, 4]
 
 
@@ -126,7 +126,7 @@ def test_only_the_newest_file_may_be_half_written(
         assert "completions_00002.parquet is left out" in caplog.text
     paths[0].write_bytes(whole[:-20])
     with pytest.raises(BadInput, match=r"completions_00001\.parquet: not a whole .* file \(.*\)$"):
-        list(completions.batches(tmp_path))
+        list(batches(tmp_path))
 
 
 def test_a_foreign_file_is_told_in_one_line(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_foreign_file_is_told_in_one_line(tmp_path: Path) -> None:
     path.parent.mkdir()
     pd.DataFrame({"text": ["a"]}).to_parquet(path)
     with pytest.raises(BadInput, match=r"not a completions file of TRL's GRPO \(.*\)$"):
-        list(completions.batches(tmp_path))
+        list(batches(tmp_path))
 
 
 ROWS = st.lists(

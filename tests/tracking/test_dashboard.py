@@ -20,10 +20,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.tracking.conftest import make_analysis
-from tracking import Record, Timeline, dashboard
-from tracking.dashboard import Dashboard, Entry
-from tracking.graph import Graph
-from tracking.ledger import Analysis
+from tracking import Record, Timeline
+from tracking.ledger.record import Analysis
+from tracking.model.graph import Graph
+from tracking.views import dashboard
+from tracking.views.dashboard import Dashboard, Entry
 
 WANDB = Path(sys.executable).parent / "wandb"
 PREFIXES = {"cue": "heads", "operand": "heads/operand"}
@@ -336,7 +337,7 @@ def test_a_place_that_fails_is_told_and_stops_neither_training_nor_others(
     shown = Dashboard()
     shown.open(arguments(tmp_path, "tensorboard"), 0, CONFIG)
     shown.sinks.insert(0, Broken())
-    with caplog.at_level(logging.WARNING, "tracking.dashboard"):
+    with caplog.at_level(logging.WARNING, "tracking.views.dashboard"):
         shown.show(Timeline.of(records()), 0.5)
     (said,) = {record.getMessage() for record in caplog.records if "Broken" in record.getMessage()}
     assert said == "Broken failed: the network is down; the ledger has the record all the same"

@@ -31,25 +31,15 @@ from tests.tracking.test_attribution import (
     repadded,
     seeds,
 )
-from tracking.attribution import attribute
-from tracking.circuit import Circuit, by_count, prune
+from tracking.attribution.attribute import attribute
+from tracking.circuits.circuit import Circuit, prune
+from tracking.circuits.curve import NEAR, SIZES, Curve, counts, curve, curve_of, smallest
+from tracking.circuits.faithfulness import Experiment, Faithfulness, Runs, faithfulness
+from tracking.circuits.selection import by_count
 from tracking.errors import BadInput
-from tracking.faithfulness import (
-    NEAR,
-    SIZES,
-    Curve,
-    Experiment,
-    Faithfulness,
-    Runs,
-    counts,
-    curve,
-    curve_of,
-    faithfulness,
-    smallest,
-)
-from tracking.graph import Graph
-from tracking.probes import ProbeSet
-from tracking.stability import resamples
+from tracking.model.graph import Graph
+from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.stability.bootstrap import resamples
 
 sides = st.sampled_from(["left", "right"])
 

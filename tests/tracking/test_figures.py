@@ -22,11 +22,24 @@ from matplotlib.patches import Rectangle
 from rich.console import Console
 
 from tests.tracking.conftest import make_analysis
-from tracking import Record, Timeline, figures, papers, terminal
-from tracking.graph import Graph
-from tracking.palette import LOOKS
-from tracking.reward import Coupling
-from tracking.survival import cohort_table, survival
+from tracking import Record, Timeline
+from tracking.model.graph import Graph
+from tracking.timeline.coupling import Coupling
+from tracking.timeline.survival import cohort_table, survival
+from tracking.views import figures, papers
+from tracking.views.figures import (
+    PALE,
+    cohorts,
+    coupling,
+    faithfulness_curve,
+    head_map,
+    picture,
+    shades,
+    turnover,
+    write_picture,
+)
+from tracking.views.palette import LOOKS
+from tracking.views.terminal import COUNTS, Table
 
 
 def timeline(
@@ -55,7 +68,7 @@ RUN = [[1, 0, 0, 0], [1, 1, 0, 1], [1, 1, 0.5, 0]]
 
 def lines(told: Timeline) -> list[str]:
     console = Console(file=io.StringIO(), width=200)
-    table = terminal.Table(console)
+    table = Table(console)
     for record in told.records:
         table.show(told, record.step)
     table.close(told)
@@ -65,7 +78,7 @@ def lines(told: Timeline) -> list[str]:
 def test_a_row_per_step_says_what_the_counts_say() -> None:
     title, *rows = lines(timeline(RUN))[:4]
     after = ["faithful", "jaccard", "gap", "verdict", "seconds"]
-    assert title.split() == ["step", "reward", "probes", *terminal.COUNTS, *after]
+    assert title.split() == ["step", "reward", "probes", *COUNTS, *after]
     cells = [row.split() for row in rows]
     assert cells[0][:10] == ["0", "-", "cue", "16", "1", "0", "0", "0", "0", "0"]
     assert cells[0][10:] == ["0.90±0.05", "0.80", "1.0%", "sound", "0.0"]
@@ -95,7 +108,7 @@ def test_signs_and_colours_tell_states_apart() -> None:
 
 def test_bars_add_up_to_the_active_heads(tmp_path: Path) -> None:
     told = timeline(RUN)
-    figure = figures.picture(told)
+    figure = picture(told)
     stack, raster, reward = figure.axes
     heights = np.zeros(3)
     for container in stack.containers:
@@ -104,7 +117,7 @@ def test_bars_add_up_to_the_active_heads(tmp_path: Path) -> None:
     named = [label.get_text() for label in raster.get_yticklabels()]
     assert named == ["L0H0", "L0H1", "L1H1", "L1H0"]  # the last was never more than uncertain
     assert reward.lines[0].get_ydata()[1:].tolist() == [0.1, 0.2]  # type: ignore[union-attr]
-    path = figures.write_picture(told, tmp_path / "report.png")
+    path = write_picture(told, tmp_path / "report.png")
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
@@ -127,8 +140,8 @@ def test_the_raster_shows_all_that_ever_mattered_by_cohort_then_as_in_the_graph(
 def test_a_run_with_little_to_show_still_makes_a_picture(
     histories: list[list[float]], tmp_path: Path
 ) -> None:
-    figures.write_picture(timeline(histories), tmp_path / "report.png")
-    figures.head_map(timeline(histories), 0, "cue")
+    write_picture(timeline(histories), tmp_path / "report.png")
+    head_map(timeline(histories), 0, "cue")
 
 
 def veils(figure: Figure) -> list[list[float]]:
@@ -137,17 +150,17 @@ def veils(figure: Figure) -> list[list[float]]:
         [span.get_x(), span.get_x() + span.get_width()]
         for axes in figure.axes
         for span in axes.patches
-        if isinstance(span, Rectangle) and span.get_alpha() == figures.PALE
+        if isinstance(span, Rectangle) and span.get_alpha() == PALE
     ]
 
 
 def test_the_heads_of_a_weak_record_are_pale_and_no_others() -> None:
     told = timeline(RUN, {1: {"faithfulness": 0.6}})
-    assert veils(figures.picture(told)) == [[5, 15], [5, 15]]  # in the bars and in the raster
-    assert len(veils(figures.head_map(told, 10, "cue"))) == 1
-    assert veils(figures.head_map(told, 20, "cue")) == []
-    assert veils(figures.picture(timeline(RUN))) == []
-    assert [figures.head_map(told, step, "cue").axes[0].get_title() for step in (0, 10, 20)] == [
+    assert veils(picture(told)) == [[5, 15], [5, 15]]  # in the bars and in the raster
+    assert len(veils(head_map(told, 10, "cue"))) == 1
+    assert veils(head_map(told, 20, "cue")) == []
+    assert veils(picture(timeline(RUN))) == []
+    assert [head_map(told, step, "cue").axes[0].get_title() for step in (0, 10, 20)] == [
         "'cue' probes, step 0: sound",
         "'cue' probes, step 10: weak",
         "'cue' probes, step 20: unconverged",
@@ -158,7 +171,7 @@ LIVES = [[1, 0, 0, 0], [1, 1, 0, 1], [1, 1, 0, 0], [1, 1, 1, 1]]
 
 
 def test_the_map_has_layer_0_lowest_hatching_a_legend_and_ink_that_can_be_read() -> None:
-    figure = figures.head_map(timeline(RUN), 20, "cue")
+    figure = head_map(timeline(RUN), 20, "cue")
     (axes,) = figure.axes
     low, high = axes.get_ylim()
     assert low < high
@@ -171,7 +184,7 @@ def test_the_map_has_layer_0_lowest_hatching_a_legend_and_ink_that_can_be_read()
     assert words == ["retained", "surviving", "pruned", "inactive", "uncertain"]
 
 
-@pytest.mark.parametrize("veil", [0, figures.PALE])
+@pytest.mark.parametrize("veil", [0, PALE])
 @pytest.mark.parametrize("color", [look.color for look in LOOKS.values()])
 def test_ink_has_the_contrast_that_text_needs(color: str, veil: float) -> None:
     def light(parts: np.ndarray) -> float:
@@ -188,7 +201,7 @@ def test_the_reward_drawn_is_of_one_name() -> None:
     names = ["loss", "eval_mean_token_accuracy", "loss"]
     values = [2.0, 0.5, 1.0]
     told = replace(told, counts=told.counts.assign(reward=values, reward_name=names))
-    reward = figures.picture(told).axes[2]
+    reward = picture(told).axes[2]
     assert reward.get_ylabel() == "loss"
     np.testing.assert_array_equal(reward.lines[0].get_ydata(), [2.0, np.nan, 1.0])
 
@@ -203,7 +216,7 @@ def heights(axes: Axes) -> dict[str, list[float]]:
 
 def test_cohorts_are_stacked_as_the_cohort_table_says() -> None:
     told = timeline(LIVES)
-    figure = figures.cohorts(told, "cue")
+    figure = cohorts(told, "cue")
     table = cohort_table(told.heads, "cue")
     expected = {
         str(cohort): [int(rows.loc[rows["step"] == step, "left"].sum()) for step in (0, 10, 20, 30)]
@@ -221,7 +234,7 @@ def test_cohorts_are_stacked_as_the_cohort_table_says() -> None:
                 max_size=5))  # fmt: skip
 def test_a_stack_of_cohorts_is_as_high_as_the_emergent_heads(histories: list[list[float]]) -> None:
     told = timeline(histories)
-    bars = list(heights(figures.cohorts(told, "cue").axes[0]).values())
+    bars = list(heights(cohorts(told, "cue").axes[0]).values())
     total = np.sum(bars, axis=0) if bars else np.zeros(len(histories))
     assert total.tolist() == told.counts["emergent"].tolist()
 
@@ -241,30 +254,30 @@ def test_the_survival_curve_is_the_estimate_with_its_heads_at_risk() -> None:
 
 def test_where_nothing_emerged_the_pictures_say_so() -> None:
     told = timeline([[1, 0, 0, 0]] * 3)
-    for figure in (figures.cohorts(told, "cue"), figures.survival_curve(told, "cue")):
+    for figure in (cohorts(told, "cue"), figures.survival_curve(told, "cue")):
         assert [text.get_text() for text in figure.axes[0].texts] == ["no head emerged"]
 
 
 def test_shades_of_an_order_differ_and_get_lighter() -> None:
-    colors = np.array([to_rgb(color) for color in figures.shades(8)])
+    colors = np.array([to_rgb(color) for color in shades(8)])
     assert (np.diff(colors @ [0.2126, 0.7152, 0.0722]) > 0.02).all()
-    assert figures.shades(0) == []
+    assert shades(0) == []
 
 
 def test_turnover_and_faithfulness_are_drawn_from_the_records() -> None:
     null = torch.linspace(0, 0.4, 20)
     told = timeline(LIVES, {index: {"null": null} for index in range(4)})
     counts = told.counts
-    lines = {line.get_label(): line for line in figures.turnover(told, "cue").axes[0].lines}
+    lines = {line.get_label(): line for line in turnover(told, "cue").axes[0].lines}
     np.testing.assert_array_equal(lines["turnover"].get_ydata(), counts["turnover"])
     assert np.asarray(lines["null, mean"].get_ydata()) == pytest.approx([0.2] * 4)
     curve = told.records[-1].analyses["cue"].curve
-    drawn = figures.faithfulness_curve(told, "cue").axes[0].lines[0]
+    drawn = faithfulness_curve(told, "cue").axes[0].lines[0]
     np.testing.assert_array_equal(drawn.get_xydata(), curve[:, :2])
 
 
 def test_a_coupling_of_too_few_checkpoints_is_not_drawn() -> None:
-    figure = figures.coupling(timeline(LIVES), "cue")
+    figure = coupling(timeline(LIVES), "cue")
     for axes in figure.axes:
         assert [text.get_text() for text in axes.texts] == ["too few checkpoints (3)"]
 
@@ -273,7 +286,7 @@ def test_the_coupling_drawn_is_the_table() -> None:
     generator = np.random.default_rng(0)
     told = timeline([[1, *row] for row in generator.integers(0, 2, (12, 3)).tolist()])
     table = Coupling.of(told.heads, told.counts, "cue").table
-    for axes, against in zip(figures.coupling(told, "cue").axes, ("reward", "change"), strict=True):
+    for axes, against in zip(coupling(told, "cue").axes, ("reward", "change"), strict=True):
         for line in axes.lines[1:]:  # the first is zero
             rows = table[(table["against"] == against) & (table["heads"] == line.get_label())]
             np.testing.assert_array_equal(line.get_ydata(), rows["correlation"])

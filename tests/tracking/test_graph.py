@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from tracking.errors import BadInput
-from tracking.graph import Graph
+from tracking.model.graph import Graph
 
 GOLDEN = ["qwen2_tiny", "qwen2_ragged", "qwen3_tiny", "llama_tied"]
 

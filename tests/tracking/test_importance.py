@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from tracking.graph import Graph
-from tracking.importance import importance, shift
+from tracking.attribution.importance import importance, shift
+from tracking.model.graph import Graph
 
 graphs = st.builds(Graph, layers=st.integers(1, 3), heads=st.integers(1, 4))
 seeds = st.integers(0, 2**31)

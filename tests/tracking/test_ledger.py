@@ -23,8 +23,10 @@ from torch import Tensor
 from tests.tracking.conftest import make_analysis
 from tracking.atomic import write_whole
 from tracking.errors import BadInput
-from tracking.graph import Graph
-from tracking.ledger import Analysis, Ledger, Mark, Record, read_record, to_bytes
+from tracking.ledger.codec import read_record, to_bytes
+from tracking.ledger.ledger import Ledger, Mark
+from tracking.ledger.record import Analysis, Record
+from tracking.model.graph import Graph
 
 NUMBERS = [item.name for item in fields(Analysis) if item.type == "float"]
 

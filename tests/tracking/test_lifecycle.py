@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from tests.tracking.conftest import make_analysis
 from tracking.errors import BadInput
-from tracking.graph import Graph
-from tracking.ledger import Analysis, Ledger, Record
-from tracking.lifecycle import Timeline, certain
-from tracking.stability import Thresholds
-from tracking.states import ACTIVE, EMERGENT, STATES, carried, cohorts, states
+from tracking.ledger.ledger import Ledger
+from tracking.ledger.record import Analysis, Record
+from tracking.model.graph import Graph
+from tracking.timeline.activity import Thresholds
+from tracking.timeline.head_table import certain
+from tracking.timeline.states import ACTIVE, EMERGENT, STATES, carried, cohorts, states
+from tracking.timeline.timeline import Timeline
 
 ON, OFF, MAYBE = "active", "inactive", "uncertain"
 RESAMPLES, PROBES = 200, 12

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tracking.attribution.metrics import METRICS, resolve
 from tracking.errors import BadInput
-from tracking.metrics import METRICS, last_position, look, resolve
-from tracking.probes import ProbeSet
+from tracking.pairs.prompt_pairs import ProbeSet, last_position, look
 
 VOCABULARY = 7
 

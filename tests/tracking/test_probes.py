@@ -12,16 +12,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from tracking.errors import BadInput
-from tracking.probes import (
-    Dropped,
-    Pair,
-    ProbeSet,
-    choose,
-    freeze,
-    load_probes,
-    pair_at_first_difference,
-    probes_hash,
-)
+from tracking.pairs.frozen import freeze, load_probes, probes_hash
+from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.text import Dropped, Pair, choose, pair_at_first_difference
 
 
 def tokenizer_of(pattern: str, vocabulary: list[str]) -> PreTrainedTokenizerFast:

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tracking.attribution.quadrature import LEVEL, RULES, Sweep, even
 from tracking.errors import BadInput
-from tracking.quadrature import LEVEL, RULES, Sweep, even
 
 rules = st.sampled_from(RULES)
 ends = torch.tensor([0.0, 1.0])

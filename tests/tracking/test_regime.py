@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from tracking.regime import MEASURES, Regime, over_seeds
+from tracking.timeline.regime import MEASURES, Regime, over_seeds
 
 
 def run(

@@ -16,16 +16,16 @@ import torch
 
 from tests.tracking.conftest import make_analysis
 from tracking import Ledger, Record, Timeline
-from tracking.caveats import caveats
 from tracking.errors import BadInput
-from tracking.graph import Graph
-from tracking.ledger import Mark
-from tracking.payload import FAITHFULNESS, HEADS
-from tracking.report import named, report, write_report
-from tracking.reward import Coupling
+from tracking.ledger.ledger import Mark
+from tracking.model.graph import Graph
 from tracking.settings import Settings
-from tracking.summary import Summary
-from tracking.survival import cohort_table, survival
+from tracking.timeline.coupling import Coupling
+from tracking.timeline.summary import Summary
+from tracking.timeline.survival import cohort_table, survival
+from tracking.views.caveats import caveats
+from tracking.views.payload import FAITHFULNESS, HEADS
+from tracking.views.report import named, report, write_report
 
 SMALL = Graph(2, 3)
 LONG = tuple(range(0, 120, 10))

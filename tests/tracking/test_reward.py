@@ -12,28 +12,26 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tests.tracking.conftest import make_analysis
-from tracking.graph import Graph
-from tracking.ledger import Record
-from tracking.lifecycle import Timeline
-from tracking.reward import (
+from tracking.ledger.record import Record
+from tracking.ledger.reward import NAMES, Reward, reward_between
+from tracking.model.graph import Graph
+from tracking.timeline.coupling import (
     LAGS,
     MINIMUM,
-    NAMES,
     PER_HEAD,
     TABLE,
     Coupling,
     Hazard,
-    Reward,
     by_head,
     coupling,
     coupling_note,
     pearson,
-    reward_between,
     rewards,
     shift_p,
     shifts,
 )
-from tracking.states import EMERGENT
+from tracking.timeline.states import EMERGENT
+from tracking.timeline.timeline import Timeline
 
 values = st.floats(-10, 10)
 rows = st.lists(

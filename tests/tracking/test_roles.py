@@ -10,13 +10,12 @@ from peft import LoraConfig, get_peft_model
 from scipy import stats
 from torch import Tensor, nn
 
-from tracking import hooks
-from tracking import roles as module
 from tracking.errors import BadInput
-from tracking.graph import Graph
-from tracking.probes import ProbeSet
-from tracking.roles import (
-    Roles,
+from tracking.model.adapters import unwrap
+from tracking.model.decoder import Decoder
+from tracking.model.graph import Graph
+from tracking.nodes import roles as module
+from tracking.nodes.patterns import (
     copying,
     digits,
     duplicate_token,
@@ -25,8 +24,9 @@ from tracking.roles import (
     induction,
     kurtosis,
     previous_token,
-    roles,
 )
+from tracking.nodes.roles import Roles, roles
+from tracking.pairs.prompt_pairs import ProbeSet
 
 LENGTH = 8
 BEFORE, AFTER = (3, 0), (0, 3)
@@ -257,7 +257,7 @@ def test_the_frame_has_one_row_a_head() -> None:
 def attentions(model: Any, tokens: Tensor, mask: Tensor, **more: Any) -> Tensor:
     """The slow twin: all layers' patterns by Hugging Face's own flag."""
     model = copy.deepcopy(model).eval()
-    hooks.unwrap(model).set_attn_implementation("eager")
+    unwrap(model).set_attn_implementation("eager")
     with torch.no_grad():
         out = model(tokens, attention_mask=mask, output_attentions=True, **more)
     return torch.cat(out.attentions, dim=1)
@@ -353,7 +353,7 @@ def test_repeated_tokens_are_by_seed_and_each_twice(tiny_decoder, random_probes)
 
 
 def test_few_ids_in_the_probes_are_all_that_is_drawn_from(tiny_decoder, random_probes) -> None:
-    decoder = hooks.Decoder.of(tiny_decoder())
+    decoder = Decoder.of(tiny_decoder())
     assert module._drawn_from(decoder, torch.tensor([[4, 8], [8, 3]])).tolist() == [3, 4, 8]
     assert module._drawn_from(decoder, torch.arange(19)).tolist() == list(range(19))
     assert module._drawn_from(decoder, torch.arange(20)).tolist() == list(range(50))
@@ -374,7 +374,7 @@ def test_a_head_without_a_query_attends_evenly(tiny_decoder, random_probes) -> N
 
 
 def everything(model: Any) -> tuple:
-    causal = hooks.unwrap(model)
+    causal = unwrap(model)
     return (
         causal.config._attn_implementation,
         [m.training for m in model.modules()],

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tracking.circuit import Selection
+from tracking.circuits.selection import Selection
 from tracking.errors import BadInput
 from tracking.settings import Settings
 

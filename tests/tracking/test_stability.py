@@ -10,26 +10,22 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from tracking.circuit import Circuit, by_count, by_share
-from tracking.graph import Graph
-from tracking.stability import (
+from tracking.attribution.importance import head_effects
+from tracking.circuits.circuit import Circuit
+from tracking.circuits.selection import by_count, by_share
+from tracking.model.graph import Graph
+from tracking.stability.agreement import (
     AGREED,
     SPLITS,
     Choose,
-    Interval,
-    Thresholds,
-    Verdicts,
     agreement,
-    halves,
-    head_effects,
-    interval,
     jaccard,
     members,
-    null_turnover,
     probes_needed,
-    resamples,
-    verdicts,
 )
+from tracking.stability.bootstrap import Interval, halves, interval, resamples
+from tracking.stability.nulls import null_turnover
+from tracking.timeline.activity import Thresholds, Verdicts, verdicts
 
 graphs = st.builds(Graph, layers=st.integers(1, 3), heads=st.integers(1, 3))
 seeds = st.integers(0, 2**31)

@@ -9,9 +9,9 @@ import torch
 
 from tests.tracking.conftest import make_analysis
 from tracking import Record, Timeline
-from tracking.graph import Graph
-from tracking.regime import Regime
-from tracking.summary import Summary
+from tracking.model.graph import Graph
+from tracking.timeline.regime import Regime
+from tracking.timeline.summary import Summary
 
 NAN = float("nan")
 

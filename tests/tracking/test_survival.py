@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from tests.tracking.conftest import make_analysis
-from tracking.counts import BOUNDED, bounds, drawn, turned_over
-from tracking.graph import Graph
-from tracking.ledger import Analysis, Record
-from tracking.lifecycle import Timeline
-from tracking.roles import SCORES
-from tracking.stability import Thresholds, resamples
-from tracking.states import ACTIVE, EMERGENT, STATES, coded, fates, states
-from tracking.survival import COHORTS, CURVE, cohort_table, survival
+from tracking.ledger.record import Analysis, Record
+from tracking.model.graph import Graph
+from tracking.nodes.roles import SCORES
+from tracking.stability.bootstrap import resamples
+from tracking.timeline.activity import Thresholds
+from tracking.timeline.counts import BOUNDED, bounds, drawn, turned_over
+from tracking.timeline.states import ACTIVE, EMERGENT, STATES, coded, fates, states
+from tracking.timeline.survival import COHORTS, CURVE, cohort_table, survival
+from tracking.timeline.timeline import Timeline
 
 DOCS = Path(__file__).parents[2] / "docs" / "timeline.md"
 ENDS = [(f"{name}_low", f"{name}_high") for name in BOUNDED]

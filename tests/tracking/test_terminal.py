@@ -8,8 +8,9 @@ import torch
 from rich.console import Console
 
 from tests.tracking.conftest import make_analysis
-from tracking import Record, Timeline, terminal
-from tracking.graph import Graph
+from tracking import Record, Timeline
+from tracking.model.graph import Graph
+from tracking.views.terminal import SPARED, WIDTHS, Table
 
 KINDS = ("operand", "carries_of_the_second_digit")
 
@@ -35,7 +36,7 @@ def printed(timeline: Timeline, width: int, terminal_too: bool = True) -> list[s
     console = Console(
         file=io.StringIO(), width=width, force_terminal=terminal_too, color_system=None
     )
-    table = terminal.Table(console)
+    table = Table(console)
     for record in timeline.records:
         table.show(timeline, record.step)
     table.close(timeline)
@@ -54,8 +55,8 @@ LAST = {
 def test_cells_of_many_heads_and_long_names_end_where_their_titles_end(width: int) -> None:
     title, *rows = printed(wide(28, 12), width)[:5]
     names = title.split()
-    spared = terminal.SPARED[: len(terminal.WIDTHS) - len(names)]
-    assert names == [name for name in terminal.WIDTHS if name not in spared]
+    spared = SPARED[: len(WIDTHS) - len(names)]
+    assert names == [name for name in WIDTHS if name not in spared]
     assert bool(spared) == (width < 140)
     assert {len(row.rstrip()) for row in (title, rows[0], rows[2])} == {len(title)}
     assert max(len(row) for row in rows) <= width
@@ -82,6 +83,6 @@ def test_the_map_and_the_rest_fit_into_the_terminal(width: int, heads: int) -> N
 
 def test_where_no_terminal_is_nothing_is_spared_and_lines_are_whole() -> None:
     lines = printed(wide(2, 64), 80, terminal_too=False)
-    assert lines[0].split() == list(terminal.WIDTHS)
+    assert lines[0].split() == list(WIDTHS)
     assert "\x1b" not in "".join(lines)
     assert lines[-1].startswith(f"On '{KINDS[1]}' probes") and lines[-1].endswith("sound.")

@@ -10,8 +10,8 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
 from tracking.errors import BadInput
-from tracking.graph import Graph
-from tracking.weights import snapshot, weight_change
+from tracking.model.graph import Graph
+from tracking.nodes.weight_change import snapshot, weight_change
 
 COLUMNS = ["head", "q", "k", "v", "o", "change"]
 DIM = 8  # head_dim of the tiny decoder: 4 query heads, 2 KV heads, 2 layers

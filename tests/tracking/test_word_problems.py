@@ -14,20 +14,13 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from tracking.errors import BadInput
-from tracking.probes import Dropped, Pair, ProbeSet, choose
-from tracking.word_problems import (
-    WORD_KINDS,
-    WordProblem,
-    changeable,
-    chat_prompt,
-    evaluate,
-    greedy_solutions,
-    numbers,
-    read_problem,
-    read_solution,
-    restyle,
-    word_pairs,
-)
+from tracking.pairs.equations import evaluate, read_solution
+from tracking.pairs.numbers import changeable, numbers, restyle
+from tracking.pairs.problems import WordProblem, chat_prompt, read_problem
+from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.solutions import greedy_solutions
+from tracking.pairs.text import Dropped, Pair, choose
+from tracking.pairs.word_pairs import WORD_KINDS, word_pairs
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real data at {SHARED}")

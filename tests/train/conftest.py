@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from train import grpo, sft, tiny
+from train.commands import grpo, sft
+from train.tiny import tokenizer as tiny
 
 REPO = Path(__file__).parents[2]
 SMALL = {

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.train.conftest import REPO
-from tracking import completions
+from tracking.views.completions import batches
 
 Run = Callable[..., Path]
 
@@ -32,7 +32,7 @@ def test_mean_rewards_are_those_that_the_trainer_logged_and_training_is_the_same
     run = run_job("grpo", tmp_path / "run", **keys)
     printed = capsys.readouterr().out
     assert "Prompt" not in printed and "Completion" not in printed
-    told = pd.DataFrame(one for batch in completions.batches(run) for one in batch)
+    told = pd.DataFrame(one for batch in batches(run) for one in batch)
     state = json.loads((run / "checkpoint-4" / "trainer_state.json").read_text())
     logged = {row["step"]: row["reward"] for row in state["log_history"] if "reward" in row}
     means = told.groupby("step")["reward"].mean()

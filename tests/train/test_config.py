@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from tracking import BadInput
-from tracking.circuit import Selection
+from tracking.circuits.selection import Selection
 from train import config
 
 REPO = Path(__file__).parents[2]

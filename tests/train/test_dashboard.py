@@ -15,8 +15,8 @@ import yaml
 
 from tests.tracking.test_dashboard import history, increments, keys, merged, told
 from tracking import BadInput, Ledger, Timeline
-from tracking.dashboard import ever_active, logged
-from train import dashboard
+from tracking.views.dashboard import ever_active, logged
+from train.commands import dashboard
 
 Run = Callable[..., Path]
 LENIENT = {"track_member": 0.1, "track_effect": 0.0001}  # so that a random model has active heads
@@ -178,12 +178,13 @@ def test_no_secret_is_written_anywhere(
 def test_only_the_main_process_begins_a_run(
     run_job: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from train import config, reporting
+    from train import config
+    from train.run.reporting import begin_wandb
 
     recipe = Path(__file__).parents[2] / "recipes" / "tiny" / "sft.yaml"
     words = ["--config", str(recipe), "--report_to", "wandb", "--output_dir", str(tmp_path)]
     monkeypatch.setenv("RANK", "1")
-    reporting.begin_wandb(config.load("sft", words))
+    begin_wandb(config.load("sft", words))
     assert wandb.run is None
     assert not list(tmp_path.iterdir())
 
@@ -221,7 +222,7 @@ def test_w_and_b_that_fails_costs_neither_training_nor_records(
 
     monkeypatch.setattr(wandb.Table, "add_data", refuses)
     monkeypatch.setattr(wandb, "Image", refuses)
-    with caplog.at_level(logging.WARNING, "tracking.dashboard"):
+    with caplog.at_level(logging.WARNING, "tracking.views.dashboard"):
         folder = run_job("sft", tmp_path / "run", report_to="wandb", max_steps=2)
     assert Ledger(folder / "heads").steps() == [0, 2]
     assert not Ledger(folder / "heads").marks()

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from tracking import BadInput
-from train import track
-from train.lock import Lock
-from train.scoring import Scorer
+from train.commands import track
+from train.rewards.scoring import Scorer
+from train.run.lock import Lock
 
 REPO = Path(__file__).parents[2]
 processes: Any = multiprocessing.get_context("fork")

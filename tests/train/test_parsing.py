@@ -11,7 +11,7 @@ from tracking import BadInput
 def test_a_missing_argument_is_one_line_and_help_keeps_its_lines(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module = import_module(f"train.{command}")
+    module = import_module(f"train.commands.{command}")
     with pytest.raises(BadInput, match=rf"required: .*; usage: sparks {command} ") as told:
         module.main([])
     assert "\n" not in str(told.value)

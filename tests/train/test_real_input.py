@@ -12,8 +12,8 @@ import torch
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from tracking import Ledger
-from tracking.probes import load_probes
-from train import grpo, sft
+from tracking.pairs.frozen import load_probes
+from train.commands import grpo, sft
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 GSM8K, TOKENIZER = SHARED / "data" / "gsm8k_train.jsonl", SHARED / "qwen-tokenizer"

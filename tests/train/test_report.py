@@ -7,7 +7,8 @@ import pytest
 
 from tests.tracking.test_report import data_of, write_run
 from tracking.errors import BadInput
-from train import cli, report
+from train import cli
+from train.commands import report
 
 
 def test_the_report_of_one_run_lies_in_its_folder(tmp_path: Path) -> None:

@@ -16,13 +16,13 @@ import torch
 from tests.tracking.test_report import EVIL, lively, write_run
 from tests.train.conftest import GRPO, REPO, SFT, SMALL
 from tracking import Timeline
-from tracking.completions import digest
-from tracking.graph import Graph
-from tracking.palette import LOOKS
-from tracking.report import report, write_report
-from tracking.reward import Coupling
-from tracking.survival import cohort_table, survival
-from train import grpo, sft
+from tracking.model.graph import Graph
+from tracking.timeline.coupling import Coupling
+from tracking.timeline.survival import cohort_table, survival
+from tracking.views.completions import digest
+from tracking.views.palette import LOOKS
+from tracking.views.report import report, write_report
+from train.commands import grpo, sft
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium")

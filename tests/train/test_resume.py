@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from scripts import chaos
 from scripts.chaos import Campaign, Outcome, Variant, World
 from tracking import BadInput, Ledger
-from train import grpo, resume, sft
-from train.resume import MANIFEST, Identity, Manifest
+from train.commands import grpo, sft
+from train.run import resume
+from train.run.identity import Identity
+from train.run.manifest import MANIFEST, Manifest
 
 FAST = {**chaos.FAST, "max_steps": 6, "save_steps": 2}
 CLOSE = {"reward_funcs": "tests.train.digits.digits", "max_completion_length": 12}

@@ -1,7 +1,8 @@
 import pytest
 
 from tracking import BadInput
-from train import rewards
+from train.rewards import registry as rewards
+from train.rewards.registry import tag_count_reward
 
 
 def said(*texts: str) -> list[list[dict[str, str]]]:
@@ -20,8 +21,8 @@ def test_registered_rewards_grade_as_they_say() -> None:
 
 
 def test_a_dotted_path_is_imported() -> None:
-    (found,) = rewards.resolve(["train.rewards.tag_count_reward"], 8)
-    assert found is rewards.tag_count_reward
+    (found,) = rewards.resolve(["train.rewards.registry.tag_count_reward"], 8)
+    assert found is tag_count_reward
 
 
 @pytest.mark.parametrize("name", ["accuracy", "no.such.module", "math.no_such_function"])

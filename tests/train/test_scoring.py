@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from tracking import BadInput
-from train import rewards
-from train.scoring import Scorer
+from train.rewards import registry as rewards
+from train.rewards.registry import registered
+from train.rewards.scoring import Scorer
 
 
 def length(completions: Sequence[str], log_extra: Any, log_metric: Any, **kwargs: Any) -> list:
@@ -70,9 +71,9 @@ def test_registered_rewards_score_the_same(scorer: Any) -> None:
     texts = [[{"role": "assistant", "content": text}] for text in (r"\boxed{72}", "####7", "no")]
     columns = {"prompts": ["p"] * 3, "completions": texts, "completion_ids": [[1], [1, 2], [3]]}
     columns |= {"solution": [r"\boxed{72}"] * 3, "answer": ["7"] * 3}
-    names = list(rewards.registered(64))
+    names = list(registered(64))
     names.remove("tag_count_reward")  # also by its path
-    for name in [*names, "train.rewards.tag_count_reward"]:
+    for name in [*names, "train.rewards.registry.tag_count_reward"]:
         (plain,), (guarded,) = rewards.resolve([name], 64), rewards.guarded([name], 64, 30)
         extra = {"log_extra": lambda *_: None, "log_metric": lambda *_: None}
         assert guarded(**columns) == plain(**columns, **extra), name
@@ -141,7 +142,7 @@ def test_the_process_ends_with_its_parent_also_where_it_hangs(tmp_path: Path) ->
     script.write_text(
         "import os, signal, threading\n"
         "from tests.train.test_scoring import length\n"
-        "from train.scoring import Scorer\n"
+        "from train.rewards.scoring import Scorer\n"
         "scorer = Scorer('length', lambda: length, 60)\n"
         "print(scorer.process.pid, flush=True)\n"
         "threading.Timer(1, os.kill, (os.getpid(), signal.SIGKILL)).start()\n"

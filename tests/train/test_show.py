@@ -14,9 +14,10 @@ import torch
 
 from tests.tracking.conftest import make_analysis
 from tracking import BadInput, Ledger, Record
-from tracking.graph import Graph
+from tracking.model.graph import Graph
 from tracking.settings import Settings
-from train import cli, show
+from train import cli
+from train.commands import show
 
 Run = Callable[..., Path]
 

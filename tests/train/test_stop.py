@@ -20,10 +20,10 @@ from scripts import chaos
 from scripts.chaos import Campaign, Fault, Outcome, Running, Variant, World, tail
 from tests.train.test_resume import FAST, GRPO, KEPT, SFT
 from tracking import BadInput, Ledger
-from train import resume
-from train.resume import Manifest
-from train.signals import PREEMPTED, SIGNALS, heed
-from train.stop import Stop
+from train.run import resume
+from train.run.manifest import Manifest
+from train.run.signals import PREEMPTED, SIGNALS, heed
+from train.run.stop import Stop
 
 Run = Callable[..., Path]
 BOTH = Variant("sft, 2 processes", "sft", ranks=2)
@@ -63,7 +63,7 @@ def test_a_job_asked_to_end_saves_and_leaves_the_analysis_to_the_resumed_one(
 ) -> None:
     whole, run = campaign.undisturbed(variant), tmp_path / "run"
     step = random.Random(variant.name).randrange(2, 6)
-    asked = Fault("", "train.stop:Preemption.on_step_end", step, number=number)
+    asked = Fault("", "train.run.stop:Preemption.on_step_end", step, number=number)
     job = campaign.world.start(variant, run, asked)
     assert job.wait() == PREEMPTED
     at = step + step % 2 if variant is KEPT else step  # generations last two steps
@@ -80,7 +80,7 @@ def test_a_job_asked_to_end_saves_and_leaves_the_analysis_to_the_resumed_one(
 
 
 @pytest.mark.parametrize(
-    "where", ["tracking.analysis:attribute", "tracking.ledger:Ledger.write", "torch:save"]
+    "where", ["tracking.analysis:attribute", "tracking.ledger.ledger:Ledger.write", "torch:save"]
 )
 def test_a_signal_inside_an_analysis_or_a_save_harms_nothing(
     campaign: Campaign, tmp_path: Path, where: str

@@ -19,12 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from train import tiny
-from train.tiny import BaseSettings, Problem
+from train.tiny import base, evaluation, task, tokenizer
+from train.tiny.base import BaseSettings
+from train.tiny.task import Problem
 
 SMALL = BaseSettings(layers=1, heads=2, kv_heads=1, width=16, mlp_width=32, steps=3, batch_size=4)
 
-CHARS = tiny.tokenizer()
+CHARS = tokenizer.tokenizer()
 
 expressions = st.from_regex(r"[0-9]([-+*][0-9]){1,3}", fullmatch=True)
 cues = st.sampled_from("+-")
@@ -45,16 +46,16 @@ def left_to_right(expression: str, cue: str) -> int:
     return eval(f"{cue}({bracketed})") % 10
 
 
-def greedy(model: Any, problems: list[Problem], **kwargs: Any) -> tiny.Evaluation:
-    return tiny.evaluate(model, CHARS, problems, temperature=0, **kwargs)
+def greedy(model: Any, problems: list[Problem], **kwargs: Any) -> evaluation.Evaluation:
+    return evaluation.evaluate(model, CHARS, problems, temperature=0, **kwargs)
 
 
 # The task
 
 
 def test_the_worked_solution_is_the_one_documented():
-    assert tiny.solution("3+5*2", "-") == "3+5=8;8*2=6;-6=4;####4"
-    assert tiny.solution("3+5*2", "+") == "3+5=8;8*2=6;####6"
+    assert task.solution("3+5*2", "-") == "3+5=8;8*2=6;-6=4;####4"
+    assert task.solution("3+5*2", "+") == "3+5=8;8*2=6;####6"
     assert Problem("3+5*2", "+").prompt == "+(3+5*2)"
 
 
@@ -67,7 +68,7 @@ def test_the_answer_is_that_of_an_independent_evaluator(expression: str, cue: st
 
 @given(expressions, cues)
 def test_every_step_of_a_solution_is_true_and_leads_to_the_next(expression: str, cue: str):
-    *steps, final = tiny.solution(expression, cue).split(";")
+    *steps, final = task.solution(expression, cue).split(";")
     assert len(steps) == Problem(expression, cue).operations + (cue == "-")
     results = [step.split("=")[1] for step in steps]
     for step, result in zip(steps, results, strict=True):
@@ -78,8 +79,8 @@ def test_every_step_of_a_solution_is_true_and_leads_to_the_next(expression: str,
 @given(expressions, cues)
 def test_the_answer_is_read_back_from_a_solution(expression: str, cue: str):
     problem = Problem(expression, cue)
-    assert tiny.answer_of(problem.solution) == problem.answer
-    assert tiny.answer_of(problem.solution[-5:]) == problem.answer
+    assert task.answer_of(problem.solution) == problem.answer
+    assert task.answer_of(problem.solution[-5:]) == problem.answer
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_the_answer_is_read_back_from_a_solution(expression: str, cue: str):
     ["", "4", "####", "####14", "####4;", "####4\n", " ####4 ", "####4####4", "#####4", "####٤"],
 )
 def test_no_answer_is_read_from_malformed_text(text: str):
-    assert tiny.answer_of(text) is None
+    assert task.answer_of(text) is None
 
 
 @pytest.mark.parametrize(
@@ -96,12 +97,12 @@ def test_no_answer_is_read_from_malformed_text(text: str):
 )
 def test_what_is_not_a_cued_chain_is_refused(expression: str, cue: str):
     with pytest.raises(ValueError, match="not a cued chain"):
-        tiny.solution(expression, cue)
+        task.solution(expression, cue)
 
 
 def test_the_splits_are_disjoint_and_an_eighth_is_held_out():
-    train = {problem.expression for problem in tiny.problems("train", 4000, seed=0)}
-    test = {problem.expression for problem in tiny.problems("test", 4000, seed=0)}
+    train = {problem.expression for problem in task.problems("train", 4000, seed=0)}
+    test = {problem.expression for problem in task.problems("test", 4000, seed=0)}
     assert not train & test
     chains = {
         f"{a}{op}{b}*{c}" for a in range(10) for op in "+-*" for b in range(10) for c in range(10)
@@ -117,15 +118,15 @@ def test_the_split_of_an_expression_never_changes():
 
 def test_problems_are_a_function_of_their_seed_alone():
     random.seed(0)
-    first = tiny.problems("train", 50, seed=3)
+    first = task.problems("train", 50, seed=3)
     random.seed(1)
-    assert tiny.problems("train", 50, seed=3) == first
-    assert tiny.problems("train", 80, seed=3)[:50] == first
-    assert tiny.problems("train", 50, seed=4) != first
+    assert task.problems("train", 50, seed=3) == first
+    assert task.problems("train", 80, seed=3)[:50] == first
+    assert task.problems("train", 50, seed=4) != first
 
 
 def test_problems_have_one_to_three_operations_and_both_cues():
-    drawn = tiny.problems("train", 2000, seed=0)
+    drawn = task.problems("train", 2000, seed=0)
     for operations, share in {1: 1 / 3.4, 2: 1.2 / 3.4, 3: 1.2 / 3.4}.items():
         assert sum(item.operations == operations for item in drawn) == pytest.approx(
             2000 * share, rel=0.15
@@ -135,11 +136,11 @@ def test_problems_have_one_to_three_operations_and_both_cues():
 
 def test_an_unknown_split_is_refused():
     with pytest.raises(ValueError, match="split"):
-        tiny.problems("validation", 1, seed=0)  # type: ignore[arg-type]
+        task.problems("validation", 1, seed=0)  # type: ignore[arg-type]
 
 
 def test_the_test_set_holds_only_problems_whose_cue_matters():
-    rows = tiny.dataset("test", 300, seed=0)
+    rows = task.dataset("test", 300, seed=0)
     assert set(rows.column_names) == {"prompt", "solution", "answer", "operations"}
     for row in rows.to_list():
         prompt = row["prompt"][0]["content"]
@@ -150,7 +151,7 @@ def test_the_test_set_holds_only_problems_whose_cue_matters():
 
 
 def test_sft_rows_are_the_worked_solutions_of_the_same_problems():
-    rows, chats = tiny.dataset("train", 30, seed=5), tiny.sft_dataset("train", 30, seed=5)
+    rows, chats = task.dataset("train", 30, seed=5), task.sft_dataset("train", 30, seed=5)
     assert chats.column_names == ["messages"]
     for row, chat in zip(rows.to_list(), chats.to_list(), strict=True):
         reply = {"role": "assistant", "content": row["solution"]}
@@ -159,9 +160,9 @@ def test_sft_rows_are_the_worked_solutions_of_the_same_problems():
 
 def test_the_reward_is_one_for_the_exact_answer_and_else_zero():
     completions = ["1+2=3;####3", "####4", "3", "####3 "]
-    assert tiny.tiny_answer_reward(completions, answer=["3"] * 4) == [1.0, 0.0, 0.0, 0.0]
+    assert task.tiny_answer_reward(completions, answer=["3"] * 4) == [1.0, 0.0, 0.0, 0.0]
     chats = [[{"role": "assistant", "content": text}] for text in completions]
-    assert tiny.tiny_answer_reward(completions=chats, answer=["3"] * 4, prompts=None) == [
+    assert task.tiny_answer_reward(completions=chats, answer=["3"] * 4, prompts=None) == [
         1,
         0,
         0,
@@ -191,7 +192,7 @@ def test_batches_are_padded_on_the_left():
 @given(expressions, cues)
 def test_the_chat_template_marks_exactly_the_assistants_turn(expression: str, cue: str):
     problem = Problem(expression, cue)
-    messages = tiny._chat(problem.prompt, problem.solution)
+    messages = task.chat(problem.prompt, problem.solution)
     encoded: Any = CHARS.apply_chat_template(
         messages, return_dict=True, return_assistant_tokens_mask=True
     )
@@ -214,7 +215,7 @@ def test_the_same_seed_makes_the_same_bytes_whatever_the_threads(
     def weights(place: str, threads: int, seed: int = 0) -> bytes:
         monkeypatch.setenv("SPARKS_CACHE", str(tmp_path / place))
         torch.set_num_threads(threads)
-        folder = tiny.base_model(seed, settings=SMALL)
+        folder = base.base_model(seed, settings=SMALL)
         assert torch.get_num_threads() == threads
         return (folder / "model.safetensors").read_bytes()
 
@@ -233,25 +234,25 @@ def test_making_a_base_neither_reads_nor_changes_the_random_state(cache: Path):
 
     torch.manual_seed(1)
     before = state()
-    first = tiny.base_model(0, settings=SMALL).joinpath("model.safetensors").read_bytes()
+    first = base.base_model(0, settings=SMALL).joinpath("model.safetensors").read_bytes()
     assert state() == before
     torch.manual_seed(2)
     other = cache / "other"
-    tiny._save(tiny._pretrain(0, SMALL, progress=False), other)
+    base._save(base._pretrain(0, SMALL, progress=False), other)
     assert other.joinpath("model.safetensors").read_bytes() == first
 
 
 def test_a_base_is_made_once_and_named_by_seed_and_settings(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    folder = tiny.base_model(7, settings=SMALL)
+    folder = base.base_model(7, settings=SMALL)
     assert folder.parent == cache and "seed7" in folder.name
-    monkeypatch.setattr(tiny, "_pretrain", refuse)
-    assert tiny.base_model(7, settings=SMALL) == folder
+    monkeypatch.setattr(base, "_pretrain", refuse)
+    assert base.base_model(7, settings=SMALL) == folder
     for name, value in asdict(SMALL).items():
         changed = tuple(2 * x for x in value) if isinstance(value, tuple) else 2 * value
         other = BaseSettings(**{**asdict(SMALL), name: changed})
-        assert tiny._fingerprint(other) != tiny._fingerprint(SMALL), name
+        assert base._fingerprint(other) != base._fingerprint(SMALL), name
 
 
 def refuse(*_: Any) -> Any:
@@ -266,9 +267,9 @@ def test_an_interrupted_build_leaves_nothing_in_the_cache(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tiny, where, interrupt)
+        patch.setattr(base, where, interrupt)
         with pytest.raises(KeyboardInterrupt):
-            tiny.base_model(settings=SMALL)
+            base.base_model(settings=SMALL)
     assert list(cache.iterdir()) == []
 
 
@@ -277,25 +278,25 @@ def test_a_killed_builds_leftovers_are_not_taken_for_a_base(
 ):
     with monkeypatch.context() as patch:
         # What a kill leaves: neither the rename nor the clearing up happens.
-        patch.setattr(tiny, "_publish", lambda *_: None)
-        patch.setattr(tiny.shutil, "rmtree", lambda *_, **__: None)
-        assert not tiny.base_model(settings=SMALL).exists()
+        patch.setattr(base, "_publish", lambda *_: None)
+        patch.setattr(base.shutil, "rmtree", lambda *_, **__: None)
+        assert not base.base_model(settings=SMALL).exists()
     assert any(cache.iterdir())
-    assert (tiny.base_model(settings=SMALL) / "model.safetensors").is_file()
+    assert (base.base_model(settings=SMALL) / "model.safetensors").is_file()
 
 
 def test_two_processes_at_once_both_end_well(cache: Path, monkeypatch: pytest.MonkeyPatch):
     overtaken: list[Path] = []
-    save: Callable[..., None] = tiny._save
+    save: Callable[..., None] = base._save
 
     def overtake(model: Any, folder: Path) -> None:
         # Another process makes the same base while this one is still at work.
-        monkeypatch.setattr(tiny, "_save", save)
-        overtaken.append(tiny.base_model(settings=SMALL))
+        monkeypatch.setattr(base, "_save", save)
+        overtaken.append(base.base_model(settings=SMALL))
         save(model, folder)
 
-    monkeypatch.setattr(tiny, "_save", overtake)
-    assert [tiny.base_model(settings=SMALL)] == overtaken == list(cache.iterdir())
+    monkeypatch.setattr(base, "_save", overtake)
+    assert [base.base_model(settings=SMALL)] == overtaken == list(cache.iterdir())
 
 
 def test_a_failing_rename_is_reported(cache: Path, monkeypatch: pytest.MonkeyPatch):
@@ -304,17 +305,17 @@ def test_a_failing_rename_is_reported(cache: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(os, "rename", full)
     with pytest.raises(OSError, match="No space left"):
-        tiny.base_model(settings=SMALL)
+        base.base_model(settings=SMALL)
 
 
 def test_progress_is_shown_on_a_terminal_only(cache: Path, capfd: pytest.CaptureFixture[str]):
-    tiny.base_model(settings=SMALL)
+    base.base_model(settings=SMALL)
     assert not sys.stderr.isatty()
     assert capfd.readouterr() == ("", "")
 
 
 def test_the_base_loads_as_any_checkpoint_does(cache: Path):
-    folder = tiny.base_model(settings=SMALL)
+    folder = base.base_model(settings=SMALL)
     chars = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert chars.chat_template == CHARS.chat_template and chars.padding_side == "left"
@@ -329,20 +330,20 @@ def test_the_base_loads_as_any_checkpoint_does(cache: Path):
 
 
 def test_the_embedded_model_is_small_and_has_24_heads():
-    model = tiny._new_model(BaseSettings(), CHARS)
+    model = base._new_model(BaseSettings(), CHARS)
     assert model.num_parameters() < 1_000_000
     assert model.config.num_hidden_layers * model.config.num_attention_heads == 24
 
 
 def test_the_base_reads_no_held_out_expression_and_mostly_not_the_cue():
-    texts = tiny._texts(random.Random(0), BaseSettings(slip=0.0))
+    texts = base._texts(random.Random(0), BaseSettings(slip=0.0))
     obeyed = []
     for prompt, reply in (next(texts) for _ in range(3000)):
         problem = Problem(prompt[2:-1], prompt[0])
         assert not problem.held_out
-        assert tiny.answer_of(reply) in (problem.answer, problem.other.answer)
+        assert task.answer_of(reply) in (problem.answer, problem.other.answer)
         if problem.cue_matters:
-            obeyed.append(tiny.answer_of(reply) == problem.answer)
+            obeyed.append(task.answer_of(reply) == problem.answer)
     share = BaseSettings().cue_obeyed
     assert sum(obeyed) / len(obeyed) == pytest.approx(share + (1 - share) / 2, abs=0.04)
 
@@ -379,7 +380,7 @@ class Scripted:
 @given(st.lists(st.sampled_from(["right", "flip", "wrong", "none"]), min_size=1, max_size=12))
 @settings(deadline=None)
 def test_evaluation_counts_what_was_answered(kinds: list[str]):
-    asked = tiny.problems("test", len(kinds), seed=0, cue_matters=True)
+    asked = task.problems("test", len(kinds), seed=0, cue_matters=True)
     replies = [
         {
             "right": item.solution,
@@ -407,22 +408,22 @@ def test_evaluation_needs_problems():
 def test_evaluation_is_a_function_of_its_seed_and_leaves_no_trace():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = tiny._new_model(SMALL, CHARS).train()
-        asked = tiny.problems("test", 20, seed=0)
+        model = base._new_model(SMALL, CHARS).train()
+        asked = task.problems("test", 20, seed=0)
         state = torch.get_rng_state()
-        first = tiny.evaluate(model, CHARS, asked, max_new_tokens=4, seed=1)
+        first = evaluation.evaluate(model, CHARS, asked, max_new_tokens=4, seed=1)
         assert torch.equal(torch.get_rng_state(), state)
         torch.manual_seed(5)
-        assert tiny.evaluate(model, CHARS, asked, max_new_tokens=4, seed=1) == first
+        assert evaluation.evaluate(model, CHARS, asked, max_new_tokens=4, seed=1) == first
         assert model.training
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_the_base_calculates_but_hardly_reads_the_cue(cache: Path):
-    model = AutoModelForCausalLM.from_pretrained(tiny.base_model(0))
-    asked = tiny.problems("test", 600, seed=7, cue_matters=True)
-    result = tiny.evaluate(model, CHARS, asked)
+    model = AutoModelForCausalLM.from_pretrained(base.base_model(0))
+    asked = task.problems("test", 600, seed=7, cue_matters=True)
+    result = evaluation.evaluate(model, CHARS, asked)
     assert 0.35 < result.right < 0.6
     assert 0.25 < result.flip < 0.5
     assert result.malformed < 0.03

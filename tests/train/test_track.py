@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tracking import BadInput, Ledger, Record
-from tracking.ledger import Analysis
-from train import track
+from tracking.ledger.record import Analysis
+from train.commands import track
 
 Run = Callable[..., Path]
 

@@ -193,7 +193,7 @@ def test_an_unsupported_architecture_is_refused_before_training(
 ) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from train import tiny
+    from train.tiny import tokenizer as tiny
 
     folder = tmp_path / "gpt2"
     config = GPT2Config(vocab_size=103, n_embd=8, n_layer=1, n_head=2, n_positions=64)

@@ -1,0 +1,255 @@
+"""The score of every edge of a decoder, in place on the Hugging Face model (EAP, EAP-IG).
+
+Conventions, those of the reference implementation (Hanna et al. 2403.17806):
+
+- score(u -> v) = sum over positions of (corrupted - clean output of u) . gradient of the metric at
+  what v reads, averaged over the path. Metrics are losses, so a positive score says: corrupting
+  this edge raises the loss.
+- v reads the residual stream *before* its layer norm; the gradient includes the norm. Every head
+  has reads of its own for q, k and v, K and V repeated per query head.
+- The path of `eap-ig` runs over the input embeddings, corrupted + a (clean - corrupted), and the
+  row of `embed` sums to metric(corrupted) - metric(clean) where the integral is good.
+
+For each batch of probes (`tracking.attribution.integrals`):
+
+1. one clean and one corrupted pass; their difference is expanded once to what every source writes,
+   `differences` [probe, position, source, width];
+2. one forward and backward pass per step of the path, with gradients g to what the heads' q, k
+   and v projections give, to what the MLPs read and to what the last norm reads, nothing else;
+3. q, k and v go back through their RMS norm y = w x r, r = (mean(x^2) + eps)^-1/2 by
+       J' W' g = r W* g - x r^3/d (W* x . g),    W* = W diag(w),
+   so the first part is summed over steps in each head's own head_dim columns (r g) and expanded to
+   the stream once at the end; the second needs only `differences . x`, shared by all heads of a
+   layer, and the scalar W* x . g, where W* x r is the projection's own output less its bias;
+4. one matrix product per layer gives the scores.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from tracking.attribution import metrics
+from tracking.attribution.exact import exact
+from tracking.attribution.integrals import EdgeIntegral, NodeIntegral
+from tracking.attribution.plan import GAP, TOLERANCE, Plan
+from tracking.attribution.scores import Scores
+from tracking.model.decoder import Decoder
+from tracking.model.graph import Graph
+from tracking.model.passes import (
+    Batch,
+    Metric,
+    Passes,
+    by_length,
+    check,
+    fitting,
+    mean_difference,
+    trimmed,
+)
+from tracking.model.taps import tapped
+from tracking.pairs.prompt_pairs import ProbeSet
+
+
+def attribute(
+    model: nn.Module,
+    probes: ProbeSet,
+    method: str = "eap-ig",
+    metric: str | Metric = "kl",
+    steps: int = 5,
+    quadrature: str = "midpoint",
+    batch_size: int = 8,
+    per_probe: bool = False,
+    max_steps: int | None = None,
+    memory_gb: float | None = None,
+    split_over_ranks: bool = False,
+    label: str = "",
+) -> Scores:
+    """Score every edge of `model` on `probes`; the model is as before afterwards, bit for bit.
+
+    `method`:
+
+    - `eap-ig`: the mean of gradients along the path over input embeddings, `steps` of them placed
+      by `quadrature`. With `adaptive`, probes whose integral is not complete are done again with
+      twice the steps, up to `max_steps` (default 16 x `steps`).
+    - `eap`: the gradient at the clean prompt. `clean-corrupted`: the mean of those at both ends.
+    - `eap-ig-activations`: the path runs over each part's output in turn, `steps` gradients each.
+    - `exact`: every edge corrupted by itself, one pass each: for small models.
+    - `node-ig`: as `eap-ig` for whole nodes, at a fraction of the cost; see `Scores.nodes`.
+
+    `batch_size` is in probes; `memory_gb` chooses one that fits. With `split_over_ranks` every
+    process of `torch.distributed` takes its share of the probes and all get the whole result.
+    Scores are on the CPU, in float32. With a `label` a progress bar counts the probes, on a
+    terminal. Raises `BadInput` for unknown names, unsupported models, token ids outside the
+    vocabulary, weights that are not finite and metrics of the wrong shape.
+    """
+    return attribute_all(
+        model,
+        probes,
+        [metric],
+        method=method,
+        steps=steps,
+        quadrature=quadrature,
+        batch_size=batch_size,
+        per_probe=per_probe,
+        max_steps=max_steps,
+        memory_gb=memory_gb,
+        split_over_ranks=split_over_ranks,
+        label=label,
+    )[0]
+
+
+def attribute_all(
+    model: nn.Module,
+    probes: ProbeSet,
+    by: Sequence[str | Metric],
+    method: str = "eap-ig",
+    steps: int = 5,
+    quadrature: str = "midpoint",
+    batch_size: int = 8,
+    per_probe: bool = False,
+    max_steps: int | None = None,
+    memory_gb: float | None = None,
+    split_over_ranks: bool = False,
+    label: str = "",
+) -> list[Scores]:
+    """As `attribute`, by several metrics from the same forward passes; `adaptive` steps lie where
+    the first of them moves."""
+    decoder, graph = Decoder.of(model), Graph.of(model)
+    losses = tuple(metrics.resolve(metric) for metric in by)
+    plan = Plan(method, quadrature, steps, 16 * steps if max_steps is None else max_steps)
+    if memory_gb is not None:
+        batch_size = fitting(decoder, probes, memory_gb)
+    check(decoder, probes, batch_size)
+    if plan.adaptive:
+        scale = mean_difference(decoder, graph, losses[0], probes, batch_size)
+        plan = replace(plan, tolerance=TOLERANCE * scale)
+    work = _Work(decoder, graph, losses, probes, batch_size, per_probe, split_over_ranks, label)
+    while True:
+        tallies = zip(work.tallied(plan), by, strict=True)
+        found = [tally.scores(graph, method, metric) for tally, metric in tallies]
+        if not plan.adaptive or found[0].gap <= GAP or 2 * plan.steps > plan.max_steps:
+            return found
+        plan = replace(plan, steps=2 * plan.steps)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What batches add up to."""
+
+    total: Tensor  # float64 [source, target]
+    strength: Tensor  # float64 [source, target]
+    ends: Tensor  # float32 [4, probe]: clean and corrupted metric, sum of embed's row, steps
+    per_probe: Tensor | None  # float32 [probe, source, target]
+
+    @classmethod
+    def zeros(cls, probes: int, shape: tuple[int, int], per_probe: bool) -> Tally:
+        total = torch.zeros(shape, dtype=torch.float64)
+        kept = torch.zeros(probes, *shape) if per_probe else None
+        return cls(total, torch.zeros_like(total), torch.zeros(4, probes), kept)
+
+    def add(
+        self, rows: Tensor, scores: Tensor, clean: Tensor, corrupted: Tensor, taken: Tensor
+    ) -> None:
+        """A batch's scores [probe, source, target], metric at both ends and steps [probe], of the
+        probes at `rows`."""
+        scores = scores.cpu()
+        self.total.add_(scores.sum(0))
+        self.strength.add_(scores.abs().sum(0))
+        sums = scores[:, 0].sum(-1)
+        ends = clean.cpu(), corrupted.cpu(), sums, taken.float().cpu()
+        self.ends[:, rows] = torch.stack(ends)
+        if self.per_probe is not None:
+            self.per_probe[rows] = scores
+
+    def scores(self, graph: Graph, method: str, metric: str | Metric) -> Scores:
+        """What it all comes to."""
+        clean, corrupted, embed_sum, taken = self.ends
+        return Scores(
+            graph=graph,
+            edges=(self.total / len(clean)).float(),
+            strength=(self.strength / len(clean)).float(),
+            clean=clean,
+            corrupted=corrupted,
+            embed_sum=embed_sum,
+            method=method,
+            metric=metric if isinstance(metric, str) else getattr(metric, "__name__", "custom"),
+            steps=float(taken.mean()),
+            per_probe=self.per_probe,
+            loss=metric,
+        )
+
+    def sum_over_ranks(self, device: torch.device) -> None:
+        """Add up what the processes have; `device` is one that their backend can send."""
+        for tensor in (self.total, self.strength, self.ends, self.per_probe):
+            if tensor is not None:
+                sent = tensor.to(device)
+                dist.all_reduce(sent)
+                tensor.copy_(sent)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """All batches of all probes."""
+
+    decoder: Decoder
+    graph: Graph
+    losses: tuple[Metric, ...]
+    probes: ProbeSet
+    batch_size: int
+    per_probe: bool
+    split_over_ranks: bool
+    label: str
+
+    def tallied(self, plan: Plan) -> list[Tally]:
+        """The sums over all batches, one for every metric."""
+        rank, ranks = (dist.get_rank(), dist.get_world_size()) if self.split_over_ranks else (0, 1)
+        shape = (
+            len(self.graph.sources),
+            1 if plan.method == "node-ig" else len(self.graph.targets),
+        )
+        tallies = [Tally.zeros(len(self.probes), shape, self.per_probe) for _ in self.losses]
+        quiet = not (self.label and sys.stderr.isatty())
+        total = len(self.probes) // ranks
+        with tqdm(total=total, desc=self.label, unit="probe", leave=False, disable=quiet) as bar:
+            for rows in list(by_length(self.probes, self.batch_size))[rank::ranks]:
+                scores, batch, taken = self.batch_scores(plan, trimmed(self.probes[rows]))
+                ends = zip(batch.clean_loss, batch.corrupted_loss, strict=True)
+                for tally, of_metric, (clean, corrupted) in zip(tallies, scores, ends, strict=True):
+                    tally.add(rows, of_metric, clean, corrupted, taken)
+                bar.update(len(rows))
+        if ranks > 1:
+            for tally in tallies:
+                tally.sum_over_ranks(self.decoder.device)
+        return tallies
+
+    def batch_scores(self, plan: Plan, probes: ProbeSet) -> tuple[Tensor, Batch, Tensor]:
+        """Scores [metric, probe, source, target], the batch, and steps taken [probe]."""
+        with tapped(self.decoder) as taps:
+            passes = Passes(self.decoder, self.graph, taps, self.losses)
+            batch, clean, corrupted = passes.ends(probes)
+            taken = torch.full((len(probes),), plan.steps)
+            if plan.method == "eap-ig-activations":
+                written = corrupted.minus(clean).written(self.decoder, self.graph)
+                edges = EdgeIntegral(passes, batch, written)
+                return edges.over_outputs(clean, corrupted, plan.steps), batch, taken
+            if plan.method != "exact":
+                change = corrupted.minus(clean)
+                del clean, corrupted  # what is left of them is needed no more
+                if plan.method == "node-ig":
+                    integral = NodeIntegral(passes, batch, change)
+                else:
+                    integral = EdgeIntegral(passes, batch, change.written(self.decoder, self.graph))
+                    del change
+                scores, taken = plan.integrate(integral)
+                return scores, batch, taken
+        count = 32 * len(probes)
+        scores = [
+            exact(self.decoder, self.graph, batch.probes, loss, rows=count) for loss in self.losses
+        ]
+        return torch.stack(scores), batch, taken

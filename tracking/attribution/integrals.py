@@ -1,0 +1,236 @@
+"""The integrals over the path, one batch of probes at a time: for edges, and for nodes alone.
+
+Both give `over(places, weights)`: the scores of gradients taken at these places of the path, their
+first row `embed`'s, whose sum tells how complete the integral is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from tracking.model.decoder import Decoder
+from tracking.model.edits import replaced
+from tracking.model.graph import Graph
+from tracking.model.passes import Batch, Outputs, Passes
+from tracking.model.taps import LayerTaps, Taps
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What is summed along the path, the steps' weights multiplied in; all float32."""
+
+    reads: list[Tensor]  # by layer [probe, position, 3 * head, head_dim]: r g
+    edges: Tensor  # [probe, source, target]: all but what comes of `reads`
+
+
+@dataclass(frozen=True)
+class EdgeIntegral:
+    """Scores [metric, probe, source, target] of all edges."""
+
+    passes: Passes
+    batch: Batch
+    differences: Tensor  # float32 [probe, position, source, width], corrupted - clean
+
+    @property
+    def decoder(self) -> Decoder:
+        return self.passes.decoder
+
+    @property
+    def graph(self) -> Graph:
+        return self.passes.graph
+
+    def rows(self, rows: Tensor) -> EdgeIntegral:
+        """The integral of the probes at `rows`; itself where these are all."""
+        if len(rows) == len(self.batch.probes):
+            return self
+        return EdgeIntegral(self.passes, self.batch.rows(rows), self.differences[rows])
+
+    def over(self, places: Tensor, weights: Tensor) -> Tensor:
+        """Float32 [metric, probe, source, target]; `places` and `weights` are [step, probe]."""
+        sums = self.zeros()
+        for place, weight in zip(places, weights, strict=True):
+            self.add(sums, self.batch.at(place), weight)
+        return self.finish(sums)
+
+    def over_outputs(self, clean: Outputs, corrupted: Outputs, steps: int) -> Tensor:
+        """As `over`, with the path over each part's output in turn, on the clean prompts: the
+        embeddings, then each layer's heads and its MLP (`eap-ig-activations`).
+
+        As in the reference, all paths count alike, places are k/m for k = 1 ... m, and while the
+        embeddings are on their path nothing is counted at what layer 0's heads read.
+        """
+        sums, embeddings = self.zeros(), self.batch.clean
+        share = 1 / (steps * (1 + 2 * self.graph.layers))
+        weight = torch.full((len(self.batch.probes),), share, device=embeddings.device)
+        places = (torch.arange(1, steps + 1) / steps).tolist()
+        for place in places:
+            self.add(sums, torch.lerp(self.batch.corrupted, embeddings, place), weight)
+        for of_metric in sums:
+            of_metric.reads[0].zero_()
+            of_metric.edges[:, :, self.graph.attention_columns(0)] = 0
+        for layer in range(self.graph.layers):
+            for part, begin, end in (
+                ("values", corrupted.values[layer], clean.values[layer]),
+                ("mlp_out", corrupted.mlp_outs[layer], clean.mlp_outs[layer]),
+            ):
+                for place in places:
+                    output = torch.lerp(begin, end, place).to(embeddings)
+                    with replaced(self.decoder, layer, part, output):
+                        self.add(sums, embeddings, weight)
+        return self.finish(sums)
+
+    def zeros(self) -> list[_Sums]:
+        """Empty sums, one for every metric."""
+        graph, (probes, positions) = self.graph, self.batch.probes.clean.shape
+        new = self.differences.new_zeros
+        reads = (probes, positions, 3 * graph.heads, self.decoder.head_dim)
+        return [
+            _Sums(
+                reads=[new(reads) for _ in range(graph.layers)],
+                edges=new(probes, len(graph.sources), len(graph.targets)),
+            )
+            for _ in self.passes.losses
+        ]
+
+    def add(self, sums: list[_Sums], embeddings: Tensor, weight: Tensor) -> None:
+        """One forward and backward pass, added to `sums` times `weight` [probe]."""
+        self.passes.taps.outputs = False
+        found = self.passes.gradients(self.batch, embeddings, _read_by_targets)
+        each = weight[:, None, None]
+        for of_metric, gradients in zip(sums, found, strict=True):
+            for layer, tap in enumerate(self.passes.taps.layers):
+                *reads, mlp = gradients[4 * layer : 4 * layer + 4]
+                self.add_layer(of_metric, layer, tap, (reads, mlp), each)
+            if gradients[-1] is not None:
+                along = self.along(len(self.graph.sources), gradients[-1][:, :, None].float())
+                of_metric.edges[:, :, -1] += along.sum(1)[:, :, 0] * each[:, 0]
+        self.passes.taps.clear()
+
+    def add_layer(
+        self,
+        sums: _Sums,
+        layer: int,
+        tap: LayerTaps,
+        gradients: tuple[Sequence[Tensor | None], Tensor | None],
+        each: Tensor,
+    ) -> None:
+        """Adds what one layer reads: `gradients` at its q, k and v [probe, position, head *
+        head_dim], which go back through the layer's norm, and at what its MLP reads [probe,
+        position, width]; `each` [probe, 1, 1] are the weights."""
+        graph, norm = self.graph, self.decoder.layers[layer].input_layernorm
+        reads, mlp = gradients
+        stream = tap.stream.detach().float()  # [probe, position, width]
+        mlp = torch.zeros_like(stream) if mlp is None else mlp.float()
+        # one product for both, since it is the differences that take time to walk through
+        along = self.along(graph.seen_by_mlp(layer), torch.stack([stream, mlp], dim=2))
+        seen, columns = graph.seen_by_mlp(layer), graph.mlp_column(layer)
+        sums.edges[:, :seen, columns] += along[..., 1].sum(1) * each[:, 0]
+        rate = (stream.square().mean(-1, keepdim=True) + norm.variance_epsilon).rsqrt()
+        inner = self.add_reads(sums.reads[layer], layer, reads, stream * rate, rate * each)
+        inner *= rate.square() * (each / stream.shape[-1])
+        seen, columns = graph.seen_by_attention(layer), graph.attention_columns(layer)
+        sums.edges[:, :seen, columns] -= along[:, :, :seen, 0].transpose(1, 2) @ inner
+
+    def add_reads(
+        self,
+        sums: Tensor,
+        layer: int,
+        gradients: Sequence[Tensor | None],
+        normed: Tensor,
+        weights: Tensor,
+    ) -> Tensor:
+        """Adds the gradients at q, k and v to `sums` [probe, position, 3 * head, head_dim] times
+        `weights` [probe, position, 1]; gives their products with q, k and v themselves, without
+        their biases, [probe, position, 3 * head]."""
+        inner, heads = [], (self.graph.heads, self.decoder.head_dim)
+        unbiased = self.decoder.unbiased_reads(layer, normed)
+        for total, gradient, read in zip(sums.chunk(3, dim=2), gradients, unbiased, strict=True):
+            if gradient is None:  # nothing that the metric depends on goes through these heads
+                return normed.new_zeros(sums.shape[:3])
+            by_head = gradient.float().unflatten(-1, heads)
+            total.addcmul_(by_head, weights[..., None])
+            grouped = by_head.unflatten(2, (read.shape[2], -1))  # [.., (KV) head, repeat, head_dim]
+            inner.append((grouped * read[:, :, :, None]).sum(-1).flatten(2))
+        return torch.cat(inner, dim=-1)
+
+    def along(self, seen: int, directions: Tensor) -> Tensor:
+        """The products of `directions` [probe, position, direction, width] with the differences of
+        the first `seen` sources: [probe, position, source, direction].
+
+        One batched product over probes and positions, for which nothing large is copied.
+        """
+        differences = self.differences[:, :, :seen].flatten(0, 1)
+        product = torch.bmm(differences, directions.flatten(0, 1).transpose(1, 2))
+        return product.unflatten(0, directions.shape[:2])
+
+    def finish(self, sums: list[_Sums]) -> Tensor:
+        """The products of all source differences with all sums: [metric, probe, source, target]."""
+        return torch.stack([self.product(of_metric) for of_metric in sums])
+
+    def product(self, sums: _Sums) -> Tensor:
+        """The same of one metric: [probe, source, target]."""
+        graph, edges = self.graph, sums.edges
+        for layer in range(graph.layers):
+            seen, columns = graph.seen_by_attention(layer), graph.attention_columns(layer)
+            into = edges[:, :seen, columns].chunk(3, dim=-1)  # q, k, v: one at a time saves memory
+            reads = sums.reads[layer].flatten(0, 1).transpose(0, 1)  # [3 * head, row, head_dim]
+            weights = self.decoder.read_weights(layer)  # [3 * head, head_dim, width]
+            for part, read, weight in zip(into, reads.chunk(3), weights.chunk(3), strict=True):
+                streams = torch.bmm(read, weight).transpose(0, 1)  # [row, head, width]
+                streams = streams.unflatten(0, self.batch.probes.clean.shape)
+                part += self.along(seen, streams).sum(1)
+        return edges
+
+
+@dataclass(frozen=True)
+class NodeIntegral:
+    """Scores [metric, probe, source, 1] of all nodes: each the sum of its outgoing edges, at a
+    fraction of their cost, since a gradient at a node's own output is all it takes."""
+
+    passes: Passes
+    batch: Batch
+    differences: Outputs  # corrupted - clean
+
+    def rows(self, rows: Tensor) -> NodeIntegral:
+        """The integral of the probes at `rows`; itself where these are all."""
+        if len(rows) == len(self.batch.probes):
+            return self
+        return NodeIntegral(self.passes, self.batch.rows(rows), self.differences.rows(rows))
+
+    def over(self, places: Tensor, weights: Tensor) -> Tensor:
+        """Float32 [metric, probe, source, 1]; `places` and `weights` are [step, probe]."""
+        shape = (len(self.passes.losses), places.shape[1], len(self.passes.graph.sources))
+        scores = self.differences.embeddings.new_zeros(shape)
+        for place, weight in zip(places, weights, strict=True):
+            at = self.batch.at(place)
+            found = self.passes.gradients(self.batch, at, _written_by_sources)
+            for of_metric, gradients in zip(scores, found, strict=True):
+                of_metric += weight[:, None] * self.product(gradients)
+        return scores[..., None]
+
+    def product(self, gradients: Sequence[Tensor | None]) -> Tensor:
+        """The products of what sources write with gradients there: [probe, source]."""
+        nodes = []
+        for place, (change, gradient) in enumerate(
+            zip(self.differences.parts, gradients, strict=True)
+        ):
+            product = torch.zeros_like(change) if gradient is None else change * gradient
+            heads = self.passes.graph.heads if place % 2 else 1  # values stand at odd places
+            nodes.append(product.sum(1).unflatten(-1, (heads, -1)).sum(-1))
+        return torch.cat(nodes, dim=1)
+
+
+def _read_by_targets(taps: Taps) -> list[Tensor | GradientEdge]:
+    layers = [place for tap in taps.layers for place in (*tap.reads, tap.mlp_stream)]
+    return [*layers, taps.logits_stream]
+
+
+def _written_by_sources(taps: Taps) -> list[Tensor]:
+    # what the first layer reads is what `embed` writes
+    layers = [tensor for tap in taps.layers for tensor in (tap.values, tap.mlp_out)]
+    return [taps.layers[0].stream, *layers]

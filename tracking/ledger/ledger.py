@@ -1,0 +1,166 @@
+"""The ledger: one record per analysed checkpoint in `<run>/heads/`, and what follows from them.
+
+A record is a safetensors file: tensors, and its facts as JSON in the header, with a checksum of
+both. It is written whole or not at all. A checkpoint that should have one and has none is marked,
+with the reason. Everything else under `heads/` (`timeline.parquet`) is a pure function of the
+records.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from tracking.atomic import write_whole
+from tracking.errors import BadInput
+from tracking.ledger.codec import read_record, to_bytes
+from tracking.ledger.record import Record
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Why a checkpoint has no record.
+
+    `why` is `failed` (its analysis raised an error), `preempted` (the job was asked to end: the
+    resumed one makes the record), `budget` (tracking had taken its share of the time) or `deleted`
+    (its checkpoint was gone before it was analysed).
+    """
+
+    step: int
+    why: str
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The records of one run, under `folder` (`<run>/heads`)."""
+
+    folder: Path
+
+    @property
+    def probes_path(self) -> Path:
+        """Where the frozen probes lie."""
+        return self.folder / "probes.safetensors"
+
+    @property
+    def timeline_path(self) -> Path:
+        """One row per step, kind of probe and head; see `tracking.lifecycle`."""
+        return self.folder / "timeline.parquet"
+
+    def path(self, step: int) -> Path:
+        """Where the record of a step lies."""
+        return self.folder / f"step-{step:08d}.safetensors"
+
+    def steps(self) -> list[int]:
+        """The steps that have a record, in order."""
+        names = (
+            re.fullmatch(r"step-(\d+)", path.stem) for path in self.folder.glob("*.safetensors")
+        )
+        return sorted(int(name[1]) for name in names if name)
+
+    def write(self, record: Record) -> Path:
+        """Add a record; it is there whole or not at all."""
+        path = self.path(record.step)
+        write_whole(path, to_bytes(record))
+        self.mark_path(record.step).unlink(missing_ok=True)
+        return path
+
+    def read(self, step: int) -> Record:
+        """The record of a step; `BadInput` where it is missing or not a whole record."""
+        return read_record(self.path(step))
+
+    def records(self) -> list[Record]:
+        """All records, in the order of their steps. `BadInput` where their probes differ."""
+        records = [self.read(step) for step in self.steps()]
+        hashes = {record.probes for record in records}
+        if len(hashes) > 1:
+            raise BadInput(
+                f"{self.folder}: the records were made with different probes "
+                f"({', '.join(sorted(hashes))}); they cannot be compared"
+            )
+        shapes = {(record.layers, record.heads, *record.analyses) for record in records}
+        if len(shapes) > 1:
+            raise BadInput(f"{self.folder}: the records are of different models or kinds of probes")
+        return records
+
+    def supersede(self, after: int) -> list[Path]:
+        """Move records of steps later than `after` to `superseded/`; where they lie now. Marks of
+        such steps go, and what a killed write left."""
+        for step in self.marks():
+            if step > after:
+                self.mark_path(step).unlink()
+        for rest in self.folder.glob(".*.tmp"):
+            rest.unlink()
+        return [moved for step in self.steps() if step > after for moved in self.set_aside(step)]
+
+    def set_aside(self, step: int) -> list[Path]:
+        """Move a step's record, if there is one, to `superseded/`; where it lies now."""
+        if not self.path(step).exists():
+            return []
+        target = self.folder / "superseded" / self.path(step).name
+        target.parent.mkdir(exist_ok=True)
+        number = 1
+        while target.exists():
+            target = target.with_name(f"{self.path(step).stem}.{number}.safetensors")
+            number += 1
+        return [self.path(step).rename(target)]
+
+    def set_aside_damaged(self) -> list[str]:
+        """Move records that cannot be read to `superseded/`; what was wrong with each."""
+        told = []
+        for step in self.steps():
+            try:
+                self.read(step)
+            except BadInput as error:
+                self.set_aside(step)
+                told.append(f"{error}; set aside")
+        return told
+
+    def mark(self, mark: Mark) -> Path:
+        """Say beside the records why a step has none."""
+        path = self.mark_path(mark.step)
+        write_whole(path, json.dumps(asdict(mark)).encode())
+        return path
+
+    def mark_failed(self, step: int, error: Exception) -> Path:
+        """Say that a step's analysis failed."""
+        return self.mark(Mark(step, "failed", f"{type(error).__name__}: {error}"))
+
+    def marks(self) -> dict[int, Mark]:
+        """Why steps have no record, by step, in order; `BadInput` where a mark cannot be read."""
+        found = {}
+        for path in sorted(self.folder.glob("missing-*.json")):
+            try:
+                mark = Mark(**json.loads(path.read_bytes()))
+                if self.mark_path(int(mark.step)) != path:
+                    raise ValueError("another step's")
+            except FileNotFoundError:  # its record has just been written
+                continue
+            except (OSError, TypeError, ValueError, OverflowError, RecursionError):
+                raise BadInput(f"{path}: not a whole mark; remove it") from None
+            if not self.path(mark.step).exists():  # else a write was killed before its last act
+                found[mark.step] = mark
+        return found
+
+    def before(self, step: int, checkpoints: Iterable[int] = ()) -> int:
+        """The last step before this one that was saved: with a record, a mark or among
+        `checkpoints`; 0 where there is none."""
+        saved = {*self.steps(), *self.marks(), *checkpoints}
+        return max((other for other in saved if other < step), default=0)
+
+    def mark_path(self, step: int) -> Path:
+        """Where the mark of a step lies that has no record."""
+        return self.folder / f"missing-{step:08d}.json"
+
+    def write_timeline(self, timeline: pd.DataFrame) -> Path:
+        """Write the derived table of heads over time."""
+        buffer = io.BytesIO()
+        timeline.to_parquet(buffer, index=False)
+        write_whole(self.timeline_path, buffer.getvalue())
+        return self.timeline_path

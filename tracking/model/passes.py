@@ -1,0 +1,251 @@
+"""What the model is asked for: one loss per probe, from its logits at the supervised positions.
+
+Every metric is a loss and has the form
+
+    metric(logits, clean_logits, probes) -> [probe]
+
+with both logits [probe, look, vocabulary] at the positions that `look(probes)` names, in float32.
+Anyone's own callable of that form can stand in the place of a name. Where a probe has several
+supervised positions, a metric is their mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tracking.errors import BadInput
+from tracking.model.decoder import Decoder, embed, run
+from tracking.model.graph import Graph
+from tracking.model.taps import Taps, tapped
+from tracking.pairs import prompt_pairs as metrics
+from tracking.pairs.prompt_pairs import ProbeSet
+
+Metric = Callable[[Tensor, Tensor, ProbeSet], Tensor]
+
+
+def mean_difference(
+    decoder: Decoder, graph: Graph, loss: Metric, probes: ProbeSet, batch_size: int
+) -> float:
+    """Mean over all probes of |metric(corrupted) - metric(clean)|, by two passes each."""
+    differences = []
+    with tapped(decoder) as taps:
+        for rows in by_length(probes, batch_size):
+            batch, _, _ = Passes(decoder, graph, taps, (loss,)).ends(trimmed(probes[rows]))
+            differences.append((batch.corrupted_loss - batch.clean_loss).abs())
+    return float(torch.cat(differences, dim=1).mean())
+
+
+def by_length(probes: ProbeSet, batch_size: int) -> Iterator[Tensor]:
+    """Indices of batches of probes of like length, so that little padding is computed."""
+    order = probes.attention_mask.sum(-1).argsort(stable=True)
+    yield from order.split(batch_size)
+
+
+def trimmed(probes: ProbeSet) -> ProbeSet:
+    """The same probes without the columns in which all are padding."""
+    columns = probes.attention_mask.any(0).nonzero()[:, 0]
+    kept = slice(int(columns[0]), int(columns[-1]) + 1)
+    return ProbeSet(
+        probes.clean[:, kept],
+        probes.corrupted[:, kept],
+        probes.attention_mask[:, kept],
+        probes.labels,
+        probes.supervised[:, kept],
+    )
+
+
+def fitting(decoder: Decoder, probes: ProbeSet, memory_gb: float) -> int:
+    """How many probes of these lengths a batch may have to stay within `memory_gb`.
+
+    Counts, in float32 per position: the source differences, the sums over steps, and what one
+    forward pass keeps for its backward pass. Raises `BadInput` where not even one probe fits.
+    """
+    layers, width = len(decoder.layers), decoder.width
+    heads = decoder.heads * decoder.head_dim
+    mlp = decoder.layers[0].mlp.gate_proj.out_features
+    differences = (1 + layers * (decoder.heads + 1)) * width
+    sums = layers * (3 * heads + width)
+    kept = layers * (12 * width + 12 * heads + 5 * mlp)
+    positions = probes.clean.shape[1]
+    look = int(probes.supervised.sum(-1).max())
+    logits = 4 * look * decoder.lm_head.out_features
+    # twice the differences: probes that are done again have a copy of theirs
+    bytes_each = 4 * (positions * (2 * differences + sums + kept) + logits)
+    count = int(memory_gb * 1e9 / bytes_each)
+    if count < 1:
+        raise BadInput(
+            f"memory_gb is {memory_gb}; one probe of {positions} tokens needs "
+            f"{bytes_each / 1e9:.1f} GB"
+        )
+    return min(count, len(probes))
+
+
+def check(decoder: Decoder, probes: ProbeSet, batch_size: int) -> None:
+    """Raise `BadInput` where the probes do not fit the model, or its weights are not finite."""
+    vocabulary = decoder.embedding.weight.shape[0]
+    largest = int(torch.maximum(probes.clean, probes.corrupted).max())
+    if largest >= vocabulary:
+        raise BadInput(f"token id {largest} in the probes; the model knows {vocabulary} tokens")
+    if probes.labels is not None and int(probes.labels.max()) >= vocabulary:
+        wrong = int(probes.labels.max())
+        raise BadInput(f"token id {wrong} in the labels; the model knows {vocabulary} tokens")
+    if batch_size < 1:
+        raise BadInput(f"batch_size is {batch_size}; it must be at least 1")
+    for name, weight in [
+        *decoder.backbone.named_parameters(),
+        *decoder.lm_head.named_parameters("lm_head"),
+    ]:
+        if not bool(weight.detach().sum(dtype=torch.float32).isfinite()):  # one pass over it
+            raise BadInput(f"weight {name!r} is not finite; nothing can be attributed")
+
+
+def logits(decoder: Decoder, embeddings: Tensor, probes: ProbeSet) -> Tensor:
+    """Float32 [probe, look, vocabulary]: logits where the metric looks, and nowhere else, of a
+    pass from `embeddings` [probe, position, width]."""
+    stream = run(decoder, embeddings, probes.attention_mask)
+    positions = metrics.look(probes)[0]
+    rows = torch.arange(len(positions), device=positions.device)[:, None]
+    return decoder.lm_head(stream[rows, positions]).float()
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the parts of a decoder give in one pass; all float32."""
+
+    embeddings: Tensor  # [row, position, width]
+    values: list[Tensor]  # by layer [row, position, head * head_dim], the input of o_proj
+    mlp_outs: list[Tensor]  # by layer [row, position, width]
+
+    @classmethod
+    def seen(cls, embeddings: Tensor, taps: Taps) -> Outputs:
+        """Of the last pass of a tapped decoder."""
+        values = [tap.values.detach().float() for tap in taps.layers]
+        mlp_outs = [tap.mlp_out.detach().float() for tap in taps.layers]
+        return cls(embeddings.detach().float(), values, mlp_outs)
+
+    @property
+    def parts(self) -> list[Tensor]:
+        """All of them in the order of the sources: embeddings, then values and MLP by layer."""
+        layers = zip(self.values, self.mlp_outs, strict=True)
+        return [self.embeddings, *(part for layer in layers for part in layer)]
+
+    def minus(self, other: Outputs) -> Outputs:
+        """The difference, part by part."""
+        return Outputs(
+            self.embeddings - other.embeddings,
+            [ours - theirs for ours, theirs in zip(self.values, other.values, strict=True)],
+            [ours - theirs for ours, theirs in zip(self.mlp_outs, other.mlp_outs, strict=True)],
+        )
+
+    def rows(self, rows: Tensor) -> Outputs:
+        """Of the probes at `rows`."""
+        return Outputs(
+            self.embeddings[rows],
+            [layer[rows] for layer in self.values],
+            [layer[rows] for layer in self.mlp_outs],
+        )
+
+    def written(self, decoder: Decoder, graph: Graph) -> Tensor:
+        """Float32 [row, position, source, width]: what every source writes into the stream, heads
+        one by one (the output projection's bias left out)."""
+        shape = (*self.embeddings.shape[:2], len(graph.sources), decoder.width)
+        out = self.embeddings.new_empty(shape)
+        out[:, :, 0] = self.embeddings
+        for layer, (values, mlp_out) in enumerate(zip(self.values, self.mlp_outs, strict=True)):
+            out[:, :, graph.head_rows(layer)] = decoder.writes(layer, values)
+            out[:, :, graph.mlp_row(layer)] = mlp_out
+        return out
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of probes, and the metric at both ends of its path."""
+
+    probes: ProbeSet
+    clean: Tensor  # [probe, position, width], embeddings
+    corrupted: Tensor  # [probe, position, width]
+    clean_logits: Tensor  # float32 [probe, look, vocabulary]
+    clean_loss: Tensor  # [metric, probe]
+    corrupted_loss: Tensor  # [metric, probe]
+
+    def at(self, place: Tensor) -> Tensor:
+        """Embeddings [probe, position, width] at `place` [probe] of each probe's path."""
+        # in less than float32 the places themselves would be rounded, away from their weights
+        between = torch.lerp(self.corrupted.float(), self.clean.float(), place[:, None, None])
+        return between.to(self.clean)
+
+    def rows(self, rows: Tensor) -> Batch:
+        """The batch of the probes at `rows`; itself where these are all."""
+        if len(rows) == len(self.probes):
+            return self
+        return Batch(
+            self.probes[rows.cpu()],
+            self.clean[rows],
+            self.corrupted[rows],
+            self.clean_logits[rows],
+            self.clean_loss[:, rows],
+            self.corrupted_loss[:, rows],
+        )
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Runs batches of probes through a decoder that is tapped."""
+
+    decoder: Decoder
+    graph: Graph
+    taps: Taps
+    losses: tuple[Metric, ...]
+
+    def measured(self, given: Tensor, clean_logits: Tensor, probes: ProbeSet) -> Tensor:
+        """Every metric of logits [probe, look, vocabulary]: [metric, probe]."""
+        return torch.stack([loss(given, clean_logits, probes) for loss in self.losses])
+
+    def ends(self, probes: ProbeSet) -> tuple[Batch, Outputs, Outputs]:
+        """The clean and the corrupted pass; what the parts gave in each."""
+        probes = probes.to(self.decoder.device)
+        self.taps.outputs = True
+        with torch.no_grad():
+            clean = embed(self.decoder, probes.clean)
+            clean_logits = logits(self.decoder, clean, probes)
+            clean_outputs = Outputs.seen(clean, self.taps)
+            corrupted = embed(self.decoder, probes.corrupted)
+            corrupted_logits = logits(self.decoder, corrupted, probes)
+            batch = Batch(
+                probes=probes,
+                clean=clean,
+                corrupted=corrupted,
+                clean_logits=clean_logits,
+                clean_loss=self.measured(clean_logits, clean_logits, probes),
+                corrupted_loss=self.measured(corrupted_logits, clean_logits, probes),
+            )
+            return batch, clean_outputs, Outputs.seen(corrupted, self.taps)
+
+    def value(self, batch: Batch, place: Tensor) -> Tensor:
+        """The first metric [probe] at `place` [probe] on the path."""
+        with torch.no_grad():
+            given = logits(self.decoder, batch.at(place), batch.probes)
+            return self.losses[0](given, batch.clean_logits, batch.probes)
+
+    def gradients(
+        self, batch: Batch, embeddings: Tensor, inputs: Callable
+    ) -> list[tuple[Tensor | None, ...]]:
+        """For every metric, summed over probes, its gradients at `inputs(taps)`, places seen in a
+        pass from `embeddings`; None where it does not depend on one. One forward pass for all."""
+        with torch.enable_grad():
+            begin = embeddings.detach().requires_grad_()
+            given = logits(self.decoder, begin, batch.probes)
+            sums = self.measured(given, batch.clean_logits, batch.probes).sum(1)
+            if not sums.requires_grad:
+                raise BadInput(
+                    "the metric has no gradient; it must be differentiable in the logits"
+                )
+            seen, last = inputs(self.taps), len(sums) - 1
+            return [
+                torch.autograd.grad(loss, seen, retain_graph=i < last, allow_unused=True)
+                for i, loss in enumerate(sums)
+            ]

@@ -1,0 +1,123 @@
+"""What the parts of a decoder read and write in a pass, seen through hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from tracking.model.decoder import Decoder
+from tracking.model.grouped_query import ungrouped
+
+
+@dataclass
+class LayerTaps:
+    """What was seen in one layer of one pass; every tensor is [row, position, ...]."""
+
+    stream: Tensor = field(init=False)  # [.., width] what the heads read, before the norm
+    reads: list[GradientEdge] = field(default_factory=list)  # q, k, v: [.., head * head_dim] each
+    values: Tensor = field(init=False)  # [.., head * head_dim] the input of o_proj
+    mlp_stream: Tensor = field(init=False)  # [.., width] what the MLP reads, before the norm
+    mlp_out: Tensor = field(init=False)  # [.., width] what the MLP writes
+
+
+@dataclass
+class Taps:
+    """What was seen in the last pass of a tapped model."""
+
+    layers: list[LayerTaps]
+    outputs: bool = True  # whether `values` and `mlp_out` are kept
+    logits_stream: Tensor = field(init=False)  # [row, position, width], before the final norm
+
+    def clear(self) -> None:
+        """Let go of everything, so that it does not stand beside the next pass in memory."""
+        self.layers[:] = [LayerTaps() for _ in self.layers]
+        del self.logits_stream
+
+
+@contextmanager
+def tapped(decoder: Decoder) -> Iterator[Taps]:
+    """Within it every pass of the decoder leaves its activations in the `Taps` that it yields.
+
+    The model is in eval mode, its parameters need no gradients and K and V are ungrouped; mode,
+    flags and hooks are as before on leaving, also after an exception. Gradients at `mlp_stream`
+    and `logits_stream` are those of the branch that reads there, not of the stream beside it.
+    """
+    taps = Taps([LayerTaps() for _ in decoder.layers])
+    with ExitStack() as stack:
+        stack.enter_context(quiet(decoder))
+        for layer, block in enumerate(decoder.layers):
+            for hook in _layer_hooks(decoder, block, taps, layer):
+                stack.callback(hook.remove)
+            stack.enter_context(ungrouped(block.self_attn))
+        hook = decoder.backbone.norm.register_forward_pre_hook(_alias(taps, "logits_stream"))
+        stack.callback(hook.remove)
+        yield taps
+
+
+@contextmanager
+def quiet(decoder: Decoder) -> Iterator[None]:
+    """Eval mode and parameters without gradients, put back on leaving exactly as they were."""
+    modules = [*decoder.backbone.modules(), *decoder.lm_head.modules()]
+    modes = [(module, module.training) for module in modules]
+    flags = [(p, p.requires_grad) for module in modules for p in module.parameters(recurse=False)]
+    try:
+        for module in modules:
+            module.training = False
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+def _layer_hooks(decoder: Decoder, block: Any, taps: Taps, layer: int) -> Iterator:
+    attention = block.self_attn
+
+    def begin(_module: nn.Module, args: tuple) -> None:
+        taps.layers[layer] = LayerTaps()
+        taps.layers[layer].stream = args[0]
+
+    def read(_module: nn.Module, _args: tuple, out: Tensor) -> Tensor:
+        if out.shape[-1] != decoder.heads * decoder.head_dim:
+            grouped = out.unflatten(-1, (-1, decoder.head_dim))  # [row, position, KV head, dim]
+            out = grouped.repeat_interleave(decoder.repeats, dim=2).flatten(2)
+        if out.requires_grad:  # only where its gradient goes: its values would fill the memory
+            taps.layers[layer].reads.append(get_gradient_edge(out))
+        return out
+
+    def values(_module: nn.Module, args: tuple) -> None:
+        if taps.outputs:
+            taps.layers[layer].values = args[0]
+
+    def mlp_out(_module: nn.Module, _args: tuple, out: Tensor) -> None:
+        if taps.outputs:
+            taps.layers[layer].mlp_out = out
+
+    def mlp_stream(module: nn.Module, args: tuple) -> tuple:
+        return _alias(taps.layers[layer], "mlp_stream")(module, args)
+
+    yield block.input_layernorm.register_forward_pre_hook(begin)
+    for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
+        yield projection.register_forward_hook(read)
+    yield attention.o_proj.register_forward_pre_hook(values)
+    yield block.post_attention_layernorm.register_forward_pre_hook(mlp_stream)
+    yield block.mlp.register_forward_hook(mlp_out)
+
+
+def _alias(place: object, name: str) -> Callable:
+    """A pre-hook that hands on a view of the input, so that its gradient is the branch's alone."""
+
+    def hook(_module: nn.Module, args: tuple) -> tuple:
+        view = args[0].view_as(args[0])
+        setattr(place, name, view)
+        return (view, *args[1:])
+
+    return hook

@@ -1,0 +1,117 @@
+"""How many heads are in each state, checkpoint by checkpoint, and how many came and went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+
+import numpy as np
+import pandas as pd
+
+from tracking.ledger.record import Analysis, Record
+from tracking.stability.bootstrap import resamples
+from tracking.timeline.activity import Thresholds
+from tracking.timeline.states import ACTIVE, EMERGENT, STATES, coded
+
+NUMBERS = (
+    "clean", "corrupted", "gap", "faithfulness", "faithfulness_low", "faithfulness_high",
+    "complement", "accuracy", "clean_accuracy", "cpr", "cmd", "jaccard", "jaccard_low",
+    "jaccard_high", "rank_correlation", "probes_needed",
+)  # fmt: skip
+COUNTED = ("retained", "faded", "new", "surviving", "revived", "pruned")
+BOUNDED = {
+    "active": ACTIVE,
+    "emergent": EMERGENT,
+    "new": ("new",),
+    "pruned": ("pruned",),
+    "surviving": ("surviving",),
+}  # counts that have an interval, by the states they count
+
+
+def counts_of(
+    records: Sequence[Record], kind: str, heads: pd.DataFrame, thresholds: Thresholds
+) -> pd.DataFrame:
+    """One row a step, as `Timeline.counts`, from the rows that `Timeline.heads` has of a kind."""
+    rows, before = [], None
+    for index, record in enumerate(records):
+        now = heads[heads["step"] == record.step]
+        analysis = record.analyses[kind]
+        earlier = None if before is None else records[index - 1].analyses[kind]
+        active = now["active"].to_numpy(bool)
+        turnover = np.nan if before is None else turned_over(before, active)
+        converged = [one is not None and one.gap <= thresholds.gap for one in (earlier, analysis)]
+        rows.append(
+            {
+                "kind": kind,
+                "step": record.step,
+                "reward": record.reward,
+                "reward_name": record.reward_name,
+                "probes": len(analysis.effect),
+                "active": int(active.sum()),
+                "emergent": int(now["state"].isin(EMERGENT).sum()),
+                **{state: int((now["state"] == state).sum()) for state in COUNTED},
+                "uncertain": int(now["uncertain"].sum()),
+                "turnover": turnover,
+                "turnover_converged": turnover if all(converged) else np.nan,
+                "null": float(analysis.null.mean()),
+                "null_high": float(analysis.null.quantile(0.975)),
+                **_rewired(record, analysis, earlier),
+                **{name: getattr(analysis, name) for name in NUMBERS},
+                "converged": converged[-1],
+                "verdict": analysis.verdict(thresholds),
+                "seconds": record.seconds,
+            }
+        )
+        before = active
+    table = pd.DataFrame(rows).astype({"reward": float, "probes_needed": float})
+    analyses = [record.analyses[kind] for record in records]
+    return pd.concat([table, bounds(analyses, thresholds)], axis=1)
+
+
+def turned_over(before: np.ndarray, now: np.ndarray) -> float:
+    """Share of what is in either bool [...] that is not in both; 0 where both are empty."""
+    return int((before ^ now).sum()) / max(int((before | now).sum()), 1)
+
+
+def _rewired(record: Record, now: Analysis, before: Analysis | None) -> dict[str, float]:
+    """Turnover of the circuit's edges, and of the MLPs that write along one."""
+    if before is None:
+        return {"edge_turnover": np.nan, "mlp_turnover": np.nan}
+    mlps = [record.graph.mlp_row(layer) for layer in range(record.layers)]
+    old, new = before.circuit, now.circuit
+    return {
+        "edge_turnover": turned_over(old.numpy(), new.numpy()),
+        "mlp_turnover": turned_over(old[mlps].any(1).numpy(), new[mlps].any(1).numpy()),
+    }
+
+
+def bounds(analyses: Sequence[Analysis], thresholds: Thresholds) -> pd.DataFrame:
+    """One row a checkpoint: `<name>_low` and `<name>_high` for every name of `BOUNDED`, the 95 %
+    percentiles of the count over bootstrap resamples, each one followed through all checkpoints.
+
+    A resample has no interval of its own, so in it a head is active or it is not: none is
+    uncertain and carried. So heads at the threshold come and go more than in the counts, which can
+    lie outside: `pruned` below, `surviving` above. Missing from the first checkpoint on whose
+    resamples are not those of the ones before (another number of them or of probes), so that a
+    later checkpoint never changes an earlier row.
+    """
+    sizes = [(len(one.in_circuit), len(one.effect)) for one in analyses]
+    same = len(list(takewhile(lambda size: size == sizes[0], sizes)))
+    out = {
+        f"{name}_{end}": np.full(len(sizes), np.nan) for name in BOUNDED for end in ("low", "high")
+    }
+    found = coded(np.stack([drawn(one, thresholds) for one in analyses[:same]]))
+    for name, wanted in BOUNDED.items():
+        number = np.isin(STATES, wanted)[found].sum(-1)  # [step, resample]
+        low, high = np.quantile(number, [0.025, 0.975], axis=1)
+        out[f"{name}_low"][:same], out[f"{name}_high"][:same] = low, high
+    return pd.DataFrame(out)
+
+
+def drawn(analysis: Analysis, thresholds: Thresholds) -> np.ndarray:
+    """bool [resample, head]: active by one resample of the probes alone, which is to stand in its
+    circuit with a mean effect beyond the threshold. None where the behaviour is absent."""
+    if analysis.verdict(thresholds) == "absent":
+        return np.zeros(tuple(analysis.in_circuit.shape), dtype=bool)
+    effect = resamples(len(analysis.in_circuit), len(analysis.effect)) @ analysis.effect
+    return (analysis.in_circuit & (effect.abs() >= thresholds.effect)).numpy()

@@ -1,0 +1,113 @@
+"""The states of heads over the checkpoints of a run: a pure function of its records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from tracking.errors import BadInput
+from tracking.ledger.ledger import Ledger
+from tracking.ledger.record import Record
+from tracking.settings import Settings
+from tracking.timeline.activity import Thresholds
+from tracking.timeline.counts import counts_of
+from tracking.timeline.head_table import head_table
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What a run's records say of its heads; `docs/timeline.md` has every column in a line.
+
+    `heads` has one row per kind of probe, step and head, in that order, with the columns
+
+    - `kind`, `step`, `head`, `layer`, `state`
+    - `active` (carried through uncertainty), `uncertain`
+    - `verdict` of the step's record: sound, weak, unconverged or absent
+    - `membership`, and with half and twice as many edges `membership_half`, `membership_double`
+    - `importance` (share of all heads' outgoing |score|), `importance_symmetric` (of what goes in
+      and out), `shift` of importance since the checkpoint before, from -1 to 1
+    - `effect`, `effect_low`, `effect_high` (mean and 95 % bootstrap over probes)
+    - `growth`: `amplified` or `damped` for a base head whose effect's interval has left that of
+      step 0, else empty
+    - `cohort`: the first step at which an emergent head was active; missing for others
+    - `activations`: share of the checkpoints so far at which it is active
+    - `fate`: `survivor` or `transient` for a head that ever emerged in the run, else empty; the
+      only column that a later checkpoint can change, and the same at all steps
+    - `role`, what the head mostly does, in a word (`Roles.main`), and every score of
+      `tracking.nodes.roles.SCORES` as `role_<name>`
+    - `moved_q`, `moved_k`, `moved_v`, `moved_o`, `moved`: relative change of its slices of the
+      weights, and of all four, since the base; missing where not known
+
+    `counts` has one row per kind and step:
+
+    - the step's `reward` and its name, how many `probes`, how many heads are in each state
+      (`emergent` counts all active heads that are no base heads)
+    - `<name>_low` and `<name>_high` of `active`, `emergent`, `new`, `pruned` and `surviving`: 95 %
+      over bootstrap resamples of the probes, the same through all checkpoints (`counts.bounds`)
+    - `turnover`: share of the heads active here or at the checkpoint before whose state changed,
+      missing at the first; `null` and `null_high`: mean and 97.5 % of the same figure between two
+      halves of the probes on this checkpoint
+    - `turnover_converged`: the turnover, missing unless this checkpoint and the one before are
+      both `converged`
+    - `edge_turnover`, `mlp_turnover`: of the circuit's edges, and of the MLPs that write along one:
+      share of those in the circuit here or at the checkpoint before that are not in both; of the
+      circuits as they were recorded, whatever their verdict
+    - the numbers of the record's `Analysis`: `faithfulness`, `jaccard`, completeness `gap`, ...
+    - `converged` (by the gap), the record's `verdict` in one word, `seconds` spent on tracking
+    """
+
+    records: Sequence[Record]
+    heads: pd.DataFrame
+    counts: pd.DataFrame
+
+    @classmethod
+    def of(cls, records: Sequence[Record], thresholds: Thresholds | None = None) -> Timeline:
+        """The timeline of at least one record; raises `BadInput` where there is none."""
+        if not records:
+            raise BadInput("no records: nothing has been analysed yet")
+        thresholds = thresholds or Thresholds()
+        kinds = list(records[0].analyses)
+        heads = [head_table(records, kind, thresholds) for kind in kinds]
+        counts = [
+            counts_of(records, kind, of_kind, thresholds)
+            for kind, of_kind in zip(kinds, heads, strict=True)
+        ]
+        return cls(
+            records, pd.concat(heads, ignore_index=True), pd.concat(counts, ignore_index=True)
+        )
+
+    @classmethod
+    def read(cls, run: Path) -> Timeline:
+        """The timeline of a run's folder, judged by the thresholds that the run was made with.
+
+        Raises `BadInput` where there is no such run, no ledger in it or no record in that.
+        """
+        ledger = Ledger(run / "heads")
+        if not run.is_dir():
+            raise BadInput(f"{run}: no such run")
+        records = ledger.records()
+        if not records:
+            raise BadInput(f"{ledger.folder} has no records; sparks track {run} makes them")
+        try:
+            thresholds = Settings(**records[-1].settings).thresholds  # type: ignore[arg-type]
+        except TypeError as error:
+            raise BadInput(f"{ledger.path(records[-1].step)}: its settings: {error}") from None
+        return cls.of(records, thresholds)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of probes, the main one first."""
+        return list(self.records[0].analyses)
+
+    def of_kind(self, kind: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The rows of `heads` and of `counts` of one kind of probe; `BadInput` for others."""
+        if kind not in self.kinds:
+            raise BadInput(f"no probes of kind {kind!r}; there are {', '.join(self.kinds)}")
+        return self.heads[self.heads["kind"] == kind], self.counts[self.counts["kind"] == kind]
+
+    def at(self, step: int, kind: str) -> pd.DataFrame:
+        """The heads at one step, in the graph's order."""
+        return self.heads[(self.heads["step"] == step) & (self.heads["kind"] == kind)]

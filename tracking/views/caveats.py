@@ -1,0 +1,175 @@
+"""Everything that a reader of a run's numbers must know before believing them, a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from tracking.errors import BadInput
+from tracking.ledger.ledger import Ledger
+from tracking.ledger.record import Record
+from tracking.settings import PROCEDURE
+from tracking.timeline.coupling import Coupling, rewards
+from tracking.timeline.timeline import Timeline
+from tracking.views import completions
+from tracking.views.completions import evaluated
+from tracking.views.palette import called
+
+MEANING = {
+    "weak": "not faithful, not the same from half the probes, or from too few of them",
+    "unconverged": "the attribution's integral is not complete",
+    "absent": "clean and corrupted prompts hardly differ, so no head can be active",
+}
+
+
+def caveats(run: Path, timeline: Timeline) -> list[str]:
+    """The caveats of a run's folder and its timeline: what is missing, weak, failed or mixed."""
+    return [
+        *_few(timeline),
+        *_missing(run),
+        *_evaluated(run),
+        *(line for kind in timeline.kinds for line in _of_kind(timeline, kind)),
+        *_mixed(timeline),
+    ]
+
+
+def between(timelines: Mapping[str, Timeline]) -> list[str]:
+    """What forbids to compare several runs, by their names."""
+    lines = []
+    probes = {name: one.records[0].probes for name, one in timelines.items()}
+    if len(set(probes.values())) > 1:
+        told = ", ".join(f"{name} {made[:8]}" for name, made in probes.items())
+        lines.append(
+            f"The runs were tracked with different probes ({told}): "
+            "differences between them can be differences of the probes."
+        )
+    shapes = {(one.records[0].layers, one.records[0].heads) for one in timelines.values()}
+    if len(shapes) > 1:
+        lines.append("The runs are of models of different sizes: a head is not the same in all.")
+    lines += _different({name: one.records[-1] for name, one in timelines.items()})
+    everywhere = set.intersection(*(set(one.kinds) for one in timelines.values()))
+    for kind in _unique(kind for one in timelines.values() for kind in one.kinds):
+        if kind not in everywhere:
+            without = [name for name, one in timelines.items() if kind not in one.kinds]
+            lines.append(f"No {kind!r} probes in {', '.join(without)}.")
+    return lines
+
+
+def _different(records: Mapping[str, Record]) -> Iterator[str]:
+    """In what the tracking of runs differed, but for what changes no finding."""
+    names = _unique(name for one in records.values() for name in one.settings)
+    facts = {"precisions": {run: one.precision for run, one in records.items()}}
+    for name in names:
+        if name not in PROCEDURE:
+            facts[f"settings of {name}"] = {
+                run: str(one.settings.get(name, "?")) for run, one in records.items()
+            }
+    for what, values in facts.items():
+        if len(set(values.values())) > 1:
+            told = ", ".join(f"{run} {value}" for run, value in values.items())
+            yield f"The runs were tracked with different {what} ({told})."
+
+
+def _few(timeline: Timeline) -> Iterator[str]:
+    first = timeline.records[0].step
+    if first != 0:
+        yield (
+            f"No record of step 0: base heads are those active at step {first}, "
+            "the first that was analysed."
+        )
+    if len(timeline.records) == 1:
+        yield (
+            f"One checkpoint has been analysed (step {first}): what heads do over time, "
+            "how long they last and what they have to do with the reward cannot be said yet."
+        )
+
+
+def _missing(run: Path) -> Iterator[str]:
+    try:
+        marks = Ledger(run / "heads").marks()
+    except BadInput as error:
+        yield f"Why steps are missing cannot be told: {error}."
+        return
+    for mark in marks.values():
+        yield f"Step {mark.step} was not analysed and is missing here: {mark.message} ({mark.why})."
+
+
+def _evaluated(run: Path) -> Iterator[str]:
+    """Where completions may be evaluation's, or are missing for that."""
+    there, steps = completions.files(run), evaluated(run)
+    if not there:
+        return
+    if steps is None and _evaluates(run):
+        yield (
+            "Where the model was evaluated TRL wrote evaluation's completions over training's; no "
+            "checkpoint tells at which steps, so both are taken for training's."
+        )
+    lost = [step for step in steps or [] if step in there]
+    if lost:
+        yield (
+            f"The completions of {len(lost)} of {len(there)} logged steps are left out: the model "
+            "was evaluated there, and TRL wrote evaluation's over training's."
+        )
+
+
+def _evaluates(run: Path) -> bool:
+    try:
+        recipe = yaml.safe_load((run / "config.yaml").read_text())
+        return recipe["eval_strategy"] not in ("no", False, None)  # a plain `no` is YAML's false
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError):
+        return False
+
+
+def _of_kind(timeline: Timeline, kind: str) -> Iterator[str]:
+    heads, counts = timeline.of_kind(kind)
+    for verdict, meaning in MEANING.items():
+        steps = counts.loc[counts["verdict"] == verdict, "step"]
+        if len(steps):
+            yield (
+                f"{kind!r} probes: {len(steps)} of {len(counts)} checkpoints are {verdict} "
+                f"(step {_listed(steps)}): {meaning}."
+            )
+    reward = rewards(counts, kind)
+    if kind == timeline.kinds[0] and not reward.notna().any():
+        yield "No reward is known at any checkpoint."
+    elif kind == timeline.kinds[0] and reward.name != "reward":
+        name = called(reward.name)
+        less = "; less is better" if reward.name == "loss" else ""
+        yield f"No reward was logged; {name} stands for it{less}."
+    unbounded = counts.loc[counts["emergent_low"].isna(), "step"]
+    if len(unbounded):
+        yield (
+            f"{kind!r} probes: counts have no interval from step {unbounded.iloc[0]} on, where the "
+            "number of resamples or probes changed."
+        )
+    if heads["moved"].isna().all():
+        yield f"{kind!r} probes: how far weights have moved is not known (no weights of the base)."
+    note = Coupling.of(heads, counts, kind).note
+    if note and len(counts) > 1:
+        yield f"{kind!r} probes, heads and reward: {note}."
+
+
+def _mixed(timeline: Timeline) -> Iterator[str]:
+    precisions = _unique(record.precision for record in timeline.records)
+    if len(precisions) > 1:
+        yield f"Records were made in different precisions: {', '.join(precisions)}."
+    for package in timeline.records[-1].versions:
+        found = _unique(record.versions.get(package, "?") for record in timeline.records)
+        if len(found) > 1:
+            yield f"Records were made with different versions of {package}: {', '.join(found)}."
+    for name in timeline.records[-1].settings:
+        found = _unique(str(record.settings.get(name, "?")) for record in timeline.records)
+        if len(found) > 1:
+            yield f"Records were made with different settings of {name}: {', '.join(found)}."
+
+
+def _listed(steps: pd.Series) -> str:
+    shown = [str(step) for step in steps[:8]]
+    return ", ".join(shown) + (f" and {len(steps) - 8} more" if len(steps) > 8 else "")
+
+
+def _unique(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))

@@ -1,0 +1,269 @@
+"""A run's heads in Weights & Biases and TensorBoard, beside the trainer's own curves.
+
+Everything is logged against `train/global_step`, never with `step=`: the trainer counts its own
+rows. The first kind of probe is logged as `heads/...`, the others as `heads/<kind>/...`; columns
+of `Timeline.counts` keep their names, save that the ends of an interval are `_lo` and `_hi`.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import wandb
+from matplotlib.figure import Figure
+from PIL import Image
+from transformers import TrainingArguments
+
+from tracking.timeline.counts import BOUNDED
+from tracking.timeline.regime import MEASURES
+from tracking.timeline.summary import Summary
+from tracking.timeline.timeline import Timeline
+from tracking.views import figures
+from tracking.views.figures import cohorts, head_map
+
+STEP = "train/global_step"
+SCALARS = (
+    "active", "emergent", "new", "pruned", "surviving", "revived", "retained", "faded",
+    "uncertain", *(f"{name}_{end}" for name in BOUNDED for end in ("low", "high")),
+    "turnover", "null", "null_high", "turnover_converged", "edge_turnover", "mlp_turnover",
+    "clean", "corrupted", "gap", "cpr", "cmd", "jaccard", "jaccard_low", "jaccard_high",
+    "rank_correlation",
+)  # fmt: skip
+# What a circuit carries of the behaviour; nothing where that is absent.
+CARRIED = ("faithfulness", "faithfulness_low", "faithfulness_high", "complement", "accuracy")
+TABLE = (
+    "step", "kind", "head", "state", "verdict", "uncertain", "membership", "importance", "role",
+    "moved", "effect", "effect_low", "effect_high", "cohort", "growth",
+)  # fmt: skip
+TABLE_KEY = "heads/table"
+INCREMENTS = 100  # of a table; W&B shows no more
+
+log = logging.getLogger(__name__)
+
+
+def logged(column: str) -> str:
+    """What a column of `Timeline.counts` is called here: `emergent_low` is `emergent_lo`."""
+    return column.replace("_low", "_lo").replace("_high", "_hi")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a dashboard shows of the last checkpoint of a timeline."""
+
+    step: int
+    scalars: dict[str, float]  # by name; what is not known is left out
+    images: dict[str, Image.Image]  # RGB, by name
+    summary: dict[str, object]  # of the run so far, by name; None where not known
+    turned_weak: Sequence[str]  # the kinds whose circuit is weak and was not before, or at first
+
+    @classmethod
+    def of(cls, timeline: Timeline, share: float | None = None) -> Entry:
+        """`share`: of the time since training began, what was spent on tracking, if it is known."""
+        step, main = timeline.records[-1].step, timeline.kinds[0]
+        scalars = {"heads/seconds": timeline.records[-1].seconds}
+        if share is not None:
+            scalars["heads/share"] = share
+        images, summary, turned_weak = {}, {}, []
+        for kind in timeline.kinds:
+            prefix = "heads" if kind == main else f"heads/{kind}"
+            _, counts = timeline.of_kind(kind)
+            last = counts.iloc[-1]
+            weak = (counts["verdict"] == "weak").to_numpy()
+            carried = () if last["verdict"] == "absent" else CARRIED
+            known = [name for name in (*SCALARS, *carried) if pd.notna(last[name])]
+            scalars |= {f"{prefix}/{logged(name)}": float(last[name]) for name in known}
+            scalars[f"{prefix}/weak"] = float(weak[-1])
+            images[f"{prefix}/map"] = _image(head_map(timeline, step, kind))
+            images[f"{prefix}/cohorts"] = _image(cohorts(timeline, kind))
+            images[f"{prefix}/survival"] = _image(figures.survival_curve(timeline, kind))
+            facts = summarised(Summary.of(timeline, kind))
+            summary |= {f"{prefix}/{name}": fact for name, fact in facts.items()}
+            if weak[-1] and not weak[-2:-1].any():
+                turned_weak.append(kind)
+        return cls(step, scalars, images, summary, turned_weak)
+
+
+def summarised(summary: Summary) -> dict[str, object]:
+    """The run's summary by short names: words, numbers, None where one is not known."""
+    measures = {name: float(getattr(summary.regime, name)) for name in MEASURES}
+    return {
+        "sentence": summary.sentence,
+        "survivors": ", ".join(summary.survivors),
+        "emerged": summary.emerged,
+        "beyond_noise": summary.beyond_noise,
+        "verdict": summary.verdict,
+        "regime": summary.regime.word,
+        **{name: None if np.isnan(value) else value for name, value in measures.items()},
+    }
+
+
+def ever_active(timeline: Timeline) -> pd.DataFrame:
+    """The rows of all heads from the first step at which each is active, by kind."""
+    heads = timeline.heads
+    since = heads.groupby(["kind", "head"])["active"].cummax()
+    return heads.loc[since, list(TABLE)].reset_index(drop=True)
+
+
+class Sink(Protocol):
+    """Where entries are shown."""
+
+    name: str  # in a line that says what failed
+
+    def show(self, entry: Entry, timeline: Timeline) -> None:
+        """Show the last checkpoint of a timeline."""
+        ...
+
+    def alert(self, title: str, text: str) -> None:
+        """Tell people who do not look."""
+        ...
+
+    def close(self) -> None:
+        """Write what has not been written yet."""
+        ...
+
+
+class WandB:
+    """An open W&B run."""
+
+    name = "W&B"
+
+    def __init__(self, run: wandb.Run, config: Mapping[str, object]) -> None:
+        self.run = run
+        run.define_metric("heads/*", step_metric=STEP)
+        run.config.update(dict(config), allow_val_change=True)
+        self._begin_table()
+
+    def show(self, entry: Entry, timeline: Timeline) -> None:
+        """One row of history, and the summary as it is by now."""
+        row: dict[str, object] = {STEP: entry.step, **entry.scalars}
+        row |= {name: wandb.Image(image) for name, image in entry.images.items()}
+        if self._add_rows(timeline):
+            row[TABLE_KEY] = self.table
+            self.increments += 1
+        self.run.log(row)
+        self.run.summary.update(entry.summary)
+
+    def alert(self, title: str, text: str) -> None:
+        """By mail or Slack, as the user has set W&B to."""
+        self.run.alert(title, text, level="WARN", wait_duration=1)
+
+    def close(self) -> None:
+        """The trainer, or whoever began the run, ends it."""
+
+    def _begin_table(self) -> None:
+        """A table without rows. It takes the place of one that an earlier process has logged, whose
+        rows may be of steps that this one trains again: the ledger has all that are to be shown."""
+        self.table = wandb.Table(columns=list(TABLE), log_mode="INCREMENTAL")
+        self.increments, self.until = 0, -1
+        if TABLE_KEY in self.run.summary.keys():  # noqa: SIM118 - it has no `in` of its own
+            del self.run.summary[TABLE_KEY]
+
+    def _add_rows(self, timeline: Timeline) -> bool:
+        """Add the rows of later steps than those in the table; whether there are any."""
+        if self.increments == INCREMENTS:
+            self._begin_table()
+        rows = ever_active(timeline).query("step > @self.until").astype(object)
+        for row in rows.where(rows.notna(), None).itertuples(index=False):
+            self.table.add_data(*row)
+        self.until = timeline.records[-1].step
+        return len(rows) > 0
+
+
+class TensorBoard:
+    """A folder of its own beside the trainer's: TensorBoard follows one file in a folder."""
+
+    name = "TensorBoard"
+
+    def __init__(self, folder: Path, begins: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # it takes a second to load
+
+        purge = begins + 1 if begins else None  # what a resumed run trains again is shown once
+        self.writer = SummaryWriter(str(folder), purge_step=purge)
+
+    def show(self, entry: Entry, timeline: Timeline) -> None:
+        """Scalars and images."""
+        for name, value in entry.scalars.items():
+            self.writer.add_scalar(name, value, entry.step)
+        for name, image in entry.images.items():
+            self.writer.add_image(name, np.asarray(image), entry.step, dataformats="HWC")
+        self.writer.flush()
+
+    def alert(self, title: str, text: str) -> None:
+        """TensorBoard has no alerts."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self.writer.close()
+
+
+class Dashboard:
+    """All that shows a run while it trains. No failure in it goes further, unless `raises`."""
+
+    def __init__(self, raises: bool = False) -> None:
+        self.raises = raises
+        self.sinks: list[Sink] = []
+
+    def open(self, args: TrainingArguments, begins: int, config: Mapping[str, object]) -> None:
+        """Show what `args.report_to` names. `begins` is the step that training begins with,
+        `config` what is to be known of the tracking."""
+        with self._guarded(WandB.name):
+            if "wandb" in (args.report_to or []) and wandb.run is not None:
+                self.sinks.append(WandB(wandb.run, config))
+        with self._guarded(TensorBoard.name):
+            if "tensorboard" in (args.report_to or []):
+                self.sinks.append(TensorBoard(tensorboard_folder(args), begins))
+
+    def show(self, timeline: Timeline, share: float | None) -> None:
+        """Show the last checkpoint of a timeline, and alert to what has become of it."""
+        if not self.sinks:
+            return
+        with self._guarded("the pictures"):
+            entry = Entry.of(timeline, share)
+            self._each(lambda sink: sink.show(entry, timeline))
+            for kind in entry.turned_weak:
+                text = f"The circuit of step {entry.step} is weak, that before was not."
+                self.alert(f"Weak circuit on {kind!r} probes", text)
+
+    def alert(self, title: str, text: str) -> None:
+        """Tell people who do not look."""
+        self._each(lambda sink: sink.alert(title, text))
+
+    def close(self) -> None:
+        """Close what was opened here."""
+        self._each(lambda sink: sink.close())
+        self.sinks = []
+
+    def _each(self, act: Callable[[Sink], None]) -> None:
+        for sink in self.sinks:
+            with self._guarded(sink.name):
+                act(sink)
+
+    @contextmanager
+    def _guarded(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if self.raises:
+                raise
+            log.warning("%s failed: %s; the ledger has the record all the same", what, error)
+
+
+def tensorboard_folder(args: TrainingArguments) -> Path:
+    """`heads` where the trainer has its own folder of a run, by the same rules."""
+    there = os.environ.get("TENSORBOARD_LOGGING_DIR") or Path(args.output_dir or ".") / "runs"
+    return Path(there).expanduser() / "heads"
+
+
+def _image(figure: Figure) -> Image.Image:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return Image.open(buffer).convert("RGB")

@@ -1,0 +1,97 @@
+"""The pictures of runs as files for papers, each with its data."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from tracking.atomic import write_whole
+from tracking.timeline.coupling import Coupling
+from tracking.timeline.survival import cohort_table, survival
+from tracking.timeline.timeline import Timeline
+from tracking.views import figures
+from tracking.views.figures import (
+    cohorts,
+    coupling,
+    faithfulness_curve,
+    faithfulness_table,
+    head_map,
+    picture,
+    together,
+    together_table,
+    turnover,
+)
+
+
+def export(timelines: Mapping[str, Timeline], folder: Path) -> list[Path]:
+    """Write the main plots of runs, by name, for papers; the paths of all files.
+
+    Every plot is a PNG (200 dpi), an SVG whose text is text, and a CSV of its data:
+    `<run>.picture` and, per kind, `<run>.<kind>.` with `map` (of the last checkpoint), `cohorts`,
+    `survival`, `faithfulness` (of the last checkpoint), `turnover` and `coupling`.
+    `<run>.heads.csv` has the states of all heads, the picture's raster. Of several runs also
+    `together`. Names of runs and kinds are made safe for any file system, and stay apart.
+    """
+    made: list[Path] = []
+    for name, timeline in zip(_slugs(timelines), timelines.values(), strict=True):
+        made += _write(picture(timeline), timeline.counts, folder, f"{name}.picture")
+        heads = folder / f"{name}.heads.csv"
+        write_whole(heads, timeline.heads.to_csv(index=False).encode())
+        made.append(heads)
+        for kind, slug in zip(timeline.kinds, _slugs(timeline.kinds), strict=True):
+            for plot, (figure, data) in _plots(timeline, kind).items():
+                made += _write(figure, data, folder, f"{name}.{slug}.{plot}")
+    if len(timelines) > 1:
+        made += _write(together(timelines), together_table(timelines), folder, "together")
+    return made
+
+
+def _plots(timeline: Timeline, kind: str) -> dict[str, tuple[Figure, pd.DataFrame]]:
+    """The plots of one kind of probe, each with its data."""
+    heads, counts = timeline.of_kind(kind)
+    step = timeline.records[-1].step
+    coupled = Coupling.of(heads, counts, kind)
+    turned = counts[["step", "turnover", "null", "null_high"]]
+    return {
+        "map": (head_map(timeline, step, kind), timeline.at(step, kind)),
+        "cohorts": (cohorts(timeline, kind), cohort_table(heads, kind)),
+        "survival": (figures.survival_curve(timeline, kind), survival(heads, kind)),
+        "faithfulness": (
+            faithfulness_curve(timeline, kind),
+            faithfulness_table(timeline, kind),
+        ),
+        "turnover": (turnover(timeline, kind), turned),
+        "coupling": (coupling(timeline, kind), coupled.table),
+    }
+
+
+def _write(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> list[Path]:
+    paths = [folder / f"{name}.{ending}" for ending in ("png", "svg", "csv")]
+    for path in paths[:2]:
+        buffer = io.BytesIO()
+        with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+            # no date and no chance in it: the same records make the same file
+            metadata = {"Date": None} if path.suffix == ".svg" else None
+            figure.savefig(buffer, format=path.suffix[1:], dpi=200, metadata=metadata)
+        write_whole(path, buffer.getvalue())
+    write_whole(paths[2], data.to_csv(index=False).encode())
+    return paths
+
+
+def _slugs(names: Iterable[str]) -> list[str]:
+    """A file name's part for each name: short, of letters, digits, `-` and `_`, no two alike."""
+    made: list[str] = []
+    for name in names:
+        plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:60] or "unnamed"
+        number, slug = 1, plain
+        while slug.lower() in [other.lower() for other in made]:
+            number += 1
+            slug = f"{plain}-{number}"
+        made.append(slug)
+    return made

@@ -1,0 +1,228 @@
+"""What the report's page knows of a run: tables as columns, ready for JSON.
+
+Every table is a dictionary of equally long lists; missing numbers are None. The columns of heads
+are laid out [step, head], in the order of `steps` and of `layers` times `heads`. Numbers keep four
+significant digits, edges three.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tracking.errors import BadInput
+from tracking.ledger.record import Analysis
+from tracking.model.graph import READS, Graph
+from tracking.timeline.coupling import Coupling, rewards
+from tracking.timeline.summary import Summary
+from tracking.timeline.survival import cohort_table, survival
+from tracking.timeline.timeline import Timeline
+from tracking.views import completions
+from tracking.views.caveats import caveats
+from tracking.views.completions import Digest
+from tracking.views.palette import LOOKS, called
+
+HEADS = (
+    "membership", "membership_half", "membership_double", "effect", "effect_low", "effect_high",
+    "importance", "moved", "cohort",
+)  # fmt: skip
+FAITHFULNESS = ("faithfulness", "faithfulness_low", "faithfulness_high")
+STATES = tuple(LOOKS)
+GRAPH_EDGES = 60  # of the circuit, the strongest, for its picture
+HEAD_EDGES = 4  # into each head and out of it, the strongest
+SAMPLES = 3  # completions shown for a checkpoint
+TURNED = 12  # problems newly solved or failed that are shown for a checkpoint
+
+
+def of_run(name: str, run: Path, timeline: Timeline) -> dict[str, Any]:
+    """Everything the page shows of one run, from its timeline, and from its `config.yaml` and
+    completions where it has them."""
+    last = timeline.records[-1]
+    warnings = caveats(run, timeline)
+    recipe = _recipe(run)
+    if recipe is None:
+        warnings.append("The recipe is not known: the folder has no readable config.yaml.")
+    steps, said = [record.step for record in timeline.records], None
+    try:
+        said = _completions(completions.digest(run, steps, SAMPLES, TURNED))
+    except BadInput as error:
+        warnings.append(f"No completions are shown: {error}")
+    return {
+        "name": name,
+        "layers": last.layers,
+        "heads": last.heads,
+        "steps": steps,
+        "kinds": {kind: _of_kind(timeline, kind) for kind in timeline.kinds},
+        "completions": said,
+        "caveats": warnings,
+        "facts": _facts(run, timeline),
+        "settings": {key: str(value) for key, value in last.settings.items()},
+        "recipe": recipe,
+    }
+
+
+def columns(table: pd.DataFrame) -> dict[str, list[Any]]:
+    """A table as lists; floats keep four digits, what is missing is None."""
+    return {str(name): _plain(table[name]) for name in table.columns}
+
+
+def _of_kind(timeline: Timeline, kind: str) -> dict[str, Any]:
+    heads, counts = timeline.of_kind(kind)
+    reward = rewards(counts, kind)
+    absent = counts["verdict"] == "absent"  # there is nothing that a circuit could be faithful to
+    shown = counts.drop(columns=["kind"]).assign(
+        reward=reward.to_numpy(),
+        reward_name=called(reward.name),
+        **{name: counts[name].mask(absent) for name in FAITHFULNESS},
+    )
+    graph = timeline.records[-1].graph
+    analyses = [record.analyses[kind] for record in timeline.records]
+    thresholds = timeline.records[-1].settings
+    return {
+        "summary": _summary(Summary.of(timeline, kind)),
+        "counts": columns(shown),
+        "heads": {
+            "state": [STATES.index(state) for state in heads["state"]],
+            "uncertain": [int(one) for one in heads["uncertain"]],
+            "active": [int(one) for one in heads["active"]],
+            "role": heads["role"].tolist(),
+            "growth": heads["growth"].tolist(),
+            "fate": heads["fate"].tolist()[: len(graph.head_names)],
+            **columns(heads[list(HEADS)]),
+        },
+        "edges": [_edges(graph, one) for one in analyses],
+        "circuit_edges": [int(one.circuit.sum()) for one in analyses],
+        "all_edges": int(graph.edges.sum()),
+        "curves": [_curve(*one) for one in zip(analyses, absent, strict=True)],
+        "wanted": thresholds.get("weak_faithfulness"),
+        "cohorts": columns(cohort_table(heads, kind)),
+        "survival": columns(survival(heads, kind)),
+        "coupling": _coupling(Coupling.of(heads, counts, kind)),
+    }
+
+
+def _summary(told: Summary) -> dict[str, Any]:
+    return {
+        "sentence": told.sentence,
+        "survivors": list(told.survivors),
+        "emerged": told.emerged,
+        "noise": told.noise,
+        "regime": told.regime.word,
+        "verdict": told.verdict,
+        "faithfulness": None if told.verdict == "absent" else _number(told.faithfulness),
+        "sound": told.sound,
+        "checkpoints": told.checkpoints,
+        "turned": told.turned,
+        "compared": told.compared,
+    }
+
+
+def _edges(graph: Graph, analysis: Analysis) -> dict[str, list[Any]]:
+    """The strongest edges of the circuit and of every head, strongest first: places of source and
+    target in the graph's order, `score`, `membership`, and whether it is in the circuit and in its
+    picture."""
+    size = analysis.edges.abs()
+    chosen = torch.zeros_like(graph.edges)
+    reads = torch.tensor([_reads(graph, name) for name in graph.head_names])  # [head, 3]
+    out = size[graph.head_sources].topk(min(HEAD_EDGES, size.shape[1]), dim=1).indices
+    chosen[graph.head_sources[:, None], out] = True
+    into = size[:, reads].permute(1, 0, 2).flatten(1)  # [head, source x read]
+    best = into.topk(min(HEAD_EDGES, into.shape[1]), dim=1).indices
+    chosen[best // len(READS), reads.gather(1, best % len(READS))] = True
+    pictured = _strongest(size * analysis.circuit, GRAPH_EDGES) & analysis.circuit
+    chosen = (chosen & graph.edges & (size > 0)) | pictured
+    rows, places = chosen.nonzero(as_tuple=True)
+    order = size[rows, places].argsort(descending=True, stable=True)
+    rows, places = rows[order], places[order]
+    return {
+        "source": rows.tolist(),
+        "target": places.tolist(),
+        "score": [float(f"{one:.3g}") for one in analysis.edges[rows, places].tolist()],
+        "membership": [round(one, 3) for one in analysis.edge_membership[rows, places].tolist()],
+        "circuit": analysis.circuit[rows, places].int().tolist(),
+        "pictured": pictured[rows, places].int().tolist(),
+    }
+
+
+def _reads(graph: Graph, head: str) -> list[int]:
+    layer, place = (int(part) for part in head[1:].split("H"))
+    start = graph.attention_columns(layer).start
+    return [start + read * graph.heads + place for read in range(len(READS))]
+
+
+def _strongest(size: torch.Tensor, count: int) -> torch.Tensor:
+    chosen = torch.zeros(size.numel(), dtype=torch.bool)
+    chosen[size.flatten().topk(min(count, size.numel())).indices] = True
+    return chosen.reshape(size.shape)
+
+
+def _curve(analysis: Analysis, absent: bool) -> dict[str, list[Any]]:
+    """No row where the behaviour is absent."""
+    rows = analysis.curve.numpy()[: 0 if absent else None]
+    return columns(pd.DataFrame(rows, columns=["share", "value", "low", "high"]))
+
+
+def _coupling(told: Coupling) -> dict[str, Any]:
+    hazard = told.hazard
+    return {
+        "table": columns(told.table),
+        "per_head": columns(told.per_head.sort_values(["p", "head"])),
+        "hazard": columns(hazard.table),
+        "correlation": _number(hazard.correlation),
+        "p": _number(hazard.p),
+        "n": hazard.n,
+        "reward_name": called(told.reward_name),
+        "note": told.note,
+    }
+
+
+def _completions(told: Digest | None) -> dict[str, Any] | None:
+    """None where the run has no completions."""
+    if told is None:
+        return None
+    return {
+        "samples": [columns(one) for one in told.samples],
+        "turned": columns(told.turned),
+        "solved": list(told.solved),
+        "failed": list(told.failed),
+    }
+
+
+def _facts(run: Path, timeline: Timeline) -> dict[str, str]:
+    last, seconds = timeline.records[-1], [record.seconds for record in timeline.records]
+    numbers = ", ".join(f"{len(one.effect)} {kind!r}" for kind, one in last.analyses.items())
+    return {
+        "run": str(run),
+        "model": f"{last.layers} layers of {last.heads} heads",
+        "checkpoints": f"{len(seconds)}, step {timeline.records[0].step} to {last.step}",
+        "probes": f"{numbers}; frozen as {last.probes}",
+        "precision of the analysis": last.precision,
+        "time spent on tracking": f"{sum(seconds):.0f} s, {sum(seconds) / len(seconds):.1f} s "
+        "a checkpoint",
+        **{f"version of {package}": version for package, version in last.versions.items()},
+    }
+
+
+def _recipe(run: Path) -> str | None:
+    try:
+        return (run / "config.yaml").read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _plain(values: pd.Series) -> list[Any]:
+    if values.dtype.kind == "f":
+        return [_number(value) for value in values.tolist()]
+    return [None if value is None or value is pd.NaT else value for value in values.tolist()]
+
+
+def _number(value: float) -> float | int | None:
+    """Four significant digits; whole numbers without a point; None where it is not finite."""
+    if not np.isfinite(value):
+        return None
+    short = float(f"{value:.4g}")
+    return int(value) if value == int(value) else short

@@ -1,0 +1,114 @@
+"""The report: one HTML file that shows runs' heads over training, made from their ledgers.
+
+The file needs no network and no server. It holds plotly.js and the data, both compressed, which the
+page unpacks; what the data says is only ever set as text. No lock is taken: a report can be made
+while a run goes on, of the records that are there.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+
+from plotly.offline import get_plotlyjs
+
+from tracking.atomic import write_whole
+from tracking.errors import BadInput
+from tracking.timeline.summary import Summary
+from tracking.timeline.timeline import Timeline
+from tracking.views import payload
+from tracking.views.caveats import between
+from tracking.views.palette import LOOKS, REWARD, UNCERTAIN
+from tracking.views.payload import STATES
+
+PAGE = files("tracking") / "page"
+SCRIPTS = ("tools.js", "charts.js", "map.js", "head.js", "circuit.js", "sections.js", "page.js")
+
+
+def write_report(runs: Sequence[Path], path: Path) -> Path:
+    """Write the report of the runs' folders, whole or not at all.
+
+    `BadInput` where a run has no records, is named twice, or `path` cannot be written.
+    """
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder; name a file: -o {path / 'report.html'}")
+    text = report(named(runs))
+    try:
+        write_whole(path, text.encode())
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror or error}") from None
+    return path
+
+
+def report(runs: Mapping[str, Path]) -> str:
+    """The page for runs' folders by name. The same ledgers make the same page."""
+    timelines = {name: Timeline.read(folder) for name, folder in runs.items()}
+    data = {
+        "looks": {name: asdict(look) for name, look in LOOKS.items()},
+        "states": STATES,
+        "uncertain": asdict(UNCERTAIN),
+        "reward": REWARD,
+        "caveats": between(timelines),
+        "kinds": list(dict.fromkeys(k for one in timelines.values() for k in one.kinds)),
+        "runs": [payload.of_run(name, runs[name], one) for name, one in timelines.items()],
+    }
+    return _page(", ".join(runs), timelines, json.dumps(data, separators=(",", ":")))
+
+
+def named(runs: Sequence[Path]) -> dict[str, Path]:
+    """Runs' folders by the shortest end of their path that tells them apart."""
+    if not runs:
+        raise BadInput("no run is named; give at least one folder")
+    parts = [run.resolve().parts for run in runs]
+    for place, one in enumerate(parts):
+        if one in parts[:place]:
+            raise BadInput(f"{runs[place]} is named twice; name each run once")
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(one[-length:]) for one in parts]
+        if len(set(names)) == len(names):
+            return dict(zip(names, runs, strict=True))
+    raise AssertionError("different paths have different parts")
+
+
+def _page(title: str, timelines: Mapping[str, Timeline], data: str) -> str:
+    plotly = get_plotlyjs()
+    script = "\n".join((PAGE / name).read_text() for name in SCRIPTS)
+    parts = {
+        "policy": f"{_digest(script)} {_digest(plotly)}",
+        "title": html.escape(title),
+        "style": (PAGE / "page.css").read_text(),
+        "plain": _plain(timelines),
+        "plotly": _packed(plotly),
+        "data": _packed(data),
+        "script": script,
+    }
+    # One pass over the frame's own places, so that nothing filled in is taken for a place.
+    first, *rest = (PAGE / "page.html").read_text().split("{{")
+    filled = (part.partition("}}") for part in rest)
+    return first + "".join(parts[name] + after for name, _, after in filled)
+
+
+def _plain(timelines: Mapping[str, Timeline]) -> str:
+    """The runs' sentences as paragraphs, for readers without scripts."""
+    return "".join(
+        f"<p><b>{html.escape(name)}</b>: {html.escape(Summary.of(one, kind).sentence)}</p>"
+        for name, one in timelines.items()
+        for kind in one.kinds
+    )
+
+
+def _packed(text: str) -> str:
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+
+
+def _digest(script: str) -> str:
+    """A script's source expression for the page's content security policy."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"'sha256-{digest}'"

@@ -1,0 +1,48 @@
+"""Show runs' heads over training in one HTML file.
+
+    sparks report RUN... [-o report.html] [--figures DIR]
+
+The file is made from the runs' records and, where they are there, their recipe, completions and
+notes on checkpoints that were not analysed; also while a run goes on. It needs no network.
+Several runs stand side by side on the same axes. `--figures` also writes the main plots as PNG and
+SVG, and their data as CSV.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tracking.errors import BadInput
+from tracking.timeline.timeline import Timeline
+from tracking.views import papers
+from tracking.views.report import named, write_report
+from train.commands.parsing import make_parser
+from train.run.console import say
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run `sparks report` with these arguments."""
+    parser = make_parser("report", __doc__)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's folder")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE",
+        help="where the report goes; default: RUN/report.html, of several runs report.html here",
+    )  # fmt: skip
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="also write plots for papers")
+    options = parser.parse_args(arguments)
+    runs: list[Path] = options.runs
+    path = options.output or (runs[0] if len(runs) == 1 else Path()) / "report.html"
+    write_report(runs, path)
+    say(f"report     {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    if options.figures:
+        _export(runs, options.figures)
+
+
+def _export(runs: Sequence[Path], folder: Path) -> None:
+    timelines = {name: Timeline.read(run) for name, run in named(runs).items()}
+    try:
+        made = papers.export(timelines, folder)
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be written: {error.strerror or error}") from None
+    say(f"figures    {len(made)} files in {folder}")

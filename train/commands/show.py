@@ -1,0 +1,126 @@
+"""Print a run's heads in the terminal, from its ledger alone.
+
+    sparks show RUN [--follow]
+
+A row per checkpoint and kind of probe, the map of the heads at the last one, and what happened in a
+sentence. With `--follow` rows come as checkpoints are analysed, until the run is over: until its
+newest checkpoint is at the last step of the training and has been analysed, or could not be. The
+run may be resumed meanwhile: rows that it makes again come again. A run that was killed is never
+over; Ctrl-C stops.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from tracking.errors import BadInput
+from tracking.ledger.ledger import Ledger
+from tracking.timeline.timeline import Timeline
+from tracking.views.terminal import Table
+from train.commands.parsing import make_parser
+
+POLL = 1.0  # seconds between two looks at the ledger
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run `sparks show` with these arguments."""
+    parser = make_parser("show", __doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
+    parser.add_argument("--follow", action="store_true", help="go on until the run is over")
+    options = parser.parse_args(arguments)
+    view = Watch(options.run)
+    try:
+        if options.follow:
+            view.follow()
+        view.conclude()
+    except OSError as error:
+        raise BadInput(f"{error.filename or options.run}: {error.strerror or error}") from None
+
+
+class Watch:
+    """What has been shown of a run, and what is new."""
+
+    def __init__(self, run: Path) -> None:
+        self.run, self.ledger, self.table = run, Ledger(run / "heads"), Table()
+        self.shown: dict[Path, tuple[int, int]] = {}  # records and marks: inode and time
+
+    def follow(self) -> None:
+        """Show what comes until the run is over; `BadInput` where there is no such run."""
+        if not self.run.is_dir():
+            raise BadInput(f"{self.run}: no such run")
+        if not self.ledger.steps():
+            self.table.note(f"waiting for the first record in {self.ledger.folder}")
+        while True:
+            over = self._over()  # asked first: what came before it was over is shown below
+            steps = self.ledger.steps()
+            try:
+                self._show_new()
+            except (BadInput, FileNotFoundError):
+                if steps == self.ledger.steps():
+                    raise
+                continue  # a resumed run has just put records aside
+            if over:
+                return
+            time.sleep(POLL)
+
+    def conclude(self) -> None:
+        """Show what was not shown, the map of the heads and what happened."""
+        timeline = Timeline.read(self.run)
+        self._show_new(timeline)
+        self.table.close(timeline)
+        self.table.sentences(timeline)
+        if missing := self.ledger.marks():
+            self.table.note(f"\nnot analysed: step {', '.join(map(str, missing))}")
+
+    def _show_new(self, timeline: Timeline | None = None) -> None:
+        marks = self.ledger.marks()
+        paths = [self.ledger.path(step) for step in self.ledger.steps()]
+        marked = [self.ledger.mark_path(step) for step in marks]
+        now = {path: _identity(path) for path in (*paths, *marked)}
+        gone = [_step(path) for path in self.shown if path not in now and path.suffix != ".json"]
+        if gone:
+            self.table.note(f"put aside: step {', '.join(map(str, sorted(gone)))}")
+        new = [path for path, identity in now.items() if self.shown.get(path) != identity]
+        if any(path.suffix != ".json" for path in new) and timeline is None:
+            timeline = Timeline.read(self.run)
+        for path in sorted(new, key=_step):
+            if path.suffix == ".json":
+                self.table.failed(_step(path), marks[_step(path)].message)
+            elif timeline is not None:
+                self.table.show(timeline, _step(path))
+        self.shown = now
+
+    def _over(self) -> bool:
+        """Whether the newest checkpoint is the training's last, and has its record or failure."""
+        steps = [_step(path) for path in self.run.glob("checkpoint-*") if path.name[11:].isdigit()]
+        if not steps:
+            return False
+        last = max(steps)
+        try:
+            state = json.loads((self.run / f"checkpoint-{last}/trainer_state.json").read_text())
+            done = state["global_step"] >= max(state["max_steps"], _wanted(self.run)) > 0
+        except (OSError, ValueError, LookupError, TypeError):
+            return False  # it is being written
+        return done and last in (*self.ledger.steps(), *self.ledger.marks())
+
+
+def _wanted(run: Path) -> int:
+    """The steps that a resumed run goes on to, as its `config.yaml` says; 0 where it does not."""
+    try:
+        return max(int(yaml.safe_load((run / "config.yaml").read_text())["max_steps"]), 0)
+    except (OSError, yaml.YAMLError, LookupError, TypeError, ValueError):
+        return 0
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2])
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns

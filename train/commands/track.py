@@ -1,0 +1,159 @@
+"""Analyse a run's checkpoints outside the training process.
+
+    sparks track RUN [--rebuild] [--track_select share=0.9 ...]
+
+Every whole checkpoint without a record, and the model that the run began with, is analysed with the
+run's own settings and probes; `--track_...` flags change the settings. Records that were made with
+other settings are moved to `heads/superseded/` and made again, so that all compare; steps whose
+checkpoint is gone leave the timeline with theirs. `--rebuild` only makes the timeline and the
+picture again from the records.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tracking.analysis import Subject, record
+from tracking.callback import conclude, show
+from tracking.errors import BadInput
+from tracking.ledger.ledger import Ledger, Mark
+from tracking.ledger.reward import reward_between
+from tracking.nodes.weight_change import snapshot
+from tracking.pairs.frozen import freeze, load_probes
+from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.settings import PROCEDURE
+from tracking.views.terminal import Table
+from train import config, model
+from train.commands.parsing import make_parser
+from train.config import Job
+from train.data import pairs as probes
+from train.data.pairs import digit_ids
+from train.model import Start
+from train.run import resume
+from train.run.console import quieten, say
+from train.run.lock import Lock
+
+JUDGING = tuple(  # what is applied to records, not to their making
+    f"--track_{name}" for name in ("member", "effect", "weak_faithfulness", "weak_jaccard")
+)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run `sparks track` with these arguments."""
+    parser = make_parser("track", __doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
+    parser.add_argument("--rebuild", action="store_true", help="make nothing but the timeline")
+    options, rest = parser.parse_known_args(arguments)
+    for word in rest:
+        if word.startswith("--") and not word.startswith("--track_"):
+            raise BadInput(f"sparks track takes --rebuild and --track_... flags, not {word!r}")
+        if options.rebuild and word.startswith("--") and word.partition("=")[0] not in JUDGING:
+            raise BadInput(f"--rebuild takes the records as they are; it cannot honour {word!r}")
+    quieten()
+    try:
+        _track(options.run, options.rebuild, rest)
+    except OSError as error:
+        raise BadInput(f"{error.filename or options.run}: {error.strerror or error}") from None
+
+
+def _track(folder: Path, rebuild: bool, flags: Sequence[str]) -> None:
+    job = _job(folder, flags)
+    ledger, view = Ledger(folder / "heads"), Table()
+    with Lock(folder):
+        if not rebuild:
+            _analyse(job, ledger, view)
+        records = ledger.records()
+        if not records:
+            raise BadInput(f"{ledger.folder} has no records; sparks track {folder} makes them")
+        show(ledger, job.settings, view, ledger.steps() if rebuild else [])
+        conclude(ledger, job.settings, view, folder)
+
+
+def _job(folder: Path, flags: Sequence[str]) -> Job:
+    """The job that made the run, as its `config.yaml` tells."""
+    path = folder / "config.yaml"
+    try:
+        words = path.read_text().splitlines()[0].split()
+    except (OSError, UnicodeDecodeError, IndexError):
+        raise BadInput(f"{folder} is no run of Sparks: it has no readable config.yaml") from None
+    if words[:2] != ["#", "sparks"] or len(words) < 3 or words[2] not in config.TYPES:
+        raise BadInput(
+            f"{path} does not say which job it is; its first line must be '# sparks ...'"
+        )
+    return config.load(
+        words[2], ["--config", str(path), "--output_dir", str(folder), *flags], False
+    )
+
+
+def _analyse(job: Job, ledger: Ledger, view: Table) -> None:
+    wanted = dataclasses.asdict(job.settings)
+    checkpoints = resume.complete(job.folder)
+    _set_aside_others(ledger, wanted, (0, *checkpoints))
+    _tell_deleted(ledger, checkpoints)
+    todo = [step for step in (0, *checkpoints) if step not in ledger.steps()]
+    if not todo:
+        say(f"tracked    {job.folder}: every checkpoint has its record")
+        return
+    start = model.start(job)
+    frozen = _probes(job, start, ledger)
+    say(f"probes     {probes.describe(frozen)}")
+    say(f"tracking   {len(todo)} of {len(checkpoints) + 1} checkpoints in {job.folder}")
+    models = model.at_steps(job, start, checkpoints)
+    subject = Subject(snapshot(models[0]()), digit_ids(start.tokenizer))
+    expected = "reward" if job.name == "grpo" else "loss"
+    for step in todo:
+        history = _history(checkpoints[step]) if step else []
+        reward = reward_between(history, ledger.before(step, checkpoints), step, expected)
+        label = f"heads at step {step}"
+        try:
+            made = record(models[step](), frozen, job.settings, step, reward, subject, label)
+        except (BadInput, OSError, ValueError, RuntimeError) as error:
+            ledger.mark_failed(step, error)
+            view.failed(step, error)
+            continue
+        ledger.write(made)
+        show(ledger, job.settings, view, [step])
+
+
+def _tell_deleted(ledger: Ledger, checkpoints: Mapping[int, Path]) -> None:
+    for step, mark in ledger.marks().items():
+        if step and step not in checkpoints:
+            gone = "its checkpoint was deleted before it was analysed"
+            ledger.mark(Mark(step, "deleted", gone))
+            say(f"lost       step {step}: {gone} ({mark.why} before)")
+
+
+def _set_aside_others(ledger: Ledger, wanted: dict[str, Any], can_be_made: Sequence[int]) -> None:
+    """Move records that cannot be read, or were made with other settings, out of the way."""
+    for step in ledger.steps():
+        try:
+            if _science(ledger.read(step).settings) == _science(wanted):
+                continue
+            why = "made with other settings"
+        except BadInput as error:
+            why = str(error)
+        ledger.set_aside(step)
+        again = "made again" if step in can_be_made else "its checkpoint is gone"
+        say(f"set aside  the record of step {step}: {why}; {again}")
+
+
+def _science(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that change what is found."""
+    return {k: v for k, v in settings.items() if k not in PROCEDURE}
+
+
+def _probes(job: Job, start: Start, ledger: Ledger) -> dict[str, ProbeSet]:
+    """The run's frozen probes; where it was not tracked, those that its recipe means."""
+    if ledger.probes_path.exists():
+        return load_probes(ledger.probes_path)
+    made = probes.build(job, start.tokenizer, lambda: model.weights(job, start))
+    freeze(made, ledger.probes_path)
+    return made
+
+
+def _history(checkpoint: Path) -> list[dict[str, Any]]:
+    return json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]

@@ -1,0 +1,60 @@
+"""The rows of a data set, from a local file or the Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datasets import Dataset, load_dataset
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from trl import get_dataset
+
+from tracking.errors import BadInput
+from train.config import Job
+
+BUILDERS = {
+    ".json": "json",
+    ".jsonl": "json",
+    ".csv": "csv",
+    ".parquet": "parquet",
+}
+
+
+def rows(name: str, split: str, config: str | None = None) -> Dataset:
+    """The rows of a local file or a Hub data set; `BadInput` in one line where there are none."""
+    path = Path(name)
+    try:
+        if path.is_dir():
+            raise BadInput(f"data set {name!r} is a folder; name a file in it")
+        if path.suffix in BUILDERS:
+            if split != "train":
+                raise BadInput(f"data set {name!r} is one file, its split is train, not {split!r}")
+            if not path.is_file():
+                raise BadInput(f"data set {name!r}: no such file")
+            if path.stat().st_size == 0:
+                raise BadInput(f"data set {name!r} is empty")
+            found = load_dataset(BUILDERS[path.suffix], data_files=name, split="train")
+        else:
+            found = load_dataset(name, config, split=split)
+    except DatasetGenerationError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise BadInput(f"data set {name!r} cannot be read: {reason}") from None
+    except (DatasetNotFoundError, OSError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"data set {name!r}: {str(error).strip().splitlines()[0]}") from None
+    if len(found) == 0:
+        raise BadInput(f"data set {name!r} is empty")
+    return found
+
+
+def training_rows(job: Job, split: str) -> Dataset:
+    """The job's rows of a split as they lie, at most `dataset_size` of them."""
+    if job.mixture.datasets:
+        found = get_dataset(job.mixture)
+        if split not in found:
+            raise BadInput(f"the data set mixture has no split {split!r}; see test_split_size")
+        data = found[split]
+    else:
+        data = rows(job.script.dataset_name, split, job.script.dataset_config)
+    size = job.ours.dataset_size
+    return data.select(range(min(size, len(data)))) if size else data

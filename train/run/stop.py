@@ -1,0 +1,144 @@
+"""Why a job ends before its last step: it is told to, or it cannot go on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from tracking.callback import HeadTracker
+from train.run.signals import EARLY, PREEMPTED, SIGNALS
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Stop(Exception):
+    """A job that ends early: one line for its user, and the exit code."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Finished(Exception):
+    """Raised out of the trainer where a resumed run has no step left to train."""
+
+
+class Preemption(TrainerCallback):
+    """On SIGTERM or SIGUSR1 saves a checkpoint after a step and ends training, on all ranks.
+
+    The step is the first after which a resumed run repeats an undisturbed one: `every` is how many
+    steps a batch of generations lasts. `agreed` says afterwards whether it was asked to. The
+    tracker leaves the analysis of that checkpoint to the resumed job.
+    """
+
+    def __init__(self, every: int, tracker: HeadTracker | None) -> None:
+        self.every, self.tracker = every, tracker
+        self.asked = False  # on this rank
+        self.agreed = False  # on all
+        self.before = {number: signal.getsignal(number) for number in SIGNALS}
+        for number in SIGNALS:
+            signal.signal(number, self._ask)
+
+    def restore(self) -> None:
+        """Give the signals their former handlers."""
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._agree():
+            raise Stop(EARLY, PREEMPTED)
+        if 0 < state.max_steps <= state.global_step:
+            raise Finished
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._agree() and state.global_step % self.every == 0:
+            control.should_save = control.should_log = control.should_training_stop = True
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._agree():  # asked while the checkpoint was analysed
+            control.should_training_stop = True
+
+    def _agree(self) -> bool:
+        """Whether any rank was asked; the same answer on all."""
+        self.agreed = self.agreed or any_rank(self.asked)
+        if self.agreed and self.tracker is not None:
+            self.tracker.postponed = True
+        return self.agreed
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        if self.tracker is not None:
+            self.tracker.postpone()
+
+
+class Finite(TrainerCallback):
+    """Stops a run whose weights are no longer finite before they are saved as a checkpoint."""
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if control.should_save or control.should_log:
+            self._check(state, model)
+
+    on_epoch_end = on_step_end
+
+    def on_train_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._check(state, model)
+
+    def _check(self, state: TrainerState, model: nn.Module | None) -> None:
+        assert model is not None
+        finite = torch.stack([p.detach().isfinite().all() for p in model.parameters()]).all()
+        if any_rank(not bool(finite)):
+            raise Stop(
+                f"the weights are not finite at step {state.global_step}: training has diverged; "
+                "go on from the last checkpoint with other settings, a lower learning rate for one"
+            )
+
+
+def any_rank(said: bool) -> bool:
+    """Whether it is so on any rank; all must ask."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return said
+    backend = torch.distributed.get_backend()
+    device = "cuda" if backend == "nccl" else "cpu"
+    told = torch.tensor(int(said), device=device)
+    torch.distributed.all_reduce(told, op=torch.distributed.ReduceOp.MAX)
+    return bool(told)
+
+
+def disk_full(error: BaseException | None) -> bool:
+    """Whether an error of any library, or one that it came of, is that of a full disk."""
+    told = [os.strerror(number) for number in FULL]
+    told += ["PytorchStreamWriter failed writing", "unexpected pos "]  # torch's, at the file's end
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return True
+        if any(text in str(error) for text in told):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
