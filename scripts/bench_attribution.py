@@ -20,15 +20,16 @@ from typing import Any
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from tracking import Graph, ProbeSet, attribute
+from tracking import PromptPairs, attribute
 from tracking.analysis import analyse
 from tracking.attribution.metrics import neg_logit_diff
+from tracking.model.decoder import Decoder
 from tracking.settings import Settings
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A random Qwen2 and its probes."""
+    """A random Qwen2 and its pairs."""
 
     name: str
     layers: int
@@ -38,23 +39,23 @@ class Shape:
     width: int
     mlp: int
     vocabulary: int
-    probes: int
+    pairs: int
     tokens: int
     steps: int = 5
     batch_size: int = 4
     dtype: torch.dtype = torch.float32
 
 
-BASE = Shape("base", 8, 8, 2, 64, 512, 1408, 1024, probes=4, tokens=128)
-TINY = Shape("tiny world", 4, 6, 2, 16, 96, 384, 101, probes=128, tokens=24)
+BASE = Shape("base", 8, 8, 2, 64, 512, 1408, 1024, pairs=4, tokens=128)
+TINY = Shape("tiny world", 4, 6, 2, 16, 96, 384, 101, pairs=128, tokens=24)
 CPU = (
     BASE,
-    replace(BASE, name="longer", tokens=384, probes=2),
+    replace(BASE, name="longer", tokens=384, pairs=2),
     replace(BASE, name="wider", layers=4, heads=16, kv_heads=4, width=1024, mlp=2816),
 )
 GPU = Shape(
     "Qwen2.5-Math-1.5B", 28, 12, 2, 128, 1536, 8960, 151_936,
-    probes=64, tokens=256, batch_size=16, dtype=torch.bfloat16,
+    pairs=64, tokens=256, batch_size=16, dtype=torch.bfloat16,
 )  # fmt: skip
 
 
@@ -75,24 +76,24 @@ def build(shape: Shape, device: str) -> Qwen2ForCausalLM:
     return model.to(device=device, dtype=shape.dtype)
 
 
-def probes_for(shape: Shape) -> ProbeSet:
+def pairs_for(shape: Shape) -> PromptPairs:
     """Random prompts that differ in one token."""
     generator = torch.Generator().manual_seed(0)
-    size = (shape.probes, shape.tokens)
+    size = (shape.pairs, shape.tokens)
     clean = torch.randint(shape.vocabulary, size, generator=generator)
     corrupted = clean.clone()
     corrupted[:, 3] = (clean[:, 3] + 1) % shape.vocabulary
-    labels = torch.randint(shape.vocabulary, (shape.probes, 2), generator=generator)
-    return ProbeSet(clean, corrupted, labels=labels)
+    labels = torch.randint(shape.vocabulary, (shape.pairs, 2), generator=generator)
+    return PromptPairs(clean, corrupted, labels=labels)
 
 
-def floor(model: Qwen2ForCausalLM, probes: ProbeSet, shape: Shape) -> None:
+def floor(model: Qwen2ForCausalLM, pairs: PromptPairs, shape: Shape) -> None:
     """The bare passes, in the same batches."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     device = model.device
-    for rows in torch.arange(len(probes)).split(shape.batch_size):
-        batch = probes[rows].to(device)
+    for rows in torch.arange(len(pairs)).split(shape.batch_size):
+        batch = pairs[rows].to(device)
         clean, corrupted = (model.model.embed_tokens(ids) for ids in (batch.clean, batch.corrupted))
         with torch.no_grad():
             clean_logits, _ = (last_logits(model, x) for x in (clean, corrupted))
@@ -103,15 +104,13 @@ def floor(model: Qwen2ForCausalLM, probes: ProbeSet, shape: Shape) -> None:
 
 
 def last_logits(model: Qwen2ForCausalLM, embeddings: torch.Tensor) -> torch.Tensor:
-    """Float32 [probe, 1, vocabulary] of the bare model."""
+    """Float32 [pair, 1, vocabulary] of the bare model."""
     stream = model.model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
     return model.lm_head(stream[:, -1:]).float()
 
 
-def ours(model: Qwen2ForCausalLM, probes: ProbeSet, shape: Shape) -> None:
-    attribute(
-        model, probes, metric="neg_logit_diff", steps=shape.steps, batch_size=shape.batch_size
-    )
+def ours(model: Qwen2ForCausalLM, pairs: PromptPairs, shape: Shape) -> None:
+    attribute(model, pairs, metric="neg_logit_diff", steps=shape.steps, batch_size=shape.batch_size)
 
 
 def seconds(run: Callable[[], None], device: str) -> float:
@@ -143,11 +142,11 @@ def peak_gb(run: Callable[[], None], device: str) -> float:
 
 def compare(shape: Shape, repeats: int, device: str) -> tuple[float, float]:
     """Print one row; seconds of the floor and of ours."""
-    model, probes = build(shape, device), probes_for(shape)
-    graph = Graph.of(model)
-    batch = min(shape.batch_size, shape.probes)
+    model, pairs = build(shape, device), pairs_for(shape)
+    graph = Decoder.of(model).graph
+    batch = min(shape.batch_size, shape.pairs)
     differences = batch * shape.tokens * len(graph.sources) * shape.width * 4 / 1e9
-    bare, full = partial(floor, model, probes, shape), partial(ours, model, probes, shape)
+    bare, full = partial(floor, model, pairs, shape), partial(ours, model, pairs, shape)
     times = [(seconds(bare, device), seconds(full, device)) for _ in range(repeats)]
     best_floor, best = (min(column) for column in zip(*times, strict=True))
     memory_floor, memory = peak_gb(bare, device), peak_gb(full, device)
@@ -162,13 +161,13 @@ def compare(shape: Shape, repeats: int, device: str) -> tuple[float, float]:
 def growth(shape: Shape, repeats: int, device: str) -> None:
     """How time grows when one dimension doubles: 2 is linear."""
     print("\ndoubled    floor x   ours x")
-    small = replace(shape, name="small", layers=4, tokens=64, probes=4)
-    for field in ("probes", "tokens", "layers", "steps"):
+    small = replace(shape, name="small", layers=4, tokens=64, pairs=4)
+    for field in ("pairs", "tokens", "layers", "steps"):
         times = []
         for factor in (1, 2):
             size = replace(small, **{field: factor * getattr(small, field)})
-            model, probes = build(size, device), probes_for(size)
-            bare, full = partial(floor, model, probes, size), partial(ours, model, probes, size)
+            model, pairs = build(size, device), pairs_for(size)
+            bare, full = partial(floor, model, pairs, size), partial(ours, model, pairs, size)
             pairs = [(seconds(bare, device), seconds(full, device)) for _ in range(repeats)]
             times.append([min(column) for column in zip(*pairs, strict=True)])
         (floor_one, ours_one), (floor_two, ours_two) = times
@@ -177,16 +176,16 @@ def growth(shape: Shape, repeats: int, device: str) -> None:
 
 def circuits(shape: Shape, repeats: int, device: str) -> None:
     """Print one row: the whole analysis of a checkpoint against its attribution alone."""
-    model, probes, settings = build(shape, device), probes_for(shape), Settings()
+    model, pairs, settings = build(shape, device), pairs_for(shape), Settings()
 
     def scored() -> None:
         attribute(
-            model, probes, metric="prob", quadrature=settings.quadrature, steps=settings.steps,
-            max_steps=settings.max_steps, batch_size=settings.batch_size, per_probe=True,
+            model, pairs, metric="prob", quadrature=settings.quadrature, steps=settings.ig_steps,
+            max_steps=settings.max_ig_steps, batch_size=settings.batch_size, per_pair=True,
         )  # fmt: skip
 
     def analysed() -> None:
-        analyse(model, {"probes": probes}, settings)
+        analyse(model, {"pairs": pairs}, settings)
 
     times = [(seconds(scored, device), seconds(analysed, device)) for _ in range(repeats)]
     alone, whole = (min(column) for column in zip(*times, strict=True))

@@ -38,10 +38,10 @@ FAST = {
     "save_steps": 3,
     "report_to": "none",
     "dataset_size": 64,
-    "track_probe_count": 16,
+    "track_pairs_count": 16,
     "track_resamples": 20,
-    "track_steps": 3,
-    "track_max_steps": 6,
+    "track_ig_steps": 3,
+    "track_max_ig_steps": 6,
 }
 GRPO = {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 36}
 SFT = {"per_device_train_batch_size": 4}
@@ -90,7 +90,7 @@ class Fault:
 
 FAULTS = (
     Fault("in config.yaml", "tracking.atomic:write_whole", torn=True, file="config.yaml"),
-    Fault("in the probes", "tracking.pairs.frozen:write_whole", torn=True),
+    Fault("in the pairs", "tracking.pairs.frozen:write_whole", torn=True),
     Fault("before the first checkpoint", "transformers:Trainer._save_checkpoint"),
     Fault(
         "in a checkpoint, before its optimizer",
@@ -98,19 +98,23 @@ FAULTS = (
         2,
     ),
     Fault("in a checkpoint, in its optimizer", "torch:save", 2, True, "optimizer"),
-    Fault("in a checkpoint, before its manifest", "train.run.manifest:Checkpoints.seal", 2),
+    Fault("in a checkpoint, before its manifest", "train.run.manifest:CheckpointCallback.seal", 2),
     Fault("in a checkpoint, in its manifest", "train.run.manifest:write_whole", 2, True, "sparks"),
     Fault("between a checkpoint and its record", "tracking.callback:HeadTracker.on_save", 2),
     Fault("in a record", "tracking.ledger.ledger:write_whole", 3, True, "step-"),
     Fault("between a record and the timeline", "tracking.ledger.ledger:Ledger.write_timeline", 3),
     Fault("in the timeline", "tracking.ledger.ledger:write_whole", 2, True, "timeline"),
     Fault("after the last checkpoint", "tracking.callback:HeadTracker.on_train_end"),
-    Fault("in the finished model, before its manifest", "train.run.manifest:Checkpoints.seal", 4),
+    Fault(
+        "in the finished model, before its manifest",
+        "train.run.manifest:CheckpointCallback.seal",
+        4,
+    ),
 )
 
 
 AGAIN = (  # a resume is killed too: it has a checkpoint without a manifest to move aside
-    Fault("in a checkpoint, before its manifest", "train.run.manifest:Checkpoints.seal", 2),
+    Fault("in a checkpoint, before its manifest", "train.run.manifest:CheckpointCallback.seal", 2),
     Fault("in its resume", "train.run.resume:write_whole", 1, True, "resumes"),
     Fault("before the next checkpoint", "transformers:Trainer._save_checkpoint"),
 )

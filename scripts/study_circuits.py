@@ -1,10 +1,10 @@
-"""How faithful circuits of the tiny world are over their size, and how stable over probes.
+"""How faithful circuits of the tiny world are over their size, and how stable over pairs.
 
     bash scripts/study_tiny.sh
     python scripts/study_circuits.py runs/study/sft-seed0 runs/study/grpo-seed0
 
 Writes docs/circuits.png and prints the tables of docs/circuits.md. The models are the runs' common
-base and their last checkpoints; the probes are new ones of the tiny task, 1,024 of each kind, of
+base and their last checkpoints; the pairs are new ones of the tiny task, 1,024 of each contrast, of
 which the curves use the first 128.
 """
 
@@ -21,20 +21,21 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from tracking import Graph, ProbeSet, attribute
+from tracking import PromptPairs, attribute
 from tracking.attribution.scores import Scores
 from tracking.circuits.curve import Curve, curve_of, smallest
 from tracking.circuits.faithfulness import Experiment
 from tracking.circuits.selection import by_count, by_share
+from tracking.model.decoder import Decoder
 from tracking.stability.agreement import Choose, agreement
 from tracking.stability.bootstrap import resamples
 from train import config
-from train.data import pairs as probes
+from train.data import contrasts
 from train.tiny import tokenizer as tiny
 from train.tiny.base import base_model
 
-CURVED = 128  # probes of the curves
-COUNTS = (16, 32, 64, 128, 256, 512)  # probes in each of two disjoint samples
+CURVED = 128  # pairs of the curves
+COUNTS = (16, 32, 64, 128, 256, 512)  # pairs in each of two disjoint samples
 COLORS = {"eap-ig": "#0072B2", "eap": "#E69F00", "random": "#777777"}
 METRIC = "prob"
 
@@ -46,42 +47,42 @@ def models(runs: list[Path]) -> Iterator[tuple[str, Any]]:
         yield run.name.upper(), AutoModelForCausalLM.from_pretrained(run)
 
 
-def new_probes(count: int) -> dict[str, ProbeSet]:
-    """Probes of the tiny task by kind."""
-    flags = ["--config", "recipes/tiny/grpo.yaml", "--track_probe_count", str(count)]
+def new_pairs(count: int) -> dict[str, PromptPairs]:
+    """Pairs of the tiny task by contrast."""
+    flags = ["--config", "recipes/tiny/grpo.yaml", "--track_pairs_count", str(count)]
     job = config.load("grpo", [*flags, "--dataset_size", "16384"])
-    return probes.build(job, tiny.tokenizer(), lambda: None)
+    return contrasts.build(job, tiny.tokenizer(), lambda: None)
 
 
-def ranked(model: Any, some: ProbeSet, method: str) -> Tensor:
+def ranked(model: Any, some: PromptPairs, method: str) -> Tensor:
     """Scores [source, target] by which edges are taken; `random` ones are drawn."""
     if method == "random":
         generator = torch.Generator().manual_seed(0)
-        graph = Graph.of(model)
-        return torch.rand(graph.edges.shape, generator=generator) * graph.edges
+        graph = Decoder.of(model).graph
+        return torch.rand(graph.edge_mask.shape, generator=generator) * graph.edge_mask
     return scores(model, some, method).edges
 
 
-def scores(model: Any, some: ProbeSet, method: str = "eap-ig") -> Scores:
+def scores(model: Any, some: PromptPairs, method: str = "eap-ig") -> Scores:
     adaptive = {"quadrature": "adaptive", "steps": 8, "max_steps": 64} if method == "eap-ig" else {}
     return attribute(
-        model, some, metric=METRIC, method=method, batch_size=64, per_probe=True, **adaptive
+        model, some, metric=METRIC, method=method, batch_size=64, per_pair=True, **adaptive
     )
 
 
 def draw(curves: dict[tuple[str, str, str], Curve], path: Path) -> None:
-    """One panel per model and kind of probe, a line per method."""
+    """One panel per model and contrast, a line per method."""
     names = list(dict.fromkeys(name for name, _, _ in curves))
-    kinds = list(dict.fromkeys(kind for _, kind, _ in curves))
-    figure = Figure(figsize=(3.6 * len(names), 3.0 * len(kinds)), layout="constrained")
-    axes = figure.subplots(len(kinds), len(names), sharex=True, sharey=True, squeeze=False)
-    for (name, kind, method), curve in curves.items():
-        panel = axes[kinds.index(kind), names.index(name)]
+    contrasts = list(dict.fromkeys(contrast for _, contrast, _ in curves))
+    figure = Figure(figsize=(3.6 * len(names), 3.0 * len(contrasts)), layout="constrained")
+    axes = figure.subplots(len(contrasts), len(names), sharex=True, sharey=True, squeeze=False)
+    for (name, contrast, method), curve in curves.items():
+        panel = axes[contrasts.index(contrast), names.index(name)]
         low, high = ([getattr(v, end) for v in curve.values] for end in ("low", "high"))
         values = [value.value for value in curve.values]
         panel.fill_between(curve.sizes, low, high, color=COLORS[method], alpha=0.2, linewidth=0)
         panel.plot(curve.sizes, values, color=COLORS[method], marker="o", ms=3, label=method)
-        panel.set(xscale="log", title=f"{name}, {kind!r} probes", ylim=(-0.3, 1.3))
+        panel.set(xscale="log", title=f"{name}, {contrast!r} pairs", ylim=(-0.3, 1.3))
         panel.axhline(0.8, color="#BBBBBB", linewidth=0.8, linestyle=":")
     for panel in axes[-1]:
         panel.set_xlabel("share of all edges")
@@ -92,11 +93,11 @@ def draw(curves: dict[tuple[str, str, str], Curve], path: Path) -> None:
 
 
 def stable(found: Scores, choose: Choose) -> str:
-    """The cells of one row: mean Jaccard, and its 95 % of splits, by number of probes."""
-    assert found.per_probe is not None
+    """The cells of one row: mean Jaccard, and its 95 % of splits, by number of pairs."""
+    assert found.per_pair is not None
     cells = []
     for count in COUNTS:
-        both = agreement(found.graph, found.per_probe[: 2 * count], choose)
+        both = agreement(found.graph, found.per_pair[: 2 * count], choose)
         low, high = both.jaccard.quantile(torch.tensor([0.025, 0.975])).tolist()
         cells.append(f"{float(both.jaccard.mean()):.2f} ({low:.2f}-{high:.2f})")
     return " | ".join(cells)
@@ -108,16 +109,16 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, default=Path("docs/circuits.png"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    sets, curves, agreements = new_probes(2 * max(COUNTS)), {}, []
-    print("| model | probes | edges | CPR | CMD | edges for 0.8 | faithfulness at 90 % of score |")
+    sets, curves, agreements = new_pairs(2 * max(COUNTS)), {}, []
+    print("| model | pairs | edges | CPR | CMD | edges for 0.8 | faithfulness at 90 % of score |")
     print("|---|---|---|---|---|---|---|")
     for name, model in models(options.runs):
-        for kind, of_kind in sets.items():
-            experiment = Experiment.of(model, of_kind[:CURVED], METRIC, batch_size=64)
+        for contrast, of_contrast in sets.items():
+            experiment = Experiment.of(model, of_contrast[:CURVED], METRIC, batch_size=64)
             for method in COLORS:
-                order = ranked(model, of_kind[:CURVED], method)
+                order = ranked(model, of_contrast[:CURVED], method)
                 weights = resamples(200, CURVED)
-                curve = curves[name, kind, method] = curve_of(experiment, order, weights)
+                curve = curves[name, contrast, method] = curve_of(experiment, order, weights)
                 count = smallest(experiment, order, 0.8, curve)
                 share = by_share(experiment.graph, order, 0.9)
                 runs = experiment.run([share]).faithfulness(0, weights)
@@ -125,17 +126,17 @@ def main() -> None:
                 by_90 = (
                     f"{runs.value:.2f} ({runs.low:.2f}-{runs.high:.2f}), {int(share.sum())} edges"
                 )
-                print(f"| {name} | {kind} | {method} | {areas} | {by_90} |", flush=True)
+                print(f"| {name} | {contrast} | {method} | {areas} | {by_90} |", flush=True)
                 if method == "eap-ig":
-                    whole = scores(model, of_kind)
+                    whole = scores(model, of_contrast)
                     choose = partial(by_count, experiment.graph, count=count)
                     agreements.append(
-                        f"| {name} | {kind} | {count} edges | {stable(whole, choose)} |"
+                        f"| {name} | {contrast} | {count} edges | {stable(whole, choose)} |"
                     )
                     choose = partial(by_share, experiment.graph, share=0.9)
-                    agreements.append(f"| {name} | {kind} | 90 % | {stable(whole, choose)} |")
+                    agreements.append(f"| {name} | {contrast} | 90 % | {stable(whole, choose)} |")
     draw(curves, options.picture)
-    print("\n| model | probes | circuit |", " | ".join(str(count) for count in COUNTS), "|")
+    print("\n| model | pairs | circuit |", " | ".join(str(count) for count in COUNTS), "|")
     print("|" + "---|" * (3 + len(COUNTS)))
     print("\n".join(agreements))
 

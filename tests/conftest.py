@@ -1,4 +1,4 @@
-"""Fixtures of all tests: small random decoders and probes, made in place from a seed."""
+"""Fixtures of all tests: small random decoders and pairs, made in place from a seed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.prompt_pairs import PromptPairs
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,8 +31,8 @@ def tiny_decoder() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def random_probes() -> Callable[..., ProbeSet]:
-    return make_probes
+def random_pairs() -> Callable[..., PromptPairs]:
+    return make_pairs
 
 
 def make_decoder(
@@ -82,8 +82,8 @@ def make_decoder(
     return model.eval()
 
 
-def make_probes(
-    probes: int = 5,
+def make_pairs(
+    pairs: int = 5,
     length: int = 8,
     vocabulary: int = 50,
     ragged: bool = False,
@@ -91,8 +91,8 @@ def make_probes(
     looks: int = 1,
     labels: bool = True,
     seed: int = 0,
-) -> ProbeSet:
-    """Random probes that differ between clean and corrupted in their first token and in others.
+) -> PromptPairs:
+    """Random pairs that differ between clean and corrupted in their first token and in others.
 
     `ragged` ones have from half of `length` to all of it; padding, on `side`, is random tokens that
     differ between clean and corrupted too. The metric looks at `looks` random positions and always
@@ -103,21 +103,19 @@ def make_probes(
     def drawn(low: int, high: int, *shape: int) -> torch.Tensor:
         return torch.randint(low, high, shape, generator=generator)
 
-    sizes = (
-        drawn((length + 1) // 2, length + 1, probes) if ragged else torch.full((probes,), length)
-    )
-    positions = torch.arange(length).expand(probes, -1)
+    sizes = drawn((length + 1) // 2, length + 1, pairs) if ragged else torch.full((pairs,), length)
+    positions = torch.arange(length).expand(pairs, -1)
     starts = (length - sizes if side == "left" else torch.zeros_like(sizes))[:, None]
     mask = (positions >= starts) & (positions < starts + sizes[:, None])
-    clean = drawn(0, vocabulary, probes, length)
-    other = (clean + drawn(1, vocabulary, probes, length)) % vocabulary
-    changed = (drawn(0, 3, probes, length) == 0) | (positions == starts) | ~mask
+    clean = drawn(0, vocabulary, pairs, length)
+    other = (clean + drawn(1, vocabulary, pairs, length)) % vocabulary
+    changed = (drawn(0, 3, pairs, length) == 0) | (positions == starts) | ~mask
     last = positions == starts + sizes[:, None] - 1
-    rank = torch.rand(probes, length, generator=generator).masked_fill(~mask, 2)
+    rank = torch.rand(pairs, length, generator=generator).masked_fill(~mask, 2)
     rank = rank.masked_fill(last, -1).argsort(1).argsort(1)
-    first = drawn(0, vocabulary, probes, 1)
-    second = (first + drawn(1, vocabulary, probes, 1)) % vocabulary
-    return ProbeSet(
+    first = drawn(0, vocabulary, pairs, 1)
+    second = (first + drawn(1, vocabulary, pairs, 1)) % vocabulary
+    return PromptPairs(
         clean,
         torch.where(changed, other, clean),
         mask.long(),

@@ -18,8 +18,8 @@ from tracking.ledger.codec import read_record, to_bytes
 from tracking.ledger.ledger import Ledger
 from tracking.ledger.record import Record
 from tracking.model.graph import Graph
-from tracking.pairs.frozen import freeze, load_probes
-from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.frozen import freeze, load_pairs
+from tracking.pairs.prompt_pairs import PromptPairs
 from train import config
 from train.commands import track
 from train.data.prompts import for_grpo
@@ -137,18 +137,18 @@ def test_any_record_is_read_or_refused(content: bytes) -> None:
     read(read_record, "step-00000003.safetensors", content)
 
 
-def probes_file() -> bytes:
+def pairs_file() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         tokens = torch.arange(12).view(2, 6)
-        probes = ProbeSet(tokens, tokens + 1, labels=torch.tensor([[1, 2], [3, 4]]))
-        freeze({"cue": probes}, Path(folder) / "probes.safetensors")
-        return (Path(folder) / "probes.safetensors").read_bytes()
+        pairs = PromptPairs(tokens, tokens + 1, labels=torch.tensor([[1, 2], [3, 4]]))
+        freeze({"cue": pairs}, Path(folder) / "pairs.safetensors")
+        return (Path(folder) / "pairs.safetensors").read_bytes()
 
 
 @fuzz
-@given(st.binary(max_size=300) | spoiled(probes_file()))
-def test_any_probes_are_read_or_refused(content: bytes) -> None:
-    read(load_probes, "probes.safetensors", content)
+@given(st.binary(max_size=300) | spoiled(pairs_file()))
+def test_any_pairs_are_read_or_refused(content: bytes) -> None:
+    read(load_pairs, "pairs.safetensors", content)
 
 
 @fuzz

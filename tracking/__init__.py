@@ -10,7 +10,7 @@ from tracking.errors import BadInput
 from tracking.ledger.ledger import Ledger
 from tracking.ledger.record import Record
 from tracking.model.graph import Graph
-from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.settings import Settings
 from tracking.timeline.coupling import Coupling
 from tracking.timeline.regime import Regime
@@ -25,7 +25,7 @@ __all__ = [
     "Graph",
     "HeadTracker",
     "Ledger",
-    "ProbeSet",
+    "PromptPairs",
     "Record",
     "Regime",
     "Scores",

@@ -1,4 +1,4 @@
-"""One checkpoint's analysis: a model and frozen probes in, a record's contents out."""
+"""One checkpoint's analysis: a model and frozen pairs in, a record's contents out."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ from tracking.errors import BadInput
 from tracking.ledger.record import Analysis, Record
 from tracking.ledger.reward import Reward
 from tracking.model.decoder import Decoder
-from tracking.model.graph import Graph
 from tracking.model.passes import fitting
 from tracking.nodes.roles import roles
 from tracking.nodes.weight_change import CHANGES, Snapshot, weight_change
-from tracking.pairs.frozen import probes_hash
-from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.frozen import pairs_hash
+from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.settings import Settings
 from tracking.stability import agreement as stability
-from tracking.stability.agreement import Choose, agreement, probes_needed
+from tracking.stability.agreement import Choose, agreement, pairs_needed
 from tracking.stability.bootstrap import interval, resamples
 from tracking.stability.nulls import null_turnover
 from tracking.timeline.activity import verdicts
@@ -53,7 +52,7 @@ class Subject:
 
 def record(
     model: nn.Module,
-    probes: Mapping[str, ProbeSet],
+    pairs: Mapping[str, PromptPairs],
     settings: Settings,
     step: int,
     reward: Reward,
@@ -64,13 +63,13 @@ def record(
 
     `label` heads the progress bar; without one there is none.
     """
-    begin, graph = time.monotonic(), Graph.of(model)
+    begin, graph = time.monotonic(), Decoder.of(model).graph
     return Record(
         step=step,
-        layers=graph.layers,
-        heads=graph.heads,
-        probes=probes_hash(probes),
-        analyses=analyse(model, probes, settings, subject, label),
+        n_layers=graph.n_layers,
+        n_heads=graph.n_heads,
+        pairs=pairs_hash(pairs),
+        analyses=analyse(model, pairs, settings, subject, label),
         reward=reward.value,
         reward_name=reward.name,
         reward_parts=reward.parts,
@@ -83,23 +82,28 @@ def record(
 
 def analyse(
     model: nn.Module,
-    probes: Mapping[str, ProbeSet],
+    pairs: Mapping[str, PromptPairs],
     settings: Settings,
     subject: Subject | None = None,
     label: str = "",
 ) -> dict[str, Analysis]:
-    """Scores, circuit, how faithful and how stable it is, by kind of probe."""
+    """Scores, circuit, how faithful and how stable it is, by contrast."""
     analyses, subject = {}, subject or Subject()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices):
-        for kind, of_kind in probes.items():
-            if len(of_kind) < 2:
-                raise BadInput("1 probe: how sure a circuit is takes at least 2, better 128")
-            fits = fitting(Decoder.of(model), of_kind, settings.memory_gb)
-            analyses[kind] = _halving(
-                min(settings.batch_size, fits, len(of_kind)),
+        for contrast, of_contrast in pairs.items():
+            if len(of_contrast) < 2:
+                raise BadInput("1 pair: how sure a circuit is takes at least 2, better 128")
+            fits = fitting(Decoder.of(model), of_contrast, settings.memory_gb)
+            analyses[contrast] = _halving(
+                min(settings.batch_size, fits, len(of_contrast)),
                 partial(
-                    _analyse_kind, model, of_kind, settings, subject, label and f"{label} {kind}"
+                    _analyse_contrast,
+                    model,
+                    of_contrast,
+                    settings,
+                    subject,
+                    label and f"{label} {contrast}",
                 ),
             )
     return analyses
@@ -114,7 +118,7 @@ def _halving(batch_size: int, make: Callable[[int], Analysis]) -> Analysis:
             if batch_size == 1 or not _out_of_memory(error):
                 raise
         batch_size //= 2  # out here, where the failed attempt's tensors are gone
-        log.warning("out of memory: the analysis goes on with %d probes a batch", batch_size)
+        log.warning("out of memory: the analysis goes on with %d pairs a batch", batch_size)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -124,9 +128,9 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, kinds) or "can't allocate memory" in str(error)  # the CPU's
 
 
-def _analyse_kind(
+def _analyse_contrast(
     model: nn.Module,
-    probes: ProbeSet,
+    pairs: PromptPairs,
     settings: Settings,
     subject: Subject,
     label: str,
@@ -134,25 +138,25 @@ def _analyse_kind(
 ) -> Analysis:
     scores = attribute(
         model,
-        probes,
+        pairs,
         metric=METRIC,
-        steps=settings.steps,
+        steps=settings.ig_steps,
         quadrature=settings.quadrature,
-        max_steps=settings.max_steps,
+        max_steps=settings.max_ig_steps,
         batch_size=batch_size,
-        per_probe=True,
+        per_pair=True,
         label=label,
     )
     ranked = scores.strength if settings.rank == "absolute" else scores.edges
-    experiment = Experiment.of(model, probes, METRIC, batch_size)
-    weights = resamples(settings.resamples, len(probes))
+    experiment = Experiment.of(model, pairs, METRIC, batch_size)
+    weights = resamples(settings.resamples, len(pairs))
     curve, count, choose = _sized(experiment, ranked, Selection.parse(settings.select), weights)
     circuit = choose(ranked)
-    runs = experiment.run([circuit, scores.graph.edges & ~circuit])
+    runs = experiment.run([circuit, scores.graph.edge_mask & ~circuit])
     carried, rest = (runs.faithfulness(place, weights) for place in range(2))
     difference = interval((scores.corrupted - scores.clean)[:, None], weights)
     return Analysis(
-        edges=scores.edges,
+        edge_scores=scores.edges,
         strength=scores.strength,
         circuit=circuit,
         curve=torch.tensor(
@@ -161,8 +165,8 @@ def _analyse_kind(
                 for size, value in zip(curve.sizes.tolist(), curve.values, strict=True)
             ]
         ),
-        roles=torch.stack(list(roles(model, probes, subject.digit_ids).scores.values())),
-        weights=_moved(model, subject.base),
+        roles=torch.stack(list(roles(model, pairs, subject.digit_ids).scores.values())),
+        weight_change=_weight_change(model, subject.base),
         gap=scores.gap,
         clean=float(-scores.clean.mean()),
         corrupted=float(-scores.corrupted.mean()),
@@ -179,10 +183,10 @@ def _analyse_kind(
     )
 
 
-def _moved(model: nn.Module, base: Snapshot | None) -> Tensor:
+def _weight_change(model: nn.Module, base: Snapshot | None) -> Tensor:
     """Float32 [5, head]: how far q, k, v, o and all of them have moved since the base."""
     if base is None:
-        return torch.full((len(CHANGES), len(Graph.of(model).head_names)), torch.nan)
+        return torch.full((len(CHANGES), len(Decoder.of(model).graph.head_names)), torch.nan)
     return torch.tensor(weight_change(model, base)[list(CHANGES)].to_numpy().T).float()
 
 
@@ -203,9 +207,9 @@ def _stability(
     scores: Scores, choose: Choose, count: int, weights: Tensor, settings: Settings
 ) -> dict[str, Any]:
     """What resampled scores say, by the names of `Analysis`'s fields."""
-    graph, per_probe = scores.graph, scores.per_probe
-    assert per_probe is not None
-    drawn = per_probe.abs() if settings.rank == "absolute" else per_probe
+    graph, per_pair = scores.graph, scores.per_pair
+    assert per_pair is not None
+    drawn = per_pair.abs() if settings.rank == "absolute" else per_pair
     members = stability.members(graph, drawn, weights, choose)
     half, double = (
         stability.members(
@@ -214,7 +218,7 @@ def _stability(
         for factor in (HALF, DOUBLE)
     )
     agreed = agreement(graph, drawn, choose)
-    effect = head_effects(graph, per_probe)
+    effect = head_effects(graph, per_pair)
     now = verdicts(members.heads.float().mean(0), interval(effect, weights), settings.thresholds)
     return {
         "in_circuit": members.heads,
@@ -226,5 +230,5 @@ def _stability(
         "jaccard_low": float(agreed.jaccard.quantile(0.025)),
         "jaccard_high": float(agreed.jaccard.quantile(0.975)),
         "rank_correlation": float(agreed.rank_correlation.mean()),
-        "probes_needed": probes_needed(graph, drawn, choose, agreed.jaccard),
+        "pairs_needed": pairs_needed(graph, drawn, choose, agreed.jaccard),
     }

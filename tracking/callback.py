@@ -1,8 +1,8 @@
 """The tracker: a `TrainerCallback` that analyses every checkpoint as it is saved.
 
-    from tracking import HeadTracker, ProbeSet, TrackingConfig
+    from tracking import HeadTracker, PromptPairs, TrackingConfig
 
-    trainer = GRPOTrainer(..., callbacks=[HeadTracker(TrackingConfig(probes))])
+    trainer = GRPOTrainer(..., callbacks=[HeadTracker(TrackingConfig(pairs))])
 
 It works with TRL's trainers and with a plain `Trainer`, in one process or several that each hold
 the whole model. It never changes the training: parameters, gradients, optimizer, random states and
@@ -32,8 +32,8 @@ from tracking.ledger.reward import reward_between
 from tracking.model.decoder import Decoder
 from tracking.model.passes import check
 from tracking.nodes.weight_change import Snapshot, snapshot
-from tracking.pairs.frozen import freeze, load_probes, probes_hash
-from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.frozen import freeze, load_pairs, pairs_hash
+from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.settings import Settings
 from tracking.timeline.timeline import Timeline
 from tracking.views.dashboard import Dashboard
@@ -46,15 +46,15 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class TrackingConfig:
-    """What a `HeadTracker` needs: probes, and settings that differ from the defaults.
+    """What a `HeadTracker` needs: pairs, and settings that differ from the defaults.
 
-    `probes`: a set of probes, or several by kind; each head is judged by kind.
+    `pairs`: a set of pairs, or several by contrast; each head is judged by contrast.
     `digit_ids`: the tokens that are digits, for what heads attend to.
     `models`: gives a resumed run the models that it had at other steps, each loaded when called:
     that of step 0, for how far the weights have moved since, and those that it has no records of.
     """
 
-    probes: ProbeSet | Mapping[str, ProbeSet]
+    pairs: PromptPairs | Mapping[str, PromptPairs]
     settings: Settings = field(default_factory=Settings)
     digit_ids: Tensor | None = None
     models: Mapping[int, Callable[[], nn.Module]] = field(default_factory=dict)
@@ -65,8 +65,8 @@ class HeadTracker(TrainerCallback):
 
     def __init__(self, config: TrackingConfig) -> None:
         self.config, self.settings = config, config.settings
-        probes = config.probes
-        self.probes = {"probes": probes} if isinstance(probes, ProbeSet) else dict(probes)
+        pairs = config.pairs
+        self.pairs = {"pairs": pairs} if isinstance(pairs, PromptPairs) else dict(pairs)
         self.subject = Subject(digit_ids=config.digit_ids)
         self.view = Table()
         self.dashboard = Dashboard(raises=self.settings.on_error == "raise")
@@ -81,7 +81,7 @@ class HeadTracker(TrainerCallback):
         model: nn.Module | None = None,
         **kwargs: object,
     ) -> None:
-        """Fix the probes, take up the ledger of a resumed run, analyse what has no record yet."""
+        """Fix the pairs, take up the ledger of a resumed run, analyse what has no record yet."""
         assert model is not None
         if is_deepspeed_zero3_enabled():
             raise BadInput("cannot track under ZeRO-3: no process holds whole weights; use ZeRO-2")
@@ -143,18 +143,20 @@ class HeadTracker(TrainerCallback):
     def _check(self, model: nn.Module) -> None:
         """Refuse now what the first analysis would stumble over."""
         decoder = Decoder.of(model)
-        if not self.probes:
-            raise BadInput("no probes: a HeadTracker needs at least one set of them")
-        for kind, of_kind in self.probes.items():
-            if of_kind.labels is None:
-                raise BadInput(f"the {kind!r} probes have no labels: correct and incorrect token")
-            check(decoder, of_kind, self.settings.batch_size)
+        if not self.pairs:
+            raise BadInput("no pairs: a HeadTracker needs at least one set of them")
+        for contrast, of_contrast in self.pairs.items():
+            if of_contrast.labels is None:
+                raise BadInput(
+                    f"the {contrast!r} pairs have no labels: correct and incorrect token"
+                )
+            check(decoder, of_contrast, self.settings.batch_size)
 
     def _facts(self) -> dict[str, object]:
         """What a dashboard keeps of how this run is tracked."""
-        counts = {kind: len(of_kind) for kind, of_kind in self.probes.items()}
-        probes = {"hash": probes_hash(self.probes), "count": counts}
-        return {"tracking": asdict(self.settings), "probes": probes}
+        counts = {contrast: len(of_contrast) for contrast, of_contrast in self.pairs.items()}
+        pairs = {"hash": pairs_hash(self.pairs), "count": counts}
+        return {"tracking": asdict(self.settings), "pairs": pairs}
 
     def _base(self, step: int, model: nn.Module) -> Snapshot | None:
         """The attention weights of step 0."""
@@ -175,20 +177,20 @@ class HeadTracker(TrainerCallback):
             return self.config.models[step]()
 
     def _take_up(self, step: int) -> None:
-        """Freeze the probes of a new run; for a resumed one, check that they are its own, and set
+        """Freeze the pairs of a new run; for a resumed one, check that they are its own, and set
         aside records of later steps and damaged ones."""
-        path, ours = self.ledger.probes_path, probes_hash(self.probes)
+        path, ours = self.ledger.pairs_path, pairs_hash(self.pairs)
         if path.exists():
-            there = probes_hash(load_probes(path))
+            there = pairs_hash(load_pairs(path))
             if there != ours:
-                raise BadInput(f"{path}: this run's probes are {there}, not {ours}; keep to them")
+                raise BadInput(f"{path}: this run's pairs are {there}, not {ours}; keep to them")
         else:
-            freeze(self.probes, path)
+            freeze(self.pairs, path)
         self.ledger.supersede(after=step if step else -1)
         for damage in self.ledger.set_aside_damaged():
             self.view.note(damage)
-        if (records := self.ledger.records()) and records[0].probes != ours:
-            raise BadInput(f"{path}: the records' probes are {records[0].probes}, not {ours}")
+        if (records := self.ledger.records()) and records[0].pairs != ours:
+            raise BadInput(f"{path}: the records' pairs are {records[0].pairs}, not {ours}")
 
     def _lacking(self, now: int) -> list[int]:
         """Steps up to `now` that should have a record and can be given one."""
@@ -241,7 +243,7 @@ class HeadTracker(TrainerCallback):
         self.analysing = True
         try:
             label = f"heads at step {step}"
-            made = record(model, self.probes, self.settings, step, reward, self.subject, label)
+            made = record(model, self.pairs, self.settings, step, reward, self.subject, label)
         finally:
             self.analysing = False
         self.ledger.write(made)

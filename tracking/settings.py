@@ -33,17 +33,19 @@ class Settings:
             "right, midpoint or gauss-legendre."
         },
     )
-    steps: int = field(default=8, metadata={"help": "Integration steps; adaptive may take more."})
-    max_steps: int = field(
-        default=64, metadata={"help": "At most so many steps for a probe, when adaptive."}
+    ig_steps: int = field(
+        default=8, metadata={"help": "Integration steps; adaptive may take more."}
+    )
+    max_ig_steps: int = field(
+        default=64, metadata={"help": "At most so many steps for a pair, when adaptive."}
     )
     batch_size: int = field(
-        default=64, metadata={"help": "At most so many probes per forward and backward pass."}
+        default=64, metadata={"help": "At most so many pairs per forward and backward pass."}
     )
     memory_gb: float = field(
         default=16.0, metadata={"help": "Memory that the analysis may take; batches are cut to it."}
     )
-    resamples: int = field(default=200, metadata={"help": "Bootstrap resamples of the probes."})
+    resamples: int = field(default=200, metadata={"help": "Bootstrap resamples of the pairs."})
     member: float = field(
         default=0.9, metadata={"help": "Membership (share of resamples) of an active head."}
     )
@@ -81,7 +83,7 @@ class Settings:
                 raise BadInput(f"track_{name} is {getattr(self, name)}; it must be in (0, 1]")
         if not self.memory_gb > 0:
             raise BadInput(f"track_memory_gb is {self.memory_gb}; it must be above 0")
-        for name in ("steps", "max_steps", "batch_size", "resamples"):
+        for name in ("ig_steps", "max_ig_steps", "batch_size", "resamples"):
             if getattr(self, name) < 1:
                 raise BadInput(f"track_{name} is {getattr(self, name)}; it must be at least 1")
 

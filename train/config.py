@@ -61,24 +61,25 @@ class JobArguments:
         metadata={"help": "Seconds that a reward function may take for a batch of completions."},
     )
     track: bool = field(default=True, metadata={"help": "Analyse the heads at every checkpoint."})
-    track_probes: list[str] = field(
+    track_contrasts: list[str] = field(
         default_factory=lambda: ["operand"],
-        metadata={"help": "Kinds of probes: cue, operand (tiny); operand, result, answer (words)."},
+        metadata={"help": "Contrasts: cue, operand (tiny); operand, result, answer (words)."},
     )
-    track_probe_dataset: str | None = field(
-        default=None, metadata={"help": "Where probes come from; by default the training data."}
+    track_pairs_dataset: str | None = field(
+        default=None, metadata={"help": "Where pairs come from; by default the training data."}
     )
-    track_probe_config: str | None = field(
-        default=None, metadata={"help": "Configuration of track_probe_dataset, on the Hub."}
+    track_pairs_config: str | None = field(
+        default=None, metadata={"help": "Configuration of track_pairs_dataset, on the Hub."}
     )
-    track_probe_split: str = field(
-        default="train", metadata={"help": "Split of track_probe_dataset."}
+    track_pairs_split: str = field(
+        default="train", metadata={"help": "Split of track_pairs_dataset."}
     )
-    track_probe_count: int = field(default=128, metadata={"help": "Probes of each kind."})
-    track_probe_minimum: int = field(
-        default=16, metadata={"help": "Fewer usable probes of a kind than this is an error."}
+    track_pairs_count: int = field(default=128, metadata={"help": "Pairs of each contrast."})
+    track_pairs_minimum: int = field(
+        default=16,
+        metadata={"help": "Fewer usable prompt pairs of a contrast than this is an error."},
     )
-    track_probe_solution_tokens: int = field(
+    track_pairs_solution_tokens: int = field(
         default=512,
         metadata={"help": "Length of the model's own solutions, for data without worked ones."},
     )

@@ -12,24 +12,24 @@ from transformers import Trainer
 
 from tracking.callback import HeadTracker, TrackingConfig
 from tracking.ledger.ledger import Ledger
-from tracking.pairs.frozen import load_probes, probes_hash
-from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.frozen import load_pairs, pairs_hash
+from tracking.pairs.prompt_pairs import PromptPairs
 from train import config, model
 from train.config import Job
-from train.data import pairs as probes
-from train.data.pairs import digit_ids
+from train.data import contrasts
+from train.data.contrasts import digit_ids
 from train.model import Start
 from train.run import resume
 from train.run.console import quieten, say
 from train.run.folder import check_room, on_main
 from train.run.identity import Identity
 from train.run.lock import Lock
-from train.run.manifest import Checkpoints
+from train.run.manifest import CheckpointCallback
 from train.run.progress import show_progress
 from train.run.reporting import begin_wandb, shield, tell_preempted
-from train.run.resume import Accepted, Tokens
+from train.run.resume import AcceptedChangesCallback, TokenCountCallback
 from train.run.signals import PREEMPTED
-from train.run.stop import Finished, Finite, Preemption, Stop, disk_full
+from train.run.stop import Finished, FiniteWeightsCallback, PreemptionCallback, Stop, disk_full
 
 AGAIN = "go on with --resume_from_checkpoint latest"
 
@@ -46,7 +46,7 @@ class Prepared:
     start: Start
     train: Dataset
     evaluation: Dataset | None
-    probes: dict[str, ProbeSet]  # none where the run is not tracked
+    pairs: dict[str, PromptPairs]  # none where the run is not tracked
 
 
 def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
@@ -57,7 +57,7 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     """
     quieten()
     if job.ours.track:
-        probes.kinds(job)
+        contrasts.contrasts(job)
     checkpoint = resume.find(job)
     start = model.start(job)
     say(f"model      {start.path}")
@@ -73,7 +73,7 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
                 on_main(partial(config.write, job))
         _say_what_would_run(job)
         return None
-    frozen = _probes(job, start, checkpoint) if job.ours.track else {}
+    frozen = _pairs(job, start, checkpoint) if job.ours.track else {}
     job.training.model_init_kwargs = model.loading(job)
     lock = Lock(job.folder)
     if resume.wanted(job):
@@ -98,13 +98,20 @@ def _finish(prepared: Prepared, trainer: Trainer) -> None:
     check_room(trainer)
     show_progress(trainer)
     shield(trainer)
-    hashed = probes_hash(prepared.probes) if prepared.probes else None
-    checkpoints = Checkpoints(prepared.identity, hashed, job.training.save_total_limit)
+    hashed = pairs_hash(prepared.pairs) if prepared.pairs else None
+    checkpoints = CheckpointCallback(prepared.identity, hashed, job.training.save_total_limit)
     trainer.args.save_total_limit = None  # `checkpoints` sees to that
-    tracker = _tracker(prepared) if prepared.probes else None
-    preemption = Preemption(job.generation_steps, tracker)
-    accepted = Accepted() if prepared.changes else None
-    for callback in (checkpoints, tracker, preemption, Finite(), Tokens(trainer), accepted):
+    tracker = _tracker(prepared) if prepared.pairs else None
+    preemption = PreemptionCallback(job.generation_steps, tracker)
+    accepted = AcceptedChangesCallback() if prepared.changes else None
+    for callback in (
+        checkpoints,
+        tracker,
+        preemption,
+        FiniteWeightsCallback(),
+        TokenCountCallback(trainer),
+        accepted,
+    ):
         if callback is not None:
             trainer.add_callback(callback)
     say(f"training   {job.name} in {job.folder}")
@@ -144,7 +151,7 @@ def _tracker(prepared: Prepared) -> HeadTracker:
         checkpoints = resume.complete(job.folder)
     return HeadTracker(
         TrackingConfig(
-            prepared.probes,
+            prepared.pairs,
             job.settings,
             digit_ids=digit_ids(prepared.start.tokenizer),
             models=model.at_steps(job, prepared.start, checkpoints),
@@ -152,13 +159,13 @@ def _tracker(prepared: Prepared) -> HeadTracker:
     )
 
 
-def _probes(job: Job, start: Start, checkpoint: Path | None) -> dict[str, ProbeSet]:
-    path = Ledger(job.folder / "heads").probes_path
+def _pairs(job: Job, start: Start, checkpoint: Path | None) -> dict[str, PromptPairs]:
+    path = Ledger(job.folder / "heads").pairs_path
     if checkpoint is not None and path.exists():
-        frozen = load_probes(path)
+        frozen = load_pairs(path)
     else:
-        frozen = probes.build(job, start.tokenizer, lambda: model.weights(job, start))
-    say(f"probes     {probes.describe(frozen)}")
+        frozen = contrasts.build(job, start.tokenizer, lambda: model.weights(job, start))
+    say(f"pairs     {contrasts.describe(frozen)}")
     return frozen
 
 
@@ -173,6 +180,6 @@ def _say_what_would_run(job: Job) -> None:
         say(f"           {args.num_generations} generations a prompt {tokens}")
         say(f"rewards    {', '.join(job.script.reward_funcs or [])}")
     if job.ours.track:
-        count, kinds = job.ours.track_probe_count, ", ".join(probes.kinds(job))
-        say(f"tracking   every {args.save_steps} steps, on {count} probes of each kind: {kinds}")
+        count, named = job.ours.track_pairs_count, ", ".join(contrasts.contrasts(job))
+        say(f"tracking   every {args.save_steps} steps, on {count} prompt pairs each: {named}")
     say(f"settings   {job.folder / 'config.yaml'}; nothing was trained")

@@ -16,16 +16,16 @@ from tracking.ledger.record import Analysis
 from tracking.model.graph import Graph
 from tracking.nodes.roles import SCORES
 from tracking.nodes.weight_change import CHANGES
-from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.prompt_pairs import PromptPairs
 
 GOLDEN = ["qwen2_tiny", "qwen2_ragged", "qwen3_tiny", "llama_tied"]
 
 
 def make_analysis(graph: Graph, **overrides: Any) -> Analysis:
     """A sound one in which no head does anything; `overrides` are fields that differ."""
-    heads, zeros = len(graph.head_names), partial(torch.zeros, graph.edges.shape)
+    heads, zeros = len(graph.head_names), partial(torch.zeros, graph.edge_mask.shape)
     plain: dict[str, Any] = {
-        "edges": zeros(),
+        "edge_scores": zeros(),
         "strength": zeros(),
         "circuit": zeros().bool(),
         "in_circuit": torch.zeros(10, heads, dtype=torch.bool),
@@ -35,7 +35,7 @@ def make_analysis(graph: Graph, **overrides: Any) -> Analysis:
         "null": torch.zeros(20),
         "curve": torch.tensor([[0.1, 0.8, 0.7, 0.9], [1, 1, 1, 1]]),
         "roles": torch.zeros(len(SCORES), heads),
-        "weights": torch.zeros(len(CHANGES), heads),
+        "weight_change": torch.zeros(len(CHANGES), heads),
         "gap": 0.01,
         "clean": 0.9,
         "corrupted": 0.1,
@@ -52,7 +52,7 @@ def make_analysis(graph: Graph, **overrides: Any) -> Analysis:
         "jaccard_low": 0.7,
         "jaccard_high": 0.9,
         "rank_correlation": 0.95,
-        "probes_needed": 64.0,
+        "pairs_needed": 64.0,
     }
     fields = {**plain, **overrides}
     few = len(fields["effect"])  # as often as it takes to be no weak record by their number
@@ -62,10 +62,10 @@ def make_analysis(graph: Graph, **overrides: Any) -> Analysis:
 
 @dataclass
 class Golden:
-    """A model, probes and what the reference implementation makes of them."""
+    """A model, pairs and what the reference implementation makes of them."""
 
     model: Any
-    probes: ProbeSet
+    pairs: PromptPairs
     tensors: dict[str, Tensor]
 
 
@@ -82,10 +82,10 @@ def golden(request: pytest.FixtureRequest, shared: Path) -> Golden:
     missing, unexpected = model.load_state_dict(weights, strict=False)
     assert not unexpected
     assert missing == (["lm_head.weight"] if config["tie_word_embeddings"] else [])
-    probes = ProbeSet(
+    pairs = PromptPairs(
         tensors["clean_ids"],
         tensors["corrupted_ids"],
         tensors["attention_mask"],
         tensors["labels"],
     )
-    return Golden(model, probes, tensors)
+    return Golden(model, pairs, tensors)

@@ -28,7 +28,7 @@ from tracking.ledger.ledger import Ledger
 from tracking.ledger.record import Analysis, Record
 from tracking.ledger.reward import Reward
 from tracking.model.graph import Graph
-from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.settings import Settings
 from tracking.timeline.activity import Thresholds
 from tracking.timeline.timeline import Timeline
@@ -36,22 +36,24 @@ from tracking.timeline.timeline import Timeline
 VERDICTS = ("absent", "weak", "unconverged", "sound")
 
 
-def recorded(model: Any, probes: ProbeSet, step: int = 0, **more: Any) -> Record:
-    quick = Settings(**{"steps": 4, "max_steps": 8, "resamples": 50, **more})
-    return record(model, {"probes": probes}, quick, step, Reward(0.5, "reward"), Subject())
+def recorded(model: Any, pairs: PromptPairs, step: int = 0, **more: Any) -> Record:
+    quick = Settings(**{"ig_steps": 4, "max_ig_steps": 8, "resamples": 50, **more})
+    return record(model, {"pairs": pairs}, quick, step, Reward(0.5, "reward"), Subject())
 
 
-def analysed(model: Any, probes: ProbeSet, **more: Any) -> Analysis:
-    return recorded(model, probes, **more).analyses["probes"]
+def analysed(model: Any, pairs: PromptPairs, **more: Any) -> Analysis:
+    return recorded(model, pairs, **more).analyses["pairs"]
 
 
 def planted(**more: Any) -> Record:
-    return recorded(plants.planted(), plants.probes(32), **{"steps": 20, "max_steps": 40, **more})
+    return recorded(
+        plants.planted(), plants.pairs(32), **{"ig_steps": 20, "max_ig_steps": 40, **more}
+    )
 
 
-def alike(probes: ProbeSet) -> ProbeSet:
-    """The same probes with nothing corrupted in them."""
-    return ProbeSet(probes.clean, probes.clean, probes.attention_mask, probes.labels)
+def alike(pairs: PromptPairs) -> PromptPairs:
+    """The same pairs with nothing corrupted in them."""
+    return PromptPairs(pairs.clean, pairs.clean, pairs.attention_mask, pairs.labels)
 
 
 def as_bits(value: Any) -> Tensor:
@@ -65,7 +67,7 @@ def as_bits(value: Any) -> Tensor:
 
 def test_the_planted_head_is_the_one_that_a_sound_record_names() -> None:
     found = planted()
-    analysis = found.analyses["probes"]
+    analysis = found.analyses["pairs"]
     assert analysis.verdict(Thresholds()) == "sound"
     assert analysis.faithfulness == pytest.approx(1, abs=0.05)
     assert analysis.complement == pytest.approx(0, abs=0.05)
@@ -80,18 +82,22 @@ def test_the_planted_head_is_the_one_that_a_sound_record_names() -> None:
     assert there["importance"] > 0.9
 
 
-def test_numbers_of_a_record_are_what_its_parts_say(tiny_decoder, random_probes) -> None:
-    model, probes = tiny_decoder(seed=1), random_probes(probes=20, ragged=True, seed=2)
-    found = analysed(model, probes, select="edges=30", quadrature="midpoint", steps=4)
+def test_numbers_of_a_record_are_what_its_parts_say(tiny_decoder, random_pairs) -> None:
+    model, pairs = tiny_decoder(seed=1), random_pairs(pairs=20, ragged=True, seed=2)
+    found = analysed(model, pairs, select="edges=30", quadrature="midpoint", ig_steps=4)
     scores = attribute(
-        model, probes, metric="prob", steps=4, quadrature="midpoint", batch_size=64, per_probe=True
+        model, pairs, metric="prob", steps=4, quadrature="midpoint", batch_size=64, per_pair=True
     )
     graph = scores.graph
-    assert scores.per_probe is not None
-    assert torch.equal(found.edges, scores.edges) and torch.equal(found.strength, scores.strength)
-    assert torch.equal(found.effect, head_effects(graph, scores.per_probe))
+    assert scores.per_pair is not None
+    assert torch.equal(found.edge_scores, scores.edges) and torch.equal(
+        found.strength, scores.strength
+    )
+    assert torch.equal(found.effect, head_effects(graph, scores.per_pair))
     assert torch.equal(found.circuit, by_count(graph, scores.edges, 30))
-    runs = Experiment.of(model, probes, "prob").run([found.circuit, graph.edges & ~found.circuit])
+    runs = Experiment.of(model, pairs, "prob").run(
+        [found.circuit, graph.edge_mask & ~found.circuit]
+    )
     carried = (runs.patched - runs.corrupted).mean(1) / (runs.clean - runs.corrupted).mean()
     assert found.faithfulness == pytest.approx(float(carried[0]), abs=1e-4)
     assert found.complement == pytest.approx(float(carried[1]), abs=1e-4)
@@ -101,7 +107,7 @@ def test_numbers_of_a_record_are_what_its_parts_say(tiny_decoder, random_probes)
     assert found.accuracy == pytest.approx(float(runs.right[0].mean()))
     assert found.clean_accuracy == pytest.approx(float(runs.clean_right.mean()))
     assert found.gap == pytest.approx(scores.gap)
-    sizes = torch.tensor(counts(graph)) / int(graph.edges.sum())
+    sizes = torch.tensor(counts(graph)) / int(graph.edge_mask.sum())
     assert torch.allclose(found.curve[:, 0], sizes)
     assert found.curve[-1, 1:].tolist() == pytest.approx([1, 1, 1], abs=1e-4)
     assert found.faithfulness_low <= found.faithfulness <= found.faithfulness_high
@@ -109,26 +115,26 @@ def test_numbers_of_a_record_are_what_its_parts_say(tiny_decoder, random_probes)
     assert -1 <= found.rank_correlation <= 1
 
 
-def test_all_edges_carry_everything_and_the_rest_nothing(tiny_decoder, random_probes) -> None:
-    found = analysed(tiny_decoder(), random_probes(), select="share=1")
+def test_all_edges_carry_everything_and_the_rest_nothing(tiny_decoder, random_pairs) -> None:
+    found = analysed(tiny_decoder(), random_pairs(), select="share=1")
     graph = Graph(2, 4)
-    assert torch.equal(found.circuit, graph.edges)
+    assert torch.equal(found.circuit, graph.edge_mask)
     for number in (found.faithfulness, found.faithfulness_low, found.faithfulness_high):
         assert number == pytest.approx(1, abs=1e-4)
     assert found.complement == pytest.approx(0, abs=1e-4)
     assert found.accuracy == found.clean_accuracy
     assert found.jaccard == 1 and bool(found.in_circuit.all())
-    assert float(found.edge_membership[graph.edges].min()) > 0.9
-    assert not bool(found.edge_membership[~graph.edges].any())
+    assert float(found.edge_membership[graph.edge_mask].min()) > 0.9
+    assert not bool(found.edge_membership[~graph.edge_mask].any())
 
 
 @pytest.mark.parametrize("rank", ["signed", "absolute"])
 @pytest.mark.parametrize("select", ["faithfulness=0.8", "share=0.9", "edges=40"])
 def test_a_circuit_is_of_the_size_that_is_asked_for(
-    tiny_decoder, random_probes, select: str, rank: str
+    tiny_decoder, random_pairs, select: str, rank: str
 ) -> None:
-    found = analysed(tiny_decoder(seed=4), random_probes(probes=12), select=select, rank=rank)
-    ranked = found.edges if rank == "signed" else found.strength
+    found = analysed(tiny_decoder(seed=4), random_pairs(pairs=12), select=select, rank=rank)
+    ranked = found.edge_scores if rank == "signed" else found.strength
     taken = ranked.abs() >= ranked.abs()[found.circuit].min()
     if select == "faithfulness=0.8":
         assert found.faithfulness >= 0.8 - 1e-5
@@ -138,38 +144,38 @@ def test_a_circuit_is_of_the_size_that_is_asked_for(
         assert float(ranked.abs()[taken].sum()) <= 0.9 * float(ranked.abs().sum()) + float(
             ranked.abs()[found.circuit].min()
         )
-    assert int(found.circuit.sum()) < int(Graph(2, 4).edges.sum())
+    assert int(found.circuit.sum()) < int(Graph(2, 4).edge_mask.sum())
     half, same, twice = found.ensemble
     assert bool((half <= same).all() and (same <= twice).all())  # a larger circuit holds a smaller
     assert float((same - found.in_circuit.float().mean(0)).abs().max()) < 0.5
 
 
 def test_the_ensemble_is_the_membership_at_half_and_twice_the_size(
-    tiny_decoder, random_probes
+    tiny_decoder, random_pairs
 ) -> None:
-    model, probes = tiny_decoder(seed=4), random_probes(probes=12)
+    model, pairs = tiny_decoder(seed=4), random_pairs(pairs=12)
     by_size = {
-        size: analysed(model, probes, select=f"edges={size}", quadrature="midpoint")
+        size: analysed(model, pairs, select=f"edges={size}", quadrature="midpoint")
         for size in (30, 60, 120)
     }
     shares = [by_size[size].in_circuit.float().mean(0) for size in (30, 60, 120)]
     found = by_size[60]
-    weakest = found.edges.abs()[found.circuit].min()
-    assert int((found.edges.abs() >= weakest).sum()) == 60  # the weakest was not pruned
+    weakest = found.edge_scores.abs()[found.circuit].min()
+    assert int((found.edge_scores.abs() >= weakest).sum()) == 60  # the weakest was not pruned
     assert torch.allclose(found.ensemble, torch.stack(shares))
 
 
 def test_a_model_in_training_is_as_before_and_a_record_the_same_again(
-    tiny_decoder, random_probes
+    tiny_decoder, random_pairs
 ) -> None:
-    model, probes = in_training(tiny_decoder, "qwen2"), random_probes(probes=12)
+    model, pairs = in_training(tiny_decoder, "qwen2"), random_pairs(pairs=12)
     before = everything(model)
-    first = recorded(model, probes)
+    first = recorded(model, pairs)
     assert_same(before, everything(model))
     torch.randn(3)  # whatever was drawn before
-    second = recorded(model, probes)
+    second = recorded(model, pairs)
     for item in fields(Analysis):
-        ours, theirs = (getattr(each.analyses["probes"], item.name) for each in (first, second))
+        ours, theirs = (getattr(each.analyses["pairs"], item.name) for each in (first, second))
         assert torch.equal(as_bits(ours), as_bits(theirs)), item.name
     assert first.settings["select"] == "faithfulness=0.8" and first.settings["rank"] == "signed"
 
@@ -178,12 +184,12 @@ def test_a_model_in_training_is_as_before_and_a_record_the_same_again(
 
 
 def test_a_behaviour_that_is_absent_is_said_to_be_from_model_to_timeline(
-    tiny_decoder, random_probes, tmp_path: Path
+    tiny_decoder, random_pairs, tmp_path: Path
 ) -> None:
     ledger = Ledger(tmp_path)
-    ledger.write(recorded(tiny_decoder(), alike(random_probes(probes=12))))
+    ledger.write(recorded(tiny_decoder(), alike(random_pairs(pairs=12))))
     (found,) = ledger.records()
-    analysis = found.analyses["probes"]
+    analysis = found.analyses["pairs"]
     assert analysis.faithfulness != analysis.faithfulness  # there is nothing to carry
     assert analysis.clean == analysis.corrupted and analysis.difference_low == 0
     assert analysis.verdict(Thresholds()) == "absent"
@@ -191,21 +197,21 @@ def test_a_behaviour_that_is_absent_is_said_to_be_from_model_to_timeline(
     assert timeline.counts["verdict"].tolist() == ["absent"]
     assert timeline.counts["active"].tolist() == [0]
     assert set(timeline.heads["state"]) == {"inactive"}
-    assert not timeline.heads["uncertain"].any()
+    assert not timeline.heads["undecided"].any()
 
 
 def test_a_behaviour_that_comes_has_no_base_heads() -> None:
-    """Untrained, then with a head planted; the probes stay the same."""
-    model, probes = plants.planted(), plants.probes(32)
+    """Untrained, then with a head planted; the pairs stay the same."""
+    model, pairs = plants.planted(), plants.pairs(32)
     plain = plants.planted()
     plain.lm_head.weight.data.zero_()  # it answers nothing
     records = [
-        recorded(each, probes, step, steps=20, max_steps=40)
+        recorded(each, pairs, step, ig_steps=20, max_ig_steps=40)
         for step, each in ((0, plain), (10, model))
     ]
     timeline = Timeline.of(records)
     assert timeline.counts["verdict"].tolist() == ["absent", "sound"]
-    last = timeline.at(10, "probes")
+    last = timeline.at(10, "pairs")
     assert last["state"][last["active"]].tolist() == ["new"]
     assert last["head"][last["active"]].tolist() == [plants.COPY]
 
@@ -261,7 +267,7 @@ def with_active(step: int, active: list[bool], **more: Any) -> Record:
             **more,
         },
     )
-    return Record(step, 1, len(active), "ab12", {"probes": analysis})
+    return Record(step, 1, len(active), "ab12", {"pairs": analysis})
 
 
 def test_an_absent_record_makes_all_heads_inactive_and_the_rest_keep_theirs() -> None:
@@ -280,28 +286,28 @@ def test_an_absent_record_makes_all_heads_inactive_and_the_rest_keep_theirs() ->
     assert loose.counts["verdict"].tolist() == ["sound", "absent", "sound", "sound"]
 
 
-def test_an_uncertain_head_is_not_uncertain_where_nothing_is_there() -> None:
+def test_an_undecided_head_is_not_undecided_where_nothing_is_there() -> None:
     maybe = torch.arange(10)[:, None] < torch.tensor([5, 10])
     first = with_active(0, [False, True], in_circuit=maybe)
     second = with_active(1, [True, True], in_circuit=maybe, difference_low=0.0)
     heads = Timeline.of([first, second]).heads
-    assert heads["uncertain"].tolist() == [False] * 4
+    assert heads["undecided"].tolist() == [False] * 4
     third = with_active(2, [True, True], in_circuit=maybe)
     heads = Timeline.of([first, second, third]).heads
-    assert heads["uncertain"].tolist() == [False] * 4 + [True, False]
+    assert heads["undecided"].tolist() == [False] * 4 + [True, False]
 
 
 def test_the_timeline_has_the_ensemble_and_the_importance_of_every_head() -> None:
     graph, records = Graph(1, 2), []
     for step in range(3):
         generator = torch.Generator().manual_seed(step)
-        edges = torch.randn(graph.edges.shape, generator=generator) * graph.edges
+        edges = torch.randn(graph.edge_mask.shape, generator=generator) * graph.edge_mask
         ensemble = torch.rand(3, 2, generator=generator)
-        records.append(with_active(step, [True, False], edges=edges, ensemble=ensemble))
+        records.append(with_active(step, [True, False], edge_scores=edges, ensemble=ensemble))
     timeline = Timeline.of(records)
-    flows = [importance(graph, each.analyses["probes"].edges) for each in records]
+    flows = [importance(graph, each.analyses["pairs"].edge_scores) for each in records]
     for step, (each, flow) in enumerate(zip(records, flows, strict=True)):
-        rows, sizes = timeline.at(step, "probes"), each.analyses["probes"].ensemble
+        rows, sizes = timeline.at(step, "pairs"), each.analyses["pairs"].ensemble
         assert rows["membership_half"].tolist() == pytest.approx(sizes[0].tolist())
         assert rows["membership_double"].tolist() == pytest.approx(sizes[2].tolist())
         for name in ("importance", "importance_symmetric"):
@@ -312,10 +318,10 @@ def test_the_timeline_has_the_ensemble_and_the_importance_of_every_head() -> Non
             before, after = (flows[at]["importance"].to_numpy() for at in (step - 1, step))
             assert rows["shift"].tolist() == pytest.approx(shift(before, after).tolist())
     counts_of = timeline.counts.iloc[0]
-    analysis = records[0].analyses["probes"]
+    analysis = records[0].analyses["pairs"]
     for name in ("faithfulness", "complement", "accuracy", "cpr", "cmd", "jaccard", "gap"):
         assert counts_of[name] == getattr(analysis, name)
-    assert counts_of["probes"] == 16
+    assert counts_of["pairs"] == 16
     assert counts_of["null"] == 0 and counts_of["null_high"] == 0
 
 
@@ -343,25 +349,25 @@ def within(room: int, work: Callable[[], None]) -> int:
 
 
 def test_where_memory_runs_out_batches_are_halved_and_the_record_is_the_same(
-    tiny_decoder: Any, random_probes: Any, tmp_path: Path
+    tiny_decoder: Any, random_pairs: Any, tmp_path: Path
 ) -> None:
-    model, probes = tiny_decoder(heads=2, head_dim=16, width=512), random_probes(24, 128)
-    keys = {"select": "edges=9", "quadrature": "midpoint", "steps": 2, "resamples": 10}
-    whole = analysed(model, probes, **keys)
+    model, pairs = tiny_decoder(heads=2, head_dim=16, width=512), random_pairs(24, 128)
+    keys = {"select": "edges=9", "quadrature": "midpoint", "ig_steps": 2, "resamples": 10}
+    whole = analysed(model, pairs, **keys)
     told = tmp_path / "told"
 
     def work() -> None:
         with told.open("w") as file:
             logging.basicConfig(stream=file, force=True)
-            found = analysed(model, probes, **keys)
-        assert torch.allclose(found.edges, whole.edges, atol=1e-6)
+            found = analysed(model, pairs, **keys)
+        assert torch.allclose(found.edge_scores, whole.edge_scores, atol=1e-6)
         assert torch.equal(found.circuit, whole.circuit)
 
     assert within(40 * 2**20, work) == 0
-    assert "out of memory: the analysis goes on with 12 probes a batch" in told.read_text()
+    assert "out of memory: the analysis goes on with 12 pairs a batch" in told.read_text()
 
 
-def test_a_probe_that_does_not_fit_by_itself_is_an_error() -> None:
+def test_a_pair_that_does_not_fit_by_itself_is_an_error() -> None:
     tried = []
 
     def make(batch_size: int) -> Analysis:

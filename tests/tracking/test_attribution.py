@@ -1,6 +1,6 @@
 """Scores are those of the reference, of a slow twin written by hand, and leave no trace.
 
-The twin runs in float64 on one probe at a time, without padding, hooks or Hugging Face's forward:
+The twin runs in float64 on one pair at a time, without padding, hooks or Hugging Face's forward:
 every head's q, k and v read a copy of the residual stream of their own, and autograd does the rest.
 """
 
@@ -22,7 +22,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from tests.tracking.conftest import Golden
 from tracking.attribution.attribute import attribute, attribute_all
 from tracking.errors import BadInput
-from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.prompt_pairs import PromptPairs
 
 ARCHES = ["qwen2", "qwen3", "llama", "mistral"]
 METRICS = ["kl", "neg_logit_diff", "prob", "nll"]
@@ -67,7 +67,7 @@ def correlation(first: Tensor, second: Tensor) -> float:
 def test_scores_are_the_reference_implementation_s(
     golden: Golden, method: str, theirs: str, metric: str, batch_size: int
 ) -> None:
-    scores = attribute(golden.model, golden.probes, method, metric, 5, "left", batch_size)
+    scores = attribute(golden.model, golden.pairs, method, metric, 5, "left", batch_size)
     wanted = golden.tensors[f"scores/{theirs}/{metric}"]
     if (method, metric) == ("eap", "kl"):  # zero in theory
         assert float((scores.edges - wanted).abs().max()) < 1e-6
@@ -81,7 +81,7 @@ def test_scores_are_the_reference_implementation_s(
 @pytest.mark.parametrize("golden", ["qwen2_tiny"], indirect=True)
 @pytest.mark.parametrize("metric", ["kl", "neg_logit_diff"])
 def test_exact_scores_are_the_reference_implementation_s(golden: Golden, metric: str) -> None:
-    scores = attribute(golden.model, golden.probes, "exact", metric, batch_size=4)
+    scores = attribute(golden.model, golden.pairs, "exact", metric, batch_size=4)
     assert_close(scores.edges, golden.tensors[f"scores/exact/{metric}"], 1e-4)
 
 
@@ -162,7 +162,7 @@ def by_hand(model: Any, embeddings: Tensor, **patches: Tensor) -> Pass:
 def loss_by_hand(
     metric: str, logits: Tensor, clean: Tensor, ids: Tensor, where: Tensor, labels: Tensor
 ) -> Tensor:
-    """The metric of one probe from logits [position, vocabulary], its mean over `where`."""
+    """The metric of one pair from logits [position, vocabulary], its mean over `where`."""
     logits, clean = logits[where], clean[where]
     if metric == "kl":
         return (clean.softmax(-1) * (clean.log_softmax(-1) - logits.log_softmax(-1))).sum(-1).mean()
@@ -195,18 +195,18 @@ def rank(node: str) -> float:
 
 
 def slowly(
-    model: Any, probes: ProbeSet, metric: str, steps: list[tuple[float, float]]
+    model: Any, pairs: PromptPairs, metric: str, steps: list[tuple[float, float]]
 ) -> dict[str, Tensor]:
-    """`edges` [probe, source, target] and the metric of `clean` and `corrupted` prompts [probe]."""
+    """`edges` [pair, source, target] and the metric of `clean` and `corrupted` prompts [pair]."""
     table = model.get_input_embeddings().weight.detach().double()
     edges, ends = [], {"clean": [], "corrupted": []}
-    for index in range(len(probes)):
-        real = probes.attention_mask[index].bool()
-        ids = probes.clean[index][real]
-        start, end = table[probes.corrupted[index][real]], table[ids]
+    for index in range(len(pairs)):
+        real = pairs.attention_mask[index].bool()
+        ids = pairs.clean[index][real]
+        start, end = table[pairs.corrupted[index][real]], table[ids]
         before, after = by_hand(model, start), by_hand(model, end)
-        assert probes.labels is not None
-        rest = after.logits, ids, probes.supervised[index][real], probes.labels[index]
+        assert pairs.labels is not None
+        rest = after.logits, ids, pairs.supervised[index][real], pairs.labels[index]
         ends["clean"].append(loss_by_hand(metric, after.logits, *rest))
         ends["corrupted"].append(loss_by_hand(metric, before.logits, *rest))
         score = torch.zeros(len(after.writes), len(after.reads), dtype=torch.double)
@@ -233,17 +233,17 @@ def slowly(
     return {"edges": stacked, **{side: torch.stack(values) for side, values in ends.items()}}
 
 
-def slowly_patched(model: Any, probes: ProbeSet, metric: str, target_order: Any) -> Tensor:
-    """The exact score of every edge, [probe, source, target]."""
+def slowly_patched(model: Any, pairs: PromptPairs, metric: str, target_order: Any) -> Tensor:
+    """The exact score of every edge, [pair, source, target]."""
     table = model.get_input_embeddings().weight.detach().double()
     out = []
-    for index in range(len(probes)):
-        real = probes.attention_mask[index].bool()
-        ids = probes.clean[index][real]
-        before = by_hand(model, table[probes.corrupted[index][real]])
+    for index in range(len(pairs)):
+        real = pairs.attention_mask[index].bool()
+        ids = pairs.clean[index][real]
+        before = by_hand(model, table[pairs.corrupted[index][real]])
         after = by_hand(model, table[ids])
-        assert probes.labels is not None
-        rest = after.logits, ids, probes.supervised[index][real], probes.labels[index]
+        assert pairs.labels is not None
+        rest = after.logits, ids, pairs.supervised[index][real], pairs.labels[index]
         score = torch.zeros(len(after.writes), len(after.reads), dtype=torch.double)
         for row, (source, clean) in enumerate(after.writes.items()):
             for column, target in enumerate(target_order):
@@ -267,12 +267,12 @@ VARIANTS = {
 @arches
 @few(20)
 @given(data=st.data())
-def test_scores_are_those_of_the_slow_twin(tiny_decoder, random_probes, arch: str, data) -> None:
+def test_scores_are_those_of_the_slow_twin(tiny_decoder, random_pairs, arch: str, data) -> None:
     model = tiny_decoder(
         arch, seed=data.draw(seeds), **data.draw(st.sampled_from(VARIANTS[arch]), "variant")
     )
-    probes = random_probes(
-        probes=3,
+    pairs = random_pairs(
+        pairs=3,
         length=6,
         ragged=True,
         side=data.draw(st.sampled_from(["left", "right"])),
@@ -282,16 +282,16 @@ def test_scores_are_those_of_the_slow_twin(tiny_decoder, random_probes, arch: st
     metric = data.draw(st.sampled_from(METRICS))
     method = data.draw(st.sampled_from(["eap-ig", "eap-ig", "eap-ig", "eap", "clean-corrupted"]))
     rule = data.draw(st.sampled_from(["left", "right", "midpoint", "gauss-legendre"]))
-    found = attribute(model, probes, method, metric, 3, rule, batch_size=2, per_probe=True)
-    wanted = slowly(model, probes, metric, path(method, rule, 3))
+    found = attribute(model, pairs, method, metric, 3, rule, batch_size=2, per_pair=True)
+    wanted = slowly(model, pairs, metric, path(method, rule, 3))
     assert torch.allclose(found.clean.double(), wanted["clean"], atol=1e-5)
     assert torch.allclose(found.corrupted.double(), wanted["corrupted"], atol=1e-5)
-    assert found.per_probe is not None
+    assert found.per_pair is not None
     if (method, metric) == ("eap", "kl"):  # zero in theory
-        assert float((found.per_probe - wanted["edges"]).abs().max()) < 1e-5
+        assert float((found.per_pair - wanted["edges"]).abs().max()) < 1e-5
     else:
         # 1e-5 is typical; the worst of float32 passes, the twin's own among them, is beyond
-        assert_close(found.per_probe.double(), wanted["edges"], 3e-5)
+        assert_close(found.per_pair.double(), wanted["edges"], 3e-5)
         assert_close(found.edges.double(), wanted["edges"].mean(0), 3e-5)
 
 
@@ -299,27 +299,27 @@ def test_scores_are_those_of_the_slow_twin(tiny_decoder, random_probes, arch: st
 @few(3)
 @given(seed=seeds, metric=st.sampled_from(METRICS), side=st.sampled_from(["left", "right"]))
 def test_exact_scores_are_those_of_one_patch_at_a_time(
-    tiny_decoder, random_probes, arch: str, seed: int, metric: str, side: str
+    tiny_decoder, random_pairs, arch: str, seed: int, metric: str, side: str
 ) -> None:
     model = tiny_decoder(arch, heads=2, kv_heads=1, head_dim=6, seed=seed)
-    probes = random_probes(probes=2, length=6, ragged=True, side=side, looks=2, seed=seed)
-    found = attribute(model, probes, "exact", metric, per_probe=True)
-    wanted = slowly_patched(model, probes, metric, found.graph.targets)
-    assert found.per_probe is not None
-    assert_close(found.per_probe.double(), wanted, 3e-5)
+    pairs = random_pairs(pairs=2, length=6, ragged=True, side=side, looks=2, seed=seed)
+    found = attribute(model, pairs, "exact", metric, per_pair=True)
+    wanted = slowly_patched(model, pairs, metric, found.graph.targets)
+    assert found.per_pair is not None
+    assert_close(found.per_pair.double(), wanted, 3e-5)
 
 
 @arches
 @few(3)
 @given(seed=seeds, metric=st.sampled_from(METRICS), rule=st.sampled_from(["left", "adaptive"]))
 def test_node_scores_are_the_sums_of_the_edges_that_leave_a_node(
-    tiny_decoder, random_probes, arch: str, seed: int, metric: str, rule: str
+    tiny_decoder, random_pairs, arch: str, seed: int, metric: str, rule: str
 ) -> None:
-    model, probes = tiny_decoder(arch, seed=seed), random_probes(ragged=True, seed=seed)
-    edges = attribute(model, probes, "eap-ig", metric, 4, rule, per_probe=True)
-    nodes = attribute(model, probes, "node-ig", metric, 4, rule, per_probe=True)
-    assert edges.per_probe is not None and nodes.per_probe is not None
-    assert_close(nodes.per_probe.sum(-1), edges.per_probe.sum(-1), 3e-5)
+    model, pairs = tiny_decoder(arch, seed=seed), random_pairs(ragged=True, seed=seed)
+    edges = attribute(model, pairs, "eap-ig", metric, 4, rule, per_pair=True)
+    nodes = attribute(model, pairs, "node-ig", metric, 4, rule, per_pair=True)
+    assert edges.per_pair is not None and nodes.per_pair is not None
+    assert_close(nodes.per_pair.sum(-1), edges.per_pair.sum(-1), 3e-5)
     assert_close(nodes.nodes, edges.nodes, 3e-5)
     assert nodes.gap == pytest.approx(edges.gap, abs=1e-3)
     with pytest.raises(BadInput, match="node-ig"):
@@ -333,10 +333,10 @@ def test_node_scores_are_the_sums_of_the_edges_that_leave_a_node(
 @few(3)
 @given(seed=seeds, method=st.sampled_from(METHODS[:-2]), metric=st.sampled_from(METRICS))
 def test_equal_prompts_score_exactly_zero(
-    tiny_decoder, random_probes, arch: str, seed: int, method: str, metric: str
+    tiny_decoder, random_pairs, arch: str, seed: int, method: str, metric: str
 ) -> None:
-    probes = random_probes(seed=seed, ragged=True)
-    same = ProbeSet(probes.clean, probes.clean, probes.attention_mask, probes.labels)
+    pairs = random_pairs(seed=seed, ragged=True)
+    same = PromptPairs(pairs.clean, pairs.clean, pairs.attention_mask, pairs.labels)
     scores = attribute(tiny_decoder(arch, seed=seed), same, method, metric, batch_size=3)
     assert torch.equal(scores.edges, torch.zeros_like(scores.edges))
     assert torch.equal(scores.clean, scores.corrupted)
@@ -346,22 +346,22 @@ def test_equal_prompts_score_exactly_zero(
 @few(3)
 @given(seed=seeds, count=st.integers(1, 5), method=st.sampled_from(["eap", "eap-ig"]))
 def test_a_union_s_score_is_the_weighted_mean_of_its_parts(
-    tiny_decoder, random_probes, arch: str, seed: int, count: int, method: str
+    tiny_decoder, random_pairs, arch: str, seed: int, count: int, method: str
 ) -> None:
-    model, probes = tiny_decoder(arch, seed=seed), random_probes(probes=6, ragged=True, seed=seed)
+    model, pairs = tiny_decoder(arch, seed=seed), random_pairs(pairs=6, ragged=True, seed=seed)
 
-    def edges(of: ProbeSet) -> Tensor:
+    def edges(of: PromptPairs) -> Tensor:
         return attribute(model, of, method, "neg_logit_diff").edges
 
-    parts = count * edges(probes[:count]) + (6 - count) * edges(probes[count:])
-    assert_close(edges(probes), parts / 6)
+    parts = count * edges(pairs[:count]) + (6 - count) * edges(pairs[count:])
+    assert_close(edges(pairs), parts / 6)
 
 
 @arches
 @few(4)
 @given(data=st.data())
 def test_permuted_heads_have_permuted_scores(
-    tiny_decoder, random_probes, arch: str, data: st.DataObject
+    tiny_decoder, random_pairs, arch: str, data: st.DataObject
 ) -> None:
     heads, groups, size = 6, 3, 8
     model = tiny_decoder(arch, heads=heads, kv_heads=groups, width=48, seed=data.draw(seeds))
@@ -387,8 +387,8 @@ def test_permuted_heads_have_permuted_scores(
                 parameter.data = split[list(rows)].flatten(0, 1)
         columns = attention.o_proj.weight.data.unflatten(1, (-1, size))
         attention.o_proj.weight.data = columns[:, swapped].flatten(1)
-    probes = random_probes(probes=3, ragged=True, seed=data.draw(seeds))
-    before, after = (attribute(m, probes, metric="neg_logit_diff") for m in (model, other))
+    pairs = random_pairs(pairs=3, ragged=True, seed=data.draw(seeds))
+    before, after = (attribute(m, pairs, metric="neg_logit_diff") for m in (model, other))
     rows = [before.graph.sources.index(now.get(name, name)) for name in before.graph.sources]
     columns = []
     for name in before.graph.targets:
@@ -397,9 +397,9 @@ def test_permuted_heads_have_permuted_scores(
     assert_close(after.edges, before.edges[rows][:, columns])
 
 
-def repadded(probes: ProbeSet, side: str, extra: int, seed: int) -> ProbeSet:
+def repadded(pairs: PromptPairs, side: str, extra: int, seed: int) -> PromptPairs:
     """The same tokens with other padding: on `side`, `extra` columns more, other junk in it."""
-    real = [row.bool() for row in probes.attention_mask]
+    real = [row.bool() for row in pairs.attention_mask]
     longest = max(int(row.sum()) for row in real) + extra
     generator = torch.Generator().manual_seed(seed)
 
@@ -410,14 +410,14 @@ def repadded(probes: ProbeSet, side: str, extra: int, seed: int) -> ProbeSet:
             out[index, start : start + int(row.sum())] = tensor[index, row]
         return out
 
-    shape = (len(probes), longest)
+    shape = (len(pairs), longest)
     zeros = torch.zeros(shape, dtype=torch.long)
-    return ProbeSet(
-        laid(probes.clean, torch.randint(50, shape, generator=generator)),
-        laid(probes.corrupted, torch.randint(50, shape, generator=generator)),
-        laid(probes.attention_mask, zeros),
-        probes.labels,
-        laid(probes.supervised.long(), zeros).bool(),
+    return PromptPairs(
+        laid(pairs.clean, torch.randint(50, shape, generator=generator)),
+        laid(pairs.corrupted, torch.randint(50, shape, generator=generator)),
+        laid(pairs.attention_mask, zeros),
+        pairs.labels,
+        laid(pairs.supervised.long(), zeros).bool(),
     )
 
 
@@ -433,7 +433,7 @@ def repadded(probes: ProbeSet, side: str, extra: int, seed: int) -> ProbeSet:
 )
 def test_batch_size_and_padding_change_nothing(
     tiny_decoder,
-    random_probes,
+    random_pairs,
     arch: str,
     seed: int,
     method: str,
@@ -444,22 +444,22 @@ def test_batch_size_and_padding_change_nothing(
 ) -> None:
     more = {"sliding_window": 3} if arch == "mistral" else {}
     model = tiny_decoder(arch, seed=seed, **more)
-    probes = random_probes(ragged=True, looks=2, seed=seed)
-    other = repadded(probes, side, extra, seed)
-    wanted = attribute(model, probes, method, metric, batch_size=5, per_probe=True)
-    found = attribute(model, other, method, metric, batch_size=batch_size, per_probe=True)
-    assert wanted.per_probe is not None and found.per_probe is not None
-    assert_close(found.per_probe, wanted.per_probe)
+    pairs = random_pairs(ragged=True, looks=2, seed=seed)
+    other = repadded(pairs, side, extra, seed)
+    wanted = attribute(model, pairs, method, metric, batch_size=5, per_pair=True)
+    found = attribute(model, other, method, metric, batch_size=batch_size, per_pair=True)
+    assert wanted.per_pair is not None and found.per_pair is not None
+    assert_close(found.per_pair, wanted.per_pair)
     assert torch.allclose(found.corrupted, wanted.corrupted, atol=1e-5)
 
 
 @arches
 @pytest.mark.parametrize("kv_heads", [1, 2])
 def test_every_query_head_of_a_group_has_edges_into_its_k_and_v(
-    tiny_decoder, random_probes, arch: str, kv_heads: int
+    tiny_decoder, random_pairs, arch: str, kv_heads: int
 ) -> None:
     scores = attribute(
-        tiny_decoder(arch, kv_heads=kv_heads), random_probes(), metric="neg_logit_diff"
+        tiny_decoder(arch, kv_heads=kv_heads), random_pairs(), metric="neg_logit_diff"
     )
     into = scores.edges.abs().amax(0)
     reads = [i for i, name in enumerate(scores.graph.targets) if name.endswith((".k", ".v"))]
@@ -470,35 +470,35 @@ def test_every_query_head_of_a_group_has_edges_into_its_k_and_v(
 @arches
 @pytest.mark.parametrize("read", ["k", "v"])
 def test_edges_into_k_and_v_of_a_group_sum_to_the_score_of_the_shared_head(
-    tiny_decoder, random_probes, arch: str, read: str
+    tiny_decoder, random_pairs, arch: str, read: str
 ) -> None:
     """The shared head's score is taken from the plain model: an offset of zero on the stream that
     one projection of layer 1 reads, and autograd's gradient there."""
-    model, probes = tiny_decoder(arch, kv_heads=2), random_probes()
-    scores = attribute(model, probes, method="eap", metric="neg_logit_diff", per_probe=True)
+    model, pairs = tiny_decoder(arch, kv_heads=2), random_pairs()
+    scores = attribute(model, pairs, method="eap", metric="neg_logit_diff", per_pair=True)
     block, embedding = model.model.layers[1], model.get_input_embeddings()
     projection, head_dim = getattr(block.self_attn, f"{read}_proj"), block.self_attn.head_dim
-    offsets = torch.zeros(2, *probes.clean.shape, embedding.embedding_dim, requires_grad=True)
+    offsets = torch.zeros(2, *pairs.clean.shape, embedding.embedding_dim, requires_grad=True)
     streams = []
 
     def shifted(_module: Any, _args: tuple, _out: Tensor) -> Tensor:
-        normed = block.input_layernorm.forward(streams[0] + offsets)  # [group, probe, ...]
+        normed = block.input_layernorm.forward(streams[0] + offsets)  # [group, pair, ...]
         out = F.linear(normed, projection.weight, projection.bias).split(head_dim, dim=-1)
         return torch.cat([part[group] for group, part in enumerate(out)], dim=-1)
 
     see = block.input_layernorm.register_forward_pre_hook(lambda _, args: streams.append(args[0]))
     swap = projection.register_forward_hook(shifted)
-    logits = model(probes.clean, attention_mask=probes.attention_mask).logits
+    logits = model(pairs.clean, attention_mask=pairs.attention_mask).logits
     see.remove()
     swap.remove()
-    last = logits[torch.arange(len(probes)), probes.supervised.int().argmax(-1)]
-    correct, incorrect = last.gather(-1, probes.labels).unbind(-1)
-    gradients = torch.autograd.grad((incorrect - correct).sum(), offsets)[0]  # [group, probe, ...]
-    change = embedding(probes.corrupted) - embedding(probes.clean)
-    wanted = (gradients * change).sum((2, 3)).T  # [probe, group]
+    last = logits[torch.arange(len(pairs)), pairs.supervised.int().argmax(-1)]
+    correct, incorrect = last.gather(-1, pairs.labels).unbind(-1)
+    gradients = torch.autograd.grad((incorrect - correct).sum(), offsets)[0]  # [group, pair, ...]
+    change = embedding(pairs.corrupted) - embedding(pairs.clean)
+    wanted = (gradients * change).sum((2, 3)).T  # [pair, group]
     columns = [scores.graph.targets.index(f"L1H{head}.{read}") for head in range(4)]
-    assert scores.per_probe is not None
-    found = scores.per_probe[:, 0, columns].unflatten(-1, (2, 2)).sum(-1)
+    assert scores.per_pair is not None
+    found = scores.per_pair[:, 0, columns].unflatten(-1, (2, 2)).sum(-1)
     assert_close(found, wanted.detach(), 1e-4)
 
 
@@ -506,25 +506,23 @@ def test_edges_into_k_and_v_of_a_group_sum_to_the_score_of_the_shared_head(
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("quadrature", ["gauss-legendre", "adaptive"])
 def test_embed_s_row_sums_to_the_metric_s_change(
-    tiny_decoder, random_probes, arch: str, metric: str, quadrature: str
+    tiny_decoder, random_pairs, arch: str, metric: str, quadrature: str
 ) -> None:
     """By the model's own forward pass, not by what the scores say of it."""
-    model, probes = tiny_decoder(arch, seed=5), random_probes(seed=5)
-    scores = attribute(model, probes, "eap-ig", metric, 80, quadrature, per_probe=True)
+    model, pairs = tiny_decoder(arch, seed=5), random_pairs(seed=5)
+    scores = attribute(model, pairs, "eap-ig", metric, 80, quadrature, per_pair=True)
     with torch.no_grad():
-        clean, corrupted = model(probes.clean).logits, model(probes.corrupted).logits
+        clean, corrupted = model(pairs.clean).logits, model(pairs.corrupted).logits
     change = torch.stack(
         [
             loss_by_hand(metric, corrupted[i], clean[i], *rest)
             - loss_by_hand(metric, clean[i], clean[i], *rest)
-            for i, rest in enumerate(
-                zip(probes.clean, probes.supervised, probes.labels, strict=True)
-            )
+            for i, rest in enumerate(zip(pairs.clean, pairs.supervised, pairs.labels, strict=True))
         ]
     )
     assert torch.allclose(scores.corrupted - scores.clean, change, atol=1e-5)
-    assert scores.per_probe is not None
-    rows = scores.per_probe[:, 0].sum(-1)
+    assert scores.per_pair is not None
+    rows = scores.per_pair[:, 0].sum(-1)
     assert torch.allclose(rows, scores.embed_sum, atol=1e-5)
     gap = float((rows - change).abs().sum() / change.abs().sum())
     assert gap < 0.01
@@ -533,15 +531,15 @@ def test_embed_s_row_sums_to_the_metric_s_change(
 
 @few(5)
 @given(seed=seeds)
-def test_what_is_reported_follows_from_the_scores_per_probe(
-    tiny_decoder, random_probes, seed: int
+def test_what_is_reported_follows_from_the_scores_per_pair(
+    tiny_decoder, random_pairs, seed: int
 ) -> None:
-    scores = attribute(tiny_decoder(seed=seed), random_probes(seed=seed), per_probe=True, steps=3)
-    each, graph = scores.per_probe, scores.graph
+    scores = attribute(tiny_decoder(seed=seed), random_pairs(seed=seed), per_pair=True, steps=3)
+    each, graph = scores.per_pair, scores.graph
     assert each is not None
     assert_close(scores.edges, each.mean(0), 1e-6)
     assert_close(scores.strength, each.abs().mean(0), 1e-6)
-    assert not bool(each[:, ~graph.edges].any())
+    assert not bool(each[:, ~graph.edge_mask].any())
     assert scores.edges.dtype == scores.strength.dtype == torch.float32
     assert scores.steps == 3
     rows: list[dict[str, Any]] = scores.heads.to_dict("records")  # type: ignore[assignment]
@@ -562,54 +560,54 @@ def test_what_is_reported_follows_from_the_scores_per_probe(
 # Steps that are placed where the metric moves
 
 
-def jumping(tiny_decoder, random_probes, seed: int, count: int = 4) -> tuple[Any, ProbeSet]:
-    """A model that is sure of itself, and probes whose right token's probability jumps."""
-    model, probes = tiny_decoder(seed=seed), random_probes(probes=count, seed=seed)
+def jumping(tiny_decoder, random_pairs, seed: int, count: int = 4) -> tuple[Any, PromptPairs]:
+    """A model that is sure of itself, and pairs whose right token's probability jumps."""
+    model, pairs = tiny_decoder(seed=seed), random_pairs(pairs=count, seed=seed)
     model.lm_head.weight.data *= 15
     with torch.no_grad():
-        tokens = [model(ids).logits[:, -1].argmax(-1) for ids in (probes.clean, probes.corrupted)]
+        tokens = [model(ids).logits[:, -1].argmax(-1) for ids in (pairs.clean, pairs.corrupted)]
     labels = torch.stack(tokens, dim=1)
-    return model, ProbeSet(probes.clean, probes.corrupted, probes.attention_mask, labels)
+    return model, PromptPairs(pairs.clean, pairs.corrupted, pairs.attention_mask, labels)
 
 
 @pytest.mark.parametrize("seed", [1, 3, 5])
 def test_adaptive_steps_close_the_gap_with_fewer_than_even_ones_need(
-    tiny_decoder, random_probes, seed: int
+    tiny_decoder, random_pairs, seed: int
 ) -> None:
-    model, probes = jumping(tiny_decoder, random_probes, seed)
-    adaptive = attribute(model, probes, metric="prob", quadrature="adaptive", steps=12)
+    model, pairs = jumping(tiny_decoder, random_pairs, seed)
+    adaptive = attribute(model, pairs, metric="prob", quadrature="adaptive", steps=12)
     assert float((adaptive.corrupted - adaptive.clean).abs().max()) > 0.9
     assert adaptive.gap < 0.05
     steps = round(adaptive.steps)
     for count in (12, 24, steps):
-        even = attribute(model, probes, metric="prob", quadrature="midpoint", steps=count)
+        even = attribute(model, pairs, metric="prob", quadrature="midpoint", steps=count)
         assert even.steps == count
         assert even.gap > 2 * adaptive.gap and even.gap > 0.05
 
 
 @pytest.mark.parametrize("seed", [2, 3, 7])
 def test_adaptive_scores_are_those_of_very_many_steps(
-    tiny_decoder, random_probes, seed: int
+    tiny_decoder, random_pairs, seed: int
 ) -> None:
-    model, probes = jumping(tiny_decoder, random_probes, seed)
-    adaptive = attribute(model, probes, metric="prob", quadrature="adaptive", steps=12)
-    many = attribute(model, probes, metric="prob", quadrature="midpoint", steps=400)
+    model, pairs = jumping(tiny_decoder, random_pairs, seed)
+    adaptive = attribute(model, pairs, metric="prob", quadrature="adaptive", steps=12)
+    many = attribute(model, pairs, metric="prob", quadrature="midpoint", steps=400)
     assert many.gap < 0.05
     assert correlation(adaptive.edges, many.edges) > 0.99
 
 
-def test_adaptive_steps_stop_at_the_most_that_are_allowed(tiny_decoder, random_probes) -> None:
-    model, probes = jumping(tiny_decoder, random_probes, 5)
+def test_adaptive_steps_stop_at_the_most_that_are_allowed(tiny_decoder, random_pairs) -> None:
+    model, pairs = jumping(tiny_decoder, random_pairs, 5)
     few_steps = attribute(
-        model, probes, metric="prob", quadrature="adaptive", steps=2, max_steps=4, batch_size=1
+        model, pairs, metric="prob", quadrature="adaptive", steps=2, max_steps=4, batch_size=1
     )
     assert few_steps.steps <= 2 + 4
 
 
-def test_adaptive_scores_do_not_depend_on_the_batch_size(tiny_decoder, random_probes) -> None:
-    model, probes = jumping(tiny_decoder, random_probes, 0, count=8)
+def test_adaptive_scores_do_not_depend_on_the_batch_size(tiny_decoder, random_pairs) -> None:
+    model, pairs = jumping(tiny_decoder, random_pairs, 0, count=8)
     one, all_at_once = (
-        attribute(model, probes, metric="prob", quadrature="adaptive", steps=12, batch_size=size)
+        attribute(model, pairs, metric="prob", quadrature="adaptive", steps=12, batch_size=size)
         for size in (1, 8)
     )
     assert_close(one.edges, all_at_once.edges, 1e-4)
@@ -669,24 +667,24 @@ def in_training(tiny_decoder, arch: str) -> Any:
     ("method", "rule"), [*((method, "left") for method in METHODS), ("eap-ig", "adaptive")]
 )
 def test_a_model_in_training_is_as_before(
-    tiny_decoder, random_probes, arch: str, method: str, rule: str
+    tiny_decoder, random_pairs, arch: str, method: str, rule: str
 ) -> None:
-    model, probes = in_training(tiny_decoder, arch), random_probes()
+    model, pairs = in_training(tiny_decoder, arch), random_pairs()
     before = everything(model)
-    found = attribute(model, probes, method, "prob", quadrature=rule)
+    found = attribute(model, pairs, method, "prob", quadrature=rule)
     assert_same(before, everything(model))
     calm = tiny_decoder(arch, attention_dropout=0.5, seed=3)
-    assert_close(found.edges, attribute(calm, probes, method, "prob", quadrature=rule).edges)
+    assert_close(found.edges, attribute(calm, pairs, method, "prob", quadrature=rule).edges)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("calls", [0, 1, 2])
 def test_a_model_is_as_before_when_the_metric_fails_midway(
-    tiny_decoder, random_probes, method: str, calls: int
+    tiny_decoder, random_pairs, method: str, calls: int
 ) -> None:
     model, left = in_training(tiny_decoder, "qwen3"), calls
 
-    def failing(logits: Tensor, clean_logits: Tensor, probes: ProbeSet) -> Tensor:
+    def failing(logits: Tensor, clean_logits: Tensor, pairs: PromptPairs) -> Tensor:
         nonlocal left
         if left == 0:
             raise KeyboardInterrupt
@@ -695,39 +693,39 @@ def test_a_model_is_as_before_when_the_metric_fails_midway(
 
     before = everything(model)
     with pytest.raises(KeyboardInterrupt):
-        attribute(model, random_probes(), method, failing)
+        attribute(model, random_pairs(), method, failing)
     assert_same(before, everything(model))
 
 
-def test_a_forward_pass_gives_the_same_after_an_analysis(tiny_decoder, random_probes) -> None:
-    model, probes = tiny_decoder(kv_heads=1), random_probes()
-    before = model(probes.clean).logits
-    attribute(model, probes)
-    assert torch.equal(model(probes.clean).logits, before)
+def test_a_forward_pass_gives_the_same_after_an_analysis(tiny_decoder, random_pairs) -> None:
+    model, pairs = tiny_decoder(kv_heads=1), random_pairs()
+    before = model(pairs.clean).logits
+    attribute(model, pairs)
+    assert torch.equal(model(pairs.clean).logits, before)
 
 
 @arches
 def test_activation_checkpointing_changes_nothing_and_stays_on(
-    tiny_decoder, random_probes, arch: str
+    tiny_decoder, random_pairs, arch: str
 ) -> None:
-    probes, plain = random_probes(), tiny_decoder(arch, seed=4)
-    wanted = attribute(plain, probes, metric="neg_logit_diff")
+    pairs, plain = random_pairs(), tiny_decoder(arch, seed=4)
+    wanted = attribute(plain, pairs, metric="neg_logit_diff")
     for reentrant in (True, False):
         model = tiny_decoder(arch, seed=4).train()
         model.gradient_checkpointing_enable({"use_reentrant": reentrant})
         model.enable_input_require_grads()
         before = everything(model)
-        found = attribute(model, probes, metric="neg_logit_diff")
+        found = attribute(model, pairs, metric="neg_logit_diff")
         assert_same(before, everything(model))
         assert model.is_gradient_checkpointing
         assert_close(found.edges, wanted.edges, 1e-6)
 
 
-def test_no_gradient_mode_around_an_analysis_changes_nothing(tiny_decoder, random_probes) -> None:
-    model, probes = tiny_decoder(), random_probes()
-    wanted = attribute(model, probes)
+def test_no_gradient_mode_around_an_analysis_changes_nothing(tiny_decoder, random_pairs) -> None:
+    model, pairs = tiny_decoder(), random_pairs()
+    wanted = attribute(model, pairs)
     with torch.no_grad():
-        found = attribute(model, probes)
+        found = attribute(model, pairs)
         assert not torch.is_grad_enabled()
     assert torch.equal(found.edges, wanted.edges)
 
@@ -749,32 +747,32 @@ def with_adapter(model: Any, seed: int, **more: Any) -> Any:
 @few(2)
 @given(seed=seeds, rslora=st.booleans())
 def test_live_adapters_score_as_if_they_were_merged(
-    tiny_decoder, random_probes, arch: str, seed: int, rslora: bool
+    tiny_decoder, random_pairs, arch: str, seed: int, rslora: bool
 ) -> None:
-    probes, base = random_probes(seed=seed), tiny_decoder(arch, seed=seed)
-    bare = attribute(base, probes, metric="neg_logit_diff")
+    pairs, base = random_pairs(seed=seed), tiny_decoder(arch, seed=seed)
+    bare = attribute(base, pairs, metric="neg_logit_diff")
     model = with_adapter(base, seed, use_rslora=rslora).train()
     merged = copy.deepcopy(model).merge_and_unload()
-    wanted = attribute(merged, probes, metric="neg_logit_diff")
+    wanted = attribute(merged, pairs, metric="neg_logit_diff")
     assert float((wanted.edges - bare.edges).abs().max()) > 0.05 * float(wanted.edges.abs().max())
     before = everything(model)
-    found = attribute(model, probes, metric="neg_logit_diff")
+    found = attribute(model, pairs, metric="neg_logit_diff")
     assert_same(before, everything(model))
     assert_close(found.edges, wanted.edges, 1e-4)
     with model.disable_adapter():
-        assert_close(attribute(model, probes, metric="neg_logit_diff").edges, bare.edges)
+        assert_close(attribute(model, pairs, metric="neg_logit_diff").edges, bare.edges)
     model.merge_adapter()
-    assert_close(attribute(model, probes, metric="neg_logit_diff").edges, wanted.edges, 1e-4)
+    assert_close(attribute(model, pairs, metric="neg_logit_diff").edges, wanted.edges, 1e-4)
 
 
 @arches
-def test_sdpa_and_eager_attention_agree(tiny_decoder, random_probes, arch: str) -> None:
+def test_sdpa_and_eager_attention_agree(tiny_decoder, random_pairs, arch: str) -> None:
     more = {"sliding_window": 3} if arch == "mistral" else {}
-    model, probes = tiny_decoder(arch, **more), random_probes(ragged=True, side="left")
+    model, pairs = tiny_decoder(arch, **more), random_pairs(ragged=True, side="left")
     found = []
     for kernel in ("sdpa", "eager"):
         model.set_attn_implementation(kernel)
-        found.append(attribute(model, probes, metric="neg_logit_diff").edges)
+        found.append(attribute(model, pairs, metric="neg_logit_diff").edges)
         assert model.config._attn_implementation == kernel
     assert_close(found[0], found[1])
 
@@ -782,11 +780,11 @@ def test_sdpa_and_eager_attention_agree(tiny_decoder, random_probes, arch: str) 
 @arches
 @pytest.mark.parametrize("metric", METRICS)
 def test_bfloat16_scores_go_with_float32_ones(
-    tiny_decoder, random_probes, arch: str, metric: str
+    tiny_decoder, random_pairs, arch: str, metric: str
 ) -> None:
     low = tiny_decoder(arch, seed=1).to(torch.bfloat16)
-    high, probes = copy.deepcopy(low).float(), random_probes(seed=1)
-    found, wanted = (attribute(model, probes, metric=metric) for model in (low, high))
+    high, pairs = copy.deepcopy(low).float(), random_pairs(seed=1)
+    found, wanted = (attribute(model, pairs, metric=metric) for model in (low, high))
     assert found.edges.dtype == torch.float32
     assert correlation(found.edges, wanted.edges) > 0.99
 
@@ -794,7 +792,7 @@ def test_bfloat16_scores_go_with_float32_ones(
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("metric", ["kl", "neg_logit_diff"])
 def test_large_biases_of_k_do_not_swallow_bfloat16_scores(
-    tiny_decoder, random_probes, metric: str, seed: int
+    tiny_decoder, random_pairs, metric: str, seed: int
 ) -> None:
     """What is left of k in bfloat16 beside a bias of 100 is noise; queries are small here, so that
     attention itself stays right."""
@@ -805,8 +803,8 @@ def test_large_biases_of_k_do_not_swallow_bfloat16_scores(
         query.bias.data *= 0.05
         key.weight.data *= 0.1
         key.bias.data = 100 * key.bias.data.sign()
-    high, probes = copy.deepcopy(low).float(), random_probes(probes=6, seed=seed)
-    found, wanted = (attribute(model, probes, metric=metric) for model in (low, high))
+    high, pairs = copy.deepcopy(low).float(), random_pairs(pairs=6, seed=seed)
+    found, wanted = (attribute(model, pairs, metric=metric) for model in (low, high))
     keys = [i for i, name in enumerate(found.graph.targets) if name.endswith(".k")]
     assert correlation(found.edges, wanted.edges) > 0.99
     assert correlation(found.edges[:, keys], wanted.edges[:, keys]) > 0.995
@@ -815,17 +813,17 @@ def test_large_biases_of_k_do_not_swallow_bfloat16_scores(
 # Mistakes of the user
 
 
-def test_a_custom_metric_stands_in_for_a_named_one(tiny_decoder, random_probes) -> None:
-    model, probes = tiny_decoder(), random_probes()
+def test_a_custom_metric_stands_in_for_a_named_one(tiny_decoder, random_pairs) -> None:
+    model, pairs = tiny_decoder(), random_pairs()
 
-    def difference(logits: Tensor, clean_logits: Tensor, probes: ProbeSet) -> Tensor:
-        assert probes.labels is not None
-        rows = torch.arange(len(probes))
-        return logits[rows, 0, probes.labels[:, 1]] - logits[rows, 0, probes.labels[:, 0]]
+    def difference(logits: Tensor, clean_logits: Tensor, pairs: PromptPairs) -> Tensor:
+        assert pairs.labels is not None
+        rows = torch.arange(len(pairs))
+        return logits[rows, 0, pairs.labels[:, 1]] - logits[rows, 0, pairs.labels[:, 0]]
 
-    found = attribute(model, probes, metric=difference, batch_size=2)
+    found = attribute(model, pairs, metric=difference, batch_size=2)
     assert found.metric == "difference"
-    assert_close(found.edges, attribute(model, probes, metric="neg_logit_diff").edges, 1e-6)
+    assert_close(found.edges, attribute(model, pairs, metric="neg_logit_diff").edges, 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -838,29 +836,29 @@ def test_a_custom_metric_stands_in_for_a_named_one(tiny_decoder, random_probes) 
     ],
 )
 def test_a_metric_of_the_wrong_shape_is_refused_with_its_shape(
-    tiny_decoder, random_probes, wrong: Any, named: str
+    tiny_decoder, random_pairs, wrong: Any, named: str
 ) -> None:
     model = tiny_decoder()
     before = everything(model)
     with pytest.raises(BadInput, match=named):
-        attribute(model, random_probes(), metric=wrong)
+        attribute(model, random_pairs(), metric=wrong)
     assert_same(before, everything(model))
 
 
-def test_an_unsupported_architecture_is_named_with_the_supported_ones(random_probes) -> None:
+def test_an_unsupported_architecture_is_named_with_the_supported_ones(random_pairs) -> None:
     model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=50))
     with pytest.raises(BadInput, match=r"'gpt2'.*llama, mistral, qwen2, qwen3"):
-        attribute(model, random_probes())
+        attribute(model, random_pairs())
     with pytest.raises(BadInput, match="Linear"):
-        attribute(torch.nn.Linear(2, 2), random_probes())
+        attribute(torch.nn.Linear(2, 2), random_pairs())
 
 
-def test_adapters_that_are_not_plain_lora_are_refused(tiny_decoder, random_probes) -> None:
+def test_adapters_that_are_not_plain_lora_are_refused(tiny_decoder, random_pairs) -> None:
     with pytest.raises(BadInput, match="DoRA"):
-        attribute(with_adapter(tiny_decoder(), 0, use_dora=True), random_probes())
+        attribute(with_adapter(tiny_decoder(), 0, use_dora=True), random_pairs())
     prompt = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
     with pytest.raises(BadInput, match="prompt"):
-        attribute(get_peft_model(tiny_decoder(), prompt), random_probes())
+        attribute(get_peft_model(tiny_decoder(), prompt), random_pairs())
 
 
 @pytest.mark.parametrize(
@@ -875,34 +873,34 @@ def test_adapters_that_are_not_plain_lora_are_refused(tiny_decoder, random_probe
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named(
-    tiny_decoder, random_probes, wrong: dict[str, Any], named: str
+    tiny_decoder, random_pairs, wrong: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(BadInput, match=named) as raised:
-        attribute(tiny_decoder(), random_probes(), **wrong)
+        attribute(tiny_decoder(), random_pairs(), **wrong)
     assert "\n" not in str(raised.value)
 
 
-def test_no_adaptive_steps_are_refused(tiny_decoder, random_probes) -> None:
-    clean = random_probes().clean  # equal prompts, so that it ends where it is not refused
+def test_no_adaptive_steps_are_refused(tiny_decoder, random_pairs) -> None:
+    clean = random_pairs().clean  # equal prompts, so that it ends where it is not refused
     with pytest.raises(BadInput, match="steps is 0"):
-        attribute(tiny_decoder(), ProbeSet(clean, clean), steps=0, quadrature="adaptive")
+        attribute(tiny_decoder(), PromptPairs(clean, clean), steps=0, quadrature="adaptive")
 
 
 @pytest.mark.parametrize("part", ["clean", "corrupted"])
-def test_a_token_outside_the_vocabulary_is_named(tiny_decoder, random_probes, part: str) -> None:
-    ids = random_probes().tensors
+def test_a_token_outside_the_vocabulary_is_named(tiny_decoder, random_pairs, part: str) -> None:
+    ids = random_pairs().tensors
     ids[part] = ids[part].clone()
     ids[part][3, 2] = 50
     with pytest.raises(BadInput, match=r"50 .* 50 tokens"):
-        attribute(tiny_decoder(vocabulary=50), ProbeSet(**ids))
+        attribute(tiny_decoder(vocabulary=50), PromptPairs(**ids))
 
 
 @pytest.mark.parametrize("metric", ["neg_logit_diff", "prob", "nll"])
-def test_a_label_outside_the_vocabulary_is_named(tiny_decoder, random_probes, metric: str) -> None:
-    ids = random_probes().tensors
+def test_a_label_outside_the_vocabulary_is_named(tiny_decoder, random_pairs, metric: str) -> None:
+    ids = random_pairs().tensors
     ids["labels"] = torch.full_like(ids["labels"], 50)
     with pytest.raises(BadInput, match="50"):
-        attribute(tiny_decoder(vocabulary=50), ProbeSet(**ids), metric=metric)
+        attribute(tiny_decoder(vocabulary=50), PromptPairs(**ids), metric=metric)
 
 
 @pytest.mark.parametrize(
@@ -916,47 +914,47 @@ def test_a_label_outside_the_vocabulary_is_named(tiny_decoder, random_probes, me
 )
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_weight_that_is_not_finite_is_named(
-    tiny_decoder, random_probes, name: str, value: float
+    tiny_decoder, random_pairs, name: str, value: float
 ) -> None:
     model = tiny_decoder()
     model.get_parameter(name).data.view(-1)[-1] = value
     with pytest.raises(BadInput, match=name.removeprefix("model.").replace(".", r"\.")):
-        attribute(model, random_probes())
+        attribute(model, random_pairs())
 
 
 @pytest.mark.parametrize("metric", ["neg_logit_diff", "prob", "nll"])
-def test_a_metric_that_needs_labels_says_so(tiny_decoder, random_probes, metric: str) -> None:
+def test_a_metric_that_needs_labels_says_so(tiny_decoder, random_pairs, metric: str) -> None:
     with pytest.raises(BadInput, match=f"{metric}.*labels"):
-        attribute(tiny_decoder(), random_probes(labels=False), metric=metric)
+        attribute(tiny_decoder(), random_pairs(labels=False), metric=metric)
 
 
-def test_memory_that_holds_no_probe_is_refused_and_what_holds_one_changes_nothing(
-    tiny_decoder, random_probes
+def test_memory_that_holds_no_pair_is_refused_and_what_holds_one_changes_nothing(
+    tiny_decoder, random_pairs
 ) -> None:
-    model, probes = tiny_decoder(), random_probes()
+    model, pairs = tiny_decoder(), random_pairs()
     with pytest.raises(BadInput, match="memory_gb is 1e-06"):
-        attribute(model, probes, memory_gb=1e-6)
-    found = attribute(model, probes, memory_gb=1.5e-3)
-    assert_close(found.edges, attribute(model, probes).edges)
+        attribute(model, pairs, memory_gb=1e-6)
+    found = attribute(model, pairs, memory_gb=1.5e-3)
+    assert_close(found.edges, attribute(model, pairs).edges)
 
 
-def test_several_metrics_from_one_run_are_those_of_a_run_each(tiny_decoder, random_probes) -> None:
-    model, probes = tiny_decoder(), random_probes()
+def test_several_metrics_from_one_run_are_those_of_a_run_each(tiny_decoder, random_pairs) -> None:
+    model, pairs = tiny_decoder(), random_pairs()
     for method in ("eap-ig", "eap-ig-activations", "exact", "node-ig"):
-        together = attribute_all(model, probes, METRICS, method=method, per_probe=True)
+        together = attribute_all(model, pairs, METRICS, method=method, per_pair=True)
         for metric, ours in zip(METRICS, together, strict=True):
-            alone = attribute(model, probes, method, metric, per_probe=True)
+            alone = attribute(model, pairs, method, metric, per_pair=True)
             assert ours.metric == metric
-            for name in ("edges", "strength", "clean", "corrupted", "per_probe"):
+            for name in ("edges", "strength", "clean", "corrupted", "per_pair"):
                 there, here = getattr(alone, name), getattr(ours, name)
                 assert (there - here).abs().max() <= 1e-5 * there.abs().max()
 
 
-def test_a_circuit_is_of_the_size_that_is_asked_for(tiny_decoder, random_probes) -> None:
-    scores = attribute(tiny_decoder(), random_probes())
+def test_a_circuit_is_of_the_size_that_is_asked_for(tiny_decoder, random_pairs) -> None:
+    scores = attribute(tiny_decoder(), random_pairs())
     whole = scores.circuit(share=1.0)
-    assert 0 < int(scores.circuit(share=0.5).edges.sum()) < int(whole.edges.sum())
-    assert int(scores.circuit(edges=20).edges.sum()) <= 20
+    assert 0 < int(scores.circuit(share=0.5).edge_mask.sum()) < int(whole.edge_mask.sum())
+    assert int(scores.circuit(edges=20).edge_mask.sum()) <= 20
     assert set(scores.circuit(edges=20).heads) <= set(whole.heads)
     sizes: list[dict[str, Any]] = [
         {},
@@ -968,9 +966,9 @@ def test_a_circuit_is_of_the_size_that_is_asked_for(tiny_decoder, random_probes)
     for wrong in sizes:
         with pytest.raises(BadInput, match="one size"):
             scores.circuit(**wrong)
-    with pytest.raises(BadInput, match="model and probes"):
+    with pytest.raises(BadInput, match="model and pairs"):
         scores.circuit(faithfulness=0.8)
     with pytest.raises(BadInput, match="'loud'"):
         scores.circuit(edges=3, rank="loud")
     grown = scores.circuit(edges=20, greedy=True)
-    assert bool(grown.edges.any()) and int(grown.edges.sum()) <= 20
+    assert bool(grown.edge_mask.any()) and int(grown.edge_mask.sum()) <= 20

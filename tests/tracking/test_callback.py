@@ -17,9 +17,9 @@ from transformers import (
     TrainingArguments,
 )
 
-from tracking import BadInput, HeadTracker, Ledger, ProbeSet, Settings, TrackingConfig
+from tracking import BadInput, HeadTracker, Ledger, PromptPairs, Settings, TrackingConfig
 
-QUICK = Settings(steps=2, max_steps=2, resamples=10)
+QUICK = Settings(ig_steps=2, max_ig_steps=2, resamples=10)
 
 
 def decoder() -> Qwen2ForCausalLM:
@@ -31,10 +31,10 @@ def decoder() -> Qwen2ForCausalLM:
     return Qwen2ForCausalLM(config)
 
 
-def probes(count: int = 6) -> ProbeSet:
+def pairs(count: int = 6) -> PromptPairs:
     generator = torch.Generator().manual_seed(1)
     clean, corrupted = torch.randint(32, (2, count, 7), generator=generator)
-    return ProbeSet(clean, corrupted, labels=torch.randint(32, (count, 2), generator=generator))
+    return PromptPairs(clean, corrupted, labels=torch.randint(32, (count, 2), generator=generator))
 
 
 def train(
@@ -77,7 +77,7 @@ class Watch(TrainerCallback):
 
 def test_a_plain_trainer_is_tracked_and_ends_the_same(tmp_path: Path) -> None:
     with_tracker, without = Watch(), Watch()
-    tracked = train(tmp_path / "a", HeadTracker(TrackingConfig(probes(), QUICK)), with_tracker)
+    tracked = train(tmp_path / "a", HeadTracker(TrackingConfig(pairs(), QUICK)), with_tracker)
     plain = train(tmp_path / "b", without)
     records = Ledger(tmp_path / "a" / "heads").records()
     assert [record.step for record in records] == [0, 2, 4]
@@ -88,10 +88,10 @@ def test_a_plain_trainer_is_tracked_and_ends_the_same(tmp_path: Path) -> None:
 
 
 def test_several_kinds_are_kept_apart(tmp_path: Path) -> None:
-    sets = {"one": probes(4), "two": probes(6)}
+    sets = {"one": pairs(4), "two": pairs(6)}
     train(tmp_path, HeadTracker(TrackingConfig(sets, QUICK)))
     analyses = Ledger(tmp_path / "heads").read(4).analyses
-    assert {kind: len(analysis.effect) for kind, analysis in analyses.items()} == {
+    assert {contrast: len(analysis.effect) for contrast, analysis in analyses.items()} == {
         "one": 4,
         "two": 6,
     }
@@ -121,7 +121,7 @@ def test_a_failed_analysis_is_marked_and_training_goes_on(
 ) -> None:
     failing_at(2, monkeypatch)
     with caplog.at_level(logging.ERROR):
-        trainer = train(tmp_path, HeadTracker(TrackingConfig(probes(), QUICK)))
+        trainer = train(tmp_path, HeadTracker(TrackingConfig(pairs(), QUICK)))
     assert trainer.state.global_step == 4
     assert "tracking failed at step 2" in caplog.text
     assert Ledger(tmp_path / "heads").steps() == [0, 4]
@@ -130,15 +130,15 @@ def test_a_failed_analysis_is_marked_and_training_goes_on(
 
 def test_on_error_raise_stops_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing_at(2, monkeypatch)
-    strict = Settings(steps=2, max_steps=2, resamples=10, on_error="raise")
+    strict = Settings(ig_steps=2, max_ig_steps=2, resamples=10, on_error="raise")
     with pytest.raises(BadInput, match="not finite"):
-        train(tmp_path, HeadTracker(TrackingConfig(probes(), strict)))
+        train(tmp_path, HeadTracker(TrackingConfig(pairs(), strict)))
 
 
-def test_a_resumed_run_keeps_its_probes(tmp_path: Path) -> None:
-    train(tmp_path, HeadTracker(TrackingConfig(probes(), QUICK)))
-    with pytest.raises(BadInput, match="this run's probes are"):
-        train(tmp_path, HeadTracker(TrackingConfig(probes(5), QUICK)))
+def test_a_resumed_run_keeps_its_pairs(tmp_path: Path) -> None:
+    train(tmp_path, HeadTracker(TrackingConfig(pairs(), QUICK)))
+    with pytest.raises(BadInput, match="this run's pairs are"):
+        train(tmp_path, HeadTracker(TrackingConfig(pairs(5), QUICK)))
 
 
 def test_an_unsupported_model_is_refused_before_the_first_step(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_an_unsupported_model_is_refused_before_the_first_step(tmp_path: Path) -
 
     arguments = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
     data = Dataset.from_dict({"input_ids": [[1]], "labels": [[1]]})
-    tracker = HeadTracker(TrackingConfig(probes(), QUICK))
+    tracker = HeadTracker(TrackingConfig(pairs(), QUICK))
     trainer = Trainer(model=Odd(), args=arguments, train_dataset=data, callbacks=[tracker])
     with pytest.raises(BadInput, match="cannot track a 'Odd' model; supported: llama"):
         trainer.train()
@@ -157,13 +157,13 @@ def test_an_unsupported_model_is_refused_before_the_first_step(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({}, "no probes"),
-        ({"bare": ProbeSet(probes().clean, probes().corrupted)}, "'bare' probes have no labels"),
-        ({"far": ProbeSet(*torch.full((2, 4, 5), 99), labels=torch.ones(4, 2).long())}, "99"),
+        ({}, "no pairs"),
+        ({"bare": PromptPairs(pairs().clean, pairs().corrupted)}, "'bare' pairs have no labels"),
+        ({"far": PromptPairs(*torch.full((2, 4, 5), 99), labels=torch.ones(4, 2).long())}, "99"),
     ],
 )
-def test_probes_that_cannot_be_analysed_are_refused_before_the_first_step(
-    tmp_path: Path, wrong: dict[str, ProbeSet], told: str
+def test_pairs_that_cannot_be_analysed_are_refused_before_the_first_step(
+    tmp_path: Path, wrong: dict[str, PromptPairs], told: str
 ) -> None:
     with pytest.raises(BadInput, match=told):
         train(tmp_path, HeadTracker(TrackingConfig(wrong, QUICK)))
@@ -175,8 +175,8 @@ def test_a_disk_with_no_room_for_records_stops_no_training(
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("tracking.ledger.write_whole", full)
-    trainer = train(tmp_path, HeadTracker(TrackingConfig(probes(), QUICK)))
+    monkeypatch.setattr("tracking.ledger.ledger.write_whole", full)
+    trainer = train(tmp_path, HeadTracker(TrackingConfig(pairs(), QUICK)))
     assert trainer.state.global_step == 4
     assert Ledger(tmp_path / "heads").steps() == []
 
@@ -185,14 +185,14 @@ def test_a_base_that_is_gone_leaves_the_weights_change_open(tmp_path: Path) -> N
     def gone() -> nn.Module:
         raise OSError("no such model")
 
-    tracker = HeadTracker(TrackingConfig(probes(), QUICK, models={0: gone}))
+    tracker = HeadTracker(TrackingConfig(pairs(), QUICK, models={0: gone}))
     assert tracker._base(2, decoder()) is None
     assert tracker._base(0, decoder()) is not None
 
 
 def test_past_its_budget_tracking_leaves_checkpoints_out_and_says_so(tmp_path: Path) -> None:
-    frugal = Settings(steps=2, max_steps=2, resamples=10, budget=1e-6)
-    train(tmp_path, HeadTracker(TrackingConfig(probes(), frugal)))
+    frugal = Settings(ig_steps=2, max_ig_steps=2, resamples=10, budget=1e-6)
+    train(tmp_path, HeadTracker(TrackingConfig(pairs(), frugal)))
     ledger = Ledger(tmp_path / "heads")
     assert ledger.steps() == [0]
     assert {step: mark.why for step, mark in ledger.marks().items()} == {2: "budget", 4: "budget"}
@@ -200,7 +200,7 @@ def test_past_its_budget_tracking_leaves_checkpoints_out_and_says_so(tmp_path: P
 
 
 def test_a_resumed_run_makes_records_that_are_damaged_or_missing(tmp_path: Path) -> None:
-    train(tmp_path, HeadTracker(TrackingConfig(probes(), QUICK)))
+    train(tmp_path, HeadTracker(TrackingConfig(pairs(), QUICK)))
     ledger = Ledger(tmp_path / "heads")
     whole = {step: ledger.path(step).read_bytes() for step in ledger.steps()}
     changed = bytearray(whole[2])
@@ -208,23 +208,23 @@ def test_a_resumed_run_makes_records_that_are_damaged_or_missing(tmp_path: Path)
     ledger.path(2).write_bytes(changed)
     ledger.path(0).unlink()
     models = {0: decoder, 2: lambda: Qwen2ForCausalLM.from_pretrained(tmp_path / "checkpoint-2")}
-    tracker = HeadTracker(TrackingConfig(probes(), QUICK, models=models))
+    tracker = HeadTracker(TrackingConfig(pairs(), QUICK, models=models))
     train(tmp_path, tracker, resume_from_checkpoint=str(tmp_path / "checkpoint-4"), max_steps=6)
     assert ledger.steps() == [0, 2, 4, 6]
     for step in (0, 2, 4):
         now = ledger.read(step)
         ledger.path(step).write_bytes(whole[step])
         before = ledger.read(step)
-        assert torch.equal(now.analyses["probes"].edges, before.analyses["probes"].edges)
+        assert torch.equal(now.analyses["pairs"].edge_scores, before.analyses["pairs"].edge_scores)
         assert now.reward == before.reward
     (aside,) = (ledger.folder / "superseded").iterdir()
     assert aside.name == "step-00000002.safetensors"
 
 
 def test_what_was_left_out_and_whose_checkpoint_is_gone_is_marked_so(tmp_path: Path) -> None:
-    frugal = Settings(steps=2, max_steps=2, resamples=10, budget=1e-6)
-    train(tmp_path, HeadTracker(TrackingConfig(probes(), frugal)))
-    tracker = HeadTracker(TrackingConfig(probes(), QUICK, models={0: decoder}))
+    frugal = Settings(ig_steps=2, max_ig_steps=2, resamples=10, budget=1e-6)
+    train(tmp_path, HeadTracker(TrackingConfig(pairs(), frugal)))
+    tracker = HeadTracker(TrackingConfig(pairs(), QUICK, models={0: decoder}))
     train(tmp_path, tracker, resume_from_checkpoint=str(tmp_path / "checkpoint-4"), max_steps=6)
     ledger = Ledger(tmp_path / "heads")
     assert ledger.steps() == [0, 6]
@@ -232,7 +232,7 @@ def test_what_was_left_out_and_whose_checkpoint_is_gone_is_marked_so(tmp_path: P
 
 
 def test_a_postponed_analysis_ends_at_once_and_is_left_to_the_next_job(tmp_path: Path) -> None:
-    tracker = HeadTracker(TrackingConfig(probes(), QUICK))
+    tracker = HeadTracker(TrackingConfig(pairs(), QUICK))
 
     class Asked(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs) -> None:
@@ -249,11 +249,11 @@ def test_a_postponed_analysis_ends_at_once_and_is_left_to_the_next_job(tmp_path:
 def test_a_clock_that_jumps_changes_no_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(tmp_path / "plain", HeadTracker(TrackingConfig(probes(), QUICK)))
+    train(tmp_path / "plain", HeadTracker(TrackingConfig(pairs(), QUICK)))
     hours = iter(range(10**6))
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 3600 * (-1) ** next(hours) * 50)
-    train(tmp_path / "jumps", HeadTracker(TrackingConfig(probes(), QUICK)))
+    train(tmp_path / "jumps", HeadTracker(TrackingConfig(pairs(), QUICK)))
     tables = [
         (tmp_path / name / "heads" / "timeline.parquet").read_bytes() for name in ("plain", "jumps")
     ]

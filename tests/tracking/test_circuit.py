@@ -14,22 +14,22 @@ from tracking.circuits.selection import Selection, by_count, by_share, grown
 from tracking.errors import BadInput
 from tracking.model.graph import Graph
 
-graphs = st.builds(Graph, layers=st.integers(1, 3), heads=st.integers(1, 3))
+graphs = st.builds(Graph, n_layers=st.integers(1, 3), n_heads=st.integers(1, 3))
 seeds = st.integers(0, 2**31)
 
 
 def drawn(graph: Graph, seed: int, kept: float, *more: int) -> Tensor:
     """Random edges, a share `kept` of all, BoolTensor [..., source, target]."""
     generator = torch.Generator().manual_seed(seed)
-    return (torch.rand(*more, *graph.edges.shape, generator=generator) < kept) & graph.edges
+    return (torch.rand(*more, *graph.edge_mask.shape, generator=generator) < kept) & graph.edge_mask
 
 
 def numbers(graph: Graph, seed: int, largest: int, *more: int) -> Tensor:
     """Random whole scores, so that sums are exact and ties are many."""
     generator = torch.Generator().manual_seed(seed)
-    shape = (*more, *graph.edges.shape)
+    shape = (*more, *graph.edge_mask.shape)
     scores = torch.randint(-largest, largest + 1, shape, generator=generator)
-    return scores.float() * graph.edges
+    return scores.float() * graph.edge_mask
 
 
 def names(graph: Graph, edges: Tensor) -> set[tuple[str, str]]:
@@ -61,10 +61,12 @@ def test_a_head_fed_through_k_alone_still_writes() -> None:
     loose = ["embed->L0H0.q", "L0H0->L1H1.q", "M1->logits", "L1H1->M1"]
     for missing in chain:
         broken = Circuit.of(graph, [edge for edge in chain if edge != missing])
-        assert not bool(prune(graph, broken.edges).any())
+        assert not bool(prune(graph, broken.edge_mask).any())
     whole = Circuit.of(graph, chain)
-    assert torch.equal(prune(graph, Circuit.of(graph, [*chain, *loose[:1]]).edges), whole.edges)
-    assert int(prune(graph, Circuit.of(graph, chain + loose).edges).sum()) == 8
+    assert torch.equal(
+        prune(graph, Circuit.of(graph, [*chain, *loose[:1]]).edge_mask), whole.edge_mask
+    )
+    assert int(prune(graph, Circuit.of(graph, chain + loose).edge_mask).sum()) == 8
 
 
 @given(graphs, seeds, st.integers(1, 6), st.integers(1, 20))
@@ -74,7 +76,7 @@ def test_a_share_takes_the_fewest_edges_that_hold_it_and_cuts_no_tie(
     scores = numbers(graph, seed, largest)
     strength = {
         (graph.sources[row], graph.targets[column]): abs(int(scores[row, column]))
-        for row, column in graph.edges.nonzero().tolist()
+        for row, column in graph.edge_mask.nonzero().tolist()
     }
     wanted, so_far, smallest = Fraction(twentieths, 20) * sum(strength.values()), 0, 0
     for value in sorted(strength.values(), reverse=True):
@@ -89,9 +91,9 @@ def test_a_share_takes_the_fewest_edges_that_hold_it_and_cuts_no_tie(
 @given(graphs, seeds, st.integers(1, 30))
 def test_a_count_takes_the_strongest_edges(graph: Graph, seed: int, count: int) -> None:
     generator = torch.Generator().manual_seed(seed)
-    scores = torch.randn(graph.edges.shape, generator=generator) * graph.edges
+    scores = torch.randn(graph.edge_mask.shape, generator=generator) * graph.edge_mask
     ranked = sorted(
-        names(graph, graph.edges), key=lambda e: -abs(scores[graph.index("->".join(e))])
+        names(graph, graph.edge_mask), key=lambda e: -abs(scores[graph.index("->".join(e))])
     )
     assert names(graph, by_count(graph, scores, count)) == on_a_path(set(ranked[:count]))
 
@@ -102,14 +104,14 @@ def test_many_circuits_at_once_are_the_same_as_one_by_one(
 ) -> None:
     scores = numbers(graph, seed, 9, 2, 3)
     together = by_share(graph, scores, share)
-    counted = by_count(graph, scores + 0.01 * torch.arange(graph.edges.shape[1]), 7)
+    counted = by_count(graph, scores + 0.01 * torch.arange(graph.edge_mask.shape[1]), 7)
     heads = heads_in(graph, together)
     edges = drawn(graph, seed, 0.3, 2, 3)
     pruned = prune(graph, edges)
     for i in range(2):
         for j in range(3):
             assert torch.equal(together[i, j], by_share(graph, scores[i, j], share))
-            alone = by_count(graph, scores[i, j] + 0.01 * torch.arange(graph.edges.shape[1]), 7)
+            alone = by_count(graph, scores[i, j] + 0.01 * torch.arange(graph.edge_mask.shape[1]), 7)
             assert torch.equal(counted[i, j], alone)
             assert torch.equal(heads[i, j], heads_in(graph, together[i, j]))
             assert torch.equal(pruned[i, j], prune(graph, edges[i, j]))
@@ -125,7 +127,7 @@ def test_sign_and_scale_of_scores_do_not_matter(graph: Graph, seed: int) -> None
 
 @given(graphs)
 def test_scores_that_are_all_zero_give_no_edge(graph: Graph) -> None:
-    zeros = torch.zeros(graph.edges.shape)
+    zeros = torch.zeros(graph.edge_mask.shape)
     assert not bool(by_share(graph, zeros, 1).any())
     assert not bool(by_count(graph, zeros, 5).any())
 
@@ -152,7 +154,7 @@ def test_a_circuit_of_names_has_just_these_edges_and_their_heads(graph: Graph, s
     edges = drawn(graph, seed, 0.2)
     written = names(graph, edges)
     circuit = Circuit.of(graph, ["->".join(edge) for edge in written])
-    assert torch.equal(circuit.edges, edges)
+    assert torch.equal(circuit.edge_mask, edges)
     writing = {source for source, _ in written}
     assert circuit.heads == [head for head in graph.head_names if head in writing]
 
@@ -160,12 +162,14 @@ def test_a_circuit_of_names_has_just_these_edges_and_their_heads(graph: Graph, s
 @given(graphs)
 def test_full_is_every_edge_and_empty_none_and_neither_is_shared(graph: Graph) -> None:
     full, empty = Circuit.full(graph), Circuit.empty(graph)
-    assert names(graph, full.edges) == names(graph, graph.edges)
+    assert names(graph, full.edge_mask) == names(graph, graph.edge_mask)
     assert full.heads == list(graph.head_names)
-    assert torch.equal(prune(graph, full.edges), full.edges)
-    assert empty.heads == [] and not bool(empty.edges.any())
-    full.edges[0, 0], empty.edges[0, 0] = False, True
-    assert bool(Circuit.full(graph).edges[0, 0]) and not bool(Circuit.empty(graph).edges[0, 0])
+    assert torch.equal(prune(graph, full.edge_mask), full.edge_mask)
+    assert empty.heads == [] and not bool(empty.edge_mask.any())
+    full.edge_mask[0, 0], empty.edge_mask[0, 0] = False, True
+    assert bool(Circuit.full(graph).edge_mask[0, 0]) and not bool(
+        Circuit.empty(graph).edge_mask[0, 0]
+    )
 
 
 def test_a_circuit_of_an_unknown_edge_is_refused_by_name() -> None:
@@ -179,9 +183,9 @@ def test_a_circuit_of_an_unknown_edge_is_refused_by_name() -> None:
 def distinct(graph: Graph, seed: int) -> Tensor:
     """Random scores without ties or zeros."""
     generator = torch.Generator().manual_seed(seed)
-    order = 1 + torch.randperm(graph.edges.numel(), generator=generator).float()
+    order = 1 + torch.randperm(graph.edge_mask.numel(), generator=generator).float()
     signs = torch.randint(0, 2, order.shape, generator=generator) * 2 - 1
-    return (order * signs).view(graph.edges.shape) * graph.edges
+    return (order * signs).view(graph.edge_mask.shape) * graph.edge_mask
 
 
 def grown_by_hand(graph: Graph, scores: Tensor, count: int) -> set[tuple[str, str]]:
@@ -213,10 +217,10 @@ def test_a_grown_circuit_is_what_is_taken_edge_by_edge(graph: Graph, seed: int, 
 def test_a_circuit_grown_to_all_edges_is_that_of_the_top_ones(
     graph: Graph, seed: int, more: int
 ) -> None:
-    scores, total = distinct(graph, seed), int(graph.edges.sum())
+    scores, total = distinct(graph, seed), int(graph.edge_mask.sum())
     found = grown(graph, scores, total + more)
     assert torch.equal(found, by_count(graph, scores, total + more))
-    assert torch.equal(found, graph.edges)
+    assert torch.equal(found, graph.edge_mask)
 
 
 @given(graphs, seeds, st.integers(1, 40))
@@ -227,7 +231,7 @@ def test_growing_takes_no_edge_without_a_score_and_ignores_sign_and_scale(
     found = grown(graph, scores, count)
     assert not bool(found[scores == 0].any()) and int(found.sum()) <= count
     assert torch.equal(grown(graph, -scores * 2.0**-30, count), found)
-    assert not bool(grown(graph, torch.zeros(graph.edges.shape), count).any())
+    assert not bool(grown(graph, torch.zeros(graph.edge_mask.shape), count).any())
     with pytest.raises(BadInput, match="edges is 0"):
         grown(graph, scores, 0)
 
@@ -246,7 +250,7 @@ def test_growing_spends_nothing_on_an_edge_that_leads_nowhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "kind", "amount"),
+    ("text", "contrast", "amount"),
     [
         ("share=0.9", "share", 0.9),
         ("share=1", "share", 1),
@@ -256,8 +260,8 @@ def test_growing_spends_nothing_on_an_edge_that_leads_nowhere() -> None:
         ("edges=1", "edges", 1),
     ],
 )
-def test_a_selection_is_read_from_text(text: str, kind: str, amount: float) -> None:
-    assert Selection.parse(text) == Selection(kind, amount)
+def test_a_selection_is_read_from_text(text: str, contrast: str, amount: float) -> None:
+    assert Selection.parse(text) == Selection(contrast, amount)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from tracking.views.dashboard import Dashboard, Entry
 WANDB = Path(sys.executable).parent / "wandb"
 PREFIXES = {"cue": "heads", "operand": "heads/operand"}
 SHARES = [None, 0.25, 0.125, 0.5]
-CONFIG = {"tracking": {"member": 0.9}, "probes": {"hash": "0", "count": {"cue": 16}}}
+CONFIG = {"tracking": {"member": 0.9}, "pairs": {"hash": "0", "count": {"cue": 16}}}
 
 
 def analysis(active: list[bool], **more: Any) -> Analysis:
@@ -54,9 +54,9 @@ def records() -> list[Record]:
     return [
         Record(
             step=10 * index,
-            layers=2,
-            heads=2,
-            probes="0",
+            n_layers=2,
+            n_heads=2,
+            pairs="0",
             analyses={
                 "cue": analysis(active),
                 "operand": analysis(active[::-1], faithfulness=0.6 if index > 1 else 0.9),
@@ -100,24 +100,24 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def told(run: Path, kind: str) -> list[dict]:
-    """The records of one kind in a run's file, with dotted keys."""
+def told(run: Path, contrast: str) -> list[dict]:
+    """The records of one contrast in a run's file, with dotted keys."""
     (file,) = run.glob("*.wandb")
     read = subprocess.run(
         [WANDB, "leet", "inspect", "--json", file], capture_output=True, text=True, check=True
     )
     rows = [json.loads(line) for line in read.stdout.splitlines()]
-    return [row[kind] for row in rows if row["type"] == kind]
+    return [row[contrast] for row in rows if row["type"] == contrast]
 
 
 def history(run: Path) -> list[dict]:
     return [row["item"] for row in told(run, "history")]
 
 
-def merged(run: Path, kind: str) -> dict:
+def merged(run: Path, contrast: str) -> dict:
     """Config or summary as it is after the last update."""
     found: dict = {}
-    for row in told(run, kind):
+    for row in told(run, contrast):
         found |= row.get("update", {})
         for gone in row.get("remove", []):
             found = {key: value for key, value in found.items() if key != gone["key"]}
@@ -133,18 +133,18 @@ def increments(run: Path) -> list[pd.DataFrame]:
 
 
 def expected_table(upto: int) -> set[tuple[int, str, str]]:
-    """Step, kind and head of the rows that the table must have, from the records' own words."""
+    """Step, contrast and head of the rows that the table must have, from the records' own words."""
     found, seen = set(), set()
     for record in records()[:upto]:
-        for kind, made in record.analyses.items():
+        for contrast, made in record.analyses.items():
             for head, effect in zip(record.graph.head_names, made.effect.mean(0), strict=True):
-                seen |= {(kind, head)} if effect > 0.02 else set()
-        found |= {(record.step, kind, head) for kind, head in seen}
+                seen |= {(contrast, head)} if effect > 0.02 else set()
+        found |= {(record.step, contrast, head) for contrast, head in seen}
     return found
 
 
 def keys(table: pd.DataFrame) -> list[tuple]:
-    return [tuple(row) for row in table[["step", "kind", "head"]].itertuples(index=False)]
+    return [tuple(row) for row in table[["step", "contrast", "head"]].itertuples(index=False)]
 
 
 def test_scalars_equal_the_records_row_by_row(offline: Path) -> None:
@@ -153,8 +153,8 @@ def test_scalars_equal_the_records_row_by_row(offline: Path) -> None:
     assert [row["train/global_step"] for row in rows] == [0, 10, 20, 30]
     for row, record in zip(rows, records(), strict=True):
         assert row["heads/seconds"] == record.seconds
-        for kind, prefix in PREFIXES.items():
-            here = (counts["kind"] == kind) & (counts["step"] == record.step)
+        for contrast, prefix in PREFIXES.items():
+            here = (counts["contrast"] == contrast) & (counts["step"] == record.step)
             (expected,) = counts[here].to_dict("records")
             for name in (*dashboard.SCALARS, *dashboard.CARRIED):
                 key = f"{prefix}/{dashboard.logged(name)}"
@@ -163,9 +163,9 @@ def test_scalars_equal_the_records_row_by_row(offline: Path) -> None:
                 else:
                     assert row[key] == pytest.approx(expected[name])
             assert row[f"{prefix}/faithfulness_lo"] == pytest.approx(
-                record.analyses[kind].faithfulness_low
+                record.analyses[contrast].faithfulness_low
             )
-            assert row[f"{prefix}/jaccard"] == pytest.approx(record.analyses[kind].jaccard)
+            assert row[f"{prefix}/jaccard"] == pytest.approx(record.analyses[contrast].jaccard)
     assert [row["heads/weak"] for row in rows] == [0, 0, 0, 0]
     assert [row["heads/operand/weak"] for row in rows] == [0, 0, 1, 1]
     assert [row.get("heads/share") for row in rows] == SHARES
@@ -197,10 +197,10 @@ def test_the_table_grows_by_the_rows_of_each_step_and_has_each_once(offline: Pat
 
 
 def test_the_table_says_what_the_timeline_says(offline: Path) -> None:
-    heads = Timeline.of(records()).heads.set_index(["step", "kind", "head"]).to_dict("index")
+    heads = Timeline.of(records()).heads.set_index(["step", "contrast", "head"]).to_dict("index")
     for row in pd.concat(increments(offline)).to_dict("records"):
-        expected = heads[row["step"], row["kind"], row["head"]]
-        for name in set(dashboard.TABLE) - {"step", "kind", "head"}:
+        expected = heads[row["step"], row["contrast"], row["head"]]
+        for name in set(dashboard.TABLE) - {"step", "contrast", "head"}:
             if pd.isna(expected[name]):
                 assert pd.isna(row[name])
             else:
@@ -208,10 +208,10 @@ def test_the_table_says_what_the_timeline_says(offline: Path) -> None:
                 assert row[name] == (pytest.approx(known) if isinstance(known, float) else known)
 
 
-def test_config_has_the_settings_and_the_probes(offline: Path) -> None:
+def test_config_has_the_settings_and_the_pairs(offline: Path) -> None:
     config = merged(offline, "config")
     assert config["tracking"] == {"member": 0.9}
-    assert config["probes"] == {"hash": "0", "count": {"cue": 16}}
+    assert config["pairs"] == {"hash": "0", "count": {"cue": 16}}
 
 
 def test_the_summary_is_that_of_the_run_so_far(offline: Path) -> None:
@@ -236,7 +236,7 @@ def test_a_killed_run_has_a_summary_too() -> None:
 
 def test_a_circuit_that_turns_weak_is_alerted_to_once(offline: Path) -> None:
     (alert,) = told(offline, "alert")
-    assert alert["title"] == "Weak circuit on 'operand' probes"
+    assert alert["title"] == "Weak circuit on 'operand' pairs"
     assert "step 20" in alert["text"]
 
 

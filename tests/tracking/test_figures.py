@@ -78,7 +78,7 @@ def lines(told: Timeline) -> list[str]:
 def test_a_row_per_step_says_what_the_counts_say() -> None:
     title, *rows = lines(timeline(RUN))[:4]
     after = ["faithful", "jaccard", "gap", "verdict", "seconds"]
-    assert title.split() == ["step", "reward", "probes", *COUNTS, *after]
+    assert title.split() == ["step", "reward", "pairs", *COUNTS, *after]
     cells = [row.split() for row in rows]
     assert cells[0][:10] == ["0", "-", "cue", "16", "1", "0", "0", "0", "0", "0"]
     assert cells[0][10:] == ["0.90±0.05", "0.80", "1.0%", "sound", "0.0"]
@@ -115,7 +115,7 @@ def test_bars_add_up_to_the_active_heads(tmp_path: Path) -> None:
         heights += [bar.get_height() for bar in container]  # type: ignore[attr-defined]
     assert heights.tolist() == told.counts["active"].tolist() == [1, 3, 2]
     named = [label.get_text() for label in raster.get_yticklabels()]
-    assert named == ["L0H0", "L0H1", "L1H1", "L1H0"]  # the last was never more than uncertain
+    assert named == ["L0H0", "L0H1", "L1H1", "L1H0"]  # the last was never more than undecided
     assert reward.lines[0].get_ydata()[1:].tolist() == [0.1, 0.2]  # type: ignore[union-attr]
     path = write_picture(told, tmp_path / "report.png")
     assert path.read_bytes().startswith(b"\x89PNG")
@@ -161,9 +161,9 @@ def test_the_heads_of_a_weak_record_are_pale_and_no_others() -> None:
     assert veils(head_map(told, 20, "cue")) == []
     assert veils(picture(timeline(RUN))) == []
     assert [head_map(told, step, "cue").axes[0].get_title() for step in (0, 10, 20)] == [
-        "'cue' probes, step 0: sound",
-        "'cue' probes, step 10: weak",
-        "'cue' probes, step 20: unconverged",
+        "'cue' pairs, step 0: sound",
+        "'cue' pairs, step 10: weak",
+        "'cue' pairs, step 20: unconverged",
     ]
 
 
@@ -181,7 +181,7 @@ def test_the_map_has_layer_0_lowest_hatching_a_legend_and_ink_that_can_be_read()
     assert said[0, 0] == ("1.0", "white")  # retained, dark blue
     assert said[0, 1][0] == "0.5"
     words = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert words == ["retained", "surviving", "pruned", "inactive", "uncertain"]
+    assert words == ["retained", "surviving", "pruned", "inactive", "undecided"]
 
 
 @pytest.mark.parametrize("veil", [0, PALE])
@@ -321,7 +321,7 @@ def test_runs_are_exported_as_pictures_and_their_data(tmp_path: Path) -> None:
         element.text for element in ET.parse(folder / "one.cue.cohorts.svg").iter()
         if element.tag.endswith("}text")
     }  # fmt: skip
-    assert {"'cue' probes: emergent heads by cohort", "active heads", "cohort (step)"} <= words
+    assert {"'cue' pairs: emergent heads by cohort", "active heads", "cohort (step)"} <= words
 
 
 def test_the_same_records_export_the_same_bytes(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from tracking.errors import BadInput
+from tracking.model.decoder import Decoder
 from tracking.model.graph import Graph
 
 GOLDEN = ["qwen2_tiny", "qwen2_ragged", "qwen3_tiny", "llama_tied"]
 
-graphs = st.builds(Graph, layers=st.integers(1, 4), heads=st.integers(1, 5))
+graphs = st.builds(Graph, n_layers=st.integers(1, 4), n_heads=st.integers(1, 5))
 
 
 def order(node: str) -> float:
@@ -30,10 +31,10 @@ def order(node: str) -> float:
 def test_nodes_and_edges_are_those_of_the_golden_files(shared: Path, name: str) -> None:
     with safe_open(shared / "golden" / f"{name}.safetensors", "pt") as file:
         facts, edges = file.metadata(), file.get_tensor("real_edge_mask").bool()
-    graph = Graph(layers=4, heads=4)
+    graph = Graph(n_layers=4, n_heads=4)
     assert list(graph.sources) == json.loads(facts["sources"])
     assert list(graph.targets) == json.loads(facts["targets"])
-    assert torch.equal(graph.edges, edges)
+    assert torch.equal(graph.edge_mask, edges)
 
 
 @given(graphs)
@@ -41,13 +42,13 @@ def test_a_node_sees_exactly_what_ran_before_it(graph: Graph) -> None:
     for row, source in enumerate(graph.sources):
         for column, target in enumerate(graph.targets):
             sees = order(source) < order(target)
-            assert bool(graph.edges[row, column]) == sees == (row < int(graph.visible[column]))
+            assert bool(graph.edge_mask[row, column]) == sees == (row < int(graph.visible[column]))
 
 
 @given(graphs)
 def test_slices_and_rows_name_the_nodes_they_are_of(graph: Graph) -> None:
-    heads = range(graph.heads)
-    for layer in range(graph.layers):
+    heads = range(graph.n_heads)
+    for layer in range(graph.n_layers):
         written = [f"L{layer}H{head}" for head in heads]
         read = [f"{head}.{part}" for part in "qkv" for head in written]
         assert list(graph.sources[graph.head_rows(layer)]) == written
@@ -55,11 +56,11 @@ def test_slices_and_rows_name_the_nodes_they_are_of(graph: Graph) -> None:
         assert graph.sources[graph.mlp_row(layer)] == f"M{layer}"
         assert graph.targets[graph.mlp_column(layer)] == f"M{layer}"
     assert [graph.sources[row] for row in graph.head_sources] == list(graph.head_names)
-    assert len(graph.head_names) == graph.layers * graph.heads
+    assert len(graph.head_names) == graph.n_layers * graph.n_heads
 
 
 def test_a_decoder_of_28_layers_and_12_heads_has_183555_edges() -> None:
-    assert int(Graph(28, 12).edges.sum()) == 183_555
+    assert int(Graph(28, 12).edge_mask.sum()) == 183_555
 
 
 @given(st.integers(1, 30), st.integers(1, 16))
@@ -68,14 +69,14 @@ def test_the_number_of_edges_follows_the_formula(layers: int, heads: int) -> Non
     attention = 3 * heads * (layers + earlier)
     mlps = layers * (1 + heads) + earlier
     logits = 1 + layers * (heads + 1)
-    assert int(Graph(layers, heads).edges.sum()) == attention + mlps + logits
+    assert int(Graph(layers, heads).edge_mask.sum()) == attention + mlps + logits
 
 
 @given(graphs)
 def test_every_edge_is_found_by_its_name_and_nothing_else_is(graph: Graph) -> None:
     for row, source in enumerate(graph.sources):
         for column, target in enumerate(graph.targets):
-            if graph.edges[row, column]:
+            if graph.edge_mask[row, column]:
                 assert graph.index(f"{source}->{target}") == (row, column)
             else:
                 with pytest.raises(BadInput):
@@ -113,4 +114,4 @@ def test_an_edge_that_is_not_there_is_named_in_one_line(edge: str) -> None:
 
 @pytest.mark.parametrize("arch", ["qwen2", "qwen3", "llama", "mistral"])
 def test_the_graph_of_a_model_has_its_layers_and_query_heads(tiny_decoder, arch: str) -> None:
-    assert Graph.of(tiny_decoder(arch, layers=3, heads=6, width=48)) == Graph(3, 6)
+    assert Decoder.of(tiny_decoder(arch, layers=3, heads=6, width=48)).graph == Graph(3, 6)

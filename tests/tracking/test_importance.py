@@ -11,20 +11,20 @@ from torch import Tensor
 from tracking.attribution.importance import importance, shift
 from tracking.model.graph import Graph
 
-graphs = st.builds(Graph, layers=st.integers(1, 3), heads=st.integers(1, 4))
+graphs = st.builds(Graph, n_layers=st.integers(1, 3), n_heads=st.integers(1, 4))
 seeds = st.integers(0, 2**31)
 shares = arrays(float, 5, elements=st.floats(0, 1))
 
 
 def random_scores(graph: Graph, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(graph.edges.shape, generator=generator) * graph.edges
+    return torch.randn(graph.edge_mask.shape, generator=generator) * graph.edge_mask
 
 
 @given(graphs, seeds)
 def test_flows_are_sums_over_the_edges_of_a_head_s_name(graph: Graph, seed: int) -> None:
     scores, inflow, outflow = random_scores(graph, seed), {}, {}
-    for row, column in graph.edges.nonzero().tolist():
+    for row, column in graph.edge_mask.nonzero().tolist():
         source, target = graph.sources[row], graph.targets[column].split(".")[0]
         size = abs(float(scores[row, column]))
         outflow[source] = outflow.get(source, 0) + size
@@ -52,13 +52,13 @@ def test_shares_sum_to_one_and_know_neither_sign_nor_scale(graph: Graph, seed: i
 
 @given(graphs)
 def test_without_any_score_no_head_has_a_share(graph: Graph) -> None:
-    found = importance(graph, torch.zeros(graph.edges.shape))
+    found = importance(graph, torch.zeros(graph.edge_mask.shape))
     assert not found.drop(columns="head").to_numpy(float).any()
 
 
 def test_what_flows_between_two_heads_counts_for_both() -> None:
     graph = Graph(2, 2)
-    scores = torch.zeros(graph.edges.shape)
+    scores = torch.zeros(graph.edge_mask.shape)
     scores[graph.index("embed->L0H1.k")] = -5
     scores[graph.index("L0H1->L1H0.q")] = 3
     scores[graph.index("L1H0->logits")] = -1

@@ -40,9 +40,9 @@ facts = st.recursive(
 
 def random_analysis(graph: Graph, seed: int = 0, **more: Any) -> Analysis:
     generator = torch.Generator().manual_seed(seed)
-    shape, heads = graph.edges.shape, len(graph.head_names)
+    shape, heads = graph.edge_mask.shape, len(graph.head_names)
     drawn = {
-        "edges": torch.randn(shape, generator=generator),
+        "edge_scores": torch.randn(shape, generator=generator),
         "strength": torch.rand(shape, generator=generator),
         "circuit": torch.rand(shape, generator=generator) < 0.5,
         "in_circuit": torch.rand(5, heads, generator=generator) < 0.5,
@@ -52,35 +52,35 @@ def random_analysis(graph: Graph, seed: int = 0, **more: Any) -> Analysis:
         "null": torch.rand(20, generator=generator),
         "curve": torch.rand(4, 4, generator=generator),
         "roles": torch.rand(8, heads, generator=generator),
-        "weights": torch.rand(5, heads, generator=generator),
+        "weight_change": torch.rand(5, heads, generator=generator),
     }
     return make_analysis(graph, **drawn, **more)
 
 
-def record(step: int = 10, probes: str = "ab12", seed: int = 0) -> Record:
-    analyses = {"probes": random_analysis(Graph(2, 2), seed)}
-    return Record(step, 2, 2, probes, analyses, reward=0.5, settings={"select": "share=0.9"})
+def record(step: int = 10, pairs: str = "ab12", seed: int = 0) -> Record:
+    analyses = {"pairs": random_analysis(Graph(2, 2), seed)}
+    return Record(step, 2, 2, pairs, analyses, reward=0.5, settings={"select": "share=0.9"})
 
 
 @st.composite
 def records(draw: Any) -> Record:
     graph = Graph(draw(st.integers(1, 3)), draw(st.integers(1, 3)))
-    kinds = draw(
+    contrasts = draw(
         st.lists(st.text(st.characters(codec="utf-8"), max_size=6), max_size=3, unique=True)
     )
     return Record(
         step=draw(st.integers(0, 10**9)),
-        layers=graph.layers,
-        heads=graph.heads,
-        probes=draw(st.text()),
+        n_layers=graph.n_layers,
+        n_heads=graph.n_heads,
+        pairs=draw(st.text()),
         analyses={
-            kind: random_analysis(
+            contrast: random_analysis(
                 graph,
                 draw(st.integers(0, 2**31)),
                 **{name: draw(numbers) for name in NUMBERS},
-                probes_needed=draw(st.none() | numbers),
+                pairs_needed=draw(st.none() | numbers),
             )
-            for kind in kinds
+            for contrast in contrasts
         },
         reward=draw(st.none() | numbers),
         reward_name=draw(st.text()),
@@ -118,7 +118,7 @@ def test_a_record_is_read_back_as_it_was_written(wanted: Record) -> None:
         assert ledger.steps() == [wanted.step]
         assert [file.name for file in ledger.folder.iterdir()] == [path.name]
         assert_same(ledger.read(wanted.step), wanted)
-        assert ledger.read(wanted.step).graph == Graph(wanted.layers, wanted.heads)
+        assert ledger.read(wanted.step).graph == Graph(wanted.n_layers, wanted.n_heads)
 
 
 def test_a_record_of_views_is_read_back_as_their_values(tmp_path: Path) -> None:
@@ -127,27 +127,29 @@ def test_a_record_of_views_is_read_back_as_their_values(tmp_path: Path) -> None:
     analysis = replace(
         analysis,
         effect=torch.randn(4, 3).T[:, :4],
-        circuit=graph.edges.expand_as(graph.edges),
-        strength=torch.ones(1, 1).expand(graph.edges.shape),
+        circuit=graph.edge_mask.expand_as(graph.edge_mask),
+        strength=torch.ones(1, 1).expand(graph.edge_mask.shape),
     )
-    wanted = replace(record(), analyses={"probes": analysis})
+    wanted = replace(record(), analyses={"pairs": analysis})
     assert_same(read_record(Ledger(tmp_path).write(wanted)), wanted)
 
 
 def test_a_record_can_be_read_without_this_package(tmp_path: Path) -> None:
-    """Its layout is a promise: tensors by kind and name, facts as JSON in the header."""
+    """Its layout is a promise: tensors by contrast and name, facts as JSON in the header."""
     wanted = record()
     with safe_open(Ledger(tmp_path).write(wanted), "pt") as file:
         told = json.loads(file.metadata()["facts"])
-        assert torch.equal(file.get_tensor("probes/edges"), wanted.analyses["probes"].edges)
-        tensors = ["circuit", "curve", "edge_membership", "edges", "effect", "ensemble"]
-        tensors += ["in_circuit", "null", "roles", "strength", "weights"]
-        assert sorted(file.keys()) == [f"probes/{name}" for name in tensors]
+        assert torch.equal(
+            file.get_tensor("pairs/edge_scores"), wanted.analyses["pairs"].edge_scores
+        )
+        tensors = ["circuit", "curve", "edge_membership", "edge_scores", "effect", "ensemble"]
+        tensors += ["in_circuit", "null", "roles", "strength", "weight_change"]
+        assert sorted(file.keys()) == [f"pairs/{name}" for name in tensors]
     assert (tmp_path / "step-00000010.safetensors").is_file()
-    assert told["step"] == 10 and told["probes"] == "ab12" and told["reward"] == 0.5
+    assert told["step"] == 10 and told["pairs"] == "ab12" and told["reward"] == 0.5
     assert told["settings"] == {"select": "share=0.9"}
     (found,) = told["analyses"].values()
-    assert found.keys() == {*NUMBERS, "probes_needed"}
+    assert found.keys() == {*NUMBERS, "pairs_needed"}
     assert found["gap"] == 0.01 and found["faithfulness"] == 0.9 and found["jaccard"] == 0.8
 
 
@@ -192,7 +194,7 @@ def test_a_header_with_a_wrong_byte_is_refused_or_read_and_nothing_else(
         {"format": "sparks-record-2", "facts": "{}"},
         {"format": "sparks-record-2", "facts": "[]"},
         {"format": "sparks-record-2", "facts": '{"analyses": {}}'},
-        {"format": "sparks-record-2", "facts": '{"analyses": {"probes": {"gap": 0}}}'},
+        {"format": "sparks-record-2", "facts": '{"analyses": {"pairs": {"gap": 0}}}'},
         {"format": "sparks-record-2", "facts": '{"analyses": {}, "colour": 1}'},
         {"format": "sparks-record-2", "facts": "5"},
         {"format": "sparks-record-2", "facts": '{"analyses": []}'},
@@ -225,7 +227,7 @@ def test_records_come_in_the_order_of_their_steps(steps: list[int]) -> None:
         assert [read.step for read in ledger.records()] == sorted(steps)
 
 
-def test_records_made_with_different_probes_are_not_mixed(tmp_path: Path) -> None:
+def test_records_made_with_different_pairs_are_not_mixed(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     ledger.write(record(1, "ab12"))
     ledger.write(record(2, "cd34"))
@@ -249,7 +251,7 @@ def test_superseding_moves_later_records_and_loses_none(resumes: list[tuple[int,
             assert ledger.steps() == [step for step in before if step <= back]
             assert [read_record(path).step for path in moved] == [s for s in before if s > back]
         files = [*ledger.folder.rglob("*.safetensors")]
-        contents = {read_record(path).analyses["probes"].edges.sum().item() for path in files}
+        contents = {read_record(path).analyses["pairs"].edge_scores.sum().item() for path in files}
         assert len(files) == len(contents) == written
         assert {path.parent.name for path in files} <= {ledger.folder.name, "superseded"}
 

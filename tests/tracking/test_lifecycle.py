@@ -20,8 +20,8 @@ from tracking.timeline.head_table import certain
 from tracking.timeline.states import ACTIVE, EMERGENT, STATES, carried, cohorts, states
 from tracking.timeline.timeline import Timeline
 
-ON, OFF, MAYBE = "active", "inactive", "uncertain"
-RESAMPLES, PROBES = 200, 12
+ON, OFF, MAYBE = "active", "inactive", "undecided"
+RESAMPLES, PAIRS = 200, 12
 
 
 def histories(*verdicts: Any) -> st.SearchStrategy[np.ndarray]:
@@ -39,7 +39,7 @@ def analysis(membership: list[float], effect: list[float], spread: float = 0, **
     """One that gives every head this share of the resamples and effects around this."""
     heads = len(membership)
     places = torch.arange(RESAMPLES)[:, None]
-    noise = spread * torch.linspace(-1, 1, PROBES)[:, None]
+    noise = spread * torch.linspace(-1, 1, PAIRS)[:, None]
     return make_analysis(
         Graph(1, heads),
         in_circuit=places < (torch.tensor(membership) * RESAMPLES).round(),
@@ -57,7 +57,7 @@ def of_verdicts(row: Any) -> Analysis:
 def run(verdicts: Any, every: int = 10, **more: Any) -> list[Record]:
     """The records of a run of one layer with these verdicts [step][head]."""
     return [
-        Record(index * every, 1, len(row), "ab12", {"probes": of_verdicts(row)}, **more)
+        Record(index * every, 1, len(row), "ab12", {"pairs": of_verdicts(row)}, **more)
         for index, row in enumerate(verdicts)
     ]
 
@@ -158,7 +158,7 @@ def test_a_cohort_is_the_step_at_which_a_head_was_new(active: np.ndarray) -> Non
 
 
 @given(histories(ON, OFF, MAYBE))
-def test_an_uncertain_head_keeps_its_last_certain_state(verdicts: np.ndarray) -> None:
+def test_an_undecided_head_keeps_its_last_certain_state(verdicts: np.ndarray) -> None:
     active = carried(verdicts)
     for step, head in np.ndindex(verdicts.shape):
         certain_ones = [v for v in verdicts[: step + 1, head] if v != MAYBE]
@@ -193,7 +193,7 @@ def test_the_verdict_takes_membership_and_effect(
     assert found["effect"].tolist() == pytest.approx([effect])
 
 
-def test_an_effect_whose_interval_holds_the_threshold_is_uncertain() -> None:
+def test_an_effect_whose_interval_holds_the_threshold_is_undecided() -> None:
     wide, narrow = (certain(analysis([1], [0.03], spread), Thresholds()) for spread in (0.1, 0.001))
     assert wide["verdict"].tolist() == [MAYBE]
     assert float(wide["effect_low"].iloc[0]) < 0.02 < float(wide["effect_high"].iloc[0])
@@ -235,7 +235,7 @@ def test_the_timeline_s_rows_are_the_states_of_the_verdicts(verdicts: np.ndarray
     table, shape = timeline.heads, verdicts.shape
     assert table["state"].to_numpy().reshape(shape).tolist() == states(active).tolist()
     assert np.array_equal(table["active"].to_numpy().reshape(shape), active)
-    assert np.array_equal(table["uncertain"].to_numpy().reshape(shape), verdicts == MAYBE)
+    assert np.array_equal(table["undecided"].to_numpy().reshape(shape), verdicts == MAYBE)
     steps = [10 * index for index in range(shape[0])]
     assert table["step"].tolist() == np.repeat(steps, shape[1]).tolist()
     assert table["head"].tolist() == [f"L0H{head}" for head in range(shape[1])] * shape[0]
@@ -253,7 +253,7 @@ def test_counts_are_those_of_the_rows(verdicts: np.ndarray) -> None:
     counts: list[dict[str, Any]] = timeline.counts.to_dict("records")  # type: ignore[assignment]
     assert [row["step"] for row in counts] == [10 * index for index in range(len(verdicts))]
     for index, row in enumerate(counts):
-        table = timeline.at(row["step"], "probes")
+        table = timeline.at(row["step"], "pairs")
         number = table["state"].value_counts().to_dict()
         for state in ("retained", "faded", "new", "surviving", "revived", "pruned"):
             assert row[state] == number.get(state, 0)
@@ -262,7 +262,7 @@ def test_counts_are_those_of_the_rows(verdicts: np.ndarray) -> None:
         assert row["active"] == row["emergent"] + number.get("base", 0) + number.get("retained", 0)
         inactive = row["faded"] + row["pruned"] + number.get("inactive", 0)
         assert row["active"] + inactive == verdicts.shape[1]
-        assert row["uncertain"] == (verdicts[index] == MAYBE).sum()
+        assert row["undecided"] == (verdicts[index] == MAYBE).sum()
         now = table["active"].to_numpy()
         if before is None:
             assert np.isnan(row["turnover"])
@@ -277,7 +277,7 @@ def test_turnover_is_what_a_hand_counts() -> None:
     verdicts = [
         [a, a, o, o],
         [a, o, a, o],  # one left, one came, three in either
-        [a, u, a, o],  # the uncertain one stays out
+        [a, u, a, o],  # the undecided one stays out
         [u, a, u, u],  # one came of three; the others stay as they were
         [o, o, o, o],  # all three left
         [o, o, o, u],  # nobody in either
@@ -302,7 +302,7 @@ def test_a_later_record_changes_no_earlier_row(verdicts: np.ndarray, data: st.Da
 def test_a_timeline_of_one_record_has_base_heads_and_no_turnover() -> None:
     timeline = Timeline.of(run([[ON, OFF, MAYBE]]))
     assert timeline.heads["state"].tolist() == ["base", "inactive", "inactive"]
-    assert timeline.counts[["active", "emergent", "uncertain"]].to_numpy().tolist() == [[1, 0, 1]]
+    assert timeline.counts[["active", "emergent", "undecided"]].to_numpy().tolist() == [[1, 0, 1]]
     assert timeline.counts["turnover"].isna().all() and timeline.heads["cohort"].isna().all()
     assert timeline.counts["reward"].isna().all()
 
@@ -315,17 +315,17 @@ def test_a_timeline_of_no_record_is_refused() -> None:
 def test_a_base_head_grows_when_its_interval_leaves_the_first_one() -> None:
     effects = [[0.3, 0.3, 0.3, 0.0], [0.4, 0.2, 0.305, 0.4]]
     records = [
-        Record(step, 1, 4, "ab12", {"probes": analysis([1, 1, 1, 1], row, spread=0.05)})
+        Record(step, 1, 4, "ab12", {"pairs": analysis([1, 1, 1, 1], row, spread=0.05)})
         for step, row in enumerate(effects)
     ]
     timeline = Timeline.of(records)
-    assert timeline.at(0, "probes")["growth"].tolist() == ["", "", "", ""]
+    assert timeline.at(0, "pairs")["growth"].tolist() == ["", "", "", ""]
     # the last one is no base head: it is new, not amplified
-    assert timeline.at(1, "probes")["growth"].tolist() == ["amplified", "damped", "", ""]
-    assert timeline.at(1, "probes")["state"].tolist() == ["retained", "retained", "retained", "new"]
+    assert timeline.at(1, "pairs")["growth"].tolist() == ["amplified", "damped", "", ""]
+    assert timeline.at(1, "pairs")["state"].tolist() == ["retained", "retained", "retained", "new"]
 
 
-def test_kinds_of_probes_are_judged_apart_and_keep_what_their_records_say() -> None:
+def test_kinds_of_pairs_are_judged_apart_and_keep_what_their_records_say() -> None:
     def two(step: int, first: list[str], second: list[str], **more: Any) -> Record:
         membership = [float(verdict == ON) for verdict in second]
         cues = analysis(membership, [0.5, 0.5], gap=0.2, clean=0.75, corrupted=0.25)
@@ -337,10 +337,10 @@ def test_kinds_of_probes_are_judged_apart_and_keep_what_their_records_say() -> N
             two(100, [ON, ON], [OFF, OFF], reward=0.25, reward_name="loss", seconds=2.5),
         ]
     )
-    assert timeline.kinds == ["sums", "cues"]
+    assert timeline.contrasts == ["sums", "cues"]
     assert timeline.at(100, "sums")["state"].tolist() == ["retained", "new"]
     assert timeline.at(100, "cues")["state"].tolist() == ["inactive", "faded"]
-    counts = timeline.counts.set_index(["kind", "step"])
+    counts = timeline.counts.set_index(["contrast", "step"])
     assert counts["converged"].tolist() == [True, True, False, False]
     assert counts["gap"].tolist() == [0.01, 0.01, 0.2, 0.2]
     assert counts["clean"].tolist() == [0.9, 0.9, 0.75, 0.75]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from tracking import ProbeSet, attribute
+from tracking import PromptPairs, attribute
 
 TOKENS, HEADS, LAYERS, HEAD_DIM, WIDTH = 12, 4, 3, 16, 64
 COPY = "L1H2"
@@ -58,17 +58,17 @@ def plant(attention: Any, head: int) -> None:
     out[:, :TOKENS] = 4 * torch.eye(TOKENS)
 
 
-def probes(count: int = 16) -> ProbeSet:
+def pairs(count: int = 16) -> PromptPairs:
     generator = torch.Generator().manual_seed(0)
     rest = torch.randint(TOKENS // 2, TOKENS, (count, 7), generator=generator)
     first = torch.arange(count) % (TOKENS // 2)
     other = (first + 1) % (TOKENS // 2)
     clean, corrupted = (torch.cat([x[:, None], rest], dim=1) for x in (first, other))
-    return ProbeSet(clean, corrupted, labels=torch.stack([first, other], dim=1))
+    return PromptPairs(clean, corrupted, labels=torch.stack([first, other], dim=1))
 
 
 def test_the_planted_model_answers_with_the_first_token() -> None:
-    told = probes()
+    told = pairs()
     with torch.no_grad():
         answers = planted()(told.clean).logits[:, -1].argmax(-1)
     assert told.labels is not None
@@ -80,7 +80,7 @@ def test_the_planted_model_answers_with_the_first_token() -> None:
 def test_the_planted_head_comes_first_and_no_other_counts(method: str, metric: str) -> None:
     quadrature = "adaptive" if method == "eap-ig" else "midpoint"
     scores = attribute(
-        planted(), probes(), method=method, metric=metric, steps=20, quadrature=quadrature
+        planted(), pairs(), method=method, metric=metric, steps=20, quadrature=quadrature
     )
     ranked = scores.heads.assign(size=scores.heads["effect"].abs())
     ranked = ranked.sort_values("size", ascending=False)
@@ -89,7 +89,7 @@ def test_the_planted_head_comes_first_and_no_other_counts(method: str, metric: s
 
 
 def test_the_planted_path_is_the_circuit() -> None:
-    scores = attribute(planted(), probes(), metric="prob", steps=20, quadrature="adaptive")
+    scores = attribute(planted(), pairs(), metric="prob", steps=20, quadrature="adaptive")
     strongest = scores.edges.abs().flatten().topk(2).indices
     edges = {
         (scores.graph.sources[int(i) // scores.edges.shape[1]],

@@ -123,7 +123,7 @@ def test_refining_in_two_goes_is_refining_in_one() -> None:
     assert torch.equal(once.values, twice.values)
 
 
-def test_probes_of_a_sweep_do_not_touch_each_other() -> None:
+def test_pairs_of_a_sweep_do_not_touch_each_other() -> None:
     middle = torch.tensor([0.2, 0.5, 0.9])
     both = Sweep.between(torch.zeros(3), torch.ones(3)).refined(
         lambda place: torch.sigmoid((place - middle) * 50), 16

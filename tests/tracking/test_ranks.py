@@ -1,4 +1,4 @@
-"""Attribution under `torchrun`: two processes share the probes."""
+"""Attribution under `torchrun`: two processes share the pairs."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ import sys
 import torch
 import torch.distributed as dist
 from transformers import Qwen2Config, Qwen2ForCausalLM
-from tracking import ProbeSet, attribute
+from tracking import PromptPairs, attribute
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -20,11 +20,11 @@ config = Qwen2Config(vocab_size=32, hidden_size=16, intermediate_size=32, num_hi
                      num_attention_heads=4, num_key_value_heads=2, initializer_range=0.3)
 model = Qwen2ForCausalLM(config)
 clean, corrupted = torch.randint(32, (2, 7, 9))
-probes = ProbeSet(clean, corrupted, labels=torch.randint(32, (7, 2)))
-options = dict(metric="prob", steps=4, quadrature=sys.argv[2], batch_size=2, per_probe=True)
-alone = attribute(model, probes, **options)
+pairs = PromptPairs(clean, corrupted, labels=torch.randint(32, (7, 2)))
+options = dict(metric="prob", steps=4, quadrature=sys.argv[2], batch_size=2, per_pair=True)
+alone = attribute(model, pairs, **options)
 dist.init_process_group("gloo")
-shared = attribute(model, probes, split_over_ranks=True, **options)
+shared = attribute(model, pairs, split_over_ranks=True, **options)
 torch.save([alone, shared], f"{sys.argv[1]}/{dist.get_rank()}.pt")
 dist.destroy_process_group()
 """
@@ -42,7 +42,7 @@ def test_two_processes_find_what_one_does(tmp_path: Path, quadrature: str) -> No
     assert told.returncode == 0, told.stderr
     for rank in (0, 1):
         alone, shared = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
-        for name in ("edges", "strength", "clean", "corrupted", "per_probe"):
+        for name in ("edges", "strength", "clean", "corrupted", "per_pair"):
             ours, theirs = getattr(alone, name), getattr(shared, name)
             assert (ours - theirs).abs().max() <= 1e-5 * ours.abs().max()
         assert alone.steps == shared.steps and abs(alone.gap - shared.gap) < 1e-5

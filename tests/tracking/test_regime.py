@@ -11,7 +11,7 @@ from tracking.timeline.regime import MEASURES, Regime, over_seeds
 
 
 def run(
-    words: Sequence[str], null: float = 0.1, kind: str = "probes"
+    words: Sequence[str], null: float = 0.1, contrast: str = "pairs"
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A timeline's heads and counts from histories `.##.`, active where there is a #."""
     active = np.array([[letter == "#" for letter in word] for word in words]).T  # [step, head]
@@ -19,16 +19,16 @@ def run(
     for step, now in enumerate(active):
         for head, history in enumerate(active[: step + 1].T):
             cohort = history.argmax() if history.any() and not history[0] else np.nan
-            row = {"kind": kind, "step": step, "head": f"L0H{head}"}
+            row = {"contrast": contrast, "step": step, "head": f"L0H{head}"}
             rows.append({**row, "active": now[head], "cohort": cohort})
         before = active[step - 1]
         changed = (now ^ before).sum() / max((now | before).sum(), 1) if step else np.nan
-        counts.append({"kind": kind, "step": step, "turnover": changed, "null": null})
+        counts.append({"contrast": contrast, "step": step, "turnover": changed, "null": null})
     return pd.DataFrame(rows), pd.DataFrame(counts)
 
 
 def regime(words: Sequence[str], null: float = 0.1) -> Regime:
-    return Regime.of(*run(words, null), "probes")
+    return Regime.of(*run(words, null), "pairs")
 
 
 def test_heads_that_come_and_stay_accumulate() -> None:
@@ -47,7 +47,7 @@ def test_heads_that_come_and_go_search() -> None:
     assert found.word == "searches"
 
 
-def test_coming_and_going_as_between_halves_of_the_probes_is_no_search() -> None:
+def test_coming_and_going_as_between_halves_of_the_pairs_is_no_search() -> None:
     assert regime(["####", ".#..", ".##.", "..#.", "...#"], null=0.8).word == "neither"
 
 
@@ -84,11 +84,11 @@ def test_where_the_null_is_zero_there_is_no_ratio_but_a_word() -> None:
 def test_the_null_is_that_of_the_checkpoints_with_a_turnover() -> None:
     heads, counts = run([".##", "..#"])
     counts["null"] = [0.9, 0.1, 0.3]
-    assert Regime.of(heads, counts, "probes").null == pytest.approx(0.2)
+    assert Regime.of(heads, counts, "pairs").null == pytest.approx(0.2)
 
 
 def test_kinds_are_apart() -> None:
-    one, two = run(["####", ".###"], kind="sums"), run([".#..", "..#."], kind="cues")
+    one, two = run(["####", ".###"], contrast="sums"), run([".#..", "..#."], contrast="cues")
     heads, counts = pd.concat([one[0], two[0]]), pd.concat([one[1], two[1]])
     assert Regime.of(heads, counts, "cues") == Regime.of(*two, "cues")
     assert Regime.of(heads, counts, "sums").word == "accumulates"

@@ -36,19 +36,20 @@ def write_run(
     folder: Path,
     steps: tuple[int, ...] = (0, 10, 20),
     graph: Graph = SMALL,
-    kinds: tuple[str, ...] = ("cue",),
-    probes: str = "0",
+    contrasts: tuple[str, ...] = ("cue",),
+    pairs: str = "0",
     facts: Mapping[str, Any] = MappingProxyType({}),
     **overrides: Any,
 ) -> Path:
-    """A run of random heads; the same seed for the same step and kind. `facts` are of records,
+    """A run of random heads; the same seed for the same step and contrast. `facts` are of records,
     `overrides` of analyses."""
     for step in steps:
         analyses = {
-            kind: drawn(graph, step + place, **overrides) for place, kind in enumerate(kinds)
+            contrast: drawn(graph, step + place, **overrides)
+            for place, contrast in enumerate(contrasts)
         }
         reward = {"reward": step / 100 + np.sin(step) or None}
-        record = Record(step, graph.layers, graph.heads, probes, analyses, **{**reward, **facts})
+        record = Record(step, graph.n_layers, graph.n_heads, pairs, analyses, **{**reward, **facts})
         Ledger(folder / "heads").write(record)
     return folder
 
@@ -70,23 +71,23 @@ def lively(folder: Path, steps: tuple[int, ...] = LONG, **more: Any) -> Path:
 
 def drawn(graph: Graph, seed: int, **overrides: Any) -> Any:
     generator = torch.Generator().manual_seed(seed)
-    shape, heads = graph.edges.shape, len(graph.head_names)
+    shape, heads = graph.edge_mask.shape, len(graph.head_names)
 
     def normal(*size: int) -> torch.Tensor:
         return torch.randn(*size, generator=generator)
 
-    edges = 0.01 * normal(*shape) ** 3 * graph.edges
+    edges = 0.01 * normal(*shape) ** 3 * graph.edge_mask
     share = torch.rand(heads, generator=generator)
     fields = {
-        "edges": edges,
+        "edge_scores": edges,
         "strength": edges.abs(),
-        "circuit": (edges.abs() > 0.02) & graph.edges,
+        "circuit": (edges.abs() > 0.02) & graph.edge_mask,
         "edge_membership": torch.rand(*shape, generator=generator),
         "in_circuit": torch.rand(20, heads, generator=generator) < share**0.1,
         "ensemble": torch.rand(3, heads, generator=generator),
         "effect": 0.1 * normal(16, heads) + 0.2 * share,
         "roles": torch.rand(8, heads, generator=generator),
-        "weights": torch.rand(5, heads, generator=generator),
+        "weight_change": torch.rand(5, heads, generator=generator),
     }
     return make_analysis(graph, **{**fields, **overrides})
 
@@ -98,31 +99,31 @@ def data_of(page: str) -> dict[str, Any]:
 
 
 def test_the_page_holds_the_timelines_numbers(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", kinds=("cue", "operand"))
+    run = write_run(tmp_path / "run", contrasts=("cue", "operand"))
     told, data = Timeline.read(run), data_of(report({"run": run}))
-    assert data["kinds"] == ["cue", "operand"] and data["runs"][0]["steps"] == [0, 10, 20]
-    for kind in told.kinds:
-        heads, counts = told.of_kind(kind)
-        held = data["runs"][0]["kinds"][kind]
+    assert data["contrasts"] == ["cue", "operand"] and data["runs"][0]["steps"] == [0, 10, 20]
+    for contrast in told.contrasts:
+        heads, counts = told.of_contrast(contrast)
+        held = data["runs"][0]["contrasts"][contrast]
         assert [data["states"][code] for code in held["heads"]["state"]] == heads["state"].tolist()
-        assert held["heads"]["uncertain"] == heads["uncertain"].astype(int).tolist()
+        assert held["heads"]["undecided"] == heads["undecided"].astype(int).tolist()
         assert held["heads"]["active"] == heads["active"].astype(int).tolist()
         for name in ("role", "growth"):
             assert held["heads"][name] == heads[name].tolist()
         assert held["heads"]["fate"] == heads["fate"].tolist()[-6:]
         same({name: held["heads"][name] for name in HEADS}, heads[list(HEADS)])
-        same(held["counts"], counts.drop(columns="kind"))
+        same(held["counts"], counts.drop(columns="contrast"))
 
 
 def test_the_page_holds_what_follows_from_the_timeline(tmp_path: Path) -> None:
     run = lively(tmp_path / "run")
     told, data = Timeline.read(run), data_of(report({"run": run}))
-    for kind in told.kinds:
-        heads, counts = told.of_kind(kind)
-        held = data["runs"][0]["kinds"][kind]
-        same(held["cohorts"], cohort_table(heads, kind))
-        same(held["survival"], survival(heads, kind))
-        coupling = Coupling.of(heads, counts, kind)
+    for contrast in told.contrasts:
+        heads, counts = told.of_contrast(contrast)
+        held = data["runs"][0]["contrasts"][contrast]
+        same(held["cohorts"], cohort_table(heads, contrast))
+        same(held["survival"], survival(heads, contrast))
+        coupling = Coupling.of(heads, counts, contrast)
         assert len(coupling.table) and len(coupling.per_head) and coupling.hazard.n
         same(held["coupling"]["table"], coupling.table)
         same(held["coupling"]["per_head"], coupling.per_head.sort_values(["p", "head"]))
@@ -133,7 +134,7 @@ def test_the_page_holds_what_follows_from_the_timeline(tmp_path: Path) -> None:
         )
         assert held["coupling"]["note"] == coupling.note
         assert held["coupling"]["reward_name"] == "reward"
-        said, summary = Summary.of(told, kind), held["summary"]
+        said, summary = Summary.of(told, contrast), held["summary"]
         assert summary.pop("faithfulness") == pytest.approx(said.faithfulness, rel=5e-4)
         assert summary.pop("regime") == said.regime.word
         assert tuple(summary.pop("survivors")) == said.survivors
@@ -146,7 +147,7 @@ def test_the_page_holds_the_records_circuits_and_curves(tmp_path: Path) -> None:
     settings = {"settings": vars(Settings(weak_faithfulness=0.55))}
     run = write_run(tmp_path / "run", facts=settings, curve=curve)
     told = Timeline.read(run)
-    held = data_of(report({"run": run}))["runs"][0]["kinds"]["cue"]
+    held = data_of(report({"run": run}))["runs"][0]["contrasts"]["cue"]
     table = pd.DataFrame(curve.numpy(), columns=["share", "value", "low", "high"])
     for one in held["curves"]:
         same(one, table)
@@ -173,7 +174,7 @@ def test_a_loss_and_an_accuracy_are_not_one_curve(tmp_path: Path) -> None:
         tmp_path / "run", (0, 10, 20), facts={"reward_name": "eval_mean_token_accuracy"}
     )
     write_run(run, (15,), facts={"reward_name": "loss", "reward": 3.0})
-    held = data_of(report({"run": run}))["runs"][0]["kinds"]["cue"]
+    held = data_of(report({"run": run}))["runs"][0]["contrasts"]["cue"]
     assert held["coupling"]["reward_name"] == "token accuracy"
     assert set(held["counts"]["reward_name"]) == {"token accuracy"}
     known = [value is not None for value in held["counts"]["reward"]]
@@ -183,7 +184,7 @@ def test_a_loss_and_an_accuracy_are_not_one_curve(tmp_path: Path) -> None:
 def test_where_the_behaviour_is_absent_no_faithfulness_is_shown(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", (0, 10))
     write_run(run, (20,), difference_low=0.0)
-    held = data_of(report({"run": run}))["runs"][0]["kinds"]["cue"]
+    held = data_of(report({"run": run}))["runs"][0]["contrasts"]["cue"]
     assert held["summary"]["faithfulness"] is None
     for name in FAITHFULNESS:
         assert [value is None for value in held["counts"][name]] == [False, False, True]
@@ -194,12 +195,12 @@ def test_every_heads_strongest_edges_and_the_circuits_are_kept(tmp_path: Path) -
     graph = Graph(3, 4)
     run = write_run(tmp_path / "run", (0,), graph)
     analysis = Timeline.read(run).records[0].analyses["cue"]
-    held = data_of(report({"run": run}))["runs"][0]["kinds"]["cue"]["edges"][0]
+    held = data_of(report({"run": run}))["runs"][0]["contrasts"]["cue"]["edges"][0]
     size = {
-        (source, target): abs(float(analysis.edges[row, column]))
+        (source, target): abs(float(analysis.edge_scores[row, column]))
         for row, source in enumerate(graph.sources)
         for column, target in enumerate(graph.targets)
-        if graph.edges[row, column]
+        if graph.edge_mask[row, column]
     }
     kept = [
         (graph.sources[row], graph.targets[column])
@@ -230,21 +231,21 @@ def test_a_report_is_made_beside_a_record_that_is_being_written(tmp_path: Path) 
     assert data_of(report({"run": run}))["runs"][0]["steps"] == [0, 10, 20]
 
 
-@pytest.mark.parametrize("kinds", [("cue",), ("cue", "operand")])
+@pytest.mark.parametrize("contrasts", [("cue",), ("cue", "operand")])
 def test_a_large_run_makes_a_file_under_six_megabytes(
-    kinds: tuple[str, ...], tmp_path: Path
+    contrasts: tuple[str, ...], tmp_path: Path
 ) -> None:
-    run = write_run(tmp_path / "run", tuple(range(0, 300, 10)), Graph(28, 12), kinds)
+    run = write_run(tmp_path / "run", tuple(range(0, 300, 10)), Graph(28, 12), contrasts)
     path = write_report([run], tmp_path / "report.html")
     assert path.stat().st_size < 6_000_000
 
 
 def test_markup_in_names_kinds_and_recipes_stays_out_of_the_pages_own(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", kinds=(EVIL,))
+    run = write_run(tmp_path / "run", contrasts=(EVIL,))
     (run / "config.yaml").write_text(EVIL)
     page = report({EVIL: run})
     assert "document.title = 'broken'" not in page.replace("&lt;script&gt;document.title", "")
-    assert data_of(page)["runs"][0]["name"] == data_of(page)["kinds"][0] == EVIL
+    assert data_of(page)["runs"][0]["name"] == data_of(page)["contrasts"][0] == EVIL
 
 
 def test_text_that_looks_like_a_place_of_the_frame_is_left_alone(tmp_path: Path) -> None:
@@ -264,13 +265,13 @@ def test_what_cannot_be_reported_or_written_is_told_in_a_line(tmp_path: Path) ->
     (tmp_path / "empty" / "heads").mkdir(parents=True)
     (tmp_path / "bare").mkdir()
     mixed = write_run(tmp_path / "mixed", (0,))
-    write_run(mixed, (10,), probes="1")
+    write_run(mixed, (10,), pairs="1")
     (tmp_path / "file").write_text("")
     cases = [
         ([tmp_path / "none"], out, "no such run"),
         ([tmp_path / "bare"], out, "has no records"),
         ([tmp_path / "empty"], out, "has no records"),
-        ([mixed], out, "different probes"),
+        ([mixed], out, "different pairs"),
         ([run, run], out, "named twice"),
         ([], out, "no run is named"),
         ([run], tmp_path, "is a folder"),
@@ -285,17 +286,17 @@ def test_what_cannot_be_reported_or_written_is_told_in_a_line(tmp_path: Path) ->
 
 def test_every_caveat_is_told(tmp_path: Path) -> None:
     run = write_run(
-        tmp_path / "run", (10, 20), faithfulness=0.1, weights=torch.full((5, 6), torch.nan)
+        tmp_path / "run", (10, 20), faithfulness=0.1, weight_change=torch.full((5, 6), torch.nan)
     )
     Ledger(run / "heads").mark_failed(30, RuntimeError("out of memory"))
     Ledger(run / "heads").mark(Mark(40, "budget", "budget of 0.05 spent"))
     told = "\n".join(caveats(run, Timeline.read(run)))
     for said in (
         "No record of step 0: base heads are those active at step 10",
-        "'cue' probes: 2 of 2 checkpoints are weak (step 10, 20)",
+        "'cue' pairs: 2 of 2 checkpoints are weak (step 10, 20)",
         "Step 30 was not analysed and is missing here: RuntimeError: out of memory (failed)",
         "Step 40 was not analysed and is missing here: budget of 0.05 spent (budget)",
-        "how far weights have moved is not known",
+        "the change of weights is not known",
         "too few checkpoints (2)",
     ):
         assert said in told
@@ -306,18 +307,18 @@ def test_every_caveat_is_told(tmp_path: Path) -> None:
 
 def test_one_checkpoint_makes_a_report_that_says_what_is_missing(tmp_path: Path) -> None:
     held = data_of(report({"run": write_run(tmp_path / "run", (0,))}))["runs"][0]
-    assert "nothing can be said yet" in held["kinds"]["cue"]["summary"]["sentence"]
+    assert "nothing can be said yet" in held["contrasts"]["cue"]["summary"]["sentence"]
     assert any(line.startswith("One checkpoint has been analysed") for line in held["caveats"])
 
 
 def test_runs_that_do_not_compare_are_told_as_such(tmp_path: Path) -> None:
-    first = write_run(tmp_path / "a", kinds=("cue", "operand"))
-    second = write_run(tmp_path / "b", graph=Graph(2, 4), probes="1")
+    first = write_run(tmp_path / "a", contrasts=("cue", "operand"))
+    second = write_run(tmp_path / "b", graph=Graph(2, 4), pairs="1")
     told = data_of(report({"a": first, "b": second}))["caveats"]
     assert [line.split()[0:6] for line in told] == [
         ["The", "runs", "were", "tracked", "with", "different"],
         ["The", "runs", "are", "of", "models", "of"],
-        ["No", "'operand'", "probes", "in", "b."],
+        ["No", "'operand'", "pairs", "in", "b."],
     ]
 
 

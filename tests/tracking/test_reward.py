@@ -97,13 +97,13 @@ STEP = 10
 Values = Sequence[float] | np.ndarray
 
 
-def counted(reward: Values, kind: str = "probes", **numbers: Values) -> pd.DataFrame:
+def counted(reward: Values, contrast: str = "pairs", **numbers: Values) -> pd.DataFrame:
     """A timeline's counts: step 0 without a reward, then a checkpoint for each."""
     steps = len(reward) + 1
     heads = {name: [0, *numbers.get(name, [0] * len(reward))] for name in ("new", "pruned")}
     return pd.DataFrame(
         {
-            "kind": kind,
+            "contrast": contrast,
             "step": np.arange(steps) * STEP,
             "reward": [np.nan, *reward],
             "reward_name": "reward",
@@ -113,7 +113,7 @@ def counted(reward: Values, kind: str = "probes", **numbers: Values) -> pd.DataF
     )
 
 
-def timeline(kind: str = "probes", **histories: str) -> pd.DataFrame:
+def timeline(contrast: str = "pairs", **histories: str) -> pd.DataFrame:
     """A timeline's heads from histories `.##.`, active where there is a #, from step 0 on."""
     rows = []
     for head, word in histories.items():
@@ -121,7 +121,12 @@ def timeline(kind: str = "probes", **histories: str) -> pd.DataFrame:
         for index, letter in enumerate(word):
             if letter == "#" and word[0] == "." and np.isnan(cohort):
                 cohort = index * STEP
-            row = {"kind": kind, "step": index * STEP, "head": head, "active": letter == "#"}
+            row = {
+                "contrast": contrast,
+                "step": index * STEP,
+                "head": head,
+                "active": letter == "#",
+            }
             rows.append({**row, "cohort": cohort})
     return pd.DataFrame(rows).sort_values("step", kind="stable", ignore_index=True)
 
@@ -143,7 +148,7 @@ def test_a_planted_lag_is_found_there_with_its_sign(
     followed = reward if against == "reward" else np.diff(reward, prepend=0)
     # the heads at t are what the reward was `lag` checkpoints before
     numbers = sign * np.roll(followed, lag) + 0.5 * generator.normal(size=120)
-    table = coupling(counted(reward, "probes", **{heads: numbers}), "probes")
+    table = coupling(counted(reward, "pairs", **{heads: numbers}), "pairs")
     found = at(table, heads, against)
     assert found["correlation"].abs().idxmax() == lag
     assert np.sign(found["correlation"][lag]) == sign
@@ -157,7 +162,7 @@ def test_a_planted_lag_is_found_there_with_its_sign(
 def test_correlations_are_pearson_s_of_the_overlap() -> None:
     generator = np.random.default_rng(0)
     reward, new = generator.normal(size=12), generator.integers(0, 9, 12).astype(float)
-    table = coupling(counted(reward, new=new), "probes")
+    table = coupling(counted(reward, new=new), "pairs")
     assert list(table) == list(TABLE) and len(table) == 3 * 2 * 7
     found, change = at(table, "new", "reward"), at(table, "new", "change")
     for lag, ours, theirs in [
@@ -186,7 +191,7 @@ def test_p_counts_the_shifts_that_do_as_well() -> None:
             for shift in range(9)
         ]
     )  # fmt: skip
-    found = at(coupling(counted(reward, new=new), "probes"), "new", "reward")
+    found = at(coupling(counted(reward, new=new), "pairs"), "new", "reward")
     assert found["p"].tolist() == pytest.approx((null >= null[0]).mean(0).tolist())
     corrected = (null.max(1)[:, None] >= null[0]).mean(0)
     assert found["p_corrected"].tolist() == pytest.approx(corrected.tolist())
@@ -216,12 +221,12 @@ def test_independent_series_are_found_no_oftener_than_said() -> None:
         generator = np.random.default_rng(seed)
         reward = generator.normal(size=checkpoints)
         frame = counted(reward, new=generator.poisson(3, checkpoints))
-        found = at(coupling(frame, "probes"), "new", "reward")
+        found = at(coupling(frame, "pairs"), "new", "reward")
         singly.append(found["p"][0])
         smallest.append(found["p_corrected"].min())
         active = generator.permutation(checkpoints) < checkpoints // 2
         word = "." + "".join(np.where(active, "#", "."))
-        heads.append(by_head(timeline(L0H0=word), frame, "probes")["p"][0])
+        heads.append(by_head(timeline(L0H0=word), frame, "pairs")["p"][0])
     for said in (singly, smallest, heads):
         for level in (1 / 24, 0.1, 0.25, 0.5):
             # the share can lie above by chance: three standard errors
@@ -239,7 +244,7 @@ def test_a_trend_in_both_is_no_coupling_with_the_change() -> None:
         frame = counted(
             rise + generator.normal(size=40), surviving=rise + generator.normal(size=40)
         )
-        found.append(at(coupling(frame, "probes"), "surviving", "change")["p_corrected"].min())
+        found.append(at(coupling(frame, "pairs"), "surviving", "change")["p_corrected"].min())
     assert np.mean(np.array(found) <= 0.1) <= 0.25
 
 
@@ -248,7 +253,7 @@ def test_too_few_checkpoints_have_a_note_and_no_number(checkpoints: int) -> None
     values = np.arange(checkpoints) % 3
     word = "." + "#." * checkpoints
     found = Coupling.of(
-        timeline(L0H0=word[: checkpoints + 1]), counted(values, new=values), "probes"
+        timeline(L0H0=word[: checkpoints + 1]), counted(values, new=values), "pairs"
     )
     assert found.note == f"too few checkpoints ({checkpoints})"
     assert found.table.empty and list(found.table) == list(TABLE)
@@ -268,7 +273,7 @@ def test_the_note_says_what_so_many_checkpoints_can_show() -> None:
 def test_just_enough_checkpoints_have_numbers() -> None:
     values = [0.0, 1, 0, 0, 1, 1, 0, 1]
     word = ".#.##.#.#"
-    found = Coupling.of(timeline(L0H0=word), counted(values, new=values[::-1]), "probes")
+    found = Coupling.of(timeline(L0H0=word), counted(values, new=values[::-1]), "pairs")
     assert found.note and not found.note.startswith("too few")
     assert found.reward_name == "reward"
     assert len(found.table) == 42 and len(found.per_head) == 1
@@ -280,7 +285,7 @@ def test_just_enough_checkpoints_have_numbers() -> None:
 @pytest.mark.parametrize("new", [[0] * 10, [3] * 10, [0, 1, 0, 2, 0, 0, 1, 0, 0, 1]])
 def test_a_constant_reward_couples_with_nothing(reward: list[float], new: list[int]) -> None:
     words = {"L0H0": "." + "#." * 5, "L0H1": "." + "#" * 10, "L0H2": "." * 11}
-    found = Coupling.of(timeline(**words), counted(reward, new=new), "probes")
+    found = Coupling.of(timeline(**words), counted(reward, new=new), "pairs")
     assert found.table["correlation"].isna().all()
     assert (found.table[["p", "p_corrected"]] == 1).to_numpy().all()
     assert found.per_head["head"].tolist() == ["L0H0"]
@@ -303,7 +308,7 @@ def test_every_history_gives_probabilities(rows: list[tuple[float, int, bool]]) 
     found = Coupling.of(
         timeline(L0H0=word, L0H1=word[::-1]),
         counted(reward, new=[row[1] for row in rows]),
-        "probes",
+        "pairs",
     )
     for p in (found.table["p"], found.table["p_corrected"], found.per_head["p"]):
         assert ((p > 0) & (p <= 1)).all()
@@ -318,20 +323,20 @@ def test_step_0_and_missing_rewards_are_left_out() -> None:
     new = np.array([2.0, 7, 1, 1, 8, 2, 8, 1, 8, 2])
     frame = counted(reward, new=new)
     frame.loc[0, "new"] = 1000  # at a step without a reward
-    found = at(coupling(frame, "probes"), "new", "reward")
+    found = at(coupling(frame, "pairs"), "new", "reward")
     known = np.isfinite(reward)
     wanted = stats.pearsonr(new[known], reward[known])[0]
     assert found["correlation"][0] == pytest.approx(wanted) and found["n"][0] == 9
     pairs = known[:-1]
     wanted = stats.pearsonr(new[1:][pairs], reward[:-1][pairs])[0]
     assert found["correlation"][1] == pytest.approx(wanted) and found["n"][1] == 8
-    assert at(coupling(frame, "probes"), "new", "change")["n"][0] == 7
+    assert at(coupling(frame, "pairs"), "new", "change")["n"][0] == 7
 
 
 def test_a_loss_among_accuracies_is_another_series() -> None:
     frame = counted([0.5, 2.0, 0.6, 0.7])
     frame["reward_name"] = ["loss", "accuracy", "loss", "accuracy", "accuracy"]
-    found = rewards(frame, "probes")
+    found = rewards(frame, "pairs")
     assert found.name == "accuracy"
     assert np.array_equal(found, [np.nan, 0.5, np.nan, 0.6, 0.7], equal_nan=True)
 
@@ -343,11 +348,11 @@ def test_a_timeline_s_own_frames_serve() -> None:
     records = [
         Record(
             step=STEP * index,
-            layers=1,
-            heads=5,
-            probes="ab12",
+            n_layers=1,
+            n_heads=5,
+            pairs="ab12",
             analyses={
-                "probes": make_analysis(
+                "pairs": make_analysis(
                     Graph(1, 5),
                     in_circuit=torch.tensor(now).expand(10, -1),
                     effect=torch.tensor(now).float().expand(8, -1) / 2,
@@ -358,7 +363,7 @@ def test_a_timeline_s_own_frames_serve() -> None:
         for index, (now, value) in enumerate(zip(active, reward, strict=True))
     ]
     made = Timeline.of(records)
-    found = Coupling.of(made.heads, made.counts, "probes")
+    found = Coupling.of(made.heads, made.counts, "pairs")
     emergent = made.heads["state"].isin(EMERGENT).to_numpy().reshape(12, 5)
     assert found.hazard.table["at_risk"].tolist() == emergent[:-1].sum(1).tolist()
     left = emergent[:-1] & ~emergent[1:]
@@ -370,7 +375,9 @@ def test_a_timeline_s_own_frames_serve() -> None:
 def test_kinds_are_apart() -> None:
     generator = np.random.default_rng(5)
     reward = generator.normal(size=10)
-    one, two = (counted(reward, kind, new=generator.normal(size=10)) for kind in ("sums", "cues"))
+    one, two = (
+        counted(reward, contrast, new=generator.normal(size=10)) for contrast in ("sums", "cues")
+    )
     heads = [timeline("sums", L0H0=".#.##.#..##"), timeline("cues", L0H0=".##..#.####")]
     both = Coupling.of(pd.concat(heads), pd.concat([one, two]), "cues")
     alone = Coupling.of(heads[1], two, "cues")
@@ -385,7 +392,7 @@ def test_kinds_are_apart() -> None:
 def test_a_head_s_reward_is_that_of_the_checkpoints_at_which_it_is_active() -> None:
     reward = [1.0, 0, 4, 0, 0, 0, 0, 0]
     words = {"L0H2": "#.#.#####", "L0H10": ".#.#.....", "L0H1": "." * 9, "L0H0": "." + "#" * 8}
-    found = by_head(timeline(**words), counted(reward), "probes")
+    found = by_head(timeline(**words), counted(reward), "pairs")
     assert found["head"].tolist() == ["L0H2", "L0H10"]  # those that were both, in their order
     rest = found[["active", "inactive", "while_active", "while_inactive", "difference"]]
     assert rest.to_numpy().tolist() == [[6, 2, 0, 2.5, -2.5], [2, 6, 2.5, 0, 2.5]]
@@ -401,7 +408,7 @@ def test_q_is_benjamini_and_hochberg_s() -> None:
         for index in range(5)
     }
     words["L0H5"] = "." + "".join(np.where(reward > 0, "#", "."))
-    found = by_head(timeline(**words), counted(reward), "probes")
+    found = by_head(timeline(**words), counted(reward), "pairs")
     order = np.argsort(found["p"].to_numpy())
     least, wanted = 1.0, np.empty(6)
     for rank in range(6, 0, -1):
@@ -423,7 +430,7 @@ def test_the_hazard_is_the_share_of_emergent_heads_that_leave() -> None:
         "L0H2": ".#..." ,
         "L0H3": "..###",
     }  # fmt: skip
-    found = Hazard.of(timeline(**words), counted([1, 3, 2, 2]), "probes").table
+    found = Hazard.of(timeline(**words), counted([1, 3, 2, 2]), "pairs").table
     assert found["step"].tolist() == [10, 20, 30, 40]
     assert found["at_risk"].tolist() == [0, 2, 2, 1]
     assert found["pruned"].tolist() == [0, 1, 1, 0]
@@ -438,7 +445,7 @@ def test_heads_that_leave_when_the_reward_falls_show_in_the_hazard() -> None:
     one = "..#" + "".join(np.where(falls[2:], ".", "#"))
     assert len(one) == 61
     words = {"L0H0": one, "L0H1": ".." + "#" * 59, "L0H2": "." * 20 + "#" * 41}
-    found = Hazard.of(timeline(**words), counted(reward), "probes")
+    found = Hazard.of(timeline(**words), counted(reward), "pairs")
     table = found.table.dropna()
     ranks = table[["hazard", "change"]].rank()
     wanted = np.corrcoef(ranks["hazard"], ranks["change"])[0, 1]

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from tracking.errors import BadInput
 from tracking.model.adapters import unwrap
 from tracking.model.decoder import Decoder
-from tracking.model.graph import Graph
 from tracking.nodes import roles as module
 from tracking.nodes.patterns import (
     copying,
@@ -26,7 +25,7 @@ from tracking.nodes.patterns import (
     previous_token,
 )
 from tracking.nodes.roles import Roles, roles
-from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.prompt_pairs import PromptPairs
 
 LENGTH = 8
 BEFORE, AFTER = (3, 0), (0, 3)
@@ -159,7 +158,7 @@ def test_copying_is_the_share_on_earlier_right_tokens(padding: tuple[int, int]) 
     assert float(copying(padded(at_last, padding), tokens, real, looks, right + 1)) == 0
 
 
-def test_copying_counts_a_probe_without_the_right_token_as_0() -> None:
+def test_copying_counts_a_pair_without_the_right_token_as_0() -> None:
     seen = pattern(FIRST).repeat(2, 1, 1, 1)
     tokens = torch.tensor([[9] + [1] * 7, [1] * 8])
     real, looks = real_of(LENGTH, (0, 0)).repeat(2, 1), LAST.repeat(2, 1)
@@ -211,8 +210,8 @@ def test_kurtosis_is_high_for_a_receiver_and_0_where_keys_receive_alike() -> Non
     assert float(kurtosis(pattern(list(range(12))), real)) == 0
 
 
-def test_heads_and_probes_are_kept_apart() -> None:
-    """Means are over all valid queries of all probes; a head's score is its own."""
+def test_heads_and_pairs_are_kept_apart() -> None:
+    """Means are over all valid queries of all pairs; a head's score is its own."""
     seen = torch.cat([pattern(PREVIOUS), pattern(FIRST)], dim=1).repeat(2, 1, 1, 1)
     seen[1, 0] = pattern(FIRST)[0, 0]
     real = torch.stack([torch.ones(LENGTH), torch.arange(LENGTH) < 4]).bool()
@@ -269,19 +268,19 @@ def same(found: Tensor, wanted: Tensor) -> bool:
 
 @pytest.mark.parametrize("arch", ["qwen2", "qwen3", "llama", "mistral"])
 def test_scores_are_those_of_the_model_s_own_attention(
-    tiny_decoder, random_probes, arch: str
+    tiny_decoder, random_pairs, arch: str
 ) -> None:
-    model, probes = tiny_decoder(arch), random_probes(ragged=True, looks=2)
+    model, pairs = tiny_decoder(arch), random_pairs(ragged=True, looks=2)
     digit_ids = torch.arange(20)
-    found = roles(model, probes, digit_ids)
-    real, looks = probes.attention_mask.bool(), probes.supervised
-    seen = attentions(model, probes.clean, probes.attention_mask)
-    assert found.heads == Graph.of(model).head_names and seen.shape[1] == len(found.heads)
-    right = probes.labels[:, 0]
+    found = roles(model, pairs, digit_ids)
+    real, looks = pairs.attention_mask.bool(), pairs.supervised
+    seen = attentions(model, pairs.clean, pairs.attention_mask)
+    assert found.heads == Decoder.of(model).graph.head_names and seen.shape[1] == len(found.heads)
+    right = pairs.labels[:, 0]
     assert same(found.previous_token, previous_token(seen, real))
     assert same(found.first_token, first_token(seen, real))
-    assert same(found.copying, copying(seen, probes.clean, real, looks, right))
-    assert same(found.digits, digits(seen, real, looks, probes.clean < 20))
+    assert same(found.copying, copying(seen, pairs.clean, real, looks, right))
+    assert same(found.digits, digits(seen, real, looks, pairs.clean < 20))
     assert same(found.entropy, entropy(seen, real))
     assert same(found.kurtosis, kurtosis(seen, real))
     for name, score in found.scores.items():
@@ -289,14 +288,14 @@ def test_scores_are_those_of_the_model_s_own_attention(
         assert bool(score.isfinite().all()), name
 
 
-def test_padding_on_either_side_is_alike(tiny_decoder, random_probes) -> None:
-    whole = random_probes(length=6)
+def test_padding_on_either_side_is_alike(tiny_decoder, random_pairs) -> None:
+    whole = random_pairs(length=6)
     for left, right in (BEFORE, AFTER):
 
         def pad(tensor: Tensor, fill: int = 0, sides: tuple[int, int] = (left, right)) -> Tensor:
             return nn.functional.pad(tensor, sides, value=fill)
 
-        beside = ProbeSet(
+        beside = PromptPairs(
             # the last row fills all columns; without it they are trimmed
             torch.cat([pad(whole.clean, 7), torch.full((1, 9), 3)]),
             torch.cat([pad(whole.corrupted, 9), torch.full((1, 9), 4)]),
@@ -308,7 +307,7 @@ def test_padding_on_either_side_is_alike(tiny_decoder, random_probes) -> None:
         wanted, found = roles(model, whole, digit_ids), roles(model, beside, digit_ids, limit=5)
         for name, score in wanted.scores.items():
             assert same(found.scores[name], score), name
-        # beside the longer probe nothing is trimmed: against positions counted by the model itself
+        # beside the longer pair nothing is trimmed: against positions counted by the model itself
         mixed = beside[[0, 5]]
         seen = attentions(
             model,
@@ -321,25 +320,25 @@ def test_padding_on_either_side_is_alike(tiny_decoder, random_probes) -> None:
         assert same(roles(model, mixed).entropy, entropy(seen, real))
 
 
-def test_what_the_probes_cannot_tell_is_nan(tiny_decoder, random_probes) -> None:
-    found = roles(tiny_decoder(), random_probes(labels=False))
+def test_what_the_pairs_cannot_tell_is_nan(tiny_decoder, random_pairs) -> None:
+    found = roles(tiny_decoder(), random_pairs(labels=False))
     assert bool(found.copying.isnan().all()) and bool(found.digits.isnan().all())
     assert not bool(found.induction.isnan().any())
     assert len(found.main) == len(found.heads)
 
 
-def test_only_the_first_probes_are_read(tiny_decoder, random_probes) -> None:
-    model, probes = tiny_decoder(), random_probes(probes=5)
-    first = roles(model, probes, limit=2)
-    assert torch.equal(first.entropy, roles(model, probes[:2]).entropy)
-    assert not torch.equal(first.entropy, roles(model, probes).entropy)
+def test_only_the_first_pairs_are_read(tiny_decoder, random_pairs) -> None:
+    model, pairs = tiny_decoder(), random_pairs(pairs=5)
+    first = roles(model, pairs, limit=2)
+    assert torch.equal(first.entropy, roles(model, pairs[:2]).entropy)
+    assert not torch.equal(first.entropy, roles(model, pairs).entropy)
     with pytest.raises(BadInput, match="limit is 0"):
-        roles(model, probes, limit=0)
+        roles(model, pairs, limit=0)
 
 
-def test_repeated_tokens_are_by_seed_and_each_twice(tiny_decoder, random_probes) -> None:
-    model, probes = tiny_decoder(), random_probes()
-    once, again, other = (roles(model, probes, seed=seed).induction for seed in (0, 0, 1))
+def test_repeated_tokens_are_by_seed_and_each_twice(tiny_decoder, random_pairs) -> None:
+    model, pairs = tiny_decoder(), random_pairs()
+    once, again, other = (roles(model, pairs, seed=seed).induction for seed in (0, 0, 1))
     assert torch.equal(once, again) and not torch.equal(once, other)
     tokens = module._repeated(torch.arange(50), seed=3)
     assert tokens.shape == (module.REPEATED_ROWS, 2 * module.REPEATED_LENGTH)
@@ -348,24 +347,24 @@ def test_repeated_tokens_are_by_seed_and_each_twice(tiny_decoder, random_probes)
         assert drawn == half * 2 and len(set(half)) == len(half)
     real = torch.ones_like(tokens, dtype=torch.bool)
     seen = attentions(model, tokens, real.long())
-    assert same(roles(model, probes, seed=3).induction, induction(seen, tokens, real))
-    assert same(roles(model, probes, seed=3).duplicate_token, duplicate_token(seen, tokens, real))
+    assert same(roles(model, pairs, seed=3).induction, induction(seen, tokens, real))
+    assert same(roles(model, pairs, seed=3).duplicate_token, duplicate_token(seen, tokens, real))
 
 
-def test_few_ids_in_the_probes_are_all_that_is_drawn_from(tiny_decoder, random_probes) -> None:
+def test_few_ids_in_the_pairs_are_all_that_is_drawn_from(tiny_decoder, random_pairs) -> None:
     decoder = Decoder.of(tiny_decoder())
     assert module._drawn_from(decoder, torch.tensor([[4, 8], [8, 3]])).tolist() == [3, 4, 8]
     assert module._drawn_from(decoder, torch.arange(19)).tolist() == list(range(19))
     assert module._drawn_from(decoder, torch.arange(20)).tolist() == list(range(50))
-    few = random_probes(vocabulary=6)
+    few = random_pairs(vocabulary=6)
     assert bool(roles(tiny_decoder(), few).induction.isfinite().all())
 
 
-def test_a_head_without_a_query_attends_evenly(tiny_decoder, random_probes) -> None:
+def test_a_head_without_a_query_attends_evenly(tiny_decoder, random_pairs) -> None:
     model = tiny_decoder("llama")
     attention = model.model.layers[0].self_attn
     attention.q_proj.weight.data[:8] = 0
-    found = roles(model, random_probes())
+    found = roles(model, random_pairs())
     assert float(found.entropy[0]) == pytest.approx(1)
     assert found.main[0] == "-"
 
@@ -391,26 +390,26 @@ def assert_untouched(before: tuple, model: Any) -> None:
     assert all(torch.equal(a, b) for a, b in zip(after[-1], before[-1], strict=True))
 
 
-@pytest.mark.parametrize("kind", ["sdpa", "eager"])
+@pytest.mark.parametrize("contrast", ["sdpa", "eager"])
 @pytest.mark.parametrize("training", [True, False])
-def test_the_model_is_as_before(tiny_decoder, random_probes, kind: str, training: bool) -> None:
+def test_the_model_is_as_before(tiny_decoder, random_pairs, contrast: str, training: bool) -> None:
     model = tiny_decoder(attention_dropout=0.5)
-    model.set_attn_implementation(kind)
+    model.set_attn_implementation(contrast)
     model.train(training)
     model.model.layers[1].eval()  # a mixed mode is kept too
     model.model.layers[0].mlp.up_proj.weight.requires_grad_(False)
     before = everything(model)
-    found = roles(model, random_probes())
+    found = roles(model, random_pairs())
     assert_untouched(before, model)
-    assert torch.equal(found.entropy, roles(model.eval(), random_probes()).entropy)
+    assert torch.equal(found.entropy, roles(model.eval(), random_pairs()).entropy)
 
 
-@pytest.mark.parametrize("kind", ["sdpa", "eager"])
+@pytest.mark.parametrize("contrast", ["sdpa", "eager"])
 def test_the_model_is_as_before_after_an_exception(
-    tiny_decoder, random_probes, kind: str, monkeypatch: pytest.MonkeyPatch
+    tiny_decoder, random_pairs, contrast: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tiny_decoder().train()
-    model.set_attn_implementation(kind)
+    model.set_attn_implementation(contrast)
     before = everything(model)
 
     def fails(*_: Any) -> Tensor:
@@ -420,21 +419,21 @@ def test_the_model_is_as_before_after_an_exception(
 
     monkeypatch.setattr(module, "entropy", fails)
     with pytest.raises(RuntimeError, match="out of memory"):
-        roles(model, random_probes())
+        roles(model, random_pairs())
     assert_untouched(before, model)
 
 
-def test_probes_of_another_vocabulary_are_refused(tiny_decoder, random_probes) -> None:
+def test_pairs_of_another_vocabulary_are_refused(tiny_decoder, random_pairs) -> None:
     model = tiny_decoder(vocabulary=20)
     before = everything(model)
     with pytest.raises(BadInput, match="token id"):
-        roles(model, random_probes())
+        roles(model, random_pairs())
     assert_untouched(before, model)
 
 
-def test_live_adapters_count_as_if_merged(tiny_decoder, random_probes) -> None:
-    base, probes = tiny_decoder(), random_probes()
-    bare = roles(base, probes)
+def test_live_adapters_count_as_if_merged(tiny_decoder, random_pairs) -> None:
+    base, pairs = tiny_decoder(), random_pairs()
+    bare = roles(base, pairs)
     config = LoraConfig(
         r=4, target_modules=["q_proj", "k_proj"], init_lora_weights=False, lora_dropout=0.5
     )
@@ -442,9 +441,9 @@ def test_live_adapters_count_as_if_merged(tiny_decoder, random_probes) -> None:
         torch.manual_seed(0)
         model = get_peft_model(base, config).train()
     before = everything(model)
-    found = roles(model, probes)
+    found = roles(model, pairs)
     assert_untouched(before, model)
-    merged = roles(copy.deepcopy(model).merge_and_unload(), probes)  # type: ignore[operator]
+    merged = roles(copy.deepcopy(model).merge_and_unload(), pairs)  # type: ignore[operator]
     assert torch.allclose(found.entropy, merged.entropy, atol=1e-4)
     assert torch.allclose(found.induction, merged.induction, atol=1e-4)
     assert not torch.allclose(found.entropy, bare.entropy, atol=1e-3)

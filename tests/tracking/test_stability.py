@@ -1,4 +1,4 @@
-"""Resamples are weights of probes, and what is drawn from them is what each would give alone."""
+"""Resamples are weights of pairs, and what is drawn from them is what each would give alone."""
 
 from functools import partial
 from itertools import pairwise
@@ -21,31 +21,31 @@ from tracking.stability.agreement import (
     agreement,
     jaccard,
     members,
-    probes_needed,
+    pairs_needed,
 )
 from tracking.stability.bootstrap import Interval, halves, interval, resamples
 from tracking.stability.nulls import null_turnover
 from tracking.timeline.activity import Thresholds, Verdicts, verdicts
 
-graphs = st.builds(Graph, layers=st.integers(1, 3), heads=st.integers(1, 3))
+graphs = st.builds(Graph, n_layers=st.integers(1, 3), n_heads=st.integers(1, 3))
 seeds = st.integers(0, 2**31)
 
 
-def random_scores(graph: Graph, probes: int, seed: int) -> Tensor:
+def random_scores(graph: Graph, pairs: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(probes, *graph.edges.shape, generator=generator) * graph.edges
+    return torch.randn(pairs, *graph.edge_mask.shape, generator=generator) * graph.edge_mask
 
 
 @given(st.integers(1, 50), st.integers(1, 40), seeds)
-def test_a_resample_draws_as_many_probes_as_there_are(count: int, probes: int, seed: int) -> None:
+def test_a_resample_draws_as_many_pairs_as_there_are(count: int, pairs: int, seed: int) -> None:
     state = torch.get_rng_state()
-    weights = resamples(count, probes, seed)
+    weights = resamples(count, pairs, seed)
     assert torch.equal(torch.get_rng_state(), state)
-    assert weights.shape == (count, probes)
+    assert weights.shape == (count, pairs)
     assert torch.allclose(weights.sum(1), torch.ones(count), atol=1e-5)
-    times = weights * probes
+    times = weights * pairs
     assert torch.allclose(times, times.round(), atol=1e-4) and bool((times >= 0).all())
-    assert torch.equal(weights, resamples(count, probes, seed))
+    assert torch.equal(weights, resamples(count, pairs, seed))
 
 
 def test_resamples_differ_by_seed_and_among_themselves() -> None:
@@ -55,16 +55,16 @@ def test_resamples_differ_by_seed_and_among_themselves() -> None:
 
 
 def test_a_larger_draw_begins_with_the_smaller_one() -> None:
-    """So resample r is the same probes whatever their number."""
+    """So resample r is the same pairs whatever their number."""
     assert torch.equal(resamples(200, 30)[:50], resamples(50, 30))
 
 
 @settings(deadline=None, derandomize=True)
 @given(graphs, st.integers(1, 8), st.integers(1, 40), st.floats(0.1, 1), seeds)
 def test_heads_of_all_resamples_at_once_are_those_of_each_alone(
-    graph: Graph, probes: int, count: int, share: float, seed: int
+    graph: Graph, pairs: int, count: int, share: float, seed: int
 ) -> None:
-    scores, weights = random_scores(graph, probes, seed), resamples(count, probes, seed)
+    scores, weights = random_scores(graph, pairs, seed), resamples(count, pairs, seed)
     found = members(graph, scores, weights, partial(by_share, graph, share=share)).heads
     assert found.shape == (count, len(graph.head_names)) and found.dtype == torch.bool
     for weight, heads in zip(weights, found, strict=True):
@@ -77,17 +77,17 @@ def test_heads_of_all_resamples_at_once_are_those_of_each_alone(
 @settings(deadline=None, derandomize=True)
 @given(graphs, st.integers(1, 8), st.integers(1, 40), st.integers(1, 60), seeds)
 def test_an_edge_s_membership_is_the_share_of_resamples_in_whose_circuit_it_stands(
-    graph: Graph, probes: int, resampled: int, count: int, seed: int
+    graph: Graph, pairs: int, resampled: int, count: int, seed: int
 ) -> None:
-    scores, weights = random_scores(graph, probes, seed), resamples(resampled, probes, seed)
+    scores, weights = random_scores(graph, pairs, seed), resamples(resampled, pairs, seed)
     found = members(graph, scores, weights, partial(by_count, graph, count=count)).edges
     means = [(weight[:, None, None] * scores).sum(0) for weight in weights]
     circuits = torch.stack([by_count(graph, mean, count) for mean in means])
     assert torch.allclose(found, circuits.float().mean(0), atol=1e-6)
-    assert not bool(found[~graph.edges].any())
+    assert not bool(found[~graph.edge_mask].any())
 
 
-def test_a_head_that_one_probe_alone_needs_is_there_where_the_probe_is_drawn() -> None:
+def test_a_head_that_one_pair_alone_needs_is_there_where_the_pair_is_drawn() -> None:
     graph, scores = Graph(1, 2), torch.zeros(4, 4, 8)
     scores[:, 0, graph.index("embed->L0H0.v")[1]] = 1
     scores[:, graph.index("L0H0->logits")[0], -1] = 1
@@ -102,34 +102,34 @@ def test_a_head_that_one_probe_alone_needs_is_there_where_the_probe_is_drawn() -
 
 @given(graphs, st.integers(1, 4), seeds)
 def test_a_head_s_effect_is_the_sum_of_its_outgoing_edges(
-    graph: Graph, probes: int, seed: int
+    graph: Graph, pairs: int, seed: int
 ) -> None:
-    scores = random_scores(graph, probes, seed)
+    scores = random_scores(graph, pairs, seed)
     effects = head_effects(graph, scores)
-    assert effects.shape == (probes, len(graph.head_names))
-    for probe in range(probes):
+    assert effects.shape == (pairs, len(graph.head_names))
+    for pair in range(pairs):
         for head, name in enumerate(graph.head_names):
             row = graph.sources.index(name)
             out = sum(
                 float(s)
-                for s, there in zip(scores[probe, row], graph.edges[row], strict=True)
+                for s, there in zip(scores[pair, row], graph.edge_mask[row], strict=True)
                 if there
             )
-            assert float(effects[probe, head]) == pytest.approx(out, abs=1e-4)
+            assert float(effects[pair, head]) == pytest.approx(out, abs=1e-4)
 
 
 @given(st.floats(-1, 1, width=32), st.integers(1, 30))
-def test_the_interval_of_equal_values_is_that_value(value: float, probes: int) -> None:
-    found = interval(torch.full((probes, 2), value), resamples(50, probes))
+def test_the_interval_of_equal_values_is_that_value(value: float, pairs: int) -> None:
+    found = interval(torch.full((pairs, 2), value), resamples(50, pairs))
     for bound in (found.mean, found.low, found.high):
         assert bound.tolist() == pytest.approx([value] * 2, abs=1e-6)
 
 
 @settings(deadline=None, derandomize=True)
 @given(st.integers(2, 40), seeds)
-def test_a_wider_level_has_a_wider_interval_around_the_mean(probes: int, seed: int) -> None:
-    values = torch.randn(probes, 3, generator=torch.Generator().manual_seed(seed))
-    weights = resamples(400, probes, seed)
+def test_a_wider_level_has_a_wider_interval_around_the_mean(pairs: int, seed: int) -> None:
+    values = torch.randn(pairs, 3, generator=torch.Generator().manual_seed(seed))
+    weights = resamples(400, pairs, seed)
     wide, narrow = interval(values, weights, 0.99), interval(values, weights, 0.5)
     assert torch.equal(wide.mean, values.mean(0))
     assert bool((wide.low <= narrow.low).all() and (narrow.high <= wide.high).all())
@@ -149,23 +149,23 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 
 
 @given(st.integers(1, 30), st.integers(2, 60), st.data())
-def test_halves_are_disjoint_and_weigh_their_probes_alike(
-    splits: int, probes: int, data: st.DataObject
+def test_halves_are_disjoint_and_weigh_their_pairs_alike(
+    splits: int, pairs: int, data: st.DataObject
 ) -> None:
-    size = data.draw(st.none() | st.integers(1, probes // 2))
+    size = data.draw(st.none() | st.integers(1, pairs // 2))
     state = torch.get_rng_state()
-    found = halves(splits, probes, size)
+    found = halves(splits, pairs, size)
     assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(found, halves(splits, probes, size))
-    assert found.shape == (splits, 2, probes)
+    assert torch.equal(found, halves(splits, pairs, size))
+    assert found.shape == (splits, 2, pairs)
     assert not bool((found[:, 0] * found[:, 1]).any())
     assert torch.allclose(found.sum(-1), torch.ones(splits, 2), atol=1e-5)
-    wanted = probes // 2 if size is None else size
+    wanted = pairs // 2 if size is None else size
     assert ((found > 0).sum(-1) == wanted).all()
     assert torch.allclose(found[found > 0], torch.tensor(1 / wanted))
 
 
-def test_every_probe_is_in_about_half_of_all_halves() -> None:
+def test_every_pair_is_in_about_half_of_all_halves() -> None:
     times = (halves(1000, 9) > 0).float().mean(0)
     assert times.flatten().tolist() == pytest.approx([4 / 9] * 18, abs=0.06)
 
@@ -182,8 +182,8 @@ def test_jaccard_is_that_of_sets(first: set[int], second: set[int]) -> None:
 
 @settings(deadline=None, derandomize=True, max_examples=30)
 @given(graphs, st.integers(2, 20), st.integers(1, 60), seeds)
-def test_identical_probes_agree_exactly(graph: Graph, probes: int, count: int, seed: int) -> None:
-    scores = random_scores(graph, 1, seed).expand(probes, -1, -1)
+def test_identical_pairs_agree_exactly(graph: Graph, pairs: int, count: int, seed: int) -> None:
+    scores = random_scores(graph, 1, seed).expand(pairs, -1, -1)
     choose = partial(by_count, graph, count=count)
     found = agreement(graph, scores, choose)
     assert found.jaccard.tolist() == [1] * SPLITS
@@ -205,31 +205,31 @@ def at_zero(graph: Graph) -> Interval:
 @settings(deadline=None, derandomize=True, max_examples=30)
 @given(graphs, st.integers(4, 20), st.integers(1, 40), seeds)
 def test_agreement_is_what_every_split_gives_by_itself(
-    graph: Graph, probes: int, count: int, seed: int
+    graph: Graph, pairs: int, count: int, seed: int
 ) -> None:
-    scores = random_scores(graph, probes, seed)
+    scores = random_scores(graph, pairs, seed)
     found = agreement(graph, scores, partial(by_count, graph, count=count))
-    for place, split in enumerate(halves(SPLITS, probes)):
+    for place, split in enumerate(halves(SPLITS, pairs)):
         means = [(weight[:, None, None] * scores).sum(0) for weight in split]
         heads = [set(Circuit(graph, by_count(graph, mean, count)).heads) for mean in means]
         either = heads[0] | heads[1]
         wanted = len(heads[0] & heads[1]) / len(either) if either else 1
         assert float(found.jaccard[place]) == pytest.approx(wanted)
-        wanted = spearmanr(means[0][graph.edges], means[1][graph.edges])[0]
+        wanted = spearmanr(means[0][graph.edge_mask], means[1][graph.edge_mask])[0]
         assert float(found.rank_correlation[place]) == pytest.approx(wanted, abs=1e-3)
 
 
 def paths(
-    effects: Tensor, noise: float, probes: int, count: int, seed: int = 0
+    effects: Tensor, noise: float, pairs: int, count: int, seed: int = 0
 ) -> tuple[Graph, Tensor, Choose]:
-    """Heads side by side, each with an effect that every probe shows with noise of its own; a
+    """Heads side by side, each with an effect that every pair shows with noise of its own; a
     circuit takes `count` edges, first those from `embed`, which are sure."""
     graph = Graph(1, len(effects))
     generator = torch.Generator().manual_seed(seed)
-    scores = torch.zeros(probes, *graph.edges.shape)
+    scores = torch.zeros(pairs, *graph.edge_mask.shape)
     for name, effect in zip(graph.head_names, effects.tolist(), strict=True):
         scores[:, 0, graph.targets.index(f"{name}.v")] = 1
-        seen = effect + noise * torch.randn(probes, generator=generator)
+        seen = effect + noise * torch.randn(pairs, generator=generator)
         scores[:, graph.sources.index(name), -1] = seen
     return graph, scores, partial(by_count, graph, count=count)
 
@@ -238,37 +238,37 @@ UNLIKE = torch.linspace(0.05, 0.6, 12)
 
 
 def middle_estimate(noise: float) -> float:
-    """Of nine sets of probes: single estimates scatter widely."""
+    """Of nine sets of pairs: single estimates scatter widely."""
     needed = []
     for seed in range(9):
-        graph, scores, choose = paths(UNLIKE, noise, probes=128, count=18, seed=seed)
+        graph, scores, choose = paths(UNLIKE, noise, pairs=128, count=18, seed=seed)
         whole = agreement(graph, scores, choose).jaccard
-        needed.append(probes_needed(graph, scores, choose, whole) or 1e6)
+        needed.append(pairs_needed(graph, scores, choose, whole) or 1e6)
     return sorted(needed)[4]
 
 
-def test_more_noise_takes_more_probes_and_more_probes_agree_better() -> None:
+def test_more_noise_takes_more_pairs_and_more_pairs_agree_better() -> None:
     estimates = [middle_estimate(noise) for noise in (0.2, 0.5, 0.8, 1.5)]
     assert all(quiet < loud for quiet, loud in pairwise(estimates))
     for noise in (0.5, 0.8, 1.5):
-        graph, scores, choose = paths(UNLIKE, noise, probes=128, count=18)
+        graph, scores, choose = paths(UNLIKE, noise, pairs=128, count=18)
         many, few = agreement(graph, scores, choose), agreement(graph, scores, choose, size=8)
         assert float(few.jaccard.mean()) < float(many.jaccard.mean())
         assert float(few.rank_correlation.mean()) < float(many.rank_correlation.mean())
 
 
 @pytest.mark.parametrize("noise", [0.4, 0.6])
-def test_halves_of_as_many_probes_as_are_estimated_agree_about_as_asked(noise: float) -> None:
-    agreed, probes = [], 2 * round(middle_estimate(noise))
+def test_halves_of_as_many_pairs_as_are_estimated_agree_about_as_asked(noise: float) -> None:
+    agreed, pairs = [], 2 * round(middle_estimate(noise))
     for seed in range(9):
-        graph, scores, choose = paths(UNLIKE, noise, probes, count=18, seed=100 + seed)
+        graph, scores, choose = paths(UNLIKE, noise, pairs, count=18, seed=100 + seed)
         agreed.append(float(agreement(graph, scores, choose).jaccard.mean()))
     assert sorted(agreed)[4] == pytest.approx(AGREED, abs=0.1)
 
 
-def test_too_few_probes_give_no_estimate() -> None:
-    graph, scores, choose = paths(UNLIKE, 0.5, probes=15, count=18)
-    assert probes_needed(graph, scores, choose, agreement(graph, scores, choose).jaccard) is None
+def test_too_few_pairs_give_no_estimate() -> None:
+    graph, scores, choose = paths(UNLIKE, 0.5, pairs=15, count=18)
+    assert pairs_needed(graph, scores, choose, agreement(graph, scores, choose).jaccard) is None
 
 
 def turnover_of(graph: Graph, scores: Tensor, choose: Choose) -> Tensor:
@@ -283,19 +283,19 @@ def test_heads_that_only_noise_tells_apart_turn_over_and_sure_ones_do_not() -> N
     """Six heads of one effect, near the threshold, of which a circuit has room for two."""
     alike = torch.full((6,), 0.05)
     noise = torch.stack(
-        [turnover_of(*paths(alike, 0.1, probes=64, count=8, seed=seed)) for seed in range(5)]
+        [turnover_of(*paths(alike, 0.1, pairs=64, count=8, seed=seed)) for seed in range(5)]
     )
     assert bool(((noise >= 0) & (noise <= 1)).all())
     assert float(noise.mean()) > 0.15
     apart = torch.tensor([0.5, 0.5, 0.05, 0.05, 0.05, 0.05])
-    assert turnover_of(*paths(apart, 0.1, probes=64, count=8)).tolist() == [0] * SPLITS
+    assert turnover_of(*paths(apart, 0.1, pairs=64, count=8)).tolist() == [0] * SPLITS
 
 
 # Verdicts
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), *[st.floats(-0.1, 0.1)] * 3), min_size=1), st.data())
-def test_a_head_is_just_one_of_active_inactive_and_uncertain(
+def test_a_head_is_just_one_of_active_inactive_and_undecided(
     rows: list[tuple[float, ...]], data: st.DataObject
 ) -> None:
     ordered = torch.tensor([sorted(row[1:]) for row in rows])
@@ -305,7 +305,7 @@ def test_a_head_is_just_one_of_active_inactive_and_uncertain(
         member=data.draw(st.floats(0.5, 1)), effect=data.draw(st.floats(0.001, 0.09))
     )
     found = verdicts(membership, Interval(mean, low, high), thresholds)
-    each = found.active.int() + found.inactive.int() + found.uncertain.int()
+    each = found.active.int() + found.inactive.int() + found.undecided.int()
     assert each.tolist() == [1] * len(rows)
     mirrored = verdicts(membership, Interval(-mean, -high, -low), thresholds)
     assert torch.equal(mirrored.active, found.active)
@@ -323,4 +323,4 @@ def test_verdicts_are_blind_to_what_else_is_judged() -> None:
     assert isinstance(found, Verdicts)
     assert found.active.tolist() == [[True, False], [False, True]]
     assert found.inactive.tolist() == [[False, True], [False, False]]
-    assert found.uncertain.tolist() == [[False, False], [True, False]]
+    assert found.undecided.tolist() == [[False, False], [True, False]]

@@ -30,7 +30,8 @@ def run(*active: str, **more: Any) -> Timeline:
 def summary(**more: Any) -> Summary:
     """Ten checkpoints in which one of two heads stayed, sure of it; `more` are what differs."""
     plain: dict[str, Any] = {
-        "kind": "cue", "step": 90, "survivors": ("L0H1",), "emerged": 2, "low": 1.0, "high": 2.0,
+        "contrast": "cue", "step": 90,
+        "survivors": ("L0H1",), "emerged": 2, "low": 1.0, "high": 2.0,
         "base": 8, "retained": 7, "turned": 9, "compared": 9, "sound": 8, "checkpoints": 10,
         "faithfulness": 0.75, "verdict": "sound", "regime": Regime(2, 0.5, 0.4, 0.1, 0.5),
     }  # fmt: skip
@@ -40,9 +41,9 @@ def summary(**more: Any) -> Summary:
 @pytest.mark.parametrize(
     ("more", "beyond", "words"),
     [
-        ({}, True, "beyond the noise of sampling probes"),
-        ({"low": 0.0}, False, "not beyond the noise of sampling probes"),
-        ({"turned": 2}, False, "not beyond the noise of sampling probes"),
+        ({}, True, "beyond the noise of sampling pairs"),
+        ({"low": 0.0}, False, "not beyond the noise of sampling pairs"),
+        ({"turned": 2}, False, "not beyond the noise of sampling pairs"),
         ({"low": NAN}, None, "how far that is noise is not known"),
         ({"compared": 0, "turned": 0}, None, "how far that is noise is not known"),
     ],
@@ -75,8 +76,8 @@ def test_a_summary_is_of_the_last_checkpoint_and_counts_all() -> None:
 
 def test_the_sentence_says_the_figures() -> None:
     assert summary().sentence == (
-        "On 'cue' probes 1 of 2 heads that emerged are there at step 90 (95 %: 1 to 2), beyond "
-        "the noise of sampling probes; 7 of 8 base heads are retained; turnover was above its null "
+        "On 'cue' pairs 1 of 2 heads that emerged are there at step 90 (95 %: 1 to 2), beyond "
+        "the noise of sampling pairs; 7 of 8 base heads are retained; turnover was above its null "
         "at 9 of 9 checkpoints; the last circuit is sound (faithfulness 0.75), and 8 of 10 "
         "circuits are sound."
     )

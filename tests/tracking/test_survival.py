@@ -36,11 +36,11 @@ def run(active: np.ndarray, **more: Any) -> list[Record]:
     ]
 
 
-def record(step: int, in_circuit: torch.Tensor, probes: int = 8, **more: Any) -> Record:
+def record(step: int, in_circuit: torch.Tensor, pairs: int = 8, **more: Any) -> Record:
     heads = in_circuit.shape[1]
-    plain: dict[str, Any] = {"in_circuit": in_circuit, "effect": torch.full((probes, heads), 0.5)}
+    plain: dict[str, Any] = {"in_circuit": in_circuit, "effect": torch.full((pairs, heads), 0.5)}
     analysis = make_analysis(Graph(1, heads), **{**plain, **more})
-    return Record(step, 1, heads, "ab12", {"probes": analysis})
+    return Record(step, 1, heads, "ab12", {"pairs": analysis})
 
 
 @st.composite
@@ -50,17 +50,19 @@ def noisy(draw: st.DrawFn) -> list[Record]:
     generator = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
     graph, records = Graph(1, heads), []
     for step in range(steps):
-        count, probes = draw(st.sampled_from([(9, 6), (9, 6), (9, 6), (5, 6), (9, 4)]))
+        count, pairs = draw(st.sampled_from([(9, 6), (9, 6), (9, 6), (5, 6), (9, 4)]))
         share = torch.rand(heads, generator=generator) * 1.4 - 0.2
         more = {
-            "effect": torch.randn(probes, heads, generator=generator) * 0.05,
-            "circuit": graph.edges & (torch.rand(graph.edges.shape, generator=generator) < 0.5),
-            "edges": graph.edges * torch.randn(graph.edges.shape, generator=generator),
+            "effect": torch.randn(pairs, heads, generator=generator) * 0.05,
+            "circuit": graph.edge_mask
+            & (torch.rand(graph.edge_mask.shape, generator=generator) < 0.5),
+            "edge_scores": graph.edge_mask
+            * torch.randn(graph.edge_mask.shape, generator=generator),
             "roles": torch.rand(len(SCORES), heads, generator=generator),
-            "weights": torch.rand(5, heads, generator=generator),
+            "weight_change": torch.rand(5, heads, generator=generator),
             "difference_low": draw(st.sampled_from([0.4, 0.4, 0.0])),
             "gap": draw(st.sampled_from([0.01, 0.01, 0.5])),
-            "probes_needed": draw(st.sampled_from([None, 64.0])),
+            "pairs_needed": draw(st.sampled_from([None, 64.0])),
         }
         inside = torch.rand(count, heads, generator=generator) < share
         records.append(record(10 * step, inside, **more))
@@ -68,7 +70,7 @@ def noisy(draw: st.DrawFn) -> list[Record]:
 
 
 def analyses(records: list[Record]) -> list[Analysis]:
-    return [record.analyses["probes"] for record in records]
+    return [record.analyses["pairs"] for record in records]
 
 
 # States
@@ -171,7 +173,7 @@ def test_bounds_are_percentiles_of_each_resample_s_own_counts(records: list[Reco
 @given(noisy())
 def test_intervals_contain_nothing_impossible(records: list[Record]) -> None:
     counts = Timeline.of(records).counts
-    heads = records[0].heads
+    heads = records[0].n_heads
     for low, high in ENDS:
         known = counts[[low, high]].dropna()
         assert len(known) >= 1
@@ -200,9 +202,9 @@ def test_intervals_stop_where_resamples_are_others() -> None:
 
 def test_no_resample_has_active_heads_where_the_behaviour_is_absent() -> None:
     on = torch.ones(20, 2, dtype=torch.bool)
-    absent = record(0, on, difference_low=0.0).analyses["probes"]
+    absent = record(0, on, difference_low=0.0).analyses["pairs"]
     assert not drawn(absent, Thresholds()).any()
-    assert drawn(record(0, on).analyses["probes"], Thresholds()).all()
+    assert drawn(record(0, on).analyses["pairs"], Thresholds()).all()
 
 
 # Turnover
@@ -227,10 +229,10 @@ def test_turnover_of_edges_and_mlps_is_what_a_hand_counts() -> None:
     graph = Graph(2, 1)
 
     def at(step: int, *edges: str) -> Record:
-        circuit = torch.zeros_like(graph.edges)
+        circuit = torch.zeros_like(graph.edge_mask)
         for edge in edges:
             circuit[graph.index(edge)] = True
-        return Record(step, 2, 1, "ab12", {"probes": make_analysis(graph, circuit=circuit)})
+        return Record(step, 2, 1, "ab12", {"pairs": make_analysis(graph, circuit=circuit)})
 
     counts = Timeline.of(
         [
@@ -271,14 +273,20 @@ def test_rows_say_what_a_head_does_and_how_far_it_moved() -> None:
     on = torch.ones(20, 2, dtype=torch.bool)
     heads = Timeline.of(
         [
-            record(0, on, roles=first, weights=unknown),
-            record(10, on, roles=second, weights=moved),
+            record(0, on, roles=first, weight_change=unknown),
+            record(10, on, roles=second, weight_change=moved),
         ]
     ).heads
     assert heads["role"].tolist() == ["induction", "-", "previous token", "-"]
     assert heads["role_induction"].tolist() == pytest.approx([0.9, 0, 0, 0])
     assert heads["role_previous_token"].tolist() == [0, 0, 0.75, 0]
-    columns = ["moved_q", "moved_k", "moved_v", "moved_o", "moved"]
+    columns = [
+        "weight_change_q",
+        "weight_change_k",
+        "weight_change_v",
+        "weight_change_o",
+        "weight_change",
+    ]
     assert heads[columns][:2].isna().all(axis=None)
     assert heads[columns][2:].to_numpy().T.tolist() == moved.tolist()
 
@@ -318,7 +326,7 @@ def test_a_cohort_s_rows_say_how_many_of_it_are_left() -> None:
         (30, 30, 1, 1), (30, 40, 1, 1), (30, 50, 1, 1),
         (50, 50, 1, 1),
     ]  # fmt: skip
-    table = cohort_table(lives(LIVES), "probes")
+    table = cohort_table(lives(LIVES), "pairs")
     assert list(table) == list(COHORTS)
     assert list(table.itertuples(index=False, name=None)) == wanted
 
@@ -326,7 +334,7 @@ def test_a_cohort_s_rows_say_how_many_of_it_are_left() -> None:
 def test_the_survival_curve_is_what_a_hand_computes() -> None:
     """Of six heads one ends at 0 unpruned; one of five is pruned at 10, two of four at 20, where
     another one's time ends; the last one's at 40."""
-    curve = survival(lives(LIVES), "probes")
+    curve = survival(lives(LIVES), "pairs")
     assert list(curve) == list(CURVE)
     assert curve["time"].tolist() == [0, 10, 20, 40]
     assert curve["at_risk"].tolist() == [6, 5, 4, 1]
@@ -342,7 +350,7 @@ def test_the_survival_curve_is_what_a_hand_computes() -> None:
 
 
 def test_heads_that_all_last_survive_and_have_no_interval() -> None:
-    curve = survival(lives([".###", "..##"]), "probes")
+    curve = survival(lives([".###", "..##"]), "pairs")
     assert curve["time"].tolist() == [0, 10, 20]
     assert curve["survival"].tolist() == [1, 1, 1]
     assert curve["at_risk"].tolist() == [2, 2, 1]
@@ -351,7 +359,7 @@ def test_heads_that_all_last_survive_and_have_no_interval() -> None:
 
 @pytest.mark.parametrize("rows", [["...", "..."], ["###", "#.#"], ["#", "."]])
 def test_where_nothing_emerged_there_is_no_row(rows: list[str]) -> None:
-    curve, table = survival(lives(rows), "probes"), cohort_table(lives(rows), "probes")
+    curve, table = survival(lives(rows), "pairs"), cohort_table(lives(rows), "pairs")
     assert curve.empty and list(curve) == list(CURVE)
     assert table.empty and list(table) == list(COHORTS)
 
@@ -360,7 +368,7 @@ def test_where_nothing_emerged_there_is_no_row(rows: list[str]) -> None:
 @given(histories)
 def test_the_curve_is_the_product_limit_and_the_cohorts_add_up(active: np.ndarray) -> None:
     timeline = Timeline.of(run(active))
-    curve, table = survival(timeline.heads, "probes"), cohort_table(timeline.heads, "probes")
+    curve, table = survival(timeline.heads, "pairs"), cohort_table(timeline.heads, "pairs")
     ages: list[tuple[int, bool]] = []  # of each emergent head: steps at risk, pruned after them
     for row in active.T[~active[0]].tolist():
         if True in row:
@@ -388,10 +396,10 @@ def test_the_curve_is_the_product_limit_and_the_cohorts_add_up(active: np.ndarra
 
 
 def test_kinds_have_lives_of_their_own_and_survive_the_disk(tmp_path: Path) -> None:
-    first, second = lives(LIVES), lives(["..", ".#"]).assign(kind="cues")
+    first, second = lives(LIVES), lives(["..", ".#"]).assign(contrast="cues")
     pd.concat([first, second]).to_parquet(tmp_path / "timeline.parquet", index=False)
     both = pd.read_parquet(tmp_path / "timeline.parquet")
     for make in (survival, cohort_table):
-        pd.testing.assert_frame_equal(make(both, "probes"), make(first, "probes"))
+        pd.testing.assert_frame_equal(make(both, "pairs"), make(first, "pairs"))
         pd.testing.assert_frame_equal(make(both, "cues"), make(second, "cues"))
     assert cohort_table(both, "cues").to_numpy().tolist() == [[10, 10, 1, 1]]

@@ -12,7 +12,7 @@ from tracking import Record, Timeline
 from tracking.model.graph import Graph
 from tracking.views.terminal import SPARED, WIDTHS, Table
 
-KINDS = ("operand", "carries_of_the_second_digit")
+CONTRASTS = ("operand", "carries_of_the_second_digit")
 
 
 def wide(layers: int, heads: int) -> Timeline:
@@ -28,7 +28,9 @@ def wide(layers: int, heads: int) -> Timeline:
             faithfulness_high=240.0,
             gap=1234.5,
         )
-        records.append(Record(step, layers, heads, "0", dict.fromkeys(KINDS, analysis), 123.456))
+        records.append(
+            Record(step, layers, heads, "0", dict.fromkeys(CONTRASTS, analysis), 123.456)
+        )
     return Timeline.of(records)
 
 
@@ -46,7 +48,7 @@ def printed(timeline: Timeline, width: int, terminal_too: bool = True) -> list[s
 
 LAST = {
     "step": "120000", "reward": "123.456", "active": "335", "emergent": "334", "new": "334",
-    "pruned": "0", "surviving": "0", "uncertain": "0", "faithful": "1±140", "jaccard": "0.80",
+    "pruned": "0", "surviving": "0", "undecided": "0", "faithful": "1±140", "jaccard": "0.80",
     "gap": ">999%", "verdict": "unconverged", "seconds": "0.0",
 }  # fmt: skip
 
@@ -65,8 +67,12 @@ def test_cells_of_many_heads_and_long_names_end_where_their_titles_end(width: in
         cell = rows[2][:end].split()[-1]
         assert cell == LAST.get(name, "16")
         assert f"{rows[2]} "[end] == " "
-    kind = rows[3].split()[0]
-    assert (kind == KINDS[1]) if width > 80 else (kind.endswith("…") and kind[:-1] in KINDS[1])
+    contrast = rows[3].split()[0]
+    assert (
+        (contrast == CONTRASTS[1])
+        if width > 80
+        else (contrast.endswith("…") and contrast[:-1] in CONTRASTS[1])
+    )
 
 
 @pytest.mark.parametrize(("width", "heads"), [(80, 12), (80, 32), (80, 64), (200, 64)])
@@ -85,4 +91,4 @@ def test_where_no_terminal_is_nothing_is_spared_and_lines_are_whole() -> None:
     lines = printed(wide(2, 64), 80, terminal_too=False)
     assert lines[0].split() == list(WIDTHS)
     assert "\x1b" not in "".join(lines)
-    assert lines[-1].startswith(f"On '{KINDS[1]}' probes") and lines[-1].endswith("sound.")
+    assert lines[-1].startswith(f"On '{CONTRASTS[1]}' pairs") and lines[-1].endswith("sound.")

@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
 from tracking.errors import BadInput
-from tracking.model.graph import Graph
+from tracking.model.decoder import Decoder
 from tracking.nodes.weight_change import snapshot, weight_change
 
 COLUMNS = ["head", "q", "k", "v", "o", "change"]
@@ -41,7 +41,7 @@ def test_what_has_not_moved_is_exactly_0(tiny_decoder, arch: str) -> None:
     model = tiny_decoder(arch)
     frame = weight_change(model, snapshot(model))
     assert list(frame.columns) == COLUMNS
-    assert list(frame["head"]) == list(Graph.of(model).head_names)
+    assert list(frame["head"]) == list(Decoder.of(model).graph.head_names)
     assert (frame[COLUMNS[1:]] == 0).all(axis=None)
 
 

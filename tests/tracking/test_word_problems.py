@@ -1,4 +1,4 @@
-"""The digit swap: right where it makes a probe, and silent where it could be wrong."""
+"""The digit swap: right where it makes a pair, and silent where it could be wrong."""
 
 import json
 from dataclasses import replace
@@ -17,10 +17,10 @@ from tracking.errors import BadInput
 from tracking.pairs.equations import evaluate, read_solution
 from tracking.pairs.numbers import changeable, numbers, restyle
 from tracking.pairs.problems import WordProblem, chat_prompt, read_problem
-from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.pairs.solutions import greedy_solutions
 from tracking.pairs.text import Dropped, Pair, choose
-from tracking.pairs.word_pairs import WORD_KINDS, word_pairs
+from tracking.pairs.word_pairs import WORD_CONTRASTS, word_pairs
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real data at {SHARED}")
@@ -44,14 +44,14 @@ def character_tokenizer() -> PreTrainedTokenizerFast:
 TOKENIZER = character_tokenizer()
 
 
-def pair_of(kind: str, problem: WordProblem, **options) -> Pair:
-    pair = next(word_pairs(kind, [problem], TOKENIZER, **options))
+def pair_of(contrast: str, problem: WordProblem, **options) -> Pair:
+    pair = next(word_pairs(contrast, [problem], TOKENIZER, **options))
     assert isinstance(pair, Pair), pair
     return pair
 
 
-def reason_of(kind: str, problem: WordProblem) -> str:
-    dropped = next(word_pairs(kind, [problem], TOKENIZER))
+def reason_of(contrast: str, problem: WordProblem) -> str:
+    dropped = next(word_pairs(contrast, [problem], TOKENIZER))
     assert isinstance(dropped, Dropped), dropped
     return dropped.reason
 
@@ -180,7 +180,7 @@ def test_only_numbers_that_are_their_digits_are_changed(question, left):
     assert [number.text for number in changeable(question)] == left
 
 
-# The kinds
+# The contrasts
 
 
 def test_the_operand_is_asked_for_where_the_solution_first_writes_it():
@@ -210,7 +210,7 @@ def test_the_answer_is_worked_out_through_every_equation(seed):
     assert str(new + new // 2).startswith(given + target)
 
 
-def test_a_model_that_already_knows_the_later_result_is_not_probed():
+def test_a_model_that_already_knows_the_later_result_is_not_paird():
     told = "She has 72, because 48/2 = <<48/2=24>>24 and 48+24 = <<48+24=72>>72."
     leaky = WordProblem(NATALIA.question, told, "72")
     assert reason_of("operand", leaky) == "a number of the solution comes from nowhere"
@@ -228,8 +228,8 @@ def test_a_value_with_two_sources_is_not_run_forward():
 def test_a_number_hidden_in_the_solution_is_dropped():
     worked = "4 crates: 4*9=<<4*9=36>>36. 48+36=<<48+36=84>>84"
     hidden = WordProblem("He pays for 48 jars.", worked, "84")
-    for kind in WORD_KINDS:
-        assert reason_of(kind, hidden) == "a number of the solution comes from nowhere"
+    for contrast in WORD_CONTRASTS:
+        assert reason_of(contrast, hidden) == "a number of the solution comes from nowhere"
 
 
 @pytest.mark.parametrize(
@@ -276,37 +276,37 @@ def test_without_a_chat_template_the_turn_is_the_next_line():
 
 
 @given(st.integers(2, 999), st.integers(2, 99), st.sampled_from("+-*"), st.integers(0, 9))
-def test_every_probe_of_a_made_problem_has_the_right_targets(first, second, sign, seed):
+def test_every_pair_of_a_made_problem_has_the_right_targets(first, second, sign, seed):
     result = evaluate(f"{first}{sign}{second}")
     assert result is not None
     worked = f"{first} {sign} {second} = {result}"
     problem = WordProblem(f"Given {first} and {second}?", worked, str(result))
-    for kind in WORD_KINDS:
-        pair = next(word_pairs(kind, [problem], TOKENIZER, seed=seed))
+    for contrast in WORD_CONTRASTS:
+        pair = next(word_pairs(contrast, [problem], TOKENIZER, seed=seed))
         if isinstance(pair, Dropped):
             continue
         question, turn = pair.text[1].split("\n")
         left, right = (number.value for number in numbers(question))
         whole = f"{left} {sign} {right} = {evaluate(f'{left}{sign}{right}')}"
-        expected = whole.rpartition(" ")[2] if kind == "answer" else whole
+        expected = whole.rpartition(" ")[2] if contrast == "answer" else whole
         assert expected.startswith(turn.replace("⟦", "").replace("⟧", ""))
         assert len(pair.clean) == len(pair.corrupted)
         asked = pair.text[0].split("\n")[0]
         assert sum(a != b for a, b in zip(asked, question, strict=True)) == 1
 
 
-def test_probes_are_the_same_in_every_process_and_beside_any_other_problem():
-    corrupted = [pair_of(kind, NATALIA, seed=3).text[1] for kind in WORD_KINDS]
+def test_pairs_are_the_same_in_every_process_and_beside_any_other_problem():
+    corrupted = [pair_of(contrast, NATALIA, seed=3).text[1] for contrast in WORD_CONTRASTS]
     # Written down once: a process with another hash seed must come to the same.
     assert [(changed_number(text), text.rpartition("\n")[2]) for text in corrupted] == [
         (42, "She sold 4⟦2⟧"),
         (38, "She sold 38/2 = ⟦1⟧"),
         (38, "⟦5⟧"),
     ]
-    for kind in WORD_KINDS:
+    for contrast in WORD_CONTRASTS:
         other = replace(NATALIA, question="Of 64 clips?")
-        assert list(word_pairs(kind, [other, NATALIA], TOKENIZER, seed=3))[1] == pair_of(
-            kind, NATALIA, seed=3
+        assert list(word_pairs(contrast, [other, NATALIA], TOKENIZER, seed=3))[1] == pair_of(
+            contrast, NATALIA, seed=3
         )
 
 
@@ -363,16 +363,16 @@ def real_problems(name: str, count: int) -> list[WordProblem]:
 
 
 @needs_shared
-@pytest.mark.parametrize("kind", WORD_KINDS)
+@pytest.mark.parametrize("contrast", WORD_CONTRASTS)
 @pytest.mark.parametrize("name", ["gsm8k_train", "svamp"])
-def test_real_sets_give_enough_probes_of_every_kind(qwen, name, kind):
-    pairs = choose(word_pairs(kind, real_problems(name, 1000), qwen), kind, 128, 128)
-    probes = ProbeSet.from_pairs(pairs, qwen.pad_token_id)
-    assert probes.labels is not None
-    # Digits are tokens of their own here, so that a probe's target is one digit.
-    targets = [qwen.decode([token]) for token in probes.labels.flatten().tolist()]
-    assert len(probes) == 128 and all(target.isdigit() for target in targets)
-    assert (probes.clean != probes.corrupted).any(dim=1).all()
+def test_real_sets_give_enough_pairs_of_every_contrast(qwen, name, contrast):
+    pairs = choose(word_pairs(contrast, real_problems(name, 1000), qwen), contrast, 128, 128)
+    pairs = PromptPairs.padded(pairs, qwen.pad_token_id)
+    assert pairs.labels is not None
+    # Digits are tokens of their own here, so that a pair's target is one digit.
+    targets = [qwen.decode([token]) for token in pairs.labels.flatten().tolist()]
+    assert len(pairs) == 128 and all(target.isdigit() for target in targets)
+    assert (pairs.clean != pairs.corrupted).any(dim=1).all()
 
 
 @needs_shared

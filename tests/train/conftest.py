@@ -17,10 +17,10 @@ SMALL = {
     "save_steps": 2,
     "report_to": "none",
     "dataset_size": 64,
-    "track_probe_count": 16,
+    "track_pairs_count": 16,
     "track_resamples": 20,
-    "track_steps": 3,
-    "track_max_steps": 6,
+    "track_ig_steps": 3,
+    "track_max_ig_steps": 6,
 }
 GRPO = {
     "per_device_train_batch_size": 8,

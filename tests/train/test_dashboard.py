@@ -85,8 +85,10 @@ def check_rows(segment: Path, timeline: Timeline) -> None:
     rows = [row for row in history(segment) if "heads/active" in row]
     assert [row["train/global_step"] for row in rows] == [0, 2, 4]
     for row in rows:
-        for kind, prefix in zip(timeline.kinds, ("heads", "heads/operand"), strict=True):
-            counts = timeline.of_kind(kind)[1].set_index("step").loc[row["train/global_step"]]
+        for contrast, prefix in zip(timeline.contrasts, ("heads", "heads/operand"), strict=True):
+            counts = (
+                timeline.of_contrast(contrast)[1].set_index("step").loc[row["train/global_step"]]
+            )
             for name in ("active", "emergent_low", "faithfulness", "null_high", "jaccard"):
                 assert row[f"{prefix}/{logged(name)}"] == pytest.approx(counts[name])
     assert "heads/share" not in rows[0]
@@ -102,8 +104,8 @@ def check_config(segment: Path, folder: Path, job: str) -> None:
     config = merged(segment, "config")
     assert config["recipe"] == yaml.safe_load((folder / "config.yaml").read_text())
     assert config["job"] == job
-    assert config["probes"]["hash"] == Timeline.read(folder).records[0].probes
-    assert config["probes"]["count"] == {"cue": 16, "operand": 16}
+    assert config["pairs"]["hash"] == Timeline.read(folder).records[0].pairs
+    assert config["pairs"]["count"] == {"cue": 16, "operand": 16}
     assert config["tracking"]["resamples"] == 20
     (began,) = told(segment, "run")
     assert began["run_id"] == (folder / "wandb-id").read_text()
@@ -126,7 +128,7 @@ def test_the_view_is_drawn_against_training_steps(capsys: pytest.CaptureFixture)
 
 
 def test_a_resumed_run_keeps_its_id_and_its_table(run_job: Run, tmp_path: Path) -> None:
-    keys_of_both = {"report_to": "wandb", "track_probes": "cue", **LENIENT}
+    keys_of_both = {"report_to": "wandb", "track_contrasts": "cue", **LENIENT}
     first = run_job("sft", tmp_path / "run", max_steps=2, **keys_of_both)
     run_job(
         "sft",
@@ -196,13 +198,13 @@ def test_a_failure_of_tracking_is_alerted_to_and_training_goes_on(
 
     real = callback.record
 
-    def fails_once(model: Any, probes: Any, settings: Any, step: int, *rest: Any) -> Any:
+    def fails_once(model: Any, pairs: Any, settings: Any, step: int, *rest: Any) -> Any:
         if step == 2:
             raise RuntimeError("out of memory")
-        return real(model, probes, settings, step, *rest)
+        return real(model, pairs, settings, step, *rest)
 
     monkeypatch.setattr(callback, "record", fails_once)
-    folder = run_job("sft", tmp_path / "run", report_to="wandb", track_probes="cue")
+    folder = run_job("sft", tmp_path / "run", report_to="wandb", track_contrasts="cue")
     (segment,) = segments(folder)
     (alert,) = [row for row in told(segment, "alert") if row["title"] == "Tracking failed"]
     assert alert["text"] == "Step 2: out of memory. Training goes on."
@@ -239,7 +241,7 @@ def test_tensorboard_shows_a_run(run_job: Run, tmp_path: Path) -> None:
     read = EventAccumulator(str(folder / "runs" / "heads"), {"images": 0})
     read.Reload()
     timeline = Timeline.read(folder)
-    _, main = timeline.of_kind(timeline.kinds[0])
+    _, main = timeline.of_contrast(timeline.contrasts[0])
     shown = {event.step: event.value for event in read.Scalars("heads/jaccard")}
     assert shown == pytest.approx(dict(zip(main["step"], main["jaccard"], strict=True)))
     assert [event.step for event in read.Images("heads/map")] == [0, 2]

@@ -1,7 +1,7 @@
 """Real problems, the real Qwen tokenizer and a small random Qwen2: the path of a real run.
 
 Rewards are near zero. What is checked is that data, lengths, chat template, grading by math-verify,
-probes by digit swap and tracking all work on real text.
+pairs by digit swap and tracking all work on real text.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from tracking import Ledger
-from tracking.pairs.frozen import load_probes
+from tracking.pairs.frozen import load_pairs
 from train.commands import grpo, sft
 
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -33,10 +33,10 @@ COMMON = {
     "bf16": "false",
     "activation_checkpointing": "false",
     "report_to": "none",
-    "track_probe_count": 16,
+    "track_pairs_count": 16,
     "track_resamples": 20,
-    "track_steps": 3,
-    "track_max_steps": 3,
+    "track_ig_steps": 3,
+    "track_max_ig_steps": 3,
     "track_batch_size": 8,
 }
 
@@ -73,16 +73,23 @@ def words(**keys: object) -> list[str]:
 def test_grpo_on_gsm8k(model: Path, tmp_path: Path) -> None:
     rewards = ["accuracy_reward", "think_format_reward"]
     shape = {"per_device_train_batch_size": 4, "num_generations": 2, "max_completion_length": 24}
-    kinds = ["operand", "result", "answer"]
-    keys = {"reward_funcs": rewards, "track_probes": kinds, "log_completions": "true", **shape}
+    contrasts = ["operand", "result", "answer"]
+    keys = {
+        "reward_funcs": rewards,
+        "track_contrasts": contrasts,
+        "log_completions": "true",
+        **shape,
+    }
     grpo.main(words(model_name_or_path=model, output_dir=tmp_path / "run", **COMMON, **keys))
     ledger = Ledger(tmp_path / "run" / "heads")
     assert ledger.steps() == [0, 1, 2]
-    assert list(ledger.read(2).analyses) == kinds
-    probes = load_probes(ledger.probes_path)
-    clean, corrupted = probes["operand"].texts[0]
+    assert list(ledger.read(2).analyses) == contrasts
+    pairs = load_pairs(ledger.pairs_path)
+    clean, corrupted = pairs["operand"].texts[0]
     assert "<|im_start|>user" in clean and clean != corrupted
-    assert all((of_kind.clean != of_kind.corrupted).any(1).all() for of_kind in probes.values())
+    assert all(
+        (of_contrast.clean != of_contrast.corrupted).any(1).all() for of_contrast in pairs.values()
+    )
     (logged, *_) = sorted((tmp_path / "run" / "completions").glob("*.parquet"))
     completions = pd.read_parquet(logged)
     assert {"accuracy_reward", "gold_parsed"} <= set(completions.columns)

@@ -149,21 +149,21 @@ def test_the_map_shows_every_heads_state_at_every_step(runs: dict[str, Path], sh
     seen = Counter()
     for place, record in enumerate(timeline.records):
         move_to(page, place)
-        rows = timeline.at(record.step, timeline.kinds[0])
+        rows = timeline.at(record.step, timeline.contrasts[0])
         assert states_shown(page, "sft") == dict(zip(rows["head"], rows["state"], strict=True))
         for _, row in rows.iterrows():
             button = page.locator(f"#map button[data-head={row['head']}]")
             told = button.get_attribute("aria-label")
-            found = re.fullmatch(r"(L\dH\d): (\w+)(, uncertain)?, membership ([\d.e-]+)", told)
-            assert found and found[2] == row["state"] and bool(found[3]) == row["uncertain"]
+            found = re.fullmatch(r"(L\dH\d): (\w+)(, undecided)?, membership ([\d.e-]+)", told)
+            assert found and found[2] == row["state"] and bool(found[3]) == row["undecided"]
             assert near(found[4], row["membership"])
-            assert ("hatched" in (button.get_attribute("class") or "")) == row["uncertain"]
+            assert ("hatched" in (button.get_attribute("class") or "")) == row["undecided"]
         told = page.locator("#step").get_attribute("aria-valuetext")
         assert told == f"step {record.step}, {rows['verdict'].iloc[0]}"
         counted = {word: int(n) for n, word in re.findall(r"(\d+) (\w+)", tally(page))}
-        uncertain = counted.pop("uncertain", 0)
+        undecided = counted.pop("undecided", 0)
         assert counted == rows["state"].value_counts().to_dict()
-        assert uncertain == rows["uncertain"].sum()
+        assert undecided == rows["undecided"].sum()
         seen.update(rows["state"])
     assert len(seen) > 3  # or this would have tested little
 
@@ -179,10 +179,10 @@ def test_a_clicked_head_shows_the_ledgers_numbers(runs: dict[str, Path], show: S
         page.locator(f"#map button[data-head={head}]").click()
         move_to(page, place)
         record = timeline.records[place]
-        rows = timeline.at(record.step, timeline.kinds[0])
+        rows = timeline.at(record.step, timeline.contrasts[0])
         row = rows[rows["head"] == head].iloc[0]
         assert number(page, "state")[0] == row["state"]
-        for name, column in (("importance", "importance"), ("weight change", "moved")):
+        for name, column in (("importance", "importance"), ("weight change", "weight_change")):
             assert near(number(page, name)[0], row[column])
         member, beneath = number(page, "membership")
         half, twice = re.findall(r"\d[\d.e-]*", beneath)
@@ -196,28 +196,28 @@ def test_a_clicked_head_shows_the_ledgers_numbers(runs: dict[str, Path], show: S
         cohort = number(page, "cohort")
         assert cohort[0] == ("–" if pd.isna(row["cohort"]) else f"step {row['cohort']:.0f}")
         assert cohort[1:] == ([f"{row['fate']} at step 8"] if row["fate"] else [])
-        check_edges(page, record, timeline.kinds[0])
+        check_edges(page, record, timeline.contrasts[0])
         history = page.locator("#map .chart").evaluate("one => one.data[1].y")
-        wanted = timeline.heads.query("kind == @timeline.kinds[0] and head == @head")
+        wanted = timeline.heads.query("contrast == @timeline.contrasts[0] and head == @head")
         assert history == pytest.approx(wanted["membership"].tolist(), abs=5e-4)
 
 
-def check_edges(page: Any, record: Any, kind: str) -> None:
-    analysis, graph = record.analyses[kind], record.graph
+def check_edges(page: Any, record: Any, contrast: str) -> None:
+    analysis, graph = record.analyses[contrast], record.graph
     rows = page.locator("#map .edges tbody tr").evaluate_all(
         "all => all.map(row => [...row.cells].map(cell => cell.textContent))"
     )
     assert rows
     for edge, score, membership, circuit in rows:
         place = graph.index(edge.replace(" → ", "->"))
-        assert near(score, float(analysis.edges[place]))
+        assert near(score, float(analysis.edge_scores[place]))
         assert near(membership, float(analysis.edge_membership[place]))
         assert (circuit == "in") == bool(analysis.circuit[place])
 
 
 def test_the_charts_draw_the_counts(runs: dict[str, Path], show: Shown) -> None:
     timeline = Timeline.read(runs["sft"])
-    counts = timeline.of_kind(timeline.kinds[0])[1]
+    counts = timeline.of_contrast(timeline.contrasts[0])[1]
     page = show({"sft": runs["sft"]})
     traces = page.locator("#what .chart").evaluate("one => one.data")
     drawn = {trace["name"]: trace["y"] for trace in traces if "name" in trace}
@@ -273,7 +273,7 @@ def is_band(trace: dict[str, Any], x: pd.Series, low: pd.Series, high: pd.Series
 
 def of_rich(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     timeline = Timeline.read(run)
-    return timeline.of_kind("cue")
+    return timeline.of_contrast("cue")
 
 
 def test_the_overview_draws_counts_turnover_and_their_bands(rich: Path, show: Shown) -> None:
@@ -292,18 +292,18 @@ def test_the_overview_draws_counts_turnover_and_their_bands(rich: Path, show: Sh
     alike(drawn[8]["y"], counts["turnover"])
 
 
-def test_the_raster_draws_every_state_and_strokes_where_uncertain(rich: Path, show: Shown) -> None:
+def test_the_raster_draws_every_state_and_strokes_where_undecided(rich: Path, show: Shown) -> None:
     heads = of_rich(rich)[0]
     cells, strokes = traces(show({"run": rich}), "#raster .chart")
-    states, uncertain = (
-        heads.pivot(index="head", columns="step", values=name) for name in ("state", "uncertain")
+    states, undecided = (
+        heads.pivot(index="head", columns="step", values=name) for name in ("state", "undecided")
     )
     assert len(cells["y"]) == len(states) and cells["x"] == list(states.columns)
-    assert uncertain.to_numpy().any()
+    assert undecided.to_numpy().any()
     for name, row, words in zip(cells["y"], cells["z"], cells["text"], strict=True):
         for step, code, word in zip(cells["x"], row, words, strict=True):
-            state, unsure = str(states.at[name, step]), uncertain.at[name, step]
-            assert word == state + (", uncertain" if unsure else "")
+            state, unsure = str(states.at[name, step]), undecided.at[name, step]
+            assert word == state + (", undecided" if unsure else "")
             if state == "inactive":
                 assert code is None
                 continue
@@ -377,7 +377,7 @@ def test_the_coupling_is_drawn_and_filled_by_the_corrected_p(rich: Path, show: S
         assert filled == (rows["p_corrected"] <= 0.05).tolist()
         assert trace.get("xaxis", "x") == ("x" if against == "reward" else "x2")
     # of so few checkpoints none is below 0.05
-    held = "DATA.runs[0].kinds.cue.coupling.table.p_corrected[0]"
+    held = "DATA.runs[0].contrasts.cue.coupling.table.p_corrected[0]"
     page.evaluate(f"{held} = 0.05; draw()")
     wanted = ("new", "reward", -3)
     assert tuple(table.loc[0, ["heads", "against", "lag"]]) == wanted
@@ -408,7 +408,7 @@ def test_a_heads_history_is_drawn_with_its_bands(rich: Path, show: Shown) -> Non
     three = rows[["membership", "membership_half", "membership_double"]]
     is_band(band, rows["step"], three.min(axis=1), three.max(axis=1))
     is_band(interval, rows["step"], rows["effect_low"], rows["effect_high"])
-    names = ("membership", "effect", "importance", "moved")
+    names = ("membership", "effect", "importance", "weight_change")
     for line, name in zip([member, *lines], names, strict=True):
         alike(line["x"], rows["step"])
         alike(line["y"], rows[name])
@@ -428,7 +428,7 @@ def test_edges_for_the_right_token_are_blue_and_against_it_orange(rich: Path, sh
     signs, widths = set(), []
     for title, name, stroke, width in paths:
         edge = graph_edge(title)
-        score = float(analysis.edges[record.graph.index(edge)])
+        score = float(analysis.edge_scores[record.graph.index(edge)])
         assert near(title.split(": ")[1].split(",")[0], score)
         assert (name, stroke) == (
             ("negative", "rgb(213, 94, 0)") if score < 0 else ("positive", "rgb(0, 114, 178)")
@@ -448,23 +448,25 @@ def test_the_circuit_of_the_chosen_checkpoint_is_drawn(runs: dict[str, Path], sh
     page = show({"sft": runs["sft"]})
     for place in (0, 3):
         move_to(page, place)
-        analysis = timeline.records[place].analyses[timeline.kinds[0]]
+        analysis = timeline.records[place].analyses[timeline.contrasts[0]]
         edges = int(analysis.circuit.sum())
         title = page.locator("#circuit .circuit figcaption").inner_text()
         assert title.endswith(f"{min(edges, 60)} strongest of {edges} edges")
         assert page.locator("#circuit svg.graph path").count() == min(edges, 60)
-        absent = timeline.at(timeline.records[place].step, timeline.kinds[0])["verdict"] == "absent"
+        absent = (
+            timeline.at(timeline.records[place].step, timeline.contrasts[0])["verdict"] == "absent"
+        )
         told = page.locator("#circuit .chart").get_attribute("aria-label")
         assert ("–" if absent.all() else f"{analysis.faithfulness:.3g}") in told
 
 
-def test_another_kind_of_probe_can_be_chosen(runs: dict[str, Path], show: Shown) -> None:
+def test_another_kind_of_pair_can_be_chosen(runs: dict[str, Path], show: Shown) -> None:
     timeline = Timeline.read(runs["sft"])
     page = show({"sft": runs["sft"]})
-    first, second = timeline.kinds
-    assert f"{first!r} probes" in page.locator(".sentence").inner_text()
+    first, second = timeline.contrasts
+    assert f"{first!r} pairs" in page.locator(".sentence").inner_text()
     page.get_by_label(second, exact=True).check()
-    assert f"{second!r} probes" in page.locator(".sentence").inner_text()
+    assert f"{second!r} pairs" in page.locator(".sentence").inner_text()
     for place, record in enumerate(timeline.records):
         move_to(page, place)
         rows = timeline.at(record.step, second)
@@ -492,7 +494,7 @@ def test_runs_stand_side_by_side_on_the_same_axes(
     assert page.locator("#map [data-run=grpo] .at").inner_text() == "Step 8 "
     last = timeline.records[-1].step
     assert page.locator("#map [data-run=sft] .at").inner_text() == f"Step {last} "
-    rows = timeline.at(last, timeline.kinds[0])
+    rows = timeline.at(last, timeline.contrasts[0])
     assert states_shown(page, "sft") == dict(zip(rows["head"], rows["state"], strict=True))
     page.set_viewport_size({"width": 500, "height": 900})
     places = [page.locator(f"#what [data-run={name}]").bounding_box() for name in ("grpo", "sft")]
@@ -556,7 +558,7 @@ def test_completions_and_the_recipe_are_shown(runs: dict[str, Path], show: Shown
 
 def test_markup_in_names_kinds_and_completions_is_text(show: Shown, tmp_path: Path) -> None:
     evil = EVIL + "<img src=x onerror=alert(1)>"
-    run = write_run(tmp_path / "run", kinds=(evil, "cue"))
+    run = write_run(tmp_path / "run", contrasts=(evil, "cue"))
     (run / "config.yaml").write_text(evil)
     (run / "completions").mkdir()
     table = {"step": [5], "prompt": [evil], "completion": [evil], "judge": [1.0]}
@@ -585,11 +587,11 @@ def test_a_run_with_one_checkpoint_says_what_is_missing(show: Shown, tmp_path: P
 def test_runs_of_other_models_and_kinds_stand_beside_each_other(
     show: Shown, tmp_path: Path
 ) -> None:
-    first = write_run(tmp_path / "first", kinds=("cue", "operand"))
-    second = write_run(tmp_path / "second", (0, 7), Graph(3, 4), kinds=("operand",), probes="1")
+    first = write_run(tmp_path / "first", contrasts=("cue", "operand"))
+    second = write_run(tmp_path / "second", (0, 7), Graph(3, 4), contrasts=("operand",), pairs="1")
     page = show({"first": first, "second": second})
     assert page.locator("#map [data-run=second] .none").inner_text() == (
-        "This run has no cue probes."
+        "This run has no cue pairs."
     )
     page.get_by_label("operand", exact=True).check()
     page.locator("#map [data-run=second] button[data-head=L2H3]").click()
@@ -618,5 +620,5 @@ def test_without_scripts_the_sentences_are_there(browser: Any, tmp_path: Path) -
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(path.as_uri())
-    assert "On 'cue' probes" in page.locator("main").inner_text()
+    assert "On 'cue' pairs" in page.locator("main").inner_text()
     context.close()

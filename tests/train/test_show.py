@@ -57,8 +57,8 @@ def test_a_run_is_shown_with_its_rows_map_and_sentence(
     printed = capsys.readouterr().out
     assert re.findall(r"^ +(\d+) .* cue 16", printed, re.MULTILINE) == ["0", "2", "4"]
     assert "     3  not analysed: RuntimeError: no room" in printed
-    assert "heads on 'operand' probes at step 4" in printed
-    assert re.search(r"^On 'cue' probes .*\.$", printed, re.MULTILINE)
+    assert "heads on 'operand' pairs at step 4" in printed
+    assert re.search(r"^On 'cue' pairs .*\.$", printed, re.MULTILINE)
     assert printed.rstrip().endswith("not analysed: step 3")
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before  # only looked at
 
@@ -102,7 +102,7 @@ def test_following_shows_each_record_as_it_comes_and_stops_when_the_run_is_over(
     seen += capsys.readouterr().out
     assert rows(seen) == ["0", "10", "20", "20"]
     assert seen.count("not analysed: RuntimeError") == 1
-    assert seen.count("heads on 'cue' probes at step 20") == 1
+    assert seen.count("heads on 'cue' pairs at step 20") == 1
 
 
 def test_a_run_that_goes_on_to_more_steps_is_not_over(tmp_path: Path) -> None:

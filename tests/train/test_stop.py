@@ -63,7 +63,7 @@ def test_a_job_asked_to_end_saves_and_leaves_the_analysis_to_the_resumed_one(
 ) -> None:
     whole, run = campaign.undisturbed(variant), tmp_path / "run"
     step = random.Random(variant.name).randrange(2, 6)
-    asked = Fault("", "train.run.stop:Preemption.on_step_end", step, number=number)
+    asked = Fault("", "train.run.stop:PreemptionCallback.on_step_end", step, number=number)
     job = campaign.world.start(variant, run, asked)
     assert job.wait() == PREEMPTED
     at = step + step % 2 if variant is KEPT else step  # generations last two steps

@@ -379,24 +379,28 @@ class Scripted:
 
 @given(st.lists(st.sampled_from(["right", "flip", "wrong", "none"]), min_size=1, max_size=12))
 @settings(deadline=None)
-def test_evaluation_counts_what_was_answered(kinds: list[str]):
-    asked = task.problems("test", len(kinds), seed=0, cue_matters=True)
+def test_evaluation_counts_what_was_answered(contrasts: list[str]):
+    asked = task.problems("test", len(contrasts), seed=0, cue_matters=True)
     replies = [
         {
             "right": item.solution,
             "flip": item.other.solution,
             "wrong": next(f"####{d}" for d in "0123" if d not in (item.answer, item.other.answer)),
             "none": "3+5=",
-        }[kind]
-        for kind, item in zip(kinds, asked, strict=True)
+        }[contrast]
+        for contrast, item in zip(contrasts, asked, strict=True)
     ]
     model: Any = Scripted(replies)
     result = greedy(model, asked, batch_size=5)
     counted = (result.right, result.flip, result.malformed)
-    assert counted == tuple(kinds.count(kind) / len(kinds) for kind in ("right", "flip", "none"))
-    assert result.count == len(kinds) == sum(part.count for part in result.by_operations.values())
+    assert counted == tuple(
+        contrasts.count(contrast) / len(contrasts) for contrast in ("right", "flip", "none")
+    )
+    assert (
+        result.count == len(contrasts) == sum(part.count for part in result.by_operations.values())
+    )
     weighted = sum(part.count * part.right for part in result.by_operations.values())
-    assert weighted == pytest.approx(result.right * len(kinds))
+    assert weighted == pytest.approx(result.right * len(contrasts))
     assert model.training
 
 

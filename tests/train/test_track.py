@@ -19,8 +19,11 @@ Run = Callable[..., Path]
 def same(first: Record, second: Record) -> bool:
     """All but the seconds."""
     pairs = [
-        (getattr(first.analyses[kind], item.name), getattr(second.analyses[kind], item.name))
-        for kind in first.analyses
+        (
+            getattr(first.analyses[contrast], item.name),
+            getattr(second.analyses[contrast], item.name),
+        )
+        for contrast in first.analyses
         for item in fields(Analysis)
     ]
     facts = [

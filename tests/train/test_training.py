@@ -89,8 +89,8 @@ def test_a_damaged_checkpoint_is_skipped_or_refused_by_name(
         ("sft", {}, "is at its end already, step 4"),
         (
             "sft",
-            {"max_steps": 6, "track_probe_count": 20},
-            "track_probe_count was 16, is 20: this run's probes",
+            {"max_steps": 6, "track_pairs_count": 20},
+            "track_pairs_count was 16, is 20: this run's pairs",
         ),
         ("grpo", {"max_steps": 6}, "is no grpo run"),
     ],
@@ -106,13 +106,13 @@ def test_a_job_that_cannot_go_on_with_the_run_is_refused(
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
-def test_a_run_goes_on_only_with_its_own_probes(run_job: Run, tmp_path: Path) -> None:
+def test_a_run_goes_on_only_with_its_own_pairs(run_job: Run, tmp_path: Path) -> None:
     run = run_job("sft", tmp_path / "run")
     keys = {"resume_from_checkpoint": run / "checkpoint-2"}
     with pytest.raises(BadInput, match="belongs to another run"):
         run_job("sft", tmp_path / "other", **keys)
-    (run / "heads" / "probes.safetensors").unlink()
-    with pytest.raises(BadInput, match=r"probes\.safetensors is missing"):
+    (run / "heads" / "pairs.safetensors").unlink()
+    with pytest.raises(BadInput, match=r"pairs\.safetensors is missing"):
         run_job("sft", run, **keys)
 
 
@@ -121,7 +121,7 @@ def test_sft_shows_its_loss_by_its_name(
 ) -> None:
     run_job("sft", tmp_path / "run", max_steps=2)
     (title,) = (line for line in capsys.readouterr().out.splitlines() if "surviving" in line)
-    assert title.split()[:3] == ["step", "loss", "probes"]
+    assert title.split()[:3] == ["step", "loss", "pairs"]
 
 
 def test_a_run_leaves_what_the_design_says(
@@ -163,9 +163,9 @@ def test_a_folder_with_another_run_is_left_alone(run_job: Run, tmp_path: Path) -
     ("keys", "told"),
     [
         ({"model_name_or_path": "/no/such/folder"}, "/no/such/folder"),
-        ({"dataset_name": "missing.jsonl", "track_probes": "operand"}, "no such file"),
-        ({"track_probes": "answer"}, "no probes of kind 'answer'"),
-        ({"track_probe_minimum": 17}, "track_probe_minimum is 17, more than"),
+        ({"dataset_name": "missing.jsonl", "track_contrasts": "operand"}, "no such file"),
+        ({"track_contrasts": "answer"}, "no prompt pairs of contrast 'answer'"),
+        ({"track_pairs_minimum": 17}, "track_pairs_minimum is 17, more than"),
         ({"resume_from_checkpoint": "latest"}, "has no run to resume"),
         ({"dataset_train_split": "nonsense"}, "splits train and test"),
     ],
@@ -179,11 +179,11 @@ def test_a_mistake_is_told_in_one_line_and_nothing_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_too_few_probes_are_told_with_what_was_dropped(run_job: Run, tmp_path: Path) -> None:
+def test_too_few_pairs_are_told_with_what_was_dropped(run_job: Run, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"question": "How many?", "answer": "None.\n#### 0"}) + "\n")
-    keys = {"dataset_name": rows, "reward_funcs": "accuracy_reward", "track_probes": "operand"}
-    with pytest.raises(BadInput, match=r"probes 'operand': 0 usable pairs of 1 .*dropped: 1 no"):
+    keys = {"dataset_name": rows, "reward_funcs": "accuracy_reward", "track_contrasts": "operand"}
+    with pytest.raises(BadInput, match=r"pairs 'operand': 0 usable pairs of 1 .*dropped: 1 no"):
         run_job("grpo", tmp_path / "run", **keys)
     assert not (tmp_path / "run").exists()
 

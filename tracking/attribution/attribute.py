@@ -10,10 +10,10 @@ Conventions, those of the reference implementation (Hanna et al. 2403.17806):
 - The path of `eap-ig` runs over the input embeddings, corrupted + a (clean - corrupted), and the
   row of `embed` sums to metric(corrupted) - metric(clean) where the integral is good.
 
-For each batch of probes (`tracking.attribution.integrals`):
+For each batch of pairs (`tracking.attribution.integrals`):
 
 1. one clean and one corrupted pass; their difference is expanded once to what every source writes,
-   `differences` [probe, position, source, width];
+   `differences` [pair, position, source, width];
 2. one forward and backward pass per step of the path, with gradients g to what the heads' q, k
    and v projections give, to what the MLPs read and to what the last norm reads, nothing else;
 3. q, k and v go back through their RMS norm y = w x r, r = (mean(x^2) + eps)^-1/2 by
@@ -53,50 +53,50 @@ from tracking.model.passes import (
     trimmed,
 )
 from tracking.model.taps import tapped
-from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.prompt_pairs import PromptPairs
 
 
 def attribute(
     model: nn.Module,
-    probes: ProbeSet,
+    pairs: PromptPairs,
     method: str = "eap-ig",
     metric: str | Metric = "kl",
     steps: int = 5,
     quadrature: str = "midpoint",
     batch_size: int = 8,
-    per_probe: bool = False,
+    per_pair: bool = False,
     max_steps: int | None = None,
     memory_gb: float | None = None,
     split_over_ranks: bool = False,
     label: str = "",
 ) -> Scores:
-    """Score every edge of `model` on `probes`; the model is as before afterwards, bit for bit.
+    """Score every edge of `model` on `pairs`; the model is as before afterwards, bit for bit.
 
     `method`:
 
     - `eap-ig`: the mean of gradients along the path over input embeddings, `steps` of them placed
-      by `quadrature`. With `adaptive`, probes whose integral is not complete are done again with
+      by `quadrature`. With `adaptive`, pairs whose integral is not complete are done again with
       twice the steps, up to `max_steps` (default 16 x `steps`).
     - `eap`: the gradient at the clean prompt. `clean-corrupted`: the mean of those at both ends.
     - `eap-ig-activations`: the path runs over each part's output in turn, `steps` gradients each.
     - `exact`: every edge corrupted by itself, one pass each: for small models.
     - `node-ig`: as `eap-ig` for whole nodes, at a fraction of the cost; see `Scores.nodes`.
 
-    `batch_size` is in probes; `memory_gb` chooses one that fits. With `split_over_ranks` every
-    process of `torch.distributed` takes its share of the probes and all get the whole result.
-    Scores are on the CPU, in float32. With a `label` a progress bar counts the probes, on a
+    `batch_size` is in pairs; `memory_gb` chooses one that fits. With `split_over_ranks` every
+    process of `torch.distributed` takes its share of the pairs and all get the whole result.
+    Scores are on the CPU, in float32. With a `label` a progress bar counts the pairs, on a
     terminal. Raises `BadInput` for unknown names, unsupported models, token ids outside the
     vocabulary, weights that are not finite and metrics of the wrong shape.
     """
     return attribute_all(
         model,
-        probes,
+        pairs,
         [metric],
         method=method,
         steps=steps,
         quadrature=quadrature,
         batch_size=batch_size,
-        per_probe=per_probe,
+        per_pair=per_pair,
         max_steps=max_steps,
         memory_gb=memory_gb,
         split_over_ranks=split_over_ranks,
@@ -106,13 +106,13 @@ def attribute(
 
 def attribute_all(
     model: nn.Module,
-    probes: ProbeSet,
+    pairs: PromptPairs,
     by: Sequence[str | Metric],
     method: str = "eap-ig",
     steps: int = 5,
     quadrature: str = "midpoint",
     batch_size: int = 8,
-    per_probe: bool = False,
+    per_pair: bool = False,
     max_steps: int | None = None,
     memory_gb: float | None = None,
     split_over_ranks: bool = False,
@@ -120,16 +120,16 @@ def attribute_all(
 ) -> list[Scores]:
     """As `attribute`, by several metrics from the same forward passes; `adaptive` steps lie where
     the first of them moves."""
-    decoder, graph = Decoder.of(model), Graph.of(model)
+    decoder, graph = Decoder.of(model), Decoder.of(model).graph
     losses = tuple(metrics.resolve(metric) for metric in by)
     plan = Plan(method, quadrature, steps, 16 * steps if max_steps is None else max_steps)
     if memory_gb is not None:
-        batch_size = fitting(decoder, probes, memory_gb)
-    check(decoder, probes, batch_size)
+        batch_size = fitting(decoder, pairs, memory_gb)
+    check(decoder, pairs, batch_size)
     if plan.adaptive:
-        scale = mean_difference(decoder, graph, losses[0], probes, batch_size)
+        scale = mean_difference(decoder, graph, losses[0], pairs, batch_size)
         plan = replace(plan, tolerance=TOLERANCE * scale)
-    work = _Work(decoder, graph, losses, probes, batch_size, per_probe, split_over_ranks, label)
+    work = _Work(decoder, graph, losses, pairs, batch_size, per_pair, split_over_ranks, label)
     while True:
         tallies = zip(work.tallied(plan), by, strict=True)
         found = [tally.scores(graph, method, metric) for tally, metric in tallies]
@@ -144,28 +144,28 @@ class Tally:
 
     total: Tensor  # float64 [source, target]
     strength: Tensor  # float64 [source, target]
-    ends: Tensor  # float32 [4, probe]: clean and corrupted metric, sum of embed's row, steps
-    per_probe: Tensor | None  # float32 [probe, source, target]
+    ends: Tensor  # float32 [4, pair]: clean and corrupted metric, sum of embed's row, steps
+    per_pair: Tensor | None  # float32 [pair, source, target]
 
     @classmethod
-    def zeros(cls, probes: int, shape: tuple[int, int], per_probe: bool) -> Tally:
+    def zeros(cls, pairs: int, shape: tuple[int, int], per_pair: bool) -> Tally:
         total = torch.zeros(shape, dtype=torch.float64)
-        kept = torch.zeros(probes, *shape) if per_probe else None
-        return cls(total, torch.zeros_like(total), torch.zeros(4, probes), kept)
+        kept = torch.zeros(pairs, *shape) if per_pair else None
+        return cls(total, torch.zeros_like(total), torch.zeros(4, pairs), kept)
 
     def add(
         self, rows: Tensor, scores: Tensor, clean: Tensor, corrupted: Tensor, taken: Tensor
     ) -> None:
-        """A batch's scores [probe, source, target], metric at both ends and steps [probe], of the
-        probes at `rows`."""
+        """A batch's scores [pair, source, target], metric at both ends and steps [pair], of the
+        pairs at `rows`."""
         scores = scores.cpu()
         self.total.add_(scores.sum(0))
         self.strength.add_(scores.abs().sum(0))
         sums = scores[:, 0].sum(-1)
         ends = clean.cpu(), corrupted.cpu(), sums, taken.float().cpu()
         self.ends[:, rows] = torch.stack(ends)
-        if self.per_probe is not None:
-            self.per_probe[rows] = scores
+        if self.per_pair is not None:
+            self.per_pair[rows] = scores
 
     def scores(self, graph: Graph, method: str, metric: str | Metric) -> Scores:
         """What it all comes to."""
@@ -180,13 +180,13 @@ class Tally:
             method=method,
             metric=metric if isinstance(metric, str) else getattr(metric, "__name__", "custom"),
             steps=float(taken.mean()),
-            per_probe=self.per_probe,
+            per_pair=self.per_pair,
             loss=metric,
         )
 
     def sum_over_ranks(self, device: torch.device) -> None:
         """Add up what the processes have; `device` is one that their backend can send."""
-        for tensor in (self.total, self.strength, self.ends, self.per_probe):
+        for tensor in (self.total, self.strength, self.ends, self.per_pair):
             if tensor is not None:
                 sent = tensor.to(device)
                 dist.all_reduce(sent)
@@ -195,14 +195,14 @@ class Tally:
 
 @dataclass(frozen=True)
 class _Work:
-    """All batches of all probes."""
+    """All batches of all pairs."""
 
     decoder: Decoder
     graph: Graph
     losses: tuple[Metric, ...]
-    probes: ProbeSet
+    pairs: PromptPairs
     batch_size: int
-    per_probe: bool
+    per_pair: bool
     split_over_ranks: bool
     label: str
 
@@ -213,12 +213,12 @@ class _Work:
             len(self.graph.sources),
             1 if plan.method == "node-ig" else len(self.graph.targets),
         )
-        tallies = [Tally.zeros(len(self.probes), shape, self.per_probe) for _ in self.losses]
+        tallies = [Tally.zeros(len(self.pairs), shape, self.per_pair) for _ in self.losses]
         quiet = not (self.label and sys.stderr.isatty())
-        total = len(self.probes) // ranks
-        with tqdm(total=total, desc=self.label, unit="probe", leave=False, disable=quiet) as bar:
-            for rows in list(by_length(self.probes, self.batch_size))[rank::ranks]:
-                scores, batch, taken = self.batch_scores(plan, trimmed(self.probes[rows]))
+        total = len(self.pairs) // ranks
+        with tqdm(total=total, desc=self.label, unit="pair", leave=False, disable=quiet) as bar:
+            for rows in list(by_length(self.pairs, self.batch_size))[rank::ranks]:
+                scores, batch, taken = self.batch_scores(plan, trimmed(self.pairs[rows]))
                 ends = zip(batch.clean_loss, batch.corrupted_loss, strict=True)
                 for tally, of_metric, (clean, corrupted) in zip(tallies, scores, ends, strict=True):
                     tally.add(rows, of_metric, clean, corrupted, taken)
@@ -228,12 +228,12 @@ class _Work:
                 tally.sum_over_ranks(self.decoder.device)
         return tallies
 
-    def batch_scores(self, plan: Plan, probes: ProbeSet) -> tuple[Tensor, Batch, Tensor]:
-        """Scores [metric, probe, source, target], the batch, and steps taken [probe]."""
+    def batch_scores(self, plan: Plan, pairs: PromptPairs) -> tuple[Tensor, Batch, Tensor]:
+        """Scores [metric, pair, source, target], the batch, and steps taken [pair]."""
         with tapped(self.decoder) as taps:
             passes = Passes(self.decoder, self.graph, taps, self.losses)
-            batch, clean, corrupted = passes.ends(probes)
-            taken = torch.full((len(probes),), plan.steps)
+            batch, clean, corrupted = passes.ends(pairs)
+            taken = torch.full((len(pairs),), plan.steps)
             if plan.method == "eap-ig-activations":
                 written = corrupted.minus(clean).written(self.decoder, self.graph)
                 edges = EdgeIntegral(passes, batch, written)
@@ -248,8 +248,8 @@ class _Work:
                     del change
                 scores, taken = plan.integrate(integral)
                 return scores, batch, taken
-        count = 32 * len(probes)
+        count = 32 * len(pairs)
         scores = [
-            exact(self.decoder, self.graph, batch.probes, loss, rows=count) for loss in self.losses
+            exact(self.decoder, self.graph, batch.pairs, loss, rows=count) for loss in self.losses
         ]
         return torch.stack(scores), batch, taken

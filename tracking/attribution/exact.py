@@ -9,24 +9,24 @@ from tracking.model.decoder import Decoder
 from tracking.model.graph import Graph
 from tracking.model.passes import Metric
 from tracking.model.patching import outputs, patched_logits
-from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.prompt_pairs import PromptPairs
 
 
-def exact(decoder: Decoder, graph: Graph, probes: ProbeSet, loss: Metric, rows: int) -> Tensor:
-    """Float32 [probe, source, target]: the metric with that edge alone corrupted, less the clean
-    metric. One pass per probe and edge, `rows` of them at a time: for small models."""
-    corrupted = outputs(decoder, probes, probes.corrupted)
-    scores = torch.zeros(len(probes), *graph.edges.shape, device=probes.clean.device)
-    clean_logits = patched_logits(decoder, graph, probes, corrupted, scores)
-    clean = loss(clean_logits, clean_logits, probes)
-    edges = graph.edges.nonzero().to(probes.clean.device)
-    jobs = torch.cartesian_prod(torch.arange(len(probes)), torch.arange(len(edges)))
-    for part in jobs.to(probes.clean.device).split(rows):
-        probe, (source, target) = part[:, 0], edges[part[:, 1]].T
-        dropped = scores.new_zeros(len(part), *graph.edges.shape)
+def exact(decoder: Decoder, graph: Graph, pairs: PromptPairs, loss: Metric, rows: int) -> Tensor:
+    """Float32 [pair, source, target]: the metric with that edge alone corrupted, less the clean
+    metric. One pass per pair and edge, `rows` of them at a time: for small models."""
+    corrupted = outputs(decoder, pairs, pairs.corrupted)
+    scores = torch.zeros(len(pairs), *graph.edge_mask.shape, device=pairs.clean.device)
+    clean_logits = patched_logits(decoder, graph, pairs, corrupted, scores)
+    clean = loss(clean_logits, clean_logits, pairs)
+    edges = graph.edge_mask.nonzero().to(pairs.clean.device)
+    jobs = torch.cartesian_prod(torch.arange(len(pairs)), torch.arange(len(edges)))
+    for part in jobs.to(pairs.clean.device).split(rows):
+        pair, (source, target) = part[:, 0], edges[part[:, 1]].T
+        dropped = scores.new_zeros(len(part), *graph.edge_mask.shape)
         dropped[torch.arange(len(part)), source, target] = 1
-        some = probes[probe.cpu()]
-        patched = patched_logits(decoder, graph, some, corrupted.rows(probe), dropped)
-        changed = loss(patched, clean_logits[probe], some)
-        scores[probe, source, target] = changed - clean[probe]
+        some = pairs[pair.cpu()]
+        patched = patched_logits(decoder, graph, some, corrupted.rows(pair), dropped)
+        changed = loss(patched, clean_logits[pair], some)
+        scores[pair, source, target] = changed - clean[pair]
     return scores

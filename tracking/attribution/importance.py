@@ -19,7 +19,9 @@ def importance(graph: Graph, edges: Tensor) -> pd.DataFrame:
     """
     strength = edges.abs()
     outflow = strength[graph.head_sources].sum(1)  # [head]
-    columns = [strength[:, graph.attention_columns(layer)].sum(0) for layer in range(graph.layers)]
+    columns = [
+        strength[:, graph.attention_columns(layer)].sum(0) for layer in range(graph.n_layers)
+    ]
     inflow = torch.cat([column.view(3, -1).sum(0) for column in columns])
     both = inflow + outflow
     return pd.DataFrame(
@@ -39,10 +41,10 @@ def shift(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return (after - before) / (after + before + 1e-6)
 
 
-def head_effects(graph: Graph, per_probe: Tensor) -> Tensor:
-    """Float32 [probe, head]: signed sum of the scores of each head's outgoing edges.
+def head_effects(graph: Graph, per_pair: Tensor) -> Tensor:
+    """Float32 [pair, head]: signed sum of the scores of each head's outgoing edges.
 
     The gradient at what a head writes is the sum of those at all its readers, so this is the
     head's own node score: its attributed change of the metric when it alone is corrupted.
     """
-    return per_probe[:, graph.head_sources].sum(-1)
+    return per_pair[:, graph.head_sources].sum(-1)

@@ -1,4 +1,4 @@
-"""The integrals over the path, one batch of probes at a time: for edges, and for nodes alone.
+"""The integrals over the path, one batch of pairs at a time: for edges, and for nodes alone.
 
 Both give `over(places, weights)`: the scores of gradients taken at these places of the path, their
 first row `embed`'s, whose sum tells how complete the integral is.
@@ -24,17 +24,17 @@ from tracking.model.taps import LayerTaps, Taps
 class _Sums:
     """What is summed along the path, the steps' weights multiplied in; all float32."""
 
-    reads: list[Tensor]  # by layer [probe, position, 3 * head, head_dim]: r g
-    edges: Tensor  # [probe, source, target]: all but what comes of `reads`
+    reads: list[Tensor]  # by layer [pair, position, 3 * head, head_dim]: r g
+    edges: Tensor  # [pair, source, target]: all but what comes of `reads`
 
 
 @dataclass(frozen=True)
 class EdgeIntegral:
-    """Scores [metric, probe, source, target] of all edges."""
+    """Scores [metric, pair, source, target] of all edges."""
 
     passes: Passes
     batch: Batch
-    differences: Tensor  # float32 [probe, position, source, width], corrupted - clean
+    differences: Tensor  # float32 [pair, position, source, width], corrupted - clean
 
     @property
     def decoder(self) -> Decoder:
@@ -45,13 +45,13 @@ class EdgeIntegral:
         return self.passes.graph
 
     def rows(self, rows: Tensor) -> EdgeIntegral:
-        """The integral of the probes at `rows`; itself where these are all."""
-        if len(rows) == len(self.batch.probes):
+        """The integral of the pairs at `rows`; itself where these are all."""
+        if len(rows) == len(self.batch.pairs):
             return self
         return EdgeIntegral(self.passes, self.batch.rows(rows), self.differences[rows])
 
     def over(self, places: Tensor, weights: Tensor) -> Tensor:
-        """Float32 [metric, probe, source, target]; `places` and `weights` are [step, probe]."""
+        """Float32 [metric, pair, source, target]; `places` and `weights` are [step, pair]."""
         sums = self.zeros()
         for place, weight in zip(places, weights, strict=True):
             self.add(sums, self.batch.at(place), weight)
@@ -65,17 +65,17 @@ class EdgeIntegral:
         embeddings are on their path nothing is counted at what layer 0's heads read.
         """
         sums, embeddings = self.zeros(), self.batch.clean
-        share = 1 / (steps * (1 + 2 * self.graph.layers))
-        weight = torch.full((len(self.batch.probes),), share, device=embeddings.device)
+        share = 1 / (steps * (1 + 2 * self.graph.n_layers))
+        weight = torch.full((len(self.batch.pairs),), share, device=embeddings.device)
         places = (torch.arange(1, steps + 1) / steps).tolist()
         for place in places:
             self.add(sums, torch.lerp(self.batch.corrupted, embeddings, place), weight)
         for of_metric in sums:
             of_metric.reads[0].zero_()
             of_metric.edges[:, :, self.graph.attention_columns(0)] = 0
-        for layer in range(self.graph.layers):
+        for layer in range(self.graph.n_layers):
             for part, begin, end in (
-                ("values", corrupted.values[layer], clean.values[layer]),
+                ("z", corrupted.z[layer], clean.z[layer]),
                 ("mlp_out", corrupted.mlp_outs[layer], clean.mlp_outs[layer]),
             ):
                 for place in places:
@@ -86,19 +86,19 @@ class EdgeIntegral:
 
     def zeros(self) -> list[_Sums]:
         """Empty sums, one for every metric."""
-        graph, (probes, positions) = self.graph, self.batch.probes.clean.shape
+        graph, (pairs, positions) = self.graph, self.batch.pairs.clean.shape
         new = self.differences.new_zeros
-        reads = (probes, positions, 3 * graph.heads, self.decoder.head_dim)
+        reads = (pairs, positions, 3 * graph.n_heads, self.decoder.head_dim)
         return [
             _Sums(
-                reads=[new(reads) for _ in range(graph.layers)],
-                edges=new(probes, len(graph.sources), len(graph.targets)),
+                reads=[new(reads) for _ in range(graph.n_layers)],
+                edges=new(pairs, len(graph.sources), len(graph.targets)),
             )
             for _ in self.passes.losses
         ]
 
     def add(self, sums: list[_Sums], embeddings: Tensor, weight: Tensor) -> None:
-        """One forward and backward pass, added to `sums` times `weight` [probe]."""
+        """One forward and backward pass, added to `sums` times `weight` [pair]."""
         self.passes.taps.outputs = False
         found = self.passes.gradients(self.batch, embeddings, _read_by_targets)
         each = weight[:, None, None]
@@ -119,12 +119,12 @@ class EdgeIntegral:
         gradients: tuple[Sequence[Tensor | None], Tensor | None],
         each: Tensor,
     ) -> None:
-        """Adds what one layer reads: `gradients` at its q, k and v [probe, position, head *
-        head_dim], which go back through the layer's norm, and at what its MLP reads [probe,
-        position, width]; `each` [probe, 1, 1] are the weights."""
+        """Adds what one layer reads: `gradients` at its q, k and v [pair, position, head *
+        head_dim], which go back through the layer's norm, and at what its MLP reads [pair,
+        position, width]; `each` [pair, 1, 1] are the weights."""
         graph, norm = self.graph, self.decoder.layers[layer].input_layernorm
         reads, mlp = gradients
-        stream = tap.stream.detach().float()  # [probe, position, width]
+        stream = tap.stream.detach().float()  # [pair, position, width]
         mlp = torch.zeros_like(stream) if mlp is None else mlp.float()
         # one product for both, since it is the differences that take time to walk through
         along = self.along(graph.seen_by_mlp(layer), torch.stack([stream, mlp], dim=2))
@@ -144,10 +144,10 @@ class EdgeIntegral:
         normed: Tensor,
         weights: Tensor,
     ) -> Tensor:
-        """Adds the gradients at q, k and v to `sums` [probe, position, 3 * head, head_dim] times
-        `weights` [probe, position, 1]; gives their products with q, k and v themselves, without
-        their biases, [probe, position, 3 * head]."""
-        inner, heads = [], (self.graph.heads, self.decoder.head_dim)
+        """Adds the gradients at q, k and v to `sums` [pair, position, 3 * head, head_dim] times
+        `weights` [pair, position, 1]; gives their products with q, k and v themselves, without
+        their biases, [pair, position, 3 * head]."""
+        inner, heads = [], (self.graph.n_heads, self.decoder.head_dim)
         unbiased = self.decoder.unbiased_reads(layer, normed)
         for total, gradient, read in zip(sums.chunk(3, dim=2), gradients, unbiased, strict=True):
             if gradient is None:  # nothing that the metric depends on goes through these heads
@@ -159,37 +159,37 @@ class EdgeIntegral:
         return torch.cat(inner, dim=-1)
 
     def along(self, seen: int, directions: Tensor) -> Tensor:
-        """The products of `directions` [probe, position, direction, width] with the differences of
-        the first `seen` sources: [probe, position, source, direction].
+        """The products of `directions` [pair, position, direction, width] with the differences of
+        the first `seen` sources: [pair, position, source, direction].
 
-        One batched product over probes and positions, for which nothing large is copied.
+        One batched product over pairs and positions, for which nothing large is copied.
         """
         differences = self.differences[:, :, :seen].flatten(0, 1)
         product = torch.bmm(differences, directions.flatten(0, 1).transpose(1, 2))
         return product.unflatten(0, directions.shape[:2])
 
     def finish(self, sums: list[_Sums]) -> Tensor:
-        """The products of all source differences with all sums: [metric, probe, source, target]."""
+        """The products of all source differences with all sums: [metric, pair, source, target]."""
         return torch.stack([self.product(of_metric) for of_metric in sums])
 
     def product(self, sums: _Sums) -> Tensor:
-        """The same of one metric: [probe, source, target]."""
+        """The same of one metric: [pair, source, target]."""
         graph, edges = self.graph, sums.edges
-        for layer in range(graph.layers):
+        for layer in range(graph.n_layers):
             seen, columns = graph.seen_by_attention(layer), graph.attention_columns(layer)
             into = edges[:, :seen, columns].chunk(3, dim=-1)  # q, k, v: one at a time saves memory
             reads = sums.reads[layer].flatten(0, 1).transpose(0, 1)  # [3 * head, row, head_dim]
             weights = self.decoder.read_weights(layer)  # [3 * head, head_dim, width]
             for part, read, weight in zip(into, reads.chunk(3), weights.chunk(3), strict=True):
                 streams = torch.bmm(read, weight).transpose(0, 1)  # [row, head, width]
-                streams = streams.unflatten(0, self.batch.probes.clean.shape)
+                streams = streams.unflatten(0, self.batch.pairs.clean.shape)
                 part += self.along(seen, streams).sum(1)
         return edges
 
 
 @dataclass(frozen=True)
 class NodeIntegral:
-    """Scores [metric, probe, source, 1] of all nodes: each the sum of its outgoing edges, at a
+    """Scores [metric, pair, source, 1] of all nodes: each the sum of its outgoing edges, at a
     fraction of their cost, since a gradient at a node's own output is all it takes."""
 
     passes: Passes
@@ -197,13 +197,13 @@ class NodeIntegral:
     differences: Outputs  # corrupted - clean
 
     def rows(self, rows: Tensor) -> NodeIntegral:
-        """The integral of the probes at `rows`; itself where these are all."""
-        if len(rows) == len(self.batch.probes):
+        """The integral of the pairs at `rows`; itself where these are all."""
+        if len(rows) == len(self.batch.pairs):
             return self
         return NodeIntegral(self.passes, self.batch.rows(rows), self.differences.rows(rows))
 
     def over(self, places: Tensor, weights: Tensor) -> Tensor:
-        """Float32 [metric, probe, source, 1]; `places` and `weights` are [step, probe]."""
+        """Float32 [metric, pair, source, 1]; `places` and `weights` are [step, pair]."""
         shape = (len(self.passes.losses), places.shape[1], len(self.passes.graph.sources))
         scores = self.differences.embeddings.new_zeros(shape)
         for place, weight in zip(places, weights, strict=True):
@@ -214,13 +214,13 @@ class NodeIntegral:
         return scores[..., None]
 
     def product(self, gradients: Sequence[Tensor | None]) -> Tensor:
-        """The products of what sources write with gradients there: [probe, source]."""
+        """The products of what sources write with gradients there: [pair, source]."""
         nodes = []
         for place, (change, gradient) in enumerate(
             zip(self.differences.parts, gradients, strict=True)
         ):
             product = torch.zeros_like(change) if gradient is None else change * gradient
-            heads = self.passes.graph.heads if place % 2 else 1  # values stand at odd places
+            heads = self.passes.graph.n_heads if place % 2 else 1  # z stands at odd places
             nodes.append(product.sum(1).unflatten(-1, (heads, -1)).sum(-1))
         return torch.cat(nodes, dim=1)
 
@@ -232,5 +232,5 @@ def _read_by_targets(taps: Taps) -> list[Tensor | GradientEdge]:
 
 def _written_by_sources(taps: Taps) -> list[Tensor]:
     # what the first layer reads is what `embed` writes
-    layers = [tensor for tap in taps.layers for tensor in (tap.values, tap.mlp_out)]
+    layers = [tensor for tap in taps.layers for tensor in (tap.z, tap.mlp_out)]
     return [taps.layers[0].stream, *layers]

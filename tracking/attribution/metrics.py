@@ -1,11 +1,11 @@
-"""What the model is asked for: one loss per probe, from its logits at the supervised positions.
+"""What the model is asked for: one loss per pair, from its logits at the supervised positions.
 
 Every metric is a loss and has the form
 
-    metric(logits, clean_logits, probes) -> [probe]
+    metric(logits, clean_logits, pairs) -> [pair]
 
-with both logits [probe, look, vocabulary] at the positions that `look(probes)` names, in float32.
-Anyone's own callable of that form can stand in the place of a name. Where a probe has several
+with both logits [pair, look, vocabulary] at the positions that `look(pairs)` names, in float32.
+Anyone's own callable of that form can stand in the place of a name. Where a pair has several
 supervised positions, a metric is their mean.
 """
 
@@ -17,41 +17,41 @@ from torch import Tensor
 
 from tracking.errors import BadInput
 from tracking.model.passes import Metric
-from tracking.pairs.prompt_pairs import ProbeSet, last_position, look
+from tracking.pairs.prompt_pairs import PromptPairs, last_position, look
 
 
-def kl(logits: Tensor, clean_logits: Tensor, probes: ProbeSet) -> Tensor:
+def kl(logits: Tensor, clean_logits: Tensor, pairs: PromptPairs) -> Tensor:
     """KL(clean || patched) in nats, summed over the vocabulary."""
     clean = clean_logits.log_softmax(-1)
-    return _mean((clean.exp() * (clean - logits.log_softmax(-1))).sum(-1), probes)
+    return _mean((clean.exp() * (clean - logits.log_softmax(-1))).sum(-1), pairs)
 
 
-def neg_logit_diff(logits: Tensor, clean_logits: Tensor, probes: ProbeSet) -> Tensor:
-    """logit[incorrect] - logit[correct], the tokens being `probes.labels`."""
-    labels = _labels(probes, "neg_logit_diff")[:, None, :].expand(-1, logits.shape[1], -1)
-    correct, incorrect = logits.gather(-1, labels).unbind(-1)  # [probe, look] each
-    return _mean(incorrect - correct, probes)
+def neg_logit_diff(logits: Tensor, clean_logits: Tensor, pairs: PromptPairs) -> Tensor:
+    """logit[incorrect] - logit[correct], the tokens being `pairs.labels`."""
+    labels = _labels(pairs, "neg_logit_diff")[:, None, :].expand(-1, logits.shape[1], -1)
+    correct, incorrect = logits.gather(-1, labels).unbind(-1)  # [pair, look] each
+    return _mean(incorrect - correct, pairs)
 
 
-def prob(logits: Tensor, clean_logits: Tensor, probes: ProbeSet) -> Tensor:
+def prob(logits: Tensor, clean_logits: Tensor, pairs: PromptPairs) -> Tensor:
     """Minus the probability of the right token: bounded, so it compares over checkpoints."""
-    correct = _labels(probes, "prob")[:, None, :1].expand(-1, logits.shape[1], -1)
-    return -_mean(logits.softmax(-1).gather(-1, correct)[..., 0], probes)
+    correct = _labels(pairs, "prob")[:, None, :1].expand(-1, logits.shape[1], -1)
+    return -_mean(logits.softmax(-1).gather(-1, correct)[..., 0], pairs)
 
 
-def nll(logits: Tensor, clean_logits: Tensor, probes: ProbeSet) -> Tensor:
+def nll(logits: Tensor, clean_logits: Tensor, pairs: PromptPairs) -> Tensor:
     """Negative log-likelihood in nats of the clean prompt's next token at each position.
 
-    After the last real token the right token of `probes.labels` is what comes next.
+    After the last real token the right token of `pairs.labels` is what comes next.
     """
-    following = probes.clean.roll(-1, dims=-1)
-    last = last_position(probes)
-    if probes.labels is not None:
-        following = following.scatter(1, last[:, None], probes.labels[:, :1])
-    elif bool(probes.supervised.gather(1, last[:, None]).any()):
-        raise BadInput("metric 'nll' at a probe's last token needs labels: what comes after it?")
-    following = following.gather(1, look(probes)[0])[..., None]  # [probe, look, 1]
-    return -_mean(logits.log_softmax(-1).gather(-1, following)[..., 0], probes)
+    following = pairs.clean.roll(-1, dims=-1)
+    last = last_position(pairs)
+    if pairs.labels is not None:
+        following = following.scatter(1, last[:, None], pairs.labels[:, :1])
+    elif bool(pairs.supervised.gather(1, last[:, None]).any()):
+        raise BadInput("metric 'nll' at a pair's last token needs labels: what comes after it?")
+    following = following.gather(1, look(pairs)[0])[..., None]  # [pair, look, 1]
+    return -_mean(logits.log_softmax(-1).gather(-1, following)[..., 0], pairs)
 
 
 METRICS: dict[str, Metric] = {
@@ -71,19 +71,19 @@ def resolve(metric: str | Metric) -> Metric:
     return partial(_checked, metric)
 
 
-def _mean(values: Tensor, probes: ProbeSet) -> Tensor:
-    return (values * look(probes)[1].to(values)).sum(-1)
+def _mean(values: Tensor, pairs: PromptPairs) -> Tensor:
+    return (values * look(pairs)[1].to(values)).sum(-1)
 
 
-def _labels(probes: ProbeSet, metric: str) -> Tensor:
-    if probes.labels is None:
-        raise BadInput(f"metric {metric!r} needs probes with labels: correct and incorrect token")
-    return probes.labels
+def _labels(pairs: PromptPairs, metric: str) -> Tensor:
+    if pairs.labels is None:
+        raise BadInput(f"metric {metric!r} needs pairs with labels: correct and incorrect token")
+    return pairs.labels
 
 
-def _checked(metric: Metric, logits: Tensor, clean_logits: Tensor, probes: ProbeSet) -> Tensor:
-    values = metric(logits, clean_logits, probes)
-    if not isinstance(values, Tensor) or values.shape != (len(probes),):
+def _checked(metric: Metric, logits: Tensor, clean_logits: Tensor, pairs: PromptPairs) -> Tensor:
+    values = metric(logits, clean_logits, pairs)
+    if not isinstance(values, Tensor) or values.shape != (len(pairs),):
         shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise BadInput(f"the metric returned {shape}; it must return one value per probe, [probe]")
+        raise BadInput(f"the metric returned {shape}; it must return one value per pair, [pair]")
     return values

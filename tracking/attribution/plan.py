@@ -15,7 +15,7 @@ from tracking.errors import BadInput
 METHODS = ("eap", "eap-ig", "eap-ig-activations", "clean-corrupted", "exact", "node-ig")
 GAP = 0.05  # the completeness gap that adaptive steps are to stay below
 KNOTS = 3  # intervals that the forward-only sweep cuts for two adaptive steps
-TOLERANCE = 2 * GAP  # of one probe over the mean difference; the errors of most are far smaller
+TOLERANCE = 2 * GAP  # of one pair over the mean difference; the errors of most are far smaller
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Plan:
     quadrature: str
     steps: int
     max_steps: int
-    tolerance: float = 0.0  # completeness error above which an adaptive probe is done again
+    tolerance: float = 0.0  # completeness error above which an adaptive pair is done again
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -41,7 +41,7 @@ class Plan:
         return self.quadrature == "adaptive" and self.method in ("eap-ig", "node-ig")
 
     def places(self) -> tuple[Tensor, Tensor]:
-        """The same places for all probes and their weights, float [step] each."""
+        """The same places for all pairs and their weights, float [step] each."""
         if self.method == "eap":
             return torch.ones(1), torch.ones(1)
         if self.method == "clean-corrupted":
@@ -49,17 +49,17 @@ class Plan:
         return even(self.quadrature, self.steps)
 
     def integrate(self, integral: EdgeIntegral | NodeIntegral) -> tuple[Tensor, Tensor]:
-        """Scores [metric, probe, source, target] of a batch, and steps taken [probe]."""
+        """Scores [metric, pair, source, target] of a batch, and steps taken [pair]."""
         if self.adaptive:
             return self._adapted(integral)
-        probes, device = len(integral.batch.probes), integral.batch.clean.device
-        each = [column.to(device)[:, None].expand(-1, probes) for column in self.places()]
-        return integral.over(*each), torch.full((probes,), len(each[0]))
+        pairs, device = len(integral.batch.pairs), integral.batch.clean.device
+        each = [column.to(device)[:, None].expand(-1, pairs) for column in self.places()]
+        return integral.over(*each), torch.full((pairs,), len(each[0]))
 
     def _adapted(self, integral: EdgeIntegral | NodeIntegral) -> tuple[Tensor, Tensor]:
-        """With steps placed where each probe's metric moves.
+        """With steps placed where each pair's metric moves.
 
-        Probes whose completeness error is above `tolerance` are done again with twice the steps,
+        Pairs whose completeness error is above `tolerance` are done again with twice the steps,
         up to `max_steps`.
         """
         batch = integral.batch

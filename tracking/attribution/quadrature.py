@@ -1,8 +1,8 @@
 """Where on the path from the corrupted (0) to the clean prompt (1) gradients are taken.
 
-Even rules place the same steps for all probes. But where a model is sure of itself its metric jumps
+Even rules place the same steps for all pairs. But where a model is sure of itself its metric jumps
 somewhere on the path, and evenly spaced steps miss the jump. The adaptive rule looks first: forward
-passes cut each probe's path where its metric bends (`Sweep`), a monotone cubic is laid through what
+passes cut each pair's path where its metric bends (`Sweep`), a monotone cubic is laid through what
 they saw, and gradients are taken where it is steep.
 """
 
@@ -43,25 +43,25 @@ def even(rule: str, steps: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Where each probe's metric was looked at, in order along the path, and what it was."""
+    """Where each pair's metric was looked at, in order along the path, and what it was."""
 
-    places: Tensor  # float [probe, knot], rising from 0 to 1
-    values: Tensor  # float [probe, knot]
+    places: Tensor  # float [pair, knot], rising from 0 to 1
+    values: Tensor  # float [pair, knot]
 
     @classmethod
     def between(cls, first: Tensor, last: Tensor) -> Sweep:
-        """Only the ends seen: `first` [probe] at 0 and `last` [probe] at 1."""
+        """Only the ends seen: `first` [pair] at 0 and `last` [pair] at 1."""
         places = torch.stack([torch.zeros_like(first), torch.ones_like(first)], dim=1)
         return cls(places, torch.stack([first, last], dim=1))
 
     def refined(self, metric: Callable[[Tensor], Tensor], intervals: int) -> Sweep:
         """Cut into that many intervals, each time the one in which the metric bends most.
 
-        `metric` gives the metric [probe] at places [probe]; it is called once for every cut.
+        `metric` gives the metric [pair] at places [pair]; it is called once for every cut.
         """
         sweep = self
         while sweep.places.shape[1] <= intervals:
-            index = sweep.bend().argmax(dim=1, keepdim=True)  # [probe, 1]
+            index = sweep.bend().argmax(dim=1, keepdim=True)  # [pair, 1]
             place = sweep.places.gather(1, torch.cat([index, index + 1], dim=1)).mean(1)
             places = torch.cat([sweep.places, place[:, None]], dim=1)
             values = torch.cat([sweep.values, metric(place)[:, None]], dim=1)
@@ -70,7 +70,7 @@ class Sweep:
         return sweep
 
     def bend(self) -> Tensor:
-        """Float [probe, interval]: how much the metric's slope may change within each interval.
+        """Float [pair, interval]: how much the metric's slope may change within each interval.
 
         By its difference from the slopes on both sides, times the width; the change of the metric
         and the width itself count a little, so that no interval stays wide because three points
@@ -85,7 +85,7 @@ class Sweep:
         return torch.where(width > NARROW, bend, 0)  # float32 has no middle of a narrower one
 
     def steps(self, count: int) -> tuple[Tensor, Tensor]:
-        """Places and weights, float [step, probe], of `count` steps.
+        """Places and weights, float [step, pair], of `count` steps.
 
         Steps lie with density rho, their weights are 1 / (count rho): midpoints of even intervals
         after the change of variable du = rho da. rho goes with the square root of the steepness of
@@ -102,12 +102,12 @@ class Sweep:
         return places, weights
 
     def rows(self, rows: Tensor) -> Sweep:
-        """The sweep of some of the probes."""
+        """The sweep of some of the pairs."""
         return Sweep(self.places[rows], self.values[rows])
 
 
 def _steps(places: np.ndarray, values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places and weights [step] for one probe's knots [knot]."""
+    """Places and weights [step] for one pair's knots [knot]."""
     within = np.arange(CELLS) / CELLS
     grid = np.append(places[:-1, None] + np.diff(places)[:, None] * within, 1.0)
     widths = np.diff(grid)

@@ -16,27 +16,27 @@ from tracking.circuits.selection import by_count, by_share, grown
 from tracking.errors import BadInput
 from tracking.model.graph import Graph
 from tracking.model.passes import Metric
-from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.stability.bootstrap import resamples
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of all edges on a set of probes.
+    """The scores of all edges on a set of pairs.
 
     `node-ig` scores no edges: its matrices have one column, each node's sum over all targets.
     """
 
     graph: Graph
-    edges: Tensor  # float32 [source, target], signed mean over probes; 0 where there is no edge
-    strength: Tensor  # float32 [source, target], mean over probes of the absolute value
-    clean: Tensor  # float32 [probe], the metric of the clean prompts
-    corrupted: Tensor  # float32 [probe]
-    embed_sum: Tensor  # float32 [probe], the sum of `embed`'s row
+    edges: Tensor  # float32 [source, target], signed mean over pairs; 0 where there is no edge
+    strength: Tensor  # float32 [source, target], mean over pairs of the absolute value
+    clean: Tensor  # float32 [pair], the metric of the clean prompts
+    corrupted: Tensor  # float32 [pair]
+    embed_sum: Tensor  # float32 [pair], the sum of `embed`'s row
     method: str
     metric: str
-    steps: float  # gradients taken per probe, on average
-    per_probe: Tensor | None = None  # float32 [probe, source, target], kept on request
+    steps: float  # gradients taken per pair, on average
+    per_pair: Tensor | None = None  # float32 [pair, source, target], kept on request
     loss: str | Metric = ""  # the metric itself
 
     def edge(self, source: str, target: str) -> float:
@@ -54,7 +54,7 @@ class Scores:
     def gap(self) -> float:
         """Completeness gap: how far `embed`'s rows are from metric(corrupted) - metric(clean).
 
-        Summed over probes before dividing, both as absolute values, so that errors of opposite
+        Summed over pairs before dividing, both as absolute values, so that errors of opposite
         sign do not cancel. It speaks of the integral only where the method has one.
         """
         difference = self.corrupted - self.clean
@@ -73,7 +73,7 @@ class Scores:
         if self.edges.shape[1] > 1:
             flows = importance(graph, self.edges)
         return flows.assign(
-            layer=np.repeat(np.arange(graph.layers), graph.heads),
+            layer=np.repeat(np.arange(graph.n_layers), graph.n_heads),
             effect=self.edges[rows].sum(1).numpy(),
             strength=self.strength[rows].sum(1).numpy(),
         )
@@ -86,12 +86,12 @@ class Scores:
         greedy: bool = False,
         faithfulness: float | None = None,
         model: nn.Module | None = None,
-        probes: ProbeSet | None = None,
+        pairs: PromptPairs | None = None,
     ) -> Circuit:
         """The circuit of the top edges, dead ends pruned: `edges` of them, as many as hold `share`
-        of the sum of |score|, or the fewest that reach a `faithfulness` of `model` on `probes`.
+        of the sum of |score|, or the fewest that reach a `faithfulness` of `model` on `pairs`.
 
-        Edges are ranked by |signed mean| or, `absolute`, by mean |score| over probes. `greedy`
+        Edges are ranked by |signed mean| or, `absolute`, by mean |score| over pairs. `greedy`
         grows so many `edges` from `logits`. Raises `BadInput` unless one of the sizes is given.
         """
         if self.edges.shape[1] == 1:
@@ -105,12 +105,12 @@ class Scores:
         if share is not None:
             return Circuit(self.graph, by_share(self.graph, ranked, share))
         if faithfulness is not None:
-            if model is None or probes is None:
-                raise BadInput("a circuit by faithfulness needs model and probes too")
-            experiment = Experiment.of(model, probes, self.loss)
+            if model is None or pairs is None:
+                raise BadInput("a circuit by faithfulness needs model and pairs too")
+            experiment = Experiment.of(model, pairs, self.loss)
             if experiment.graph != self.graph:
                 raise BadInput("the scores are of a model of another shape than this one")
-            known = curve_of(experiment, ranked, resamples(1, len(probes)))
+            known = curve_of(experiment, ranked, resamples(1, len(pairs)))
             edges = smallest(experiment, ranked, faithfulness, known)
         assert edges is not None
         choose = grown if greedy else by_count

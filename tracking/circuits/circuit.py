@@ -16,30 +16,30 @@ class Circuit:
     """A set of edges of a graph."""
 
     graph: Graph
-    edges: Tensor  # BoolTensor [source, target]
+    edge_mask: Tensor  # BoolTensor [source, target]
 
     @classmethod
     def full(cls, graph: Graph) -> Circuit:
         """All edges."""
-        return cls(graph, graph.edges.clone())
+        return cls(graph, graph.edge_mask.clone())
 
     @classmethod
     def empty(cls, graph: Graph) -> Circuit:
         """No edge."""
-        return cls(graph, torch.zeros_like(graph.edges))
+        return cls(graph, torch.zeros_like(graph.edge_mask))
 
     @classmethod
     def of(cls, graph: Graph, edges: Iterable[str]) -> Circuit:
         """Just these edges, as they are: nothing is pruned. `BadInput` names an unknown one."""
         circuit = cls.empty(graph)
         for edge in edges:
-            circuit.edges[graph.index(edge)] = True
+            circuit.edge_mask[graph.index(edge)] = True
         return circuit
 
     @property
     def heads(self) -> list[str]:
         """The heads that stand in it, layer by layer."""
-        inside = heads_in(self.graph, self.edges)
+        inside = heads_in(self.graph, self.edge_mask)
         return [
             name
             for name, there in zip(self.graph.head_names, inside.tolist(), strict=True)
@@ -63,10 +63,10 @@ def _fed(graph: Graph, edges: Tensor) -> Tensor:
     """BoolTensor [..., source]: which sources a path from `embed` reaches."""
     fed = torch.zeros(edges.shape[:-1], dtype=torch.bool, device=edges.device)
     fed[..., 0] = True
-    for layer in range(graph.layers):
+    for layer in range(graph.n_layers):
         seen = graph.seen_by_attention(layer)
         into = edges[..., :seen, graph.attention_columns(layer)] & fed[..., :seen, None]
-        reads = into.any(-2).unflatten(-1, (3, graph.heads))  # [..., read, head]
+        reads = into.any(-2).unflatten(-1, (3, graph.n_heads))  # [..., read, head]
         fed[..., graph.head_rows(layer)] = reads.any(-2)
         seen = graph.seen_by_mlp(layer)
         into = edges[..., :seen, graph.mlp_column(layer)] & fed[..., :seen]
@@ -78,7 +78,7 @@ def _used(graph: Graph, edges: Tensor) -> Tensor:
     """BoolTensor [..., target]: from which targets a path leads to `logits`."""
     used = torch.zeros(edges.shape[:-2] + edges.shape[-1:], dtype=torch.bool, device=edges.device)
     used[..., -1] = True
-    for layer in reversed(range(graph.layers)):
+    for layer in reversed(range(graph.n_layers)):
         out = edges[..., graph.mlp_row(layer), :] & used
         used[..., graph.mlp_column(layer)] = out.any(-1)
         out = edges[..., graph.head_rows(layer), :] & used[..., None, :]

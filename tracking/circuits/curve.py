@@ -11,7 +11,7 @@ from tracking.circuits.faithfulness import Experiment, Faithfulness
 from tracking.circuits.selection import by_count
 from tracking.model.graph import Graph
 from tracking.model.passes import Metric
-from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.stability.bootstrap import resamples
 
 SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # MIB's, shares of all edges
@@ -43,24 +43,24 @@ class Curve:
 
 def counts(graph: Graph) -> tuple[int, ...]:
     """The numbers of edges of MIB's circuit sizes, each at least 1, none twice."""
-    total = int(graph.edges.sum())
+    total = int(graph.edge_mask.sum())
     return tuple(sorted({max(1, round(size * total)) for size in SIZES}))
 
 
 def curve(
     model: nn.Module,
-    probes: ProbeSet,
+    pairs: PromptPairs,
     scores: Tensor,
     metric: str | Metric = "kl",
     batch_size: int = 8,
 ) -> Curve:
     """Faithfulness of the circuits of the top edges by |score|, `scores` [source, target]."""
-    experiment = Experiment.of(model, probes, metric, batch_size)
-    return curve_of(experiment, scores, resamples(200, len(probes)))
+    experiment = Experiment.of(model, pairs, metric, batch_size)
+    return curve_of(experiment, scores, resamples(200, len(pairs)))
 
 
 def curve_of(experiment: Experiment, scores: Tensor, weights: Tensor) -> Curve:
-    """As `curve`; `weights` [resample, probe] give the intervals."""
+    """As `curve`; `weights` [resample, pair] give the intervals."""
     sizes = counts(experiment.graph)
     runs = experiment.run([by_count(experiment.graph, scores, count) for count in sizes])
     return Curve(sizes, tuple(runs.faithfulness(place, weights) for place in range(len(sizes))))

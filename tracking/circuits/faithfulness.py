@@ -2,7 +2,7 @@
 
     faithfulness = (m(circuit) - m(corrupted)) / (m(clean) - m(corrupted))
 
-with means over probes, so 1 for all edges and 0 for none. Curves over circuit sizes and the areas
+with means over pairs, so 1 for all edges and 0 for none. Curves over circuit sizes and the areas
 CPR (under the curve) and CMD (between it and 1) are those of MIB (2504.13151).
 """
 
@@ -23,7 +23,7 @@ from tracking.model.graph import Graph
 from tracking.model.passes import Batch, Metric, Outputs, Passes, by_length, check, trimmed
 from tracking.model.patching import patched_logits
 from tracking.model.taps import tapped
-from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.stability.bootstrap import resamples
 
 KEPT_GB = 2.0  # of what a model's parts give on the corrupted prompts
@@ -34,23 +34,23 @@ class Faithfulness:
     """How much of the behaviour a circuit carries."""
 
     value: float
-    low: float  # 95 % bootstrap interval over probes
+    low: float  # 95 % bootstrap interval over pairs
     high: float
-    accuracy: float  # share of probes whose top token is the right one; NaN without labels
+    accuracy: float  # share of pairs whose top token is the right one; NaN without labels
 
 
 @dataclass(frozen=True)
 class Runs:
     """What a model does with only some of its edges, for several circuits."""
 
-    clean: Tensor  # float32 [probe], the metric
-    corrupted: Tensor  # float32 [probe]
-    patched: Tensor  # float32 [circuit, probe]
-    clean_right: Tensor  # float32 [probe], 1 where the top token is the right one
-    right: Tensor  # float32 [circuit, probe]
+    clean: Tensor  # float32 [pair], the metric
+    corrupted: Tensor  # float32 [pair]
+    patched: Tensor  # float32 [circuit, pair]
+    clean_right: Tensor  # float32 [pair], 1 where the top token is the right one
+    right: Tensor  # float32 [circuit, pair]
 
     def faithfulness(self, circuit: int, weights: Tensor) -> Faithfulness:
-        """Of the circuit at that place; `weights` [resample, probe] give the interval.
+        """Of the circuit at that place; `weights` [resample, pair] give the interval.
 
         NaN where clean and corrupted do not differ, so that there is nothing to carry; without an
         interval where they do not in a resample.
@@ -69,26 +69,26 @@ class Runs:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A model and probes, to be run with only the edges of some circuits."""
+    """A model and pairs, to be run with only the edges of some circuits."""
 
     decoder: Decoder
     graph: Graph
     loss: Metric
-    probes: ProbeSet
+    pairs: PromptPairs
     batch_size: int
     kept: list[tuple[Batch, Outputs]] = field(default_factory=list)  # both ends, by batch
 
     @classmethod
     def of(
-        cls, model: nn.Module, probes: ProbeSet, metric: str | Metric, batch_size: int = 8
+        cls, model: nn.Module, pairs: PromptPairs, metric: str | Metric, batch_size: int = 8
     ) -> Experiment:
         """Raises `BadInput` for what `attribute` refuses too."""
-        decoder, graph = Decoder.of(model), Graph.of(model)
-        check(decoder, probes, batch_size)
-        return cls(decoder, graph, metrics.resolve(metric), probes, batch_size)
+        decoder, graph = Decoder.of(model), Decoder.of(model).graph
+        check(decoder, pairs, batch_size)
+        return cls(decoder, graph, metrics.resolve(metric), pairs, batch_size)
 
     def run(self, circuits: Sequence[Tensor]) -> Runs:
-        """All circuits, BoolTensors [source, target], on all probes; the model is as before.
+        """All circuits, BoolTensors [source, target], on all pairs; the model is as before.
 
         Equal circuits (small ones are often empty once pruned) are run once.
         """
@@ -97,19 +97,19 @@ class Experiment:
         return replace(runs, patched=runs.patched[places], right=runs.right[places])
 
     def _run(self, circuits: Sequence[Tensor]) -> Runs:
-        count, total = len(circuits), len(self.probes)
+        count, total = len(circuits), len(self.pairs)
         clean, corrupted, clean_right = torch.zeros(3, total)
         patched, right = torch.zeros(2, count, total)
-        dropped = [(self.graph.edges & ~edges).to(self.decoder.device) for edges in circuits]
-        for number, rows in enumerate(by_length(self.probes, self.batch_size)):
+        dropped = [(self.graph.edge_mask & ~edges).to(self.decoder.device) for edges in circuits]
+        for number, rows in enumerate(by_length(self.pairs, self.batch_size)):
             batch, outputs = self._ends(number, rows)
             clean[rows], corrupted[rows] = batch.clean_loss[0].cpu(), batch.corrupted_loss[0].cpu()
-            clean_right[rows] = _right(batch.clean_logits, batch.probes)
+            clean_right[rows] = _right(batch.clean_logits, batch.pairs)
             for place, edges in enumerate(dropped):
                 each = edges.expand(len(rows), -1, -1)
-                given = patched_logits(self.decoder, self.graph, batch.probes, outputs, each)
-                patched[place, rows] = self.loss(given, batch.clean_logits, batch.probes).cpu()
-                right[place, rows] = _right(given, batch.probes)
+                given = patched_logits(self.decoder, self.graph, batch.pairs, outputs, each)
+                patched[place, rows] = self.loss(given, batch.clean_logits, batch.pairs).cpu()
+                right[place, rows] = _right(given, batch.pairs)
         return Runs(clean, corrupted, patched, clean_right, right)
 
     def _ends(self, number: int, rows: Tensor) -> tuple[Batch, Outputs]:
@@ -118,36 +118,36 @@ class Experiment:
             return self.kept[number]
         with tapped(self.decoder) as taps:
             passes = Passes(self.decoder, self.graph, taps, (self.loss,))
-            batch, _, outputs = passes.ends(trimmed(self.probes[rows]))
+            batch, _, outputs = passes.ends(trimmed(self.pairs[rows]))
         size = sum(part.numel() for part in outputs.parts) * 4 / 1e9
-        if size * len(self.probes) / len(rows) <= KEPT_GB and number == len(self.kept):
+        if size * len(self.pairs) / len(rows) <= KEPT_GB and number == len(self.kept):
             self.kept.append((batch, outputs))
         return batch, outputs
 
 
-def _right(logits: Tensor, probes: ProbeSet) -> Tensor:
-    """Float32 [probe]: 1 where the top token at the first position that the metric looks at is the
+def _right(logits: Tensor, pairs: PromptPairs) -> Tensor:
+    """Float32 [pair]: 1 where the top token at the first position that the metric looks at is the
     right one; NaN without labels."""
-    if probes.labels is None:
-        return torch.full((len(probes),), torch.nan)
-    return (logits[:, 0].argmax(-1) == probes.labels[:, 0]).float().cpu()
+    if pairs.labels is None:
+        return torch.full((len(pairs),), torch.nan)
+    return (logits[:, 0].argmax(-1) == pairs.labels[:, 0]).float().cpu()
 
 
 def faithfulness(
     model: nn.Module,
-    probes: ProbeSet,
+    pairs: PromptPairs,
     circuit: Circuit,
     metric: str | Metric = "kl",
     batch_size: int = 8,
 ) -> Faithfulness:
-    """How faithful a circuit is to `model` on `probes`, with an interval over probes.
+    """How faithful a circuit is to `model` on `pairs`, with an interval over pairs.
 
     Raises `BadInput` where the circuit is that of another architecture.
     """
-    experiment = Experiment.of(model, probes, metric, batch_size)
+    experiment = Experiment.of(model, pairs, metric, batch_size)
     if circuit.graph != experiment.graph:
         raise BadInput(
-            f"the circuit is of {circuit.graph.layers} layers x {circuit.graph.heads} heads, "
-            f"the model has {experiment.graph.layers} x {experiment.graph.heads}"
+            f"the circuit is of {circuit.graph.n_layers} layers x {circuit.graph.n_heads} heads, "
+            f"the model has {experiment.graph.n_layers} x {experiment.graph.n_heads}"
         )
-    return experiment.run([circuit.edges]).faithfulness(0, resamples(200, len(probes)))
+    return experiment.run([circuit.edge_mask]).faithfulness(0, resamples(200, len(pairs)))

@@ -75,7 +75,7 @@ def by_share(graph: Graph, scores: Tensor, share: float) -> Tensor:
 
 
 def _within_share(graph: Graph, scores: Tensor, share: float) -> Tensor:
-    strength = scores.abs()[..., graph.edges]  # [..., edge]
+    strength = scores.abs()[..., graph.edge_mask]  # [..., edge]
     ranked = strength.sort(dim=-1, descending=True).values
     so_far = ranked.double().cumsum(-1)
     wanted = so_far[..., -1:] * share
@@ -83,7 +83,7 @@ def _within_share(graph: Graph, scores: Tensor, share: float) -> Tensor:
     smallest = ranked.gather(-1, count.clamp(max=ranked.shape[-1] - 1))
     chosen = (strength >= smallest) & (strength > 0)
     mask = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
-    mask[..., graph.edges] = chosen
+    mask[..., graph.edge_mask] = chosen
     return mask
 
 
@@ -91,8 +91,8 @@ def by_count(graph: Graph, scores: Tensor, count: int) -> Tensor:
     """The `count` edges of largest |score|, dead ends pruned; shapes as in `by_share`."""
     if count < 1:
         raise BadInput(f"edges is {count}; a circuit needs at least 1")
-    strength = scores.abs().masked_fill(~graph.edges, -1).flatten(-2)
-    top = strength.topk(min(count, int(graph.edges.sum())), dim=-1).indices
+    strength = scores.abs().masked_fill(~graph.edge_mask, -1).flatten(-2)
+    top = strength.topk(min(count, int(graph.edge_mask.sum())), dim=-1).indices
     mask = torch.zeros_like(strength, dtype=torch.bool).scatter(-1, top, True)
     return prune(graph, (mask & (strength > 0)).unflatten(-1, scores.shape[-2:]))
 
@@ -105,7 +105,7 @@ def grown(graph: Graph, scores: Tensor, count: int) -> Tensor:
     """
     if count < 1:
         raise BadInput(f"edges is {count}; a circuit needs at least 1")
-    strength, edges = scores.abs(), torch.zeros_like(graph.edges)
+    strength, edges = scores.abs(), torch.zeros_like(graph.edge_mask)
     frontier: list[tuple[float, int, int]] = []
     reached = set()
 

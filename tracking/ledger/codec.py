@@ -22,14 +22,14 @@ def to_bytes(record: Record) -> bytes:
     """A record as the bytes of its file."""
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, dict[str, float]] = {}
-    for kind, analysis in record.analyses.items():
-        numbers[kind] = {}
+    for contrast, analysis in record.analyses.items():
+        numbers[contrast] = {}
         for item in fields(Analysis):
             value = getattr(analysis, item.name)
             if isinstance(value, Tensor):
-                tensors[f"{kind}/{item.name}"] = value.contiguous()
+                tensors[f"{contrast}/{item.name}"] = value.contiguous()
             else:
-                numbers[kind][item.name] = value
+                numbers[contrast][item.name] = value
     facts = {item.name: getattr(record, item.name) for item in fields(Record)}
     facts["analyses"] = numbers
     told = json.dumps(facts)
@@ -60,15 +60,15 @@ def read_record(path: Path) -> Record:
             raise BadInput(f"{path}: damaged; its checksum does not match")
         facts = json.loads(header["facts"])
         analyses = {
-            kind: Analysis(
+            contrast: Analysis(
                 **numbers,
                 **{
-                    item.name: tensors[f"{kind}/{item.name}"]
+                    item.name: tensors[f"{contrast}/{item.name}"]
                     for item in fields(Analysis)
                     if item.name not in numbers
                 },
             )
-            for kind, numbers in facts.pop("analyses").items()
+            for contrast, numbers in facts.pop("analyses").items()
         }
         return Record(analyses=analyses, **facts)
     except FileNotFoundError:

@@ -44,13 +44,13 @@ class Ledger:
     folder: Path
 
     @property
-    def probes_path(self) -> Path:
-        """Where the frozen probes lie."""
-        return self.folder / "probes.safetensors"
+    def pairs_path(self) -> Path:
+        """Where the frozen pairs lie."""
+        return self.folder / "pairs.safetensors"
 
     @property
     def timeline_path(self) -> Path:
-        """One row per step, kind of probe and head; see `tracking.lifecycle`."""
+        """One row per step, contrast and head; see `tracking.lifecycle`."""
         return self.folder / "timeline.parquet"
 
     def path(self, step: int) -> Path:
@@ -76,17 +76,17 @@ class Ledger:
         return read_record(self.path(step))
 
     def records(self) -> list[Record]:
-        """All records, in the order of their steps. `BadInput` where their probes differ."""
+        """All records, in the order of their steps. `BadInput` where their pairs differ."""
         records = [self.read(step) for step in self.steps()]
-        hashes = {record.probes for record in records}
+        hashes = {record.pairs for record in records}
         if len(hashes) > 1:
             raise BadInput(
-                f"{self.folder}: the records were made with different probes "
+                f"{self.folder}: the records were made with different pairs "
                 f"({', '.join(sorted(hashes))}); they cannot be compared"
             )
-        shapes = {(record.layers, record.heads, *record.analyses) for record in records}
+        shapes = {(record.n_layers, record.n_heads, *record.analyses) for record in records}
         if len(shapes) > 1:
-            raise BadInput(f"{self.folder}: the records are of different models or kinds of probes")
+            raise BadInput(f"{self.folder}: the records are of different models or contrasts")
         return records
 
     def supersede(self, after: int) -> list[Path]:

@@ -12,46 +12,48 @@ from tracking.timeline.activity import Thresholds
 
 @dataclass(frozen=True)
 class Analysis:
-    """One checkpoint on the probes of one kind."""
+    """One checkpoint on the prompt pairs of one contrast."""
 
-    edges: Tensor  # float32 [source, target], signed mean score
+    edge_scores: Tensor  # float32 [source, target], signed mean score
     strength: Tensor  # float32 [source, target], mean |score|
     circuit: Tensor  # BoolTensor [source, target]
     in_circuit: Tensor  # BoolTensor [resample, head]
     edge_membership: Tensor  # float32 [source, target], share of resamples
     ensemble: Tensor  # float32 [size, head], membership with 0.5, 1 and 2 times as many edges
-    effect: Tensor  # float32 [probe, head], attributed change of the right token's probability
-    null: Tensor  # float32 [split], turnover between halves of the probes
+    effect: Tensor  # float32 [pair, head], attributed change of the right token's probability
+    null: Tensor  # float32 [split], turnover between halves of the pairs
     curve: Tensor  # float32 [size, 4]: share of all edges, faithfulness, its interval
     roles: Tensor  # float32 [role, head], in the order of `tracking.nodes.roles.SCORES`
-    weights: Tensor  # float32 [5, head], change of q, k, v, o and all since the base; NaN: unknown
+    weight_change: (
+        Tensor  # float32 [5, head], change of q, k, v, o and all since the base; NaN: unknown
+    )
     gap: float  # completeness gap
     clean: float  # mean probability of the right token under the clean prompts
     corrupted: float  # the same under the corrupted prompts
     difference_low: float  # lower end of the 95 % interval of clean - corrupted
     faithfulness: float  # of the circuit
-    faithfulness_low: float  # 95 % interval over probes
+    faithfulness_low: float  # 95 % interval over pairs
     faithfulness_high: float
     complement: float  # faithfulness of all edges outside the circuit
-    accuracy: float  # share of probes whose top token is right with the circuit alone
+    accuracy: float  # share of pairs whose top token is right with the circuit alone
     clean_accuracy: float  # the same with the whole model
     cpr: float  # area under the curve
     cmd: float  # area between the curve and 1
-    jaccard: float  # of the heads in the circuits of two disjoint halves of the probes
+    jaccard: float  # of the heads in the circuits of two disjoint halves of the pairs
     jaccard_low: float  # 95 % of splits
     jaccard_high: float
     rank_correlation: float  # Spearman's, of edge scores from two halves
-    probes_needed: float | None  # estimate for a Jaccard of 0.8
+    pairs_needed: float | None  # estimate for a Jaccard of 0.8
 
     def verdict(self, thresholds: Thresholds) -> str:
         """In one word: `absent` where clean and corrupted hardly differ, so that there is nothing
-        to carry; `weak` where the circuit is not faithful, not the same from half the probes, or
+        to carry; `weak` where the circuit is not faithful, not the same from half the pairs, or
         made from too few of them to tell; `unconverged` where the integral is not complete; else
         `sound`."""
         if self.difference_low < thresholds.effect:
             return "absent"
         faithful = self.faithfulness >= thresholds.faithfulness
-        agreed = self.jaccard >= thresholds.jaccard and len(self.effect) >= thresholds.probes
+        agreed = self.jaccard >= thresholds.jaccard and len(self.effect) >= thresholds.pairs
         if not (faithful and agreed):
             return "weak"
         return "unconverged" if self.gap > thresholds.gap else "sound"
@@ -62,10 +64,10 @@ class Record:
     """One analysed checkpoint."""
 
     step: int
-    layers: int
-    heads: int  # query heads per layer
-    probes: str  # hash of the frozen probes
-    analyses: dict[str, Analysis]  # by kind of probe
+    n_layers: int
+    n_heads: int  # query heads per layer
+    pairs: str  # hash of the frozen pairs
+    analyses: dict[str, Analysis]  # by contrast
     reward: float | None = None  # mean over the training steps since the checkpoint before
     reward_name: str = "reward"
     reward_parts: dict[str, float] = field(default_factory=dict)  # by reward function
@@ -77,4 +79,4 @@ class Record:
     @property
     def graph(self) -> Graph:
         """The wiring that the tensors are laid out by."""
-        return Graph(self.layers, self.heads)
+        return Graph(self.n_layers, self.n_heads)

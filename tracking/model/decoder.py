@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from tracking.errors import BadInput
 from tracking.model.adapters import bias_of, effective_weight, unwrap
 from tracking.model.architecture import SUPPORTED
+from tracking.model.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Decoder:
     backbone: Any  # a module's own attributes are unknown to type checkers
     lm_head: Any
     layers: Any
-    heads: int
-    kv_heads: int
+    n_heads: int
+    n_kv_heads: int
     head_dim: int
     width: int
 
@@ -42,16 +43,16 @@ class Decoder:
         """The parts of `model`; `BadInput` names an architecture that is not supported."""
         causal = unwrap(model)
         config = getattr(causal, "config", None)
-        kind = getattr(config, "model_type", type(causal).__name__)
-        if config is None or kind not in SUPPORTED or not hasattr(causal, "lm_head"):
-            raise BadInput(f"cannot track a {kind!r} model; supported: {', '.join(SUPPORTED)}")
+        family = getattr(config, "model_type", type(causal).__name__)
+        if config is None or family not in SUPPORTED or not hasattr(causal, "lm_head"):
+            raise BadInput(f"cannot track a {family!r} model; supported: {', '.join(SUPPORTED)}")
         heads, width = config.num_attention_heads, config.hidden_size
         return cls(
             backbone=causal.model,
             lm_head=causal.lm_head,
             layers=causal.model.layers,
-            heads=heads,
-            kv_heads=config.num_key_value_heads,
+            n_heads=heads,
+            n_kv_heads=config.num_key_value_heads,
             head_dim=getattr(config, "head_dim", None) or width // heads,
             width=width,
         )
@@ -71,9 +72,14 @@ class Decoder:
         return self.backbone.get_input_embeddings()
 
     @property
+    def graph(self) -> Graph:
+        """The nodes and edges of the decoder."""
+        return Graph(len(self.layers), self.n_heads)
+
+    @property
     def repeats(self) -> int:
         """Query heads per K and V head."""
-        return self.heads // self.kv_heads
+        return self.n_heads // self.n_kv_heads
 
     def read_weights(self, layer: int) -> Tensor:
         """Float32 [3 * head, head_dim, width]: what q, k and v of each query head read from the
@@ -86,7 +92,7 @@ class Decoder:
             weight = weight.view(
                 -1, self.head_dim, self.width
             )  # [head or KV head, head_dim, width]
-            reads.append(weight.repeat_interleave(self.heads // len(weight), dim=0))
+            reads.append(weight.repeat_interleave(self.n_heads // len(weight), dim=0))
         return torch.cat(reads)
 
     def unbiased_reads(self, layer: int, normed: Tensor) -> list[Tensor]:
@@ -108,12 +114,14 @@ class Decoder:
         if all(bias is None for bias in biases):
             return None
         each = [
-            torch.zeros(self.heads, self.head_dim, device=self.device)
+            torch.zeros(self.n_heads, self.head_dim, device=self.device)
             if bias is None
             else bias.detach().float().view(-1, self.head_dim)  # [(KV) head, head_dim]
             for bias in biases
         ]
-        return torch.cat([b.repeat_interleave(self.heads // len(b), dim=0) for b in each]).flatten()
+        return torch.cat(
+            [b.repeat_interleave(self.n_heads // len(b), dim=0) for b in each]
+        ).flatten()
 
     def reads(self, layer: int, streams: Tensor) -> tuple[Tensor, ...]:
         """q, k and v, float32 [row, position, head * head_dim] each, where every read of every head
@@ -125,12 +133,12 @@ class Decoder:
         bias = self.read_biases(layer)
         return (reads if bias is None else reads + bias).chunk(3, dim=-1)
 
-    def writes(self, layer: int, values: Tensor) -> Tensor:
-        """What each head writes into the stream, float32 [row, position, head, width], of `values`
+    def writes(self, layer: int, z: Tensor) -> Tensor:
+        """What each head writes into the stream, float32 [row, position, head, width], of `z`
         [row, position, head * head_dim], the input of the output projection."""
         weight = effective_weight(self.layers[layer].self_attn.o_proj)  # [width, head * head_dim]
-        each = weight.T.reshape(self.heads, self.head_dim, self.width)
-        return torch.einsum("bphe,hed->bphd", values.unflatten(-1, (self.heads, -1)), each)
+        each = weight.T.reshape(self.n_heads, self.head_dim, self.width)
+        return torch.einsum("bphe,hed->bphd", z.unflatten(-1, (self.n_heads, -1)), each)
 
 
 def embed(decoder: Decoder, token_ids: Tensor) -> Tensor:

@@ -15,10 +15,10 @@ from tracking.model.taps import quiet
 
 @contextmanager
 def replaced(decoder: Decoder, layer: int, part: str, output: Tensor) -> Iterator[None]:
-    """Within it the heads' values or the MLP's output (`part`: `values`, `mlp_out`) of a layer are
+    """Within it the heads' z or the MLP's output (`part`: `z`, `mlp_out`) of a layer are
     `output`, whatever they read."""
     block = decoder.layers[layer]
-    if part == "values":
+    if part == "z":
         hook = block.self_attn.o_proj.register_forward_pre_hook(lambda _module, _args: (output,))
     else:
         hook = block.mlp.register_forward_hook(lambda _module, _args, _out: output)
@@ -35,7 +35,7 @@ class Editor(Protocol):
         """What q, k and v of each head read: [row, 3 * head, position, width]."""
         ...
 
-    def values(self, layer: int, values: Tensor) -> None:
+    def z(self, layer: int, z: Tensor) -> None:
         """Told what the heads give, [row, position, head * head_dim]."""
         ...
 
@@ -80,8 +80,8 @@ def _edit_hooks(decoder: Decoder, block: Any, editor: Editor, layer: int) -> Ite
     def read(_module: nn.Module, _args: tuple, _out: Tensor) -> Tensor:
         return reads.pop(0)
 
-    def values(_module: nn.Module, args: tuple) -> None:
-        editor.values(layer, args[0].float())
+    def z(_module: nn.Module, args: tuple) -> None:
+        editor.z(layer, args[0].float())
 
     def mlp(_module: nn.Module, args: tuple) -> tuple:
         return (editor.mlp(layer, args[0].float()).to(args[0]),)
@@ -92,6 +92,6 @@ def _edit_hooks(decoder: Decoder, block: Any, editor: Editor, layer: int) -> Ite
     yield block.input_layernorm.register_forward_pre_hook(begin)
     for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
         yield projection.register_forward_hook(read)
-    yield attention.o_proj.register_forward_pre_hook(values)
+    yield attention.o_proj.register_forward_pre_hook(z)
     yield block.post_attention_layernorm.register_forward_pre_hook(mlp)
     yield block.mlp.register_forward_hook(mlp_out)

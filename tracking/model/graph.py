@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tracking.errors import BadInput
 
@@ -27,43 +27,32 @@ READS = ("q", "k", "v")
 
 @dataclass(frozen=True)
 class Graph:
-    """The wiring of a decoder of `layers` layers with `heads` query heads each."""
+    """The wiring of a decoder of `n_layers` layers with `n_heads` query heads each."""
 
-    layers: int
-    heads: int
-
-    @classmethod
-    def of(cls, model: nn.Module) -> Graph:
-        """The graph of a supported decoder, wrapped by PEFT or not; the model stays untouched.
-
-        Raises `BadInput` where the architecture is not supported.
-        """
-        from tracking.model.decoder import Decoder
-
-        decoder = Decoder.of(model)
-        return cls(len(decoder.layers), decoder.heads)
+    n_layers: int
+    n_heads: int
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
         """Node names in the order of the rows of a score matrix."""
         names = ["embed"]
-        for layer in range(self.layers):
-            names += [f"L{layer}H{head}" for head in range(self.heads)] + [f"M{layer}"]
+        for layer in range(self.n_layers):
+            names += [f"L{layer}H{head}" for head in range(self.n_heads)] + [f"M{layer}"]
         return tuple(names)
 
     @cached_property
     def targets(self) -> tuple[str, ...]:
         """Names of what reads the residual stream, in the order of the columns."""
         names = []
-        for layer in range(self.layers):
-            names += [f"L{layer}H{head}.{read}" for read in READS for head in range(self.heads)]
+        for layer in range(self.n_layers):
+            names += [f"L{layer}H{head}.{read}" for read in READS for head in range(self.n_heads)]
             names += [f"M{layer}"]
         return (*names, "logits")
 
     @cached_property
     def head_names(self) -> tuple[str, ...]:
         """All heads, layer by layer: the order of every tensor [..., head]."""
-        return tuple(f"L{layer}H{h}" for layer in range(self.layers) for h in range(self.heads))
+        return tuple(f"L{layer}H{h}" for layer in range(self.n_layers) for h in range(self.n_heads))
 
     @cached_property
     def head_sources(self) -> Tensor:
@@ -72,11 +61,11 @@ class Graph:
 
     def seen_by_attention(self, layer: int) -> int:
         """How many sources the heads of `layer` can read: the first so many rows."""
-        return 1 + layer * (self.heads + 1)
+        return 1 + layer * (self.n_heads + 1)
 
     def seen_by_mlp(self, layer: int) -> int:
         """How many sources the MLP of `layer` can read."""
-        return self.seen_by_attention(layer) + self.heads
+        return self.seen_by_attention(layer) + self.n_heads
 
     def head_rows(self, layer: int) -> slice:
         """The rows of the heads of `layer`."""
@@ -88,8 +77,8 @@ class Graph:
 
     def attention_columns(self, layer: int) -> slice:
         """The columns of the reads of `layer`'s heads: all q, then all k, then all v."""
-        start = layer * (3 * self.heads + 1)
-        return slice(start, start + 3 * self.heads)
+        start = layer * (3 * self.n_heads + 1)
+        return slice(start, start + 3 * self.n_heads)
 
     def mlp_column(self, layer: int) -> int:
         """The column of the MLP of `layer`."""
@@ -105,13 +94,13 @@ class Graph:
     def visible(self) -> Tensor:
         """LongTensor [target]: how many sources each target can read."""
         counts = []
-        for layer in range(self.layers):
-            counts += [self.seen_by_attention(layer)] * (3 * self.heads)
+        for layer in range(self.n_layers):
+            counts += [self.seen_by_attention(layer)] * (3 * self.n_heads)
             counts += [self.seen_by_mlp(layer)]
         return torch.tensor([*counts, len(self.sources)])
 
     @cached_property
-    def edges(self) -> Tensor:
+    def edge_mask(self) -> Tensor:
         """BoolTensor [source, target]: where there is an edge."""
         return torch.arange(len(self.sources))[:, None] < self.visible[None, :]
 
@@ -120,10 +109,10 @@ class Graph:
         source, arrow, target = edge.partition("->")
         if not arrow or source not in self.sources or target not in self.targets:
             raise BadInput(
-                f"no edge {edge!r} in a decoder of {self.layers} layers and {self.heads} heads; "
+                f"no edge {edge!r} in a decoder of {self.n_layers} layers x {self.n_heads} heads; "
                 "write it like 'L0H1->L1H0.q', 'embed->M0' or 'M1->logits'"
             )
         row, column = self.sources.index(source), self.targets.index(target)
-        if not self.edges[row, column]:
+        if not self.edge_mask[row, column]:
             raise BadInput(f"no edge {edge!r}: {target} cannot see {source}")
         return row, column

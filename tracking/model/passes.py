@@ -1,13 +1,4 @@
-"""What the model is asked for: one loss per probe, from its logits at the supervised positions.
-
-Every metric is a loss and has the form
-
-    metric(logits, clean_logits, probes) -> [probe]
-
-with both logits [probe, look, vocabulary] at the positions that `look(probes)` names, in float32.
-Anyone's own callable of that form can stand in the place of a name. Where a probe has several
-supervised positions, a metric is their mean.
-"""
+"""The passes that attribution and patching share: clean, corrupted, anywhere between them."""
 
 from __future__ import annotations
 
@@ -21,77 +12,78 @@ from tracking.errors import BadInput
 from tracking.model.decoder import Decoder, embed, run
 from tracking.model.graph import Graph
 from tracking.model.taps import Taps, tapped
-from tracking.pairs import prompt_pairs as metrics
-from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.prompt_pairs import PromptPairs, look
 
-Metric = Callable[[Tensor, Tensor, ProbeSet], Tensor]
+Metric = Callable[[Tensor, Tensor, PromptPairs], Tensor]
+"""A loss [pair] of logits and clean logits, [pair, look, vocabulary] each; `attribution.metrics`
+has them by name."""
 
 
 def mean_difference(
-    decoder: Decoder, graph: Graph, loss: Metric, probes: ProbeSet, batch_size: int
+    decoder: Decoder, graph: Graph, loss: Metric, pairs: PromptPairs, batch_size: int
 ) -> float:
-    """Mean over all probes of |metric(corrupted) - metric(clean)|, by two passes each."""
+    """Mean over all pairs of |metric(corrupted) - metric(clean)|, by two passes each."""
     differences = []
     with tapped(decoder) as taps:
-        for rows in by_length(probes, batch_size):
-            batch, _, _ = Passes(decoder, graph, taps, (loss,)).ends(trimmed(probes[rows]))
+        for rows in by_length(pairs, batch_size):
+            batch, _, _ = Passes(decoder, graph, taps, (loss,)).ends(trimmed(pairs[rows]))
             differences.append((batch.corrupted_loss - batch.clean_loss).abs())
     return float(torch.cat(differences, dim=1).mean())
 
 
-def by_length(probes: ProbeSet, batch_size: int) -> Iterator[Tensor]:
-    """Indices of batches of probes of like length, so that little padding is computed."""
-    order = probes.attention_mask.sum(-1).argsort(stable=True)
+def by_length(pairs: PromptPairs, batch_size: int) -> Iterator[Tensor]:
+    """Indices of batches of pairs of like length, so that little padding is computed."""
+    order = pairs.attention_mask.sum(-1).argsort(stable=True)
     yield from order.split(batch_size)
 
 
-def trimmed(probes: ProbeSet) -> ProbeSet:
-    """The same probes without the columns in which all are padding."""
-    columns = probes.attention_mask.any(0).nonzero()[:, 0]
+def trimmed(pairs: PromptPairs) -> PromptPairs:
+    """The same pairs without the columns in which all are padding."""
+    columns = pairs.attention_mask.any(0).nonzero()[:, 0]
     kept = slice(int(columns[0]), int(columns[-1]) + 1)
-    return ProbeSet(
-        probes.clean[:, kept],
-        probes.corrupted[:, kept],
-        probes.attention_mask[:, kept],
-        probes.labels,
-        probes.supervised[:, kept],
+    return PromptPairs(
+        pairs.clean[:, kept],
+        pairs.corrupted[:, kept],
+        pairs.attention_mask[:, kept],
+        pairs.labels,
+        pairs.supervised[:, kept],
     )
 
 
-def fitting(decoder: Decoder, probes: ProbeSet, memory_gb: float) -> int:
-    """How many probes of these lengths a batch may have to stay within `memory_gb`.
+def fitting(decoder: Decoder, pairs: PromptPairs, memory_gb: float) -> int:
+    """How many pairs of these lengths a batch may have to stay within `memory_gb`.
 
     Counts, in float32 per position: the source differences, the sums over steps, and what one
-    forward pass keeps for its backward pass. Raises `BadInput` where not even one probe fits.
+    forward pass keeps for its backward pass. Raises `BadInput` where not even one pair fits.
     """
     layers, width = len(decoder.layers), decoder.width
-    heads = decoder.heads * decoder.head_dim
+    heads = decoder.n_heads * decoder.head_dim
     mlp = decoder.layers[0].mlp.gate_proj.out_features
-    differences = (1 + layers * (decoder.heads + 1)) * width
+    differences = (1 + layers * (decoder.n_heads + 1)) * width
     sums = layers * (3 * heads + width)
     kept = layers * (12 * width + 12 * heads + 5 * mlp)
-    positions = probes.clean.shape[1]
-    look = int(probes.supervised.sum(-1).max())
+    positions = pairs.clean.shape[1]
+    look = int(pairs.supervised.sum(-1).max())
     logits = 4 * look * decoder.lm_head.out_features
-    # twice the differences: probes that are done again have a copy of theirs
+    # twice the differences: pairs that are done again have a copy of theirs
     bytes_each = 4 * (positions * (2 * differences + sums + kept) + logits)
     count = int(memory_gb * 1e9 / bytes_each)
     if count < 1:
         raise BadInput(
-            f"memory_gb is {memory_gb}; one probe of {positions} tokens needs "
+            f"memory_gb is {memory_gb}; one pair of {positions} tokens needs "
             f"{bytes_each / 1e9:.1f} GB"
         )
-    return min(count, len(probes))
+    return min(count, len(pairs))
 
 
-def check(decoder: Decoder, probes: ProbeSet, batch_size: int) -> None:
-    """Raise `BadInput` where the probes do not fit the model, or its weights are not finite."""
+def check(decoder: Decoder, pairs: PromptPairs, batch_size: int) -> None:
+    """Raise `BadInput` where the pairs do not fit the model, or its weights are not finite."""
     vocabulary = decoder.embedding.weight.shape[0]
-    largest = int(torch.maximum(probes.clean, probes.corrupted).max())
+    largest = int(torch.maximum(pairs.clean, pairs.corrupted).max())
     if largest >= vocabulary:
-        raise BadInput(f"token id {largest} in the probes; the model knows {vocabulary} tokens")
-    if probes.labels is not None and int(probes.labels.max()) >= vocabulary:
-        wrong = int(probes.labels.max())
+        raise BadInput(f"token id {largest} in the pairs; the model knows {vocabulary} tokens")
+    if pairs.labels is not None and int(pairs.labels.max()) >= vocabulary:
+        wrong = int(pairs.labels.max())
         raise BadInput(f"token id {wrong} in the labels; the model knows {vocabulary} tokens")
     if batch_size < 1:
         raise BadInput(f"batch_size is {batch_size}; it must be at least 1")
@@ -103,11 +95,11 @@ def check(decoder: Decoder, probes: ProbeSet, batch_size: int) -> None:
             raise BadInput(f"weight {name!r} is not finite; nothing can be attributed")
 
 
-def logits(decoder: Decoder, embeddings: Tensor, probes: ProbeSet) -> Tensor:
-    """Float32 [probe, look, vocabulary]: logits where the metric looks, and nowhere else, of a
-    pass from `embeddings` [probe, position, width]."""
-    stream = run(decoder, embeddings, probes.attention_mask)
-    positions = metrics.look(probes)[0]
+def logits(decoder: Decoder, embeddings: Tensor, pairs: PromptPairs) -> Tensor:
+    """Float32 [pair, look, vocabulary]: logits where the metric looks, and nowhere else, of a
+    pass from `embeddings` [pair, position, width]."""
+    stream = run(decoder, embeddings, pairs.attention_mask)
+    positions = look(pairs)[0]
     rows = torch.arange(len(positions), device=positions.device)[:, None]
     return decoder.lm_head(stream[rows, positions]).float()
 
@@ -117,35 +109,35 @@ class Outputs:
     """What the parts of a decoder give in one pass; all float32."""
 
     embeddings: Tensor  # [row, position, width]
-    values: list[Tensor]  # by layer [row, position, head * head_dim], the input of o_proj
+    z: list[Tensor]  # by layer [row, position, head * head_dim], the input of o_proj
     mlp_outs: list[Tensor]  # by layer [row, position, width]
 
     @classmethod
     def seen(cls, embeddings: Tensor, taps: Taps) -> Outputs:
         """Of the last pass of a tapped decoder."""
-        values = [tap.values.detach().float() for tap in taps.layers]
+        z = [tap.z.detach().float() for tap in taps.layers]
         mlp_outs = [tap.mlp_out.detach().float() for tap in taps.layers]
-        return cls(embeddings.detach().float(), values, mlp_outs)
+        return cls(embeddings.detach().float(), z, mlp_outs)
 
     @property
     def parts(self) -> list[Tensor]:
-        """All of them in the order of the sources: embeddings, then values and MLP by layer."""
-        layers = zip(self.values, self.mlp_outs, strict=True)
+        """All of them in the order of the sources: embeddings, then z and MLP by layer."""
+        layers = zip(self.z, self.mlp_outs, strict=True)
         return [self.embeddings, *(part for layer in layers for part in layer)]
 
     def minus(self, other: Outputs) -> Outputs:
         """The difference, part by part."""
         return Outputs(
             self.embeddings - other.embeddings,
-            [ours - theirs for ours, theirs in zip(self.values, other.values, strict=True)],
+            [ours - theirs for ours, theirs in zip(self.z, other.z, strict=True)],
             [ours - theirs for ours, theirs in zip(self.mlp_outs, other.mlp_outs, strict=True)],
         )
 
     def rows(self, rows: Tensor) -> Outputs:
-        """Of the probes at `rows`."""
+        """Of the pairs at `rows`."""
         return Outputs(
             self.embeddings[rows],
-            [layer[rows] for layer in self.values],
+            [layer[rows] for layer in self.z],
             [layer[rows] for layer in self.mlp_outs],
         )
 
@@ -155,35 +147,35 @@ class Outputs:
         shape = (*self.embeddings.shape[:2], len(graph.sources), decoder.width)
         out = self.embeddings.new_empty(shape)
         out[:, :, 0] = self.embeddings
-        for layer, (values, mlp_out) in enumerate(zip(self.values, self.mlp_outs, strict=True)):
-            out[:, :, graph.head_rows(layer)] = decoder.writes(layer, values)
+        for layer, (z, mlp_out) in enumerate(zip(self.z, self.mlp_outs, strict=True)):
+            out[:, :, graph.head_rows(layer)] = decoder.writes(layer, z)
             out[:, :, graph.mlp_row(layer)] = mlp_out
         return out
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch of probes, and the metric at both ends of its path."""
+    """A batch of pairs, and the metric at both ends of its path."""
 
-    probes: ProbeSet
-    clean: Tensor  # [probe, position, width], embeddings
-    corrupted: Tensor  # [probe, position, width]
-    clean_logits: Tensor  # float32 [probe, look, vocabulary]
-    clean_loss: Tensor  # [metric, probe]
-    corrupted_loss: Tensor  # [metric, probe]
+    pairs: PromptPairs
+    clean: Tensor  # [pair, position, width], embeddings
+    corrupted: Tensor  # [pair, position, width]
+    clean_logits: Tensor  # float32 [pair, look, vocabulary]
+    clean_loss: Tensor  # [metric, pair]
+    corrupted_loss: Tensor  # [metric, pair]
 
     def at(self, place: Tensor) -> Tensor:
-        """Embeddings [probe, position, width] at `place` [probe] of each probe's path."""
+        """Embeddings [pair, position, width] at `place` [pair] of each pair's path."""
         # in less than float32 the places themselves would be rounded, away from their weights
         between = torch.lerp(self.corrupted.float(), self.clean.float(), place[:, None, None])
         return between.to(self.clean)
 
     def rows(self, rows: Tensor) -> Batch:
-        """The batch of the probes at `rows`; itself where these are all."""
-        if len(rows) == len(self.probes):
+        """The batch of the pairs at `rows`; itself where these are all."""
+        if len(rows) == len(self.pairs):
             return self
         return Batch(
-            self.probes[rows.cpu()],
+            self.pairs[rows.cpu()],
             self.clean[rows],
             self.corrupted[rows],
             self.clean_logits[rows],
@@ -194,52 +186,52 @@ class Batch:
 
 @dataclass(frozen=True)
 class Passes:
-    """Runs batches of probes through a decoder that is tapped."""
+    """Runs batches of pairs through a decoder that is tapped."""
 
     decoder: Decoder
     graph: Graph
     taps: Taps
     losses: tuple[Metric, ...]
 
-    def measured(self, given: Tensor, clean_logits: Tensor, probes: ProbeSet) -> Tensor:
-        """Every metric of logits [probe, look, vocabulary]: [metric, probe]."""
-        return torch.stack([loss(given, clean_logits, probes) for loss in self.losses])
+    def measured(self, given: Tensor, clean_logits: Tensor, pairs: PromptPairs) -> Tensor:
+        """Every metric of logits [pair, look, vocabulary]: [metric, pair]."""
+        return torch.stack([loss(given, clean_logits, pairs) for loss in self.losses])
 
-    def ends(self, probes: ProbeSet) -> tuple[Batch, Outputs, Outputs]:
+    def ends(self, pairs: PromptPairs) -> tuple[Batch, Outputs, Outputs]:
         """The clean and the corrupted pass; what the parts gave in each."""
-        probes = probes.to(self.decoder.device)
+        pairs = pairs.to(self.decoder.device)
         self.taps.outputs = True
         with torch.no_grad():
-            clean = embed(self.decoder, probes.clean)
-            clean_logits = logits(self.decoder, clean, probes)
+            clean = embed(self.decoder, pairs.clean)
+            clean_logits = logits(self.decoder, clean, pairs)
             clean_outputs = Outputs.seen(clean, self.taps)
-            corrupted = embed(self.decoder, probes.corrupted)
-            corrupted_logits = logits(self.decoder, corrupted, probes)
+            corrupted = embed(self.decoder, pairs.corrupted)
+            corrupted_logits = logits(self.decoder, corrupted, pairs)
             batch = Batch(
-                probes=probes,
+                pairs=pairs,
                 clean=clean,
                 corrupted=corrupted,
                 clean_logits=clean_logits,
-                clean_loss=self.measured(clean_logits, clean_logits, probes),
-                corrupted_loss=self.measured(corrupted_logits, clean_logits, probes),
+                clean_loss=self.measured(clean_logits, clean_logits, pairs),
+                corrupted_loss=self.measured(corrupted_logits, clean_logits, pairs),
             )
             return batch, clean_outputs, Outputs.seen(corrupted, self.taps)
 
     def value(self, batch: Batch, place: Tensor) -> Tensor:
-        """The first metric [probe] at `place` [probe] on the path."""
+        """The first metric [pair] at `place` [pair] on the path."""
         with torch.no_grad():
-            given = logits(self.decoder, batch.at(place), batch.probes)
-            return self.losses[0](given, batch.clean_logits, batch.probes)
+            given = logits(self.decoder, batch.at(place), batch.pairs)
+            return self.losses[0](given, batch.clean_logits, batch.pairs)
 
     def gradients(
         self, batch: Batch, embeddings: Tensor, inputs: Callable
     ) -> list[tuple[Tensor | None, ...]]:
-        """For every metric, summed over probes, its gradients at `inputs(taps)`, places seen in a
+        """For every metric, summed over pairs, its gradients at `inputs(taps)`, places seen in a
         pass from `embeddings`; None where it does not depend on one. One forward pass for all."""
         with torch.enable_grad():
             begin = embeddings.detach().requires_grad_()
-            given = logits(self.decoder, begin, batch.probes)
-            sums = self.measured(given, batch.clean_logits, batch.probes).sum(1)
+            given = logits(self.decoder, begin, batch.pairs)
+            sums = self.measured(given, batch.clean_logits, batch.pairs).sum(1)
             if not sums.requires_grad:
                 raise BadInput(
                     "the metric has no gradient; it must be differentiable in the logits"

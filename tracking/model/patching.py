@@ -20,7 +20,7 @@ from tracking.model.edits import edited
 from tracking.model.graph import Graph
 from tracking.model.passes import Outputs, logits
 from tracking.model.taps import tapped
-from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.prompt_pairs import PromptPairs
 
 
 class Patch:
@@ -41,8 +41,8 @@ class Patch:
         seen, columns = self.graph.seen_by_attention(layer), self.graph.attention_columns(layer)
         return stream[:, None] - self._lost(seen, columns)
 
-    def values(self, layer: int, values: Tensor) -> None:
-        change = values - self.corrupted.values[layer]
+    def z(self, layer: int, z: Tensor) -> None:
+        change = z - self.corrupted.z[layer]
         writes = self.decoder.writes(layer, change).transpose(1, 2)
         self.changes[:, self.graph.head_rows(layer)] = writes
 
@@ -66,22 +66,22 @@ class Patch:
 
 
 def patched_logits(
-    decoder: Decoder, graph: Graph, probes: ProbeSet, corrupted: Outputs, dropped: Tensor
+    decoder: Decoder, graph: Graph, pairs: PromptPairs, corrupted: Outputs, dropped: Tensor
 ) -> Tensor:
     """Float32 [row, look, vocabulary] with the edges `dropped` [row, source, target] corrupted.
 
-    `probes` and `corrupted` have a row for each of `dropped`'s.
+    `pairs` and `corrupted` have a row for each of `dropped`'s.
     """
     patch = Patch(decoder, graph, corrupted, dropped)
     with torch.no_grad(), edited(decoder, patch):
-        embeddings = hooks.embed(decoder, probes.clean)
+        embeddings = hooks.embed(decoder, pairs.clean)
         patch.embed(embeddings)
-        return logits(decoder, embeddings, probes)
+        return logits(decoder, embeddings, pairs)
 
 
-def outputs(decoder: Decoder, probes: ProbeSet, token_ids: Tensor) -> Outputs:
-    """What the parts give on `token_ids` [probe, position], the clean or the corrupted prompts."""
+def outputs(decoder: Decoder, pairs: PromptPairs, token_ids: Tensor) -> Outputs:
+    """What the parts give on `token_ids` [pair, position], the clean or the corrupted prompts."""
     with torch.no_grad(), tapped(decoder) as taps:
         embeddings = hooks.embed(decoder, token_ids)
-        run(decoder, embeddings, probes.attention_mask)
+        run(decoder, embeddings, pairs.attention_mask)
         return Outputs.seen(embeddings, taps)

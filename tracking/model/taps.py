@@ -20,7 +20,7 @@ class LayerTaps:
 
     stream: Tensor = field(init=False)  # [.., width] what the heads read, before the norm
     reads: list[GradientEdge] = field(default_factory=list)  # q, k, v: [.., head * head_dim] each
-    values: Tensor = field(init=False)  # [.., head * head_dim] the input of o_proj
+    z: Tensor = field(init=False)  # [.., head * head_dim] the input of o_proj
     mlp_stream: Tensor = field(init=False)  # [.., width] what the MLP reads, before the norm
     mlp_out: Tensor = field(init=False)  # [.., width] what the MLP writes
 
@@ -30,7 +30,7 @@ class Taps:
     """What was seen in the last pass of a tapped model."""
 
     layers: list[LayerTaps]
-    outputs: bool = True  # whether `values` and `mlp_out` are kept
+    outputs: bool = True  # whether `z` and `mlp_out` are kept
     logits_stream: Tensor = field(init=False)  # [row, position, width], before the final norm
 
     def clear(self) -> None:
@@ -86,16 +86,16 @@ def _layer_hooks(decoder: Decoder, block: Any, taps: Taps, layer: int) -> Iterat
         taps.layers[layer].stream = args[0]
 
     def read(_module: nn.Module, _args: tuple, out: Tensor) -> Tensor:
-        if out.shape[-1] != decoder.heads * decoder.head_dim:
+        if out.shape[-1] != decoder.n_heads * decoder.head_dim:
             grouped = out.unflatten(-1, (-1, decoder.head_dim))  # [row, position, KV head, dim]
             out = grouped.repeat_interleave(decoder.repeats, dim=2).flatten(2)
         if out.requires_grad:  # only where its gradient goes: its values would fill the memory
             taps.layers[layer].reads.append(get_gradient_edge(out))
         return out
 
-    def values(_module: nn.Module, args: tuple) -> None:
+    def z(_module: nn.Module, args: tuple) -> None:
         if taps.outputs:
-            taps.layers[layer].values = args[0]
+            taps.layers[layer].z = args[0]
 
     def mlp_out(_module: nn.Module, _args: tuple, out: Tensor) -> None:
         if taps.outputs:
@@ -107,7 +107,7 @@ def _layer_hooks(decoder: Decoder, block: Any, taps: Taps, layer: int) -> Iterat
     yield block.input_layernorm.register_forward_pre_hook(begin)
     for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
         yield projection.register_forward_hook(read)
-    yield attention.o_proj.register_forward_pre_hook(values)
+    yield attention.o_proj.register_forward_pre_hook(z)
     yield block.post_attention_layernorm.register_forward_pre_hook(mlp_stream)
     yield block.mlp.register_forward_hook(mlp_out)
 

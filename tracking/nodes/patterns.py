@@ -7,8 +7,8 @@ from torch import Tensor
 
 # Scores of attention patterns
 #
-# `patterns` [probe, head, query, key]: attention weights, of one layer's heads or of all;
-# `tokens` LongTensor, `real` BoolTensor (false on padding), both [probe, position].
+# `patterns` [pair, head, query, key]: attention weights, of one layer's heads or of all;
+# `tokens` LongTensor, `real` BoolTensor (false on padding), both [pair, position].
 
 
 def induction(patterns: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
@@ -19,7 +19,7 @@ def induction(patterns: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
     Olsson et al. 2022, arXiv 2209.11895.
     """
     positions = torch.arange(tokens.shape[1], device=tokens.device)
-    last = torch.where(_earlier_same(tokens, real), positions, -1).amax(-1)  # [probe, query]
+    last = torch.where(_earlier_same(tokens, real), positions, -1).amax(-1)  # [pair, query]
     follows = (last >= 0) & (last + 1 < positions)
     return _attended(patterns, positions == last[..., None] + 1, follows)
 
@@ -50,11 +50,11 @@ def first_token(patterns: Tensor, real: Tensor) -> Tensor:
 
 
 def copying(patterns: Tensor, tokens: Tensor, real: Tensor, looks: Tensor, right: Tensor) -> Tensor:
-    """Float32 [head]: share of attention from where the metric looks, `looks` BoolTensor [probe,
-    position], to earlier positions that hold the right next token, `right` LongTensor [probe].
+    """Float32 [head]: share of attention from where the metric looks, `looks` BoolTensor [pair,
+    position], to earlier positions that hold the right next token, `right` LongTensor [pair].
 
     Mean over these queries; 0 for one before which the token does not stand, and so 0 where no
-    probe holds it. After the retrieval score of Wu et al. 2024, arXiv 2404.15574, which counts how
+    pair holds it. After the retrieval score of Wu et al. 2024, arXiv 2404.15574, which counts how
     often the position of largest attention holds the token generated.
     """
     holds = ((tokens == right[:, None]) & real)[:, None, :] & _earlier(tokens)
@@ -62,8 +62,8 @@ def copying(patterns: Tensor, tokens: Tensor, real: Tensor, looks: Tensor, right
 
 
 def digits(patterns: Tensor, real: Tensor, looks: Tensor, are_digits: Tensor) -> Tensor:
-    """Float32 [head]: share of attention from where the metric looks, `looks` BoolTensor [probe,
-    position], to digits or operands, `are_digits` BoolTensor [probe, position].
+    """Float32 [head]: share of attention from where the metric looks, `looks` BoolTensor [pair,
+    position], to digits or operands, `are_digits` BoolTensor [pair, position].
 
     Compare with their share of the tokens: even attention reaches that. Attention carries operands
     to the last position: Stolfo et al. 2023, arXiv 2305.15054.
@@ -78,33 +78,33 @@ def entropy(patterns: Tensor, real: Tensor) -> Tensor:
 
     Keys are counted as by full causal attention. Clark et al. 2019, arXiv 1906.04341.
     """
-    seen = real.cumsum(-1)  # [probe, query]
+    seen = real.cumsum(-1)  # [pair, query]
     nats = torch.special.entr(patterns.float() * real[:, None, None, :]).sum(-1)
     return _mean(nats / seen.clamp(min=2).log()[:, None, :], real & (seen > 1))
 
 
 def kurtosis(patterns: Tensor, real: Tensor) -> Tensor:
-    """Float32 [head]: excess kurtosis, over the keys of a probe, of the mean attention that a key
-    receives from all later queries; mean over probes. Large where few keys receive nearly all.
+    """Float32 [head]: excess kurtosis, over the keys of a pair, of the mean attention that a key
+    receives from all later queries; mean over pairs. Large where few keys receive nearly all.
 
     The first token is no key here: as the sink of most heads it would hide all else, and has
-    `first_token`. 0 where every key receives the same; probes with fewer than 4 keys tell nothing
-    and are left out. It grows with the number of keys, so it compares on the same probes only.
+    `first_token`. 0 where every key receives the same; pairs with fewer than 4 keys tell nothing
+    and are left out. It grows with the number of keys, so it compares on the same pairs only.
     Receiver heads, Bogdan et al. 2025, arXiv 2506.19143, there over sentences.
     """
-    later = _earlier(real).mT & real[:, None, :]  # [probe, key, query]
-    queries = later.sum(-1)  # [probe, key]
+    later = _earlier(real).mT & real[:, None, :]  # [pair, key, query]
+    queries = later.sum(-1)  # [pair, key]
     summed = torch.einsum("bhqk,bkq->bhk", patterns.float(), later.float())
-    received = summed / queries.clamp(min=1)[:, None, :]  # [probe, head, key]
+    received = summed / queries.clamp(min=1)[:, None, :]  # [pair, head, key]
     keys = real & ~_first(real) & (queries > 0)
-    per_probe = _excess_kurtosis(received, keys[:, None, :])
-    return _mean(per_probe[..., None], keys.sum(-1, keepdim=True) >= 4)
+    per_pair = _excess_kurtosis(received, keys[:, None, :])
+    return _mean(per_pair[..., None], keys.sum(-1, keepdim=True) >= 4)
 
 
 def _excess_kurtosis(values: Tensor, where: Tensor) -> Tensor:
-    """[probe, head]: m4 / m2^2 - 3 of values [probe, head, key] at `where` [probe, 1, key]; 0 where
+    """[pair, head]: m4 / m2^2 - 3 of values [pair, head, key] at `where` [pair, 1, key]; 0 where
     they do not differ by more than rounding."""
-    count = where.sum(-1).clamp(min=1)  # [probe, 1]
+    count = where.sum(-1).clamp(min=1)  # [pair, 1]
     mean = (values * where).sum(-1) / count
     deviation = (values - mean[..., None]) * where
     second = deviation.square().sum(-1) / count
@@ -115,14 +115,14 @@ def _excess_kurtosis(values: Tensor, where: Tensor) -> Tensor:
 
 
 def _attended(patterns: Tensor, keys: Tensor, queries: Tensor) -> Tensor:
-    """Float32 [head]: attention to `keys` [probe, query, key], mean over `queries` [probe, query]
-    of all probes."""
+    """Float32 [head]: attention to `keys` [pair, query, key], mean over `queries` [pair, query]
+    of all pairs."""
     return _mean(torch.einsum("bhqk,bqk->bhq", patterns.float(), keys.float()), queries)
 
 
 def _mean(values: Tensor, where: Tensor) -> Tensor:
-    """Float32 [head]: mean of values [probe, head, query] over the queries at `where` [probe,
-    query] of all probes; NaN where there is none."""
+    """Float32 [head]: mean of values [pair, head, query] over the queries at `where` [pair,
+    query] of all pairs; NaN where there is none."""
     chosen = torch.where(where[:, None, :], values, 0.0)
     return (chosen.sum((0, 2)) / where.sum()).float()
 
@@ -135,16 +135,16 @@ def _earlier(tokens: Tensor) -> Tensor:
 
 
 def _earlier_same(tokens: Tensor, real: Tensor) -> Tensor:
-    """BoolTensor [probe, query, key]: earlier keys that hold the query's token, padding none."""
+    """BoolTensor [pair, query, key]: earlier keys that hold the query's token, padding none."""
     same = tokens[:, :, None] == tokens[:, None, :]
     return same & _earlier(tokens) & real[:, :, None] & real[:, None, :]
 
 
 def _first(real: Tensor) -> Tensor:
-    """BoolTensor [probe, position]: the first real token."""
+    """BoolTensor [pair, position]: the first real token."""
     return real & (real.cumsum(-1) == 1)
 
 
 def _from_third(real: Tensor) -> Tensor:
-    """BoolTensor [probe, position]: real tokens but the first two."""
+    """BoolTensor [pair, position]: real tokens but the first two."""
     return real & (real.cumsum(-1) > 2)

@@ -2,10 +2,10 @@
 
 Two passes with eager attention, the only kind that gives its weights:
 
-1. clean probes: what the head does on the behaviour that is tracked (`previous_token`,
+1. clean pairs: what the head does on the behaviour that is tracked (`previous_token`,
    `first_token`, `copying`, `digits`, `entropy`, `kurtosis`);
 2. random tokens said twice: what it does where only the repetition can guide it (`induction`,
-   `duplicate_token`). In the second half every token has exactly one earlier occurrence; in probes
+   `duplicate_token`). In the second half every token has exactly one earlier occurrence; in pairs
    of few different tokens even attention would look like either.
 
 A score is a share of attention, 0 to 1, where nothing else is said. It tells where a head looks,
@@ -27,7 +27,6 @@ from torch import Tensor
 from tracking.errors import BadInput
 from tracking.model.adapters import unwrap
 from tracking.model.decoder import Decoder, embed, run
-from tracking.model.graph import Graph
 from tracking.model.passes import check, trimmed
 from tracking.model.taps import quiet
 from tracking.nodes.patterns import (
@@ -40,7 +39,7 @@ from tracking.nodes.patterns import (
     kurtosis,
     previous_token,
 )
-from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.prompt_pairs import PromptPairs
 
 THRESHOLDS = {
     "induction": 0.4,
@@ -55,7 +54,7 @@ gives the first token and the digits of a short prompt much, one certain token l
 `kurtosis` say how attention is spread, not on what, so they name no role."""
 
 FEW_IDS = 20
-"""A model whose probes hold fewer different tokens was trained on little else: ids beyond them
+"""A model whose pairs hold fewer different tokens was trained on little else: ids beyond them
 would be noise to it."""
 
 REPEATED_ROWS = 32
@@ -71,7 +70,7 @@ SCORES = (
 @dataclass(frozen=True, eq=False)
 class Roles:
     """What every head does; scores float32 [head] in the order of `heads`, as defined by the
-    functions of the same names. NaN where the probes cannot tell."""
+    functions of the same names. NaN where the pairs cannot tell."""
 
     heads: tuple[str, ...]  # as in `Graph.head_names`
     induction: Tensor
@@ -115,43 +114,43 @@ class Roles:
 
 def roles(
     model: Any,
-    probes: ProbeSet,
+    pairs: PromptPairs,
     digit_ids: Tensor | None = None,
     limit: int = 32,
     seed: int = 0,
 ) -> Roles:
-    """The roles of all heads on the first `limit` clean probes, and on random tokens by `seed`.
+    """The roles of all heads on the first `limit` clean pairs, and on random tokens by `seed`.
 
     `digit_ids` LongTensor [token] are the ids of digits and operands; without it `digits` is NaN,
     as `copying` is without labels. The model may be wrapped by PEFT; its mode, flags, attention
     implementation and the global random state are left as they were, also after an exception.
-    Raises `BadInput` where the model is not supported or the probes do not fit it.
+    Raises `BadInput` where the model is not supported or the pairs do not fit it.
     """
     if limit < 1:
-        raise BadInput(f"limit is {limit}; it must be at least 1 probe")
-    decoder, graph = Decoder.of(model), Graph.of(model)
-    chosen = trimmed(probes[:limit]).to(decoder.device)
+        raise BadInput(f"limit is {limit}; it must be at least 1 pair")
+    decoder, graph = Decoder.of(model), Decoder.of(model).graph
+    chosen = trimmed(pairs[:limit]).to(decoder.device)
     check(decoder, chosen, batch_size=1)
     twice = _repeated(_drawn_from(decoder, chosen.clean[chosen.attention_mask.bool()]), seed)
     twice = twice.to(decoder.device)
     with torch.no_grad(), quiet(decoder), _eager(unwrap(model)):
-        on_probes = _measured(
-            decoder, chosen.clean, chosen.attention_mask, _on_probes(chosen, digit_ids)
+        on_pairs = _measured(
+            decoder, chosen.clean, chosen.attention_mask, _on_pairs(chosen, digit_ids)
         )
         everywhere = torch.ones_like(twice)
         on_repeated = _measured(decoder, twice, everywhere, _on_repeated(twice))
-    return Roles(heads=graph.head_names, **on_probes, **on_repeated)
+    return Roles(heads=graph.head_names, **on_pairs, **on_repeated)
 
 
 # Passes
 
 Measure = Callable[[Tensor], dict[str, Tensor]]
-"""From one layer's patterns, float32 [probe, head, query, key], to scores [head] by name."""
+"""From one layer's patterns, float32 [pair, head, query, key], to scores [head] by name."""
 
 
-def _on_probes(probes: ProbeSet, digit_ids: Tensor | None) -> Measure:
-    tokens, real, looks = probes.clean, probes.attention_mask.bool(), probes.supervised
-    labels = probes.labels
+def _on_pairs(pairs: PromptPairs, digit_ids: Tensor | None) -> Measure:
+    tokens, real, looks = pairs.clean, pairs.attention_mask.bool(), pairs.supervised
+    labels = pairs.labels
     found = None if digit_ids is None else torch.isin(tokens, digit_ids.to(tokens))
 
     def measure(patterns: Tensor) -> dict[str, Tensor]:
@@ -210,7 +209,7 @@ def _eager(causal: Any) -> Iterator[None]:
 
 
 def _drawn_from(decoder: Decoder, tokens: Tensor) -> Tensor:
-    """LongTensor [token]: the ids that random tokens are drawn from, given the probes' tokens."""
+    """LongTensor [token]: the ids that random tokens are drawn from, given the pairs' tokens."""
     ids = tokens.unique().cpu()
     return ids if len(ids) < FEW_IDS else torch.arange(decoder.embedding.num_embeddings)
 

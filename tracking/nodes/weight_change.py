@@ -18,7 +18,6 @@ from torch import Tensor
 from tracking.errors import BadInput
 from tracking.model.adapters import effective_weight
 from tracking.model.decoder import Decoder
-from tracking.model.graph import Graph
 
 PROJECTIONS = ("q", "k", "v", "o")
 CHANGES = (*PROJECTIONS, "change")
@@ -51,7 +50,7 @@ def weight_change(model: Any, base: Snapshot) -> pd.DataFrame:
     norm of the base's slice; `change` is that of all four slices as one vector. What has not moved
     is exactly 0. Raises `BadInput` where the model is not supported or `base` is another's.
     """
-    decoder, graph = Decoder.of(model), Graph.of(model)
+    decoder, graph = Decoder.of(model), Decoder.of(model).graph
     changed, whole = zip(
         *(_squares(decoder, name, getattr(base, name)) for name in PROJECTIONS), strict=True
     )
@@ -86,7 +85,7 @@ def _by_head(decoder: Decoder, name: str, weight: Tensor) -> Tensor:
     rows = weight.T if name == "o" else weight  # [(KV) head * head_dim, width]
     slices = rows.unflatten(0, (-1, decoder.head_dim))
     squares = torch.linalg.vector_norm(slices, dim=(1, 2), dtype=torch.float64).square()
-    return squares.repeat_interleave(decoder.heads // len(squares))
+    return squares.repeat_interleave(decoder.n_heads // len(squares))
 
 
 def _ratio(changed: Tensor, whole: Tensor) -> Tensor:

@@ -1,12 +1,12 @@
-"""Probes: clean and corrupted prompts of equal token length, frozen before a run's first step.
+"""Pairs: clean and corrupted prompts of equal token length, frozen before a run's first step.
 
 What a circuit does is read from the difference between two prompts. They may differ in one
 number, or one cue, and in nothing else: as many tokens, every token in its place, so that what a
-head wrote on the corrupted prompt can stand in for what it wrote on the clean one. A probe ends
+head wrote on the corrupted prompt can stand in for what it wrote on the clean one. A pair ends
 just before the first token at which the two right continuations part; that token is its target.
 
-Scores of two checkpoints compare only if they were read on the same probes. So a run's probes are
-chosen before step 0, kept in one file (`heads/probes.safetensors`), and every record carries
+Scores of two checkpoints compare only if they were read on the same pairs. So a run's pairs are
+chosen before step 0, kept in one file (`heads/pairs.safetensors`), and every record carries
 their hash.
 """
 
@@ -24,15 +24,15 @@ from tracking.pairs.text import Pair
 
 
 @dataclass(frozen=True, eq=False)
-class ProbeSet:
-    """Probes as tensors, one row each; padding may stand on either side.
+class PromptPairs:
+    """Pairs as tensors, one row each; padding may stand on either side.
 
-    clean, corrupted: token ids, LongTensor `[probe, position]`
-    attention_mask: 1 on tokens, 0 on padding, LongTensor `[probe, position]`; default all ones
-    labels: the correct and the incorrect next token, LongTensor `[probe, 2]`, or None
-    supervised: where the metric looks, BoolTensor `[probe, position]`; default the last token of
-        each probe that is not padding
-    texts: clean and corrupted text of each probe, for people; empty, or one for each probe
+    clean, corrupted: token ids, LongTensor `[pair, position]`
+    attention_mask: 1 on tokens, 0 on padding, LongTensor `[pair, position]`; default all ones
+    labels: the correct and the incorrect next token, LongTensor `[pair, 2]`, or None
+    supervised: where the metric looks, BoolTensor `[pair, position]`; default the last token of
+        each pair that is not padding
+    texts: clean and corrupted text of each pair, for people; empty, or one for each pair
 
     Raises BadInput where these do not fit together.
     """
@@ -52,7 +52,7 @@ class ProbeSet:
         check_supervised(where, mask)
         check_labels(self.labels, len(self.clean))
         texts = tuple((clean, corrupted) for clean, corrupted in self.texts)
-        require(len(texts) in (0, len(self.clean)), f"{len(texts)} texts for {len(self)} probes")
+        require(len(texts) in (0, len(self.clean)), f"{len(texts)} texts for {len(self)} pairs")
         object.__setattr__(self, "attention_mask", mask.long())
         object.__setattr__(self, "supervised", where.bool())
         object.__setattr__(self, "texts", texts)
@@ -60,20 +60,20 @@ class ProbeSet:
     def __len__(self) -> int:
         return len(self.clean)
 
-    def __getitem__(self, indices: Sequence[int] | Tensor | slice) -> ProbeSet:
-        """The probes at `indices`, in that order and as often as they are named."""
+    def __getitem__(self, indices: Sequence[int] | Tensor | slice) -> PromptPairs:
+        """The pairs at `indices`, in that order and as often as they are named."""
         rows = torch.arange(len(self))[indices]
-        require(rows.ndim == 1 and len(rows) > 0, "probes are picked by a non-empty list or slice")
+        require(rows.ndim == 1 and len(rows) > 0, "pairs are picked by a non-empty list or slice")
         texts = tuple(self.texts[row] for row in rows.tolist()) if self.texts else ()
-        return ProbeSet(
+        return PromptPairs(
             **{name: tensor[rows.to(tensor.device)] for name, tensor in self.tensors.items()},
             texts=texts,
         )
 
-    def to(self, device: torch.device) -> ProbeSet:
-        """The same probes with their tensors on `device`."""
+    def to(self, device: torch.device) -> PromptPairs:
+        """The same pairs with their tensors on `device`."""
         moved = {name: tensor.to(device) for name, tensor in self.tensors.items()}
-        return ProbeSet(**moved, texts=self.texts)
+        return PromptPairs(**moved, texts=self.texts)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -86,24 +86,24 @@ class ProbeSet:
         """Sixteen hexadecimal characters that name the tensors' contents, whatever the texts."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.tensors.items()):
-            # The shape stands for what the bytes leave open: 2 x 3 and 3 x 2 are other probes.
+            # The shape stands for what the bytes leave open: 2 x 3 and 3 x 2 are other pairs.
             digest.update(f"{name} {tuple(tensor.shape)} ".encode())
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
     @classmethod
-    def from_pairs(cls, pairs: Sequence[Pair], pad_token_id: int) -> ProbeSet:
-        """One probe for each pair, padded on the right with `pad_token_id` to the longest."""
-        require(len(pairs) > 0, "there is not one pair of prompts to make probes of")
-        for pair in pairs:
+    def padded(cls, unpadded: Sequence[Pair], pad_token_id: int) -> PromptPairs:
+        """One pair for each pair, padded on the right with `pad_token_id` to the longest."""
+        require(len(unpadded) > 0, "there is not one pair of prompts to make pairs of")
+        for pair in unpadded:
             sizes = f"{len(pair.clean)} and {len(pair.corrupted)} tokens"
             require(len(pair.clean) == len(pair.corrupted), f"a pair of prompts has {sizes}")
         return cls(
-            clean=pad([pair.clean for pair in pairs], pad_token_id),
-            corrupted=pad([pair.corrupted for pair in pairs], pad_token_id),
-            attention_mask=pad([(1,) * len(pair.clean) for pair in pairs], 0),
-            labels=torch.tensor([(pair.correct, pair.incorrect) for pair in pairs]),
-            texts=tuple(pair.text for pair in pairs),
+            clean=pad([pair.clean for pair in unpadded], pad_token_id),
+            corrupted=pad([pair.corrupted for pair in unpadded], pad_token_id),
+            attention_mask=pad([(1,) * len(pair.clean) for pair in unpadded], 0),
+            labels=torch.tensor([(pair.correct, pair.incorrect) for pair in unpadded]),
+            texts=tuple(pair.text for pair in unpadded),
         )
 
 
@@ -114,24 +114,24 @@ def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
 
 
 def last_token(mask: Tensor) -> Tensor:
-    """BoolTensor `[probe, position]`: true at each row's last token that is not padding."""
+    """BoolTensor `[pair, position]`: true at each row's last token that is not padding."""
     positions = torch.arange(mask.shape[1], device=mask.device)
     last = (mask * positions).argmax(dim=1, keepdim=True)
     return positions == last
 
 
-# What a probe set must be
+# What a pair set must be
 
 
 def require(condition: bool, otherwise: str) -> None:
     if not condition:
-        raise BadInput(f"probes: {otherwise}")
+        raise BadInput(f"pairs: {otherwise}")
 
 
 def check_ids(clean: Tensor, corrupted: Tensor) -> None:
     shapes = f"{list(clean.shape)} and {list(corrupted.shape)}"
     require(clean.shape == corrupted.shape, f"clean and corrupted differ in shape: {shapes}")
-    require(clean.ndim == 2, f"token ids are [probe, position], not {list(clean.shape)}")
+    require(clean.ndim == 2, f"token ids are [pair, position], not {list(clean.shape)}")
     require(clean.numel() > 0, "there is not one token in them")
     for name, ids in (("clean", clean), ("corrupted", corrupted)):
         require(ids.dtype == torch.long, f"{name} holds {ids.dtype}, not token ids (torch.long)")
@@ -144,7 +144,7 @@ def check_mask(mask: Tensor, shape: torch.Size) -> None:
     require(bool(((mask == 0) | (mask == 1)).all()), "attention_mask holds more than 0 and 1")
     before = torch.nn.functional.pad(mask.long(), (1, 0))[:, :-1]
     starts = ((mask.long() - before) == 1).sum(dim=1)
-    require(bool((starts > 0).all()), "attention_mask leaves a probe without a token")
+    require(bool((starts > 0).all()), "attention_mask leaves a pair without a token")
     require(bool((starts == 1).all()), "attention_mask has a hole: padding between tokens")
 
 
@@ -152,31 +152,31 @@ def check_supervised(where: Tensor, mask: Tensor) -> None:
     sizes = f"{list(where.shape)} for token ids of {list(mask.shape)}"
     require(where.shape == mask.shape, f"supervised is {sizes}")
     require(not bool((where.bool() & (mask == 0)).any()), "supervised is true on padding")
-    require(bool(where.bool().any(dim=1).all()), "supervised is true nowhere in some probe")
+    require(bool(where.bool().any(dim=1).all()), "supervised is true nowhere in some pair")
 
 
-def check_labels(labels: Tensor | None, probes: int) -> None:
+def check_labels(labels: Tensor | None, pairs: int) -> None:
     if labels is None:
         return
-    sizes = f"{list(labels.shape)}, not {[probes, 2]} (correct, incorrect)"
-    require(tuple(labels.shape) == (probes, 2), f"labels are {sizes}")
+    sizes = f"{list(labels.shape)}, not {[pairs, 2]} (correct, incorrect)"
+    require(tuple(labels.shape) == (pairs, 2), f"labels are {sizes}")
     require(labels.dtype == torch.long, f"labels are {labels.dtype}, not torch.long")
     require(bool((labels >= 0).all()), "labels hold negative token ids")
 
 
-def look(probes: ProbeSet) -> tuple[Tensor, Tensor]:
-    """Where the metric looks: positions LongTensor and weights float [probe, look].
+def look(pairs: PromptPairs) -> tuple[Tensor, Tensor]:
+    """Where the metric looks: positions LongTensor and weights float [pair, look].
 
-    Weights sum to 1 per probe; a probe with fewer positions than others has zeros.
+    Weights sum to 1 per pair; a pair with fewer positions than others has zeros.
     """
-    counts = probes.supervised.sum(-1, keepdim=True)  # [probe, 1]
-    order = probes.supervised.int().argsort(dim=-1, descending=True, stable=True)
-    positions = order[:, : int(counts.max())]  # [probe, look]
+    counts = pairs.supervised.sum(-1, keepdim=True)  # [pair, 1]
+    order = pairs.supervised.int().argsort(dim=-1, descending=True, stable=True)
+    positions = order[:, : int(counts.max())]  # [pair, look]
     weights = torch.arange(positions.shape[1], device=positions.device) < counts
     return positions, weights / counts
 
 
-def last_position(probes: ProbeSet) -> Tensor:
-    """LongTensor [probe]: each probe's last real token, padding on either side."""
-    positions = torch.arange(probes.clean.shape[1], device=probes.clean.device)
-    return (probes.attention_mask * positions).argmax(-1)
+def last_position(pairs: PromptPairs) -> Tensor:
+    """LongTensor [pair]: each pair's last real token, padding on either side."""
+    positions = torch.arange(pairs.clean.shape[1], device=pairs.clean.device)
+    return (pairs.attention_mask * positions).argmax(-1)

@@ -1,4 +1,4 @@
-"""The digit swap: probes from word problems, by changing one number of the question.
+"""The digit swap: pairs from word problems, by changing one number of the question.
 
 "Natalia sold clips to 48 of her friends" becomes "... to 46 of her friends", digit for digit, so
 that the prompt keeps its length in tokens wherever digits are tokens. Then the worked solution is
@@ -10,7 +10,7 @@ followed up to a place where the change must show, and there is the target:
 - `answer`: at once, with no worked solution before it. The changed answer is found by running all
   equations of the solution forward with the changed number.
 
-A wrong probe is worse than none. A number is left alone where its value may have another source
+A wrong pair is worse than none. A number is left alone where its value may have another source
 (twice in the question, 7 beside "week"), or is not its digits (fractions, percentages, "5k",
 "5 pm"); and a solution is followed only as far as each of its numbers comes from the question, a
 word in it, or an earlier equation, since any other may depend on the changed one unseen.
@@ -41,7 +41,7 @@ from tracking.pairs.numbers import (
 from tracking.pairs.problems import WordProblem
 from tracking.pairs.text import Dropped
 
-# The three kinds of probe
+# The three contrasts
 
 
 @dataclass(frozen=True)
@@ -163,14 +163,14 @@ def rewrite(text: str, changed: Mapping[Fraction, Fraction]) -> str | None:
     return "".join([*pieces, text[read:]])
 
 
-def swaps(kind: str, problem: WordProblem, order: random.Random) -> Iterator[Swap | Dropped]:
+def swaps(contrast: str, problem: WordProblem, order: random.Random) -> Iterator[Swap | Dropped]:
     """Every digit swap of a problem, number by number, in a random order."""
     if not problem.solution:
         yield Dropped("no worked solution")
         return
     solution, candidates = read_solution(problem.solution), changeable(problem.question)
     order.shuffle(candidates)
-    if kind == "operand":
+    if contrast == "operand":
         candidates.sort(key=lambda number: -len(number.text))
     for number in candidates:
         if reason := objection(problem, solution, number):
@@ -178,7 +178,7 @@ def swaps(kind: str, problem: WordProblem, order: random.Random) -> Iterator[Swa
             continue
         equation, ways = first_use(solution, number), digit_swaps(number, problem.question)
         order.shuffle(ways)
-        if kind == "operand":
+        if contrast == "operand":
             # With its first digits written, it is settled which number the model is writing.
             ways.sort(key=lambda written: -first_difference(written, number.text))
         yield from (Swap(problem, solution, equation, number, written) for written in ways)

@@ -9,12 +9,12 @@ from typing import Any
 
 from tracking.errors import BadInput
 
-# One probe, from text
+# One pair, from text
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One probe before padding: `clean` and `corrupted` are token ids, as many in one as in the
+    """One pair before padding: `clean` and `corrupted` are token ids, as many in one as in the
     other; `correct` and `incorrect` the next token after each; `text` both, readable, the target
     in brackets."""
 
@@ -35,7 +35,7 @@ class Dropped:
 def pair_at_first_difference(
     tokenizer: Any, clean: tuple[str, str], corrupted: tuple[str, str]
 ) -> Pair | Dropped:
-    """The probe that ends where the right continuations of two prompts part.
+    """The pair that ends where the right continuations of two prompts part.
 
     `clean` and `corrupted` are each a prompt and its continuation, chat template and all; no
     special tokens are added. Prompt and continuation are tokenized as one text, as the model
@@ -78,15 +78,17 @@ def readable(tokenizer: Any, ids: Sequence[int], end: int) -> str:
     return f"{tokenizer.decode(ids[:end])}⟦{tokenizer.decode(ids[end : end + 1])}⟧"
 
 
-def choose(pairs: Iterable[Pair | Dropped], kind: str, count: int, minimum: int) -> list[Pair]:
+def choose(
+    candidates: Iterable[Pair | Dropped], contrast: str, count: int, minimum: int
+) -> list[Pair]:
     """The first `count` usable pairs; no more are made than that takes.
 
     Raises BadInput where fewer than `minimum` are usable, with the reasons why the others were
-    dropped; `kind` names the probes in that message.
+    dropped; `contrast` names the pairs in that message.
     """
     usable: list[Pair] = []
     dropped: Counter[str] = Counter()
-    for pair in pairs:
+    for pair in candidates:
         if isinstance(pair, Dropped):
             dropped[pair.reason] += 1
         else:
@@ -97,7 +99,7 @@ def choose(pairs: Iterable[Pair | Dropped], kind: str, count: int, minimum: int)
         reasons = ", ".join(f"{times} {reason}" for reason, times in dropped.most_common())
         total = len(usable) + dropped.total()
         raise BadInput(
-            f"probes '{kind}': {len(usable)} usable pairs of {total} (need at least {minimum})"
+            f"pairs '{contrast}': {len(usable)} usable pairs of {total} (need at least {minimum})"
             + (f"; dropped: {reasons}" if reasons else "")
         )
     return usable

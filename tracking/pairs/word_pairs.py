@@ -13,7 +13,7 @@ from tracking.pairs.problems import WordProblem, chat_prompt
 from tracking.pairs.swaps import Swap, explained, outcome, rewrite, run_forward, swaps
 from tracking.pairs.text import Dropped, Pair, pair_at_first_difference
 
-WORD_KINDS = ("operand", "result", "answer")
+WORD_CONTRASTS = ("operand", "result", "answer")
 
 
 @dataclass(frozen=True)
@@ -90,42 +90,46 @@ TURNS: dict[str, Callable[[Swap], Turns | Dropped]] = {
 
 
 def word_pairs(
-    kind: str,
+    contrast: str,
     problems: Sequence[WordProblem],
     tokenizer: Any,
     seed: int = 0,
     system_prompt: str | None = None,
     solutions: Sequence[str] | None = None,
 ) -> Iterator[Pair | Dropped]:
-    """One probe of a kind of `WORD_KINDS` for each problem, or why there is none.
+    """One pair of a contrast of `WORD_CONTRASTS` for each problem, or why there is none.
 
     `solutions`, one for each problem, take the place of those in the data: a model's own, say,
-    from `greedy_solutions`. The same problems and seed give the same probes in every process, and
-    a problem's probe does not depend on the others. Raises BadInput for an unknown kind.
+    from `greedy_solutions`. The same problems and seed give the same pairs in every process, and
+    a problem's pair does not depend on the others. Raises BadInput for an unknown contrast.
     """
-    if kind not in WORD_KINDS:
-        raise BadInput(f"no probes of kind '{kind}': choose from {', '.join(WORD_KINDS)}")
+    if contrast not in WORD_CONTRASTS:
+        raise BadInput(
+            f"no prompt pairs of contrast '{contrast}': choose from {', '.join(WORD_CONTRASTS)}"
+        )
     if solutions is not None and len(solutions) != len(problems):
         raise BadInput(f"{len(solutions)} solutions for {len(problems)} word problems")
     for index, problem in enumerate(problems):
         if solutions is not None:
             problem = replace(problem, solution=solutions[index])
-        yield word_pair(kind, problem, tokenizer, seed, system_prompt)
+        yield word_pair(contrast, problem, tokenizer, seed, system_prompt)
 
 
 def word_pair(
-    kind: str, problem: WordProblem, tokenizer: Any, seed: int, system_prompt: str | None
+    contrast: str, problem: WordProblem, tokenizer: Any, seed: int, system_prompt: str | None
 ) -> Pair | Dropped:
     made: Pair | Dropped = Dropped("no number of the question can be changed safely")
-    for swap in swaps(kind, problem, random.Random(f"{seed} {kind} {problem.question}")):
-        made = swap if isinstance(swap, Dropped) else tokens(kind, swap, tokenizer, system_prompt)
+    for swap in swaps(contrast, problem, random.Random(f"{seed} {contrast} {problem.question}")):
+        made = (
+            swap if isinstance(swap, Dropped) else tokens(contrast, swap, tokenizer, system_prompt)
+        )
         if isinstance(made, Pair):
             break
     return made
 
 
-def tokens(kind: str, swap: Swap, tokenizer: Any, system_prompt: str | None) -> Pair | Dropped:
-    turns = TURNS[kind](swap)
+def tokens(contrast: str, swap: Swap, tokenizer: Any, system_prompt: str | None) -> Pair | Dropped:
+    turns = TURNS[contrast](swap)
     if isinstance(turns, Dropped):
         return turns
     clean, corrupted = turns

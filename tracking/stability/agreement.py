@@ -1,7 +1,7 @@
-"""How sure a checkpoint's head list is: the same analysis on resampled probes.
+"""How sure a checkpoint's head list is: the same analysis on resampled pairs.
 
-All of it comes from the scores per probe, no further pass is needed. A run draws its resamples
-once, from a seed and the number of probes, so resample r is the same probes at every checkpoint
+All of it comes from the scores per pair, no further pass is needed. A run draws its resamples
+once, from a seed and the number of pairs, so resample r is the same pairs at every checkpoint
 and counts over checkpoints can be given with intervals.
 """
 
@@ -20,8 +20,8 @@ from tracking.stability.bootstrap import halves
 
 Choose = Callable[[Tensor], Tensor]  # scores [..., source, target] -> circuits of that shape
 
-SPLITS = 20  # of the probes into halves
-AGREED = 0.8  # Jaccard that `probes_needed` asks for
+SPLITS = 20  # of the pairs into halves
+AGREED = 0.8  # Jaccard that `pairs_needed` asks for
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class Members:
     edges: Tensor  # float32 [source, target], share of resamples
 
 
-def members(graph: Graph, per_probe: Tensor, weights: Tensor, choose: Choose) -> Members:
+def members(graph: Graph, per_pair: Tensor, weights: Tensor, choose: Choose) -> Members:
     """The circuits that `choose` takes of the mean scores of every resample.
 
-    `per_probe` [probe, source, target], `weights` [resample, probe].
+    `per_pair` [pair, source, target], `weights` [resample, pair].
     """
-    flat = per_probe.flatten(1)
-    heads, edges = [], torch.zeros(per_probe.shape[1:])
+    flat = per_pair.flatten(1)
+    heads, edges = [], torch.zeros(per_pair.shape[1:])
     for some in weights.split(16):  # the scores of all resamples at once would fill the memory
-        means = (some @ flat).unflatten(1, per_probe.shape[1:])
+        means = (some @ flat).unflatten(1, per_pair.shape[1:])
         circuits = choose(means)
         heads.append(heads_in(graph, circuits))
         edges += circuits.sum(0)
@@ -49,20 +49,18 @@ def members(graph: Graph, per_probe: Tensor, weights: Tensor, choose: Choose) ->
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two disjoint halves of the probes against each other; [split] each."""
+    """Two disjoint halves of the pairs against each other; [split] each."""
 
     jaccard: Tensor  # of the heads in their circuits
     rank_correlation: Tensor  # Spearman's, of the scores of all edges
 
 
-def agreement(
-    graph: Graph, per_probe: Tensor, choose: Choose, size: int | None = None
-) -> Agreement:
+def agreement(graph: Graph, per_pair: Tensor, choose: Choose, size: int | None = None) -> Agreement:
     """Of `SPLITS` random splits into halves, or into disjoint samples of `size`."""
-    weights = halves(SPLITS, len(per_probe), size)
-    heads = members(graph, per_probe, weights.flatten(0, 1), choose).heads
+    weights = halves(SPLITS, len(per_pair), size)
+    heads = members(graph, per_pair, weights.flatten(0, 1), choose).heads
     first, second = heads.unflatten(0, (SPLITS, 2)).unbind(1)
-    means = weights @ per_probe[:, graph.edges]  # [split, half, edge]
+    means = weights @ per_pair[:, graph.edge_mask]  # [split, half, edge]
     ranks = means.argsort(-1).argsort(-1).float()
     ranks = ranks - ranks.mean(-1, keepdim=True)
     products = (ranks[:, 0] * ranks[:, 1]).sum(-1)
@@ -76,19 +74,19 @@ def jaccard(first: Tensor, second: Tensor) -> Tensor:
     return torch.where(either > 0, (first & second).sum(-1) / either.clamp(min=1), 1.0)
 
 
-def probes_needed(graph: Graph, per_probe: Tensor, choose: Choose, whole: Tensor) -> float | None:
-    """An estimate of how many probes a split-half Jaccard of `AGREED` takes.
+def pairs_needed(graph: Graph, per_pair: Tensor, choose: Choose, whole: Tensor) -> float | None:
+    """An estimate of how many pairs a split-half Jaccard of `AGREED` takes.
 
-    Disagreement 1 - J is measured with samples of an eighth and a quarter of the probes and, in
+    Disagreement 1 - J is measured with samples of an eighth and a quarter of the pairs and, in
     `whole` [split], with halves, and taken to fall as a power of their number. Where an eighth
     agrees so well already it is that many, or fewer. None where disagreement does not fall, or
-    where there are too few probes to tell.
+    where there are too few pairs to tell.
     """
-    total = len(per_probe)
+    total = len(per_pair)
     sizes = [size for size in (total // 8, total // 4) if size >= 2]
     if len(sizes) < 2:
         return None
-    means = [float(agreement(graph, per_probe, choose, size).jaccard.mean()) for size in sizes]
+    means = [float(agreement(graph, per_pair, choose, size).jaccard.mean()) for size in sizes]
     if means[0] >= AGREED:
         return float(sizes[0])  # or fewer
     means.append(float(whole.mean()))

@@ -8,25 +8,25 @@ import torch
 from torch import Tensor
 
 
-def resamples(count: int, probes: int, seed: int = 0) -> Tensor:
-    """Float32 [resample, probe]: the weight of every probe in every bootstrap resample.
+def resamples(count: int, pairs: int, seed: int = 0) -> Tensor:
+    """Float32 [resample, pair]: the weight of every pair in every bootstrap resample.
 
     Rows sum to 1.
     """
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(probes, (count, probes), generator=generator)
-    ones = torch.ones(count, probes)
-    return torch.zeros(count, probes).scatter_add_(1, drawn, ones) / probes
+    drawn = torch.randint(pairs, (count, pairs), generator=generator)
+    ones = torch.ones(count, pairs)
+    return torch.zeros(count, pairs).scatter_add_(1, drawn, ones) / pairs
 
 
-def halves(splits: int, probes: int, size: int | None = None, seed: int = 0) -> Tensor:
-    """Float32 [split, half, probe]: weights of two disjoint samples of `size` probes each, by
+def halves(splits: int, pairs: int, size: int | None = None, seed: int = 0) -> Tensor:
+    """Float32 [split, half, pair]: weights of two disjoint samples of `size` pairs each, by
     default half of them all. Rows sum to 1."""
-    size = probes // 2 if size is None else size
+    size = pairs // 2 if size is None else size
     generator = torch.Generator().manual_seed(seed)
-    order = torch.rand(splits, probes, generator=generator).argsort(1)
+    order = torch.rand(splits, pairs, generator=generator).argsort(1)
     chosen = order[:, : 2 * size].view(splits, 2, size)
-    return torch.zeros(splits, 2, probes).scatter_(2, chosen, 1 / max(size, 1))
+    return torch.zeros(splits, 2, pairs).scatter_(2, chosen, 1 / max(size, 1))
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,16 @@ class Interval:
     high: Tensor
 
 
-def interval(per_probe: Tensor, weights: Tensor, level: float = 0.95) -> Interval:
-    """The mean over probes of [probe, head] and the percentiles of its resampled means."""
-    means = weights @ per_probe  # [resample, head]
+def interval(per_pair: Tensor, weights: Tensor, level: float = 0.95) -> Interval:
+    """The mean over pairs of [pair, head] and the percentiles of its resampled means."""
+    means = weights @ per_pair  # [resample, head]
     tail = (1 - level) / 2
     low, high = means.quantile(torch.tensor([tail, 1 - tail]), dim=0)
-    return Interval(per_probe.mean(0), low, high)
+    return Interval(per_pair.mean(0), low, high)
 
 
 def resamples_within(weights: Tensor, count: int) -> Tensor:
-    """Float32 [..., resample, probe]: `count` bootstrap resamples within every sample of probes."""
+    """Float32 [..., resample, pair]: `count` bootstrap resamples within every sample of pairs."""
     generator = torch.Generator().manual_seed(0)
     size = int((weights.flatten(0, -2)[0] > 0).sum())
     flat = weights.flatten(0, -2)

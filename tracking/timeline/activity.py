@@ -18,18 +18,18 @@ class Thresholds:
     gap: float = 0.05  # above this completeness gap a record is unconverged
     faithfulness: float = 0.7  # below it a record is weak
     jaccard: float = 0.5  # split-half agreement below which a record is weak
-    probes: int = 16  # fewer than these cannot tell; the record is weak
+    pairs: int = 16  # fewer than these cannot tell; the record is weak
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What a sample of probes says of heads; BoolTensors [..., head], uncertain where neither."""
+    """What a sample of pairs says of heads; BoolTensors [..., head], undecided where neither."""
 
     active: Tensor
     inactive: Tensor
 
     @property
-    def uncertain(self) -> Tensor:
+    def undecided(self) -> Tensor:
         return ~(self.active | self.inactive)
 
 

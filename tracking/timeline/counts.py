@@ -16,7 +16,7 @@ from tracking.timeline.states import ACTIVE, EMERGENT, STATES, coded
 NUMBERS = (
     "clean", "corrupted", "gap", "faithfulness", "faithfulness_low", "faithfulness_high",
     "complement", "accuracy", "clean_accuracy", "cpr", "cmd", "jaccard", "jaccard_low",
-    "jaccard_high", "rank_correlation", "probes_needed",
+    "jaccard_high", "rank_correlation", "pairs_needed",
 )  # fmt: skip
 COUNTED = ("retained", "faded", "new", "surviving", "revived", "pruned")
 BOUNDED = {
@@ -29,28 +29,28 @@ BOUNDED = {
 
 
 def counts_of(
-    records: Sequence[Record], kind: str, heads: pd.DataFrame, thresholds: Thresholds
+    records: Sequence[Record], contrast: str, heads: pd.DataFrame, thresholds: Thresholds
 ) -> pd.DataFrame:
-    """One row a step, as `Timeline.counts`, from the rows that `Timeline.heads` has of a kind."""
+    """One row a step, as `Timeline.counts`, from the rows of a contrast in `Timeline.heads`."""
     rows, before = [], None
     for index, record in enumerate(records):
         now = heads[heads["step"] == record.step]
-        analysis = record.analyses[kind]
-        earlier = None if before is None else records[index - 1].analyses[kind]
+        analysis = record.analyses[contrast]
+        earlier = None if before is None else records[index - 1].analyses[contrast]
         active = now["active"].to_numpy(bool)
         turnover = np.nan if before is None else turned_over(before, active)
         converged = [one is not None and one.gap <= thresholds.gap for one in (earlier, analysis)]
         rows.append(
             {
-                "kind": kind,
+                "contrast": contrast,
                 "step": record.step,
                 "reward": record.reward,
                 "reward_name": record.reward_name,
-                "probes": len(analysis.effect),
+                "pairs": len(analysis.effect),
                 "active": int(active.sum()),
                 "emergent": int(now["state"].isin(EMERGENT).sum()),
                 **{state: int((now["state"] == state).sum()) for state in COUNTED},
-                "uncertain": int(now["uncertain"].sum()),
+                "undecided": int(now["undecided"].sum()),
                 "turnover": turnover,
                 "turnover_converged": turnover if all(converged) else np.nan,
                 "null": float(analysis.null.mean()),
@@ -63,8 +63,8 @@ def counts_of(
             }
         )
         before = active
-    table = pd.DataFrame(rows).astype({"reward": float, "probes_needed": float})
-    analyses = [record.analyses[kind] for record in records]
+    table = pd.DataFrame(rows).astype({"reward": float, "pairs_needed": float})
+    analyses = [record.analyses[contrast] for record in records]
     return pd.concat([table, bounds(analyses, thresholds)], axis=1)
 
 
@@ -77,7 +77,7 @@ def _rewired(record: Record, now: Analysis, before: Analysis | None) -> dict[str
     """Turnover of the circuit's edges, and of the MLPs that write along one."""
     if before is None:
         return {"edge_turnover": np.nan, "mlp_turnover": np.nan}
-    mlps = [record.graph.mlp_row(layer) for layer in range(record.layers)]
+    mlps = [record.graph.mlp_row(layer) for layer in range(record.n_layers)]
     old, new = before.circuit, now.circuit
     return {
         "edge_turnover": turned_over(old.numpy(), new.numpy()),
@@ -90,9 +90,9 @@ def bounds(analyses: Sequence[Analysis], thresholds: Thresholds) -> pd.DataFrame
     percentiles of the count over bootstrap resamples, each one followed through all checkpoints.
 
     A resample has no interval of its own, so in it a head is active or it is not: none is
-    uncertain and carried. So heads at the threshold come and go more than in the counts, which can
+    undecided and carried. So heads at the threshold come and go more than in the counts, which can
     lie outside: `pruned` below, `surviving` above. Missing from the first checkpoint on whose
-    resamples are not those of the ones before (another number of them or of probes), so that a
+    resamples are not those of the ones before (another number of them or of pairs), so that a
     later checkpoint never changes an earlier row.
     """
     sizes = [(len(one.in_circuit), len(one.effect)) for one in analyses]
@@ -109,7 +109,7 @@ def bounds(analyses: Sequence[Analysis], thresholds: Thresholds) -> pd.DataFrame
 
 
 def drawn(analysis: Analysis, thresholds: Thresholds) -> np.ndarray:
-    """bool [resample, head]: active by one resample of the probes alone, which is to stand in its
+    """bool [resample, head]: active by one resample of the pairs alone, which is to stand in its
     circuit with a mean effect beyond the threshold. None where the behaviour is absent."""
     if analysis.verdict(thresholds) == "absent":
         return np.zeros(tuple(analysis.in_circuit.shape), dtype=bool)

@@ -54,10 +54,10 @@ class Hazard:
     n: int
 
     @classmethod
-    def of(cls, heads: pd.DataFrame, counts: pd.DataFrame, kind: str) -> Hazard:
-        """From a `Timeline`'s heads and counts, for one kind of probe."""
-        reward = rewards(counts, kind)
-        emergent = _by_step(heads, kind, "active") & _by_step(heads, kind, "cohort").notna()
+    def of(cls, heads: pd.DataFrame, counts: pd.DataFrame, contrast: str) -> Hazard:
+        """From a `Timeline`'s heads and counts, for one contrast."""
+        reward = rewards(counts, contrast)
+        emergent = _by_step(heads, contrast, "active") & _by_step(heads, contrast, "cohort").notna()
         before = emergent.shift(fill_value=False)
         at_risk, pruned = before.sum(axis=1), (before & ~emergent).sum(axis=1)
         table = pd.DataFrame(
@@ -80,7 +80,7 @@ class Hazard:
 
 @dataclass(frozen=True)
 class Coupling:
-    """What heads have to do with the reward, on the probes of one kind.
+    """What heads have to do with the reward, on the prompt pairs of one contrast.
 
     `table`: the cross-correlations, see `coupling`. `per_head`: see `by_head`. `hazard`: of
     pruning. `reward_name`: what was taken for the reward (of a `loss`, less is better). `note`: in
@@ -95,13 +95,13 @@ class Coupling:
     note: str | None
 
     @classmethod
-    def of(cls, heads: pd.DataFrame, counts: pd.DataFrame, kind: str) -> Coupling:
-        """From a `Timeline`'s heads and counts, for one kind of probe."""
-        reward = rewards(counts, kind)
+    def of(cls, heads: pd.DataFrame, counts: pd.DataFrame, contrast: str) -> Coupling:
+        """From a `Timeline`'s heads and counts, for one contrast."""
+        reward = rewards(counts, contrast)
         return cls(
-            coupling(counts, kind),
-            by_head(heads, counts, kind),
-            Hazard.of(heads, counts, kind),
+            coupling(counts, contrast),
+            by_head(heads, counts, contrast),
+            Hazard.of(heads, counts, contrast),
             str(reward.name),
             coupling_note(int(reward.count())),
         )
@@ -120,13 +120,13 @@ def coupling_note(checkpoints: int) -> str | None:
     return None
 
 
-def rewards(counts: pd.DataFrame, kind: str) -> pd.Series:
-    """The reward at every step of a kind, by step, under the name that it has most often.
+def rewards(counts: pd.DataFrame, contrast: str) -> pd.Series:
+    """The reward at every step of a contrast, by step, under the name that it has most often.
 
     Missing at step 0, where nothing was logged, and where the trainer logged only something else:
     an accuracy and a loss are not one series.
     """
-    rows = counts[counts["kind"] == kind].set_index("step")
+    rows = counts[counts["contrast"] == contrast].set_index("step")
     logged = rows["reward"].notna()
     names = rows["reward_name"]
     name = (names[logged] if logged.any() else names).mode().iloc[0]
@@ -139,7 +139,7 @@ def change_of(reward: pd.Series) -> pd.Series:
     return change.mask(change.abs() <= ROUNDING * reward.abs(), 0.0)
 
 
-def coupling(counts: pd.DataFrame, kind: str) -> pd.DataFrame:
+def coupling(counts: pd.DataFrame, contrast: str) -> pd.DataFrame:
     """Cross-correlation of the number of heads with the reward, one row per pair and lag.
 
     Columns:
@@ -157,10 +157,10 @@ def coupling(counts: pd.DataFrame, kind: str) -> pd.DataFrame:
 
     Empty where fewer than `MINIMUM` checkpoints have a reward.
     """
-    reward = rewards(counts, kind)
+    reward = rewards(counts, contrast)
     if reward.count() < MINIMUM:
         return pd.DataFrame(columns=list(TABLE))
-    numbers = counts[counts["kind"] == kind].set_index("step")[list(HEADS)]
+    numbers = counts[counts["contrast"] == contrast].set_index("step")[list(HEADS)]
     series = {"reward": reward, "change": change_of(reward)}
     return pd.concat(
         [
@@ -196,7 +196,7 @@ def _overlap(shifted: np.ndarray, reward: np.ndarray, lag: int) -> tuple[np.ndar
     return shifted[:, first : first + size], reward[first - lag : first - lag + size]
 
 
-def by_head(heads: pd.DataFrame, counts: pd.DataFrame, kind: str) -> pd.DataFrame:
+def by_head(heads: pd.DataFrame, counts: pd.DataFrame, contrast: str) -> pd.DataFrame:
     """The reward while a head is active against while it is not, one row per head that was both.
 
     Only checkpoints with a reward count: `active` and `inactive` of them. `difference` is the mean
@@ -204,10 +204,10 @@ def by_head(heads: pd.DataFrame, counts: pd.DataFrame, kind: str) -> pd.DataFram
     history, `q` after Benjamini and Hochberg over the heads. Empty where fewer than `MINIMUM`
     checkpoints have a reward.
     """
-    reward = rewards(counts, kind)
+    reward = rewards(counts, contrast)
     if reward.count() < MINIMUM:
         return pd.DataFrame(columns=list(PER_HEAD))
-    active = _within(_by_step(heads, kind, "active"), reward)
+    active = _within(_by_step(heads, contrast, "active"), reward)
     value = reward.loc[active.index].to_numpy(float)
     rows = [
         {"head": head, **_one_head(history, value)}
@@ -294,9 +294,9 @@ def _spearman(first: np.ndarray, second: np.ndarray) -> float:
     return float(pearson(stats.rankdata(first[known]), stats.rankdata(second[known])))
 
 
-def _by_step(heads: pd.DataFrame, kind: str, column: str) -> pd.DataFrame:
+def _by_step(heads: pd.DataFrame, contrast: str, column: str) -> pd.DataFrame:
     """One column of a timeline's heads as [step, head]."""
-    rows = heads[heads["kind"] == kind]
+    rows = heads[heads["contrast"] == contrast]
     return rows.pivot(index="step", columns="head", values=column)[rows["head"].unique()]
 
 

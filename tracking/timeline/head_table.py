@@ -5,7 +5,7 @@ At a checkpoint a head is
 - **active** when its membership is at least `Thresholds.member` and its effect at least
   `Thresholds.effect`, the effect's interval clear of it;
 - **inactive** when its membership is at most 1 - `member`, or its effect is surely below;
-- **uncertain** otherwise. It then keeps its last certain state in all counts.
+- **undecided** otherwise. It then keeps its last certain state in all counts.
 
 A head active at step 0 is a base head. The states partition the heads at every step:
 
@@ -42,23 +42,23 @@ from tracking.timeline.activity import Thresholds, verdicts
 from tracking.timeline.states import carried, cohorts, fates, states
 
 MOVED = (
-    "moved_q",
-    "moved_k",
-    "moved_v",
-    "moved_o",
-    "moved",
+    "weight_change_q",
+    "weight_change_k",
+    "weight_change_v",
+    "weight_change_o",
+    "weight_change",
 )  # as `tracking.nodes.weight_change.CHANGES`
 GROWTHS = ("amplified", "damped")
 
 
 def certain(analysis: Analysis, thresholds: Thresholds) -> pd.DataFrame:
     """One row per head: membership, effect with interval, and `verdict` active, inactive or
-    uncertain, by this checkpoint alone. Where the behaviour is absent all are inactive."""
+    undecided, by this checkpoint alone. Where the behaviour is absent all are inactive."""
     weights = resamples(len(analysis.in_circuit), len(analysis.effect))
     effect = interval(analysis.effect, weights)
     membership = analysis.in_circuit.float().mean(0)
     said = verdicts(membership, effect, thresholds)
-    verdict = np.select([said.active, said.inactive], ["active", "inactive"], "uncertain")
+    verdict = np.select([said.active, said.inactive], ["active", "inactive"], "undecided")
     if analysis.verdict(thresholds) == "absent":
         verdict[:] = "inactive"
     return pd.DataFrame(
@@ -74,9 +74,9 @@ def certain(analysis: Analysis, thresholds: Thresholds) -> pd.DataFrame:
     )
 
 
-def head_table(records: Sequence[Record], kind: str, thresholds: Thresholds) -> pd.DataFrame:
+def head_table(records: Sequence[Record], contrast: str, thresholds: Thresholds) -> pd.DataFrame:
     graph = records[0].graph
-    tables = [certain(record.analyses[kind], thresholds) for record in records]
+    tables = [certain(record.analyses[contrast], thresholds) for record in records]
     said = np.stack([table["verdict"].to_numpy(str) for table in tables])  # [step, head]
     steps = [record.step for record in records]
     active = carried(said)
@@ -88,20 +88,20 @@ def head_table(records: Sequence[Record], kind: str, thresholds: Thresholds) -> 
                  for t in (frame, first))  # fmt: skip
     growth = np.select([base & (now[0] > then[1]), base & (now[1] < then[0])], GROWTHS, "")
     places = {
-        "kind": kind,
+        "contrast": contrast,
         "step": np.repeat(steps, len(graph.head_names)),
         "head": list(graph.head_names) * len(records),
-        "layer": np.tile(np.repeat(np.arange(graph.layers), graph.heads), len(records)),
+        "layer": np.tile(np.repeat(np.arange(graph.n_layers), graph.n_heads), len(records)),
         "state": states(active).ravel(),
         "active": active.ravel(),
-        "uncertain": (said == "uncertain").ravel(),
+        "undecided": (said == "undecided").ravel(),
         "verdict": np.repeat(
-            [record.analyses[kind].verdict(thresholds) for record in records],
+            [record.analyses[contrast].verdict(thresholds) for record in records],
             len(graph.head_names),
         ),
     }
     ever = np.cumsum(active, axis=0)
-    flows = [importance(graph, record.analyses[kind].edges) for record in records]
+    flows = [importance(graph, record.analyses[contrast].edge_scores) for record in records]
     outgoing = np.stack([flow["importance"] for flow in flows])
     shifts = np.full(outgoing.shape, np.nan)
     shifts[1:] = shift(outgoing[:-1], outgoing[1:])
@@ -115,7 +115,8 @@ def head_table(records: Sequence[Record], kind: str, thresholds: Thresholds) -> 
         "fate": np.tile(fates(active), len(records)),
     }
     beside = pd.concat(
-        [_roles_and_weights(graph, record.analyses[kind]) for record in records], ignore_index=True
+        [_roles_and_weights(graph, record.analyses[contrast]) for record in records],
+        ignore_index=True,
     )
     return pd.concat([pd.DataFrame(places), frame, pd.DataFrame(later), beside], axis=1)
 
@@ -130,6 +131,6 @@ def _roles_and_weights(graph: Graph, analysis: Analysis) -> pd.DataFrame:
         {
             "role": roles.main,
             **{f"role_{name}": roles.scores[name].numpy() for name in SCORES},
-            **dict(zip(MOVED, analysis.weights.numpy(), strict=True)),
+            **dict(zip(MOVED, analysis.weight_change.numpy(), strict=True)),
         }
     )

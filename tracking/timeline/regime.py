@@ -16,7 +16,7 @@ LOST = 0.5  # and searches where no more do
 
 @dataclass(frozen=True)
 class Regime:
-    """What became of the heads that emerged in a run, on the probes of one kind.
+    """What became of the heads that emerged in a run, on the prompt pairs of one contrast.
 
     The word is
 
@@ -24,7 +24,7 @@ class Regime:
     - `accumulates` where at least `KEPT` of the heads that ever emerged are there at the end, and
       so at least as much of the most that were there at once
     - `searches` where at most `LOST` of them are there at the end, and turnover is above its null,
-      so that the coming and going is not that of a judgement by other probes
+      so that the coming and going is not that of a judgement by other pairs
     - `neither` otherwise
 
     A head that emerged at the last checkpoint has survived nothing yet and counts as a survivor all
@@ -38,9 +38,9 @@ class Regime:
     final_over_peak: float  # emergent heads at the end, over the most at any checkpoint; or NaN
 
     @classmethod
-    def of(cls, heads: pd.DataFrame, counts: pd.DataFrame, kind: str) -> Regime:
-        """From a `Timeline`'s heads and counts, for one kind of probe."""
-        rows, numbers = heads[heads["kind"] == kind], counts[counts["kind"] == kind]
+    def of(cls, heads: pd.DataFrame, counts: pd.DataFrame, contrast: str) -> Regime:
+        """From a `Timeline`'s heads and counts, for one contrast."""
+        rows, numbers = heads[heads["contrast"] == contrast], counts[counts["contrast"] == contrast]
         emergent = rows[rows["active"].astype(bool) & rows["cohort"].notna()]
         ever = emergent["head"].nunique()
         left = int((emergent["step"] == rows["step"].max()).sum())
@@ -56,7 +56,7 @@ class Regime:
 
     @property
     def turnover_over_null(self) -> float:
-        """Above 1, more heads come and go than between halves of the probes; NaN without null."""
+        """Above 1, more heads come and go than between halves of the pairs; NaN without null."""
         return self.turnover / self.null if self.null > 0 else np.nan
 
     @property

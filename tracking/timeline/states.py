@@ -13,12 +13,12 @@ CODES = {state: np.int8(code) for code, state in enumerate(STATES)}
 
 
 def carried(verdicts: np.ndarray) -> np.ndarray:
-    """bool [step, head] from verdicts [step, head]: an uncertain head keeps its last certain state,
+    """bool [step, head] from verdicts [step, head]: an undecided head keeps its last certain state,
     and is inactive before it had one."""
     active = np.zeros(verdicts.shape, dtype=bool)
     for step, verdict in enumerate(verdicts):
         last = active[step - 1] if step else np.zeros_like(active[0])
-        active[step] = np.where(verdict == "uncertain", last, verdict == "active")
+        active[step] = np.where(verdict == "undecided", last, verdict == "active")
     return active
 
 

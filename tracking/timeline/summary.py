@@ -11,20 +11,20 @@ from scipy import stats
 from tracking.timeline.regime import Regime
 from tracking.timeline.timeline import Timeline
 
-FALSE = 0.064  # how often one draw exceeds the interpolated 97.5 % of 20 others of its kind
+FALSE = 0.064  # how often one draw exceeds the interpolated 97.5 % of 20 others of its contrast
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A run's last checkpoint against its first, on the probes of one kind.
+    """A run's last checkpoint against its first, on the prompt pairs of one contrast.
 
-    `beyond_noise`: whether another sample of probes would say the same: resamples of the probes
+    `beyond_noise`: whether another sample of pairs would say the same: resamples of the pairs
     leave at least one emergent head at the last checkpoint (the lower end of the 95 % interval of
     their number), and turnover was above the 97.5 % of its null at more checkpoints than chance
     makes of that many. None where there is one checkpoint, or no interval.
     """
 
-    kind: str
+    contrast: str
     step: int  # the last analysed
     survivors: Sequence[str]  # emergent heads that are active at the last checkpoint
     emerged: int  # heads that ever were emergent
@@ -41,15 +41,15 @@ class Summary:
     regime: Regime
 
     @classmethod
-    def of(cls, timeline: Timeline, kind: str) -> Summary:
-        """Of all checkpoints so far; `BadInput` for an unknown kind of probe."""
-        heads, counts = timeline.of_kind(kind)
+    def of(cls, timeline: Timeline, contrast: str) -> Summary:
+        """Of all checkpoints so far; `BadInput` for an unknown contrast."""
+        heads, counts = timeline.of_contrast(contrast)
         last = counts.iloc[-1]
         now = heads[(heads["step"] == last["step"]) & heads["active"] & heads["cohort"].notna()]
         later = counts.dropna(subset=["turnover"])
-        regime = Regime.of(heads, counts, kind)
+        regime = Regime.of(heads, counts, contrast)
         return cls(
-            kind=kind,
+            contrast=contrast,
             step=int(last["step"]),
             survivors=tuple(now["head"]),
             emerged=regime.emerged,
@@ -68,7 +68,7 @@ class Summary:
 
     @property
     def beyond_noise(self) -> bool | None:
-        """Whether what emerged is more than another sample of probes would make of nothing."""
+        """Whether what emerged is more than another sample of pairs would make of nothing."""
         if not self.compared or np.isnan(self.low):
             return None
         chance = stats.binom.ppf(0.975, self.compared, FALSE)
@@ -78,8 +78,8 @@ class Summary:
     def noise(self) -> str:
         """`beyond_noise` in words."""
         words = {
-            True: "beyond the noise of sampling probes",
-            False: "not beyond the noise of sampling probes",
+            True: "beyond the noise of sampling pairs",
+            False: "not beyond the noise of sampling pairs",
             None: "how far that is noise is not known",
         }
         return words[self.beyond_noise]
@@ -89,7 +89,7 @@ class Summary:
         """What happened, in one sentence."""
         if self.checkpoints == 1:
             return (
-                f"On {self.kind!r} probes one checkpoint has been analysed (step {self.step}, "
+                f"On {self.contrast!r} pairs one checkpoint has been analysed (step {self.step}, "
                 f"{self._faithful}): nothing can be said yet of heads over time."
             )
         if not self.emerged:
@@ -103,7 +103,7 @@ class Summary:
         if self.base:
             what += f"; {self.retained} of {self.base} base heads are retained"
         return (
-            f"On {self.kind!r} probes {what}; turnover was above its null at {self.turned} of "
+            f"On {self.contrast!r} pairs {what}; turnover was above its null at {self.turned} of "
             f"{self.compared} checkpoints; the last circuit is {self._faithful}, and "
             f"{self.sound} of {self.checkpoints} circuits are sound."
         )

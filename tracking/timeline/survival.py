@@ -18,18 +18,18 @@ COHORTS = ("cohort", "step", "left", "size")
 CURVE = ("time", "survival", "low", "high", "at_risk")
 
 
-def cohort_table(heads: pd.DataFrame, kind: str) -> pd.DataFrame:
+def cohort_table(heads: pd.DataFrame, contrast: str) -> pd.DataFrame:
     """One row per cohort and step since: `cohort`, `step`, `left`, how many of the cohort's heads
     are active at that step, `size`, how many it has. Revived heads count as left; a cohort's first
     row has all. No row where nothing emerged."""
-    rows = heads[(heads["kind"] == kind) & heads["cohort"].notna()]
+    rows = heads[(heads["contrast"] == contrast) & heads["cohort"].notna()]
     table = rows.groupby(["cohort", "step"], as_index=False).agg(
         left=("active", "sum"), size=("active", "size")
     )
     return table[list(COHORTS)].astype(int)
 
 
-def survival(heads: pd.DataFrame, kind: str) -> pd.DataFrame:
+def survival(heads: pd.DataFrame, contrast: str) -> pd.DataFrame:
     """The share of emergent heads not yet pruned, by training steps since their cohort.
 
     Kaplan and Meier 1958: `time`, `survival` from that time on, its 95 % interval `low` and
@@ -38,7 +38,7 @@ def survival(heads: pd.DataFrame, kind: str) -> pd.DataFrame:
     log-log scale, which stays within 0 and 1; it takes heads for independent and is missing where
     survival is 1 or 0, where the formula has no width. No row where nothing emerged.
     """
-    ages, ended = _lives(heads[heads["kind"] == kind])
+    ages, ended = _lives(heads[heads["contrast"] == contrast])
     if not len(ages):
         return pd.DataFrame(columns=list(CURVE), dtype=float)
     curve = stats.ecdf(stats.CensoredData(uncensored=ages[ended], right=ages[~ended])).sf

@@ -21,15 +21,15 @@ from tracking.timeline.head_table import head_table
 class Timeline:
     """What a run's records say of its heads; `docs/timeline.md` has every column in a line.
 
-    `heads` has one row per kind of probe, step and head, in that order, with the columns
+    `heads` has one row per contrast, step and head, in that order, with the columns
 
-    - `kind`, `step`, `head`, `layer`, `state`
-    - `active` (carried through uncertainty), `uncertain`
+    - `contrast`, `step`, `head`, `layer`, `state`
+    - `active` (carried through uncertainty), `undecided`
     - `verdict` of the step's record: sound, weak, unconverged or absent
     - `membership`, and with half and twice as many edges `membership_half`, `membership_double`
     - `importance` (share of all heads' outgoing |score|), `importance_symmetric` (of what goes in
       and out), `shift` of importance since the checkpoint before, from -1 to 1
-    - `effect`, `effect_low`, `effect_high` (mean and 95 % bootstrap over probes)
+    - `effect`, `effect_low`, `effect_high` (mean and 95 % bootstrap over pairs)
     - `growth`: `amplified` or `damped` for a base head whose effect's interval has left that of
       step 0, else empty
     - `cohort`: the first step at which an emergent head was active; missing for others
@@ -38,18 +38,18 @@ class Timeline:
       only column that a later checkpoint can change, and the same at all steps
     - `role`, what the head mostly does, in a word (`Roles.main`), and every score of
       `tracking.nodes.roles.SCORES` as `role_<name>`
-    - `moved_q`, `moved_k`, `moved_v`, `moved_o`, `moved`: relative change of its slices of the
-      weights, and of all four, since the base; missing where not known
+    - `weight_change_q`, `_k`, `_v`, `_o` and `weight_change`: relative change of its slices of
+      the weights, and of all four, since the base; missing where not known
 
-    `counts` has one row per kind and step:
+    `counts` has one row per contrast and step:
 
-    - the step's `reward` and its name, how many `probes`, how many heads are in each state
+    - the step's `reward` and its name, how many `pairs`, how many heads are in each state
       (`emergent` counts all active heads that are no base heads)
     - `<name>_low` and `<name>_high` of `active`, `emergent`, `new`, `pruned` and `surviving`: 95 %
-      over bootstrap resamples of the probes, the same through all checkpoints (`counts.bounds`)
+      over bootstrap resamples of the pairs, the same through all checkpoints (`counts.bounds`)
     - `turnover`: share of the heads active here or at the checkpoint before whose state changed,
       missing at the first; `null` and `null_high`: mean and 97.5 % of the same figure between two
-      halves of the probes on this checkpoint
+      halves of the pairs on this checkpoint
     - `turnover_converged`: the turnover, missing unless this checkpoint and the one before are
       both `converged`
     - `edge_turnover`, `mlp_turnover`: of the circuit's edges, and of the MLPs that write along one:
@@ -69,11 +69,11 @@ class Timeline:
         if not records:
             raise BadInput("no records: nothing has been analysed yet")
         thresholds = thresholds or Thresholds()
-        kinds = list(records[0].analyses)
-        heads = [head_table(records, kind, thresholds) for kind in kinds]
+        contrasts = list(records[0].analyses)
+        heads = [head_table(records, contrast, thresholds) for contrast in contrasts]
         counts = [
-            counts_of(records, kind, of_kind, thresholds)
-            for kind, of_kind in zip(kinds, heads, strict=True)
+            counts_of(records, contrast, of_contrast, thresholds)
+            for contrast, of_contrast in zip(contrasts, heads, strict=True)
         ]
         return cls(
             records, pd.concat(heads, ignore_index=True), pd.concat(counts, ignore_index=True)
@@ -98,16 +98,20 @@ class Timeline:
         return cls.of(records, thresholds)
 
     @property
-    def kinds(self) -> list[str]:
-        """The kinds of probes, the main one first."""
+    def contrasts(self) -> list[str]:
+        """The contrasts, the main one first."""
         return list(self.records[0].analyses)
 
-    def of_kind(self, kind: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The rows of `heads` and of `counts` of one kind of probe; `BadInput` for others."""
-        if kind not in self.kinds:
-            raise BadInput(f"no probes of kind {kind!r}; there are {', '.join(self.kinds)}")
-        return self.heads[self.heads["kind"] == kind], self.counts[self.counts["kind"] == kind]
+    def of_contrast(self, contrast: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The rows of `heads` and of `counts` of one contrast; `BadInput` for others."""
+        if contrast not in self.contrasts:
+            raise BadInput(
+                f"no prompt pairs of contrast {contrast!r}; there are {', '.join(self.contrasts)}"
+            )
+        return self.heads[self.heads["contrast"] == contrast], self.counts[
+            self.counts["contrast"] == contrast
+        ]
 
-    def at(self, step: int, kind: str) -> pd.DataFrame:
+    def at(self, step: int, contrast: str) -> pd.DataFrame:
         """The heads at one step, in the graph's order."""
-        return self.heads[(self.heads["step"] == step) & (self.heads["kind"] == kind)]
+        return self.heads[(self.heads["step"] == step) & (self.heads["contrast"] == contrast)]

@@ -19,7 +19,7 @@ from tracking.views.completions import evaluated
 from tracking.views.palette import called
 
 MEANING = {
-    "weak": "not faithful, not the same from half the probes, or from too few of them",
+    "weak": "not faithful, not the same from half the pairs, or from too few of them",
     "unconverged": "the attribution's integral is not complete",
     "absent": "clean and corrupted prompts hardly differ, so no head can be active",
 }
@@ -31,7 +31,7 @@ def caveats(run: Path, timeline: Timeline) -> list[str]:
         *_few(timeline),
         *_missing(run),
         *_evaluated(run),
-        *(line for kind in timeline.kinds for line in _of_kind(timeline, kind)),
+        *(line for contrast in timeline.contrasts for line in _of_contrast(timeline, contrast)),
         *_mixed(timeline),
     ]
 
@@ -39,22 +39,22 @@ def caveats(run: Path, timeline: Timeline) -> list[str]:
 def between(timelines: Mapping[str, Timeline]) -> list[str]:
     """What forbids to compare several runs, by their names."""
     lines = []
-    probes = {name: one.records[0].probes for name, one in timelines.items()}
-    if len(set(probes.values())) > 1:
-        told = ", ".join(f"{name} {made[:8]}" for name, made in probes.items())
+    pairs = {name: one.records[0].pairs for name, one in timelines.items()}
+    if len(set(pairs.values())) > 1:
+        told = ", ".join(f"{name} {made[:8]}" for name, made in pairs.items())
         lines.append(
-            f"The runs were tracked with different probes ({told}): "
-            "differences between them can be differences of the probes."
+            f"The runs were tracked with different pairs ({told}): "
+            "differences between them can be differences of the pairs."
         )
-    shapes = {(one.records[0].layers, one.records[0].heads) for one in timelines.values()}
+    shapes = {(one.records[0].n_layers, one.records[0].n_heads) for one in timelines.values()}
     if len(shapes) > 1:
         lines.append("The runs are of models of different sizes: a head is not the same in all.")
     lines += _different({name: one.records[-1] for name, one in timelines.items()})
-    everywhere = set.intersection(*(set(one.kinds) for one in timelines.values()))
-    for kind in _unique(kind for one in timelines.values() for kind in one.kinds):
-        if kind not in everywhere:
-            without = [name for name, one in timelines.items() if kind not in one.kinds]
-            lines.append(f"No {kind!r} probes in {', '.join(without)}.")
+    everywhere = set.intersection(*(set(one.contrasts) for one in timelines.values()))
+    for contrast in _unique(contrast for one in timelines.values() for contrast in one.contrasts):
+        if contrast not in everywhere:
+            without = [name for name, one in timelines.items() if contrast not in one.contrasts]
+            lines.append(f"No {contrast!r} pairs in {', '.join(without)}.")
     return lines
 
 
@@ -123,33 +123,33 @@ def _evaluates(run: Path) -> bool:
         return False
 
 
-def _of_kind(timeline: Timeline, kind: str) -> Iterator[str]:
-    heads, counts = timeline.of_kind(kind)
+def _of_contrast(timeline: Timeline, contrast: str) -> Iterator[str]:
+    heads, counts = timeline.of_contrast(contrast)
     for verdict, meaning in MEANING.items():
         steps = counts.loc[counts["verdict"] == verdict, "step"]
         if len(steps):
             yield (
-                f"{kind!r} probes: {len(steps)} of {len(counts)} checkpoints are {verdict} "
+                f"{contrast!r} pairs: {len(steps)} of {len(counts)} checkpoints are {verdict} "
                 f"(step {_listed(steps)}): {meaning}."
             )
-    reward = rewards(counts, kind)
-    if kind == timeline.kinds[0] and not reward.notna().any():
+    reward = rewards(counts, contrast)
+    if contrast == timeline.contrasts[0] and not reward.notna().any():
         yield "No reward is known at any checkpoint."
-    elif kind == timeline.kinds[0] and reward.name != "reward":
+    elif contrast == timeline.contrasts[0] and reward.name != "reward":
         name = called(reward.name)
         less = "; less is better" if reward.name == "loss" else ""
         yield f"No reward was logged; {name} stands for it{less}."
     unbounded = counts.loc[counts["emergent_low"].isna(), "step"]
     if len(unbounded):
         yield (
-            f"{kind!r} probes: counts have no interval from step {unbounded.iloc[0]} on, where the "
-            "number of resamples or probes changed."
+            f"{contrast!r} pairs: counts have no interval from step {unbounded.iloc[0]} on, where "
+            "the number of resamples or pairs changed."
         )
-    if heads["moved"].isna().all():
-        yield f"{kind!r} probes: how far weights have moved is not known (no weights of the base)."
-    note = Coupling.of(heads, counts, kind).note
+    if heads["weight_change"].isna().all():
+        yield f"{contrast!r} pairs: the change of weights is not known (no weights of the base)."
+    note = Coupling.of(heads, counts, contrast).note
     if note and len(counts) > 1:
-        yield f"{kind!r} probes, heads and reward: {note}."
+        yield f"{contrast!r} pairs, heads and reward: {note}."
 
 
 def _mixed(timeline: Timeline) -> Iterator[str]:

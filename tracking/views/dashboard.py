@@ -1,7 +1,7 @@
 """A run's heads in Weights & Biases and TensorBoard, beside the trainer's own curves.
 
 Everything is logged against `train/global_step`, never with `step=`: the trainer counts its own
-rows. The first kind of probe is logged as `heads/...`, the others as `heads/<kind>/...`; columns
+rows. The first contrast is logged as `heads/...`, the others as `heads/<contrast>/...`; columns
 of `Timeline.counts` keep their names, save that the ends of an interval are `_lo` and `_hi`.
 """
 
@@ -33,7 +33,7 @@ from tracking.views.figures import cohorts, head_map
 STEP = "train/global_step"
 SCALARS = (
     "active", "emergent", "new", "pruned", "surviving", "revived", "retained", "faded",
-    "uncertain", *(f"{name}_{end}" for name in BOUNDED for end in ("low", "high")),
+    "undecided", *(f"{name}_{end}" for name in BOUNDED for end in ("low", "high")),
     "turnover", "null", "null_high", "turnover_converged", "edge_turnover", "mlp_turnover",
     "clean", "corrupted", "gap", "cpr", "cmd", "jaccard", "jaccard_low", "jaccard_high",
     "rank_correlation",
@@ -41,8 +41,8 @@ SCALARS = (
 # What a circuit carries of the behaviour; nothing where that is absent.
 CARRIED = ("faithfulness", "faithfulness_low", "faithfulness_high", "complement", "accuracy")
 TABLE = (
-    "step", "kind", "head", "state", "verdict", "uncertain", "membership", "importance", "role",
-    "moved", "effect", "effect_low", "effect_high", "cohort", "growth",
+    "step", "contrast", "head", "state", "verdict", "undecided", "membership", "importance", "role",
+    "weight_change", "effect", "effect_low", "effect_high", "cohort", "growth",
 )  # fmt: skip
 TABLE_KEY = "heads/table"
 INCREMENTS = 100  # of a table; W&B shows no more
@@ -63,32 +63,34 @@ class Entry:
     scalars: dict[str, float]  # by name; what is not known is left out
     images: dict[str, Image.Image]  # RGB, by name
     summary: dict[str, object]  # of the run so far, by name; None where not known
-    turned_weak: Sequence[str]  # the kinds whose circuit is weak and was not before, or at first
+    turned_weak: Sequence[
+        str
+    ]  # the contrasts whose circuit is weak and was not before, or at first
 
     @classmethod
     def of(cls, timeline: Timeline, share: float | None = None) -> Entry:
         """`share`: of the time since training began, what was spent on tracking, if it is known."""
-        step, main = timeline.records[-1].step, timeline.kinds[0]
+        step, main = timeline.records[-1].step, timeline.contrasts[0]
         scalars = {"heads/seconds": timeline.records[-1].seconds}
         if share is not None:
             scalars["heads/share"] = share
         images, summary, turned_weak = {}, {}, []
-        for kind in timeline.kinds:
-            prefix = "heads" if kind == main else f"heads/{kind}"
-            _, counts = timeline.of_kind(kind)
+        for contrast in timeline.contrasts:
+            prefix = "heads" if contrast == main else f"heads/{contrast}"
+            _, counts = timeline.of_contrast(contrast)
             last = counts.iloc[-1]
             weak = (counts["verdict"] == "weak").to_numpy()
             carried = () if last["verdict"] == "absent" else CARRIED
             known = [name for name in (*SCALARS, *carried) if pd.notna(last[name])]
             scalars |= {f"{prefix}/{logged(name)}": float(last[name]) for name in known}
             scalars[f"{prefix}/weak"] = float(weak[-1])
-            images[f"{prefix}/map"] = _image(head_map(timeline, step, kind))
-            images[f"{prefix}/cohorts"] = _image(cohorts(timeline, kind))
-            images[f"{prefix}/survival"] = _image(figures.survival_curve(timeline, kind))
-            facts = summarised(Summary.of(timeline, kind))
+            images[f"{prefix}/map"] = _image(head_map(timeline, step, contrast))
+            images[f"{prefix}/cohorts"] = _image(cohorts(timeline, contrast))
+            images[f"{prefix}/survival"] = _image(figures.survival_curve(timeline, contrast))
+            facts = summarised(Summary.of(timeline, contrast))
             summary |= {f"{prefix}/{name}": fact for name, fact in facts.items()}
             if weak[-1] and not weak[-2:-1].any():
-                turned_weak.append(kind)
+                turned_weak.append(contrast)
         return cls(step, scalars, images, summary, turned_weak)
 
 
@@ -107,9 +109,9 @@ def summarised(summary: Summary) -> dict[str, object]:
 
 
 def ever_active(timeline: Timeline) -> pd.DataFrame:
-    """The rows of all heads from the first step at which each is active, by kind."""
+    """The rows of all heads from the first step at which each is active, by contrast."""
     heads = timeline.heads
-    since = heads.groupby(["kind", "head"])["active"].cummax()
+    since = heads.groupby(["contrast", "head"])["active"].cummax()
     return heads.loc[since, list(TABLE)].reset_index(drop=True)
 
 
@@ -229,9 +231,9 @@ class Dashboard:
         with self._guarded("the pictures"):
             entry = Entry.of(timeline, share)
             self._each(lambda sink: sink.show(entry, timeline))
-            for kind in entry.turned_weak:
+            for contrast in entry.turned_weak:
                 text = f"The circuit of step {entry.step} is weak, that before was not."
-                self.alert(f"Weak circuit on {kind!r} probes", text)
+                self.alert(f"Weak circuit on {contrast!r} pairs", text)
 
     def alert(self, title: str, text: str) -> None:
         """Tell people who do not look."""

@@ -23,7 +23,7 @@ from tracking.timeline.coupling import AGAINST, HEADS, LAGS, Coupling, rewards
 from tracking.timeline.states import ACTIVE
 from tracking.timeline.survival import cohort_table, survival
 from tracking.timeline.timeline import Timeline
-from tracking.views.palette import LOOKS, REWARD, UNCERTAIN, called
+from tracking.views.palette import LOOKS, REWARD, UNDECIDED, called
 
 INK = "#222222"  # of turnover, which is no state
 PALE = 0.6  # opacity of the veil over what comes from a weak circuit
@@ -40,32 +40,32 @@ def write_picture(timeline: Timeline, path: Path) -> Path:
 
 
 def picture(timeline: Timeline) -> Figure:
-    """Counts, raster and reward on one axis of steps; a column per kind of probe."""
-    kinds = timeline.kinds
-    rows = max(len(shown(timeline.of_kind(kind)[0])) for kind in kinds)
+    """Counts, raster and reward on one axis of steps; a column per contrast."""
+    contrasts = timeline.contrasts
+    rows = max(len(shown(timeline.of_contrast(contrast)[0])) for contrast in contrasts)
     raster = max(3.4, 0.13 * rows)  # inches, so that the names of many heads can be read
-    figure = Figure(figsize=(1.5 + 5.2 * len(kinds), 4.8 + raster), layout="constrained")
+    figure = Figure(figsize=(1.5 + 5.2 * len(contrasts), 4.8 + raster), layout="constrained")
     FigureCanvasAgg(figure)
     ratios = {"height_ratios": [2.2, raster, 1.6]}
-    axes = figure.subplots(3, len(kinds), sharex=True, squeeze=False, gridspec_kw=ratios)
-    for column, kind in enumerate(kinds):
-        heads, counts = timeline.of_kind(kind)
+    axes = figure.subplots(3, len(contrasts), sharex=True, squeeze=False, gridspec_kw=ratios)
+    for column, contrast in enumerate(contrasts):
+        heads, counts = timeline.of_contrast(contrast)
         _stack(axes[0, column], counts, heads)
         _raster(axes[1, column], heads)
         _reward(axes[2, column], counts)
-        axes[0, column].set_title(f"{kind!r} probes", fontsize=11)
+        axes[0, column].set_title(f"{contrast!r} pairs", fontsize=11)
         axes[2, column].set_xlabel("training step")
     edges = _edges(np.array([record.step for record in timeline.records]))
     axes[0, 0].set_xlim(edges[0], edges[-1])
     axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(figure, timeline.heads["state"], columns=min(9, 5 * len(kinds)))
+    _legend(figure, timeline.heads["state"], columns=min(9, 5 * len(contrasts)))
     return figure
 
 
-def head_map(timeline: Timeline, step: int, kind: str) -> Figure:
+def head_map(timeline: Timeline, step: int, contrast: str) -> Figure:
     """The layer x head map of one step, layer 0 lowest: state by colour, membership written in,
-    hatched where uncertain."""
-    rows = timeline.at(step, kind)
+    hatched where undecided."""
+    rows = timeline.at(step, contrast)
     layers = int(rows["layer"].max()) + 1
     heads = len(rows) // layers
     figure = Figure(figsize=(max(1.6 + 0.5 * heads, 3.6), 1.9 + 0.36 * layers),
@@ -79,13 +79,13 @@ def head_map(timeline: Timeline, step: int, kind: str) -> Figure:
         axes.axvspan(-0.5, heads - 0.5, color="white", alpha=veil, linewidth=0)
     for position, (_, row) in enumerate(rows.iterrows()):
         place = (position % heads, position // heads)
-        if row["uncertain"]:
+        if row["undecided"]:
             _hatch(axes, place[0] - 0.5, place[1] - 0.5)
         ink = _ink(LOOKS[row["state"]].color, veil)
         axes.annotate(
             f"{row['membership']:.1f}", place, ha="center", va="center", fontsize=7, color=ink
         )
-    axes.set(xlabel="head", ylabel="layer", title=f"{kind!r} probes, step {step}: {verdict}")
+    axes.set(xlabel="head", ylabel="layer", title=f"{contrast!r} pairs, step {step}: {verdict}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure, rows["state"], columns=max(2, int(figure.get_figwidth() // 1.2)))
@@ -93,20 +93,20 @@ def head_map(timeline: Timeline, step: int, kind: str) -> Figure:
 
 
 def shown(heads: pd.DataFrame) -> list[str]:
-    """The heads that a raster shows: all that were ever active or uncertain, by the first step at
-    which each was active, then in the graph's order. `heads` are the rows of one kind of a
+    """The heads that a raster shows: all that were ever active or undecided, by the first step at
+    which each was active, then in the graph's order. `heads` are the rows of one contrast of a
     timeline."""
     first = heads[heads["active"]].groupby("head")["step"].min()
-    there = set(heads.loc[heads["active"] | heads["uncertain"], "head"])
+    there = set(heads.loc[heads["active"] | heads["undecided"], "head"])
     ordered = [head for head in heads["head"].unique() if head in there]
     return sorted(ordered, key=lambda head: first.get(head, np.inf))
 
 
-def cohorts(timeline: Timeline, kind: str) -> Figure:
+def cohorts(timeline: Timeline, contrast: str) -> Figure:
     """How many heads of each cohort are active at every checkpoint, the oldest cohort lowest."""
-    heads, counts = timeline.of_kind(kind)
-    table = cohort_table(heads, kind)
-    figure, axes = _axes(f"{kind!r} probes: emergent heads by cohort", "active heads")
+    heads, counts = timeline.of_contrast(contrast)
+    table = cohort_table(heads, contrast)
+    figure, axes = _axes(f"{contrast!r} pairs: emergent heads by cohort", "active heads")
     steps = counts["step"].to_numpy()
     edges = _edges(steps)
     axes.set_xlim(edges[0], edges[-1])
@@ -130,15 +130,15 @@ def cohorts(timeline: Timeline, kind: str) -> Figure:
     return figure
 
 
-def survival_curve(timeline: Timeline, kind: str) -> Figure:
+def survival_curve(timeline: Timeline, contrast: str) -> Figure:
     """The share of emergent heads not yet pruned, by steps since their cohort, with its 95 % band
     and under it how many heads are at risk."""
-    heads, _ = timeline.of_kind(kind)
-    curve = survival(heads, kind)
+    heads, _ = timeline.of_contrast(contrast)
+    curve = survival(heads, contrast)
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes, below = figure.subplots(2, sharex=True, gridspec_kw={"height_ratios": [7, 1]})
-    axes.set(title=f"{kind!r} probes: how long emergent heads last", ylim=(0, 1.05))
+    axes.set(title=f"{contrast!r} pairs: how long emergent heads last", ylim=(0, 1.05))
     axes.set_ylabel("share not pruned")
     below.set(xlabel="training steps since the cohort", yticks=[], ylim=(0, 1))
     below.set_ylabel("at risk", rotation=0, ha="right", va="center")
@@ -161,19 +161,19 @@ def survival_curve(timeline: Timeline, kind: str) -> Figure:
     return figure
 
 
-def faithfulness_curve(timeline: Timeline, kind: str) -> Figure:
+def faithfulness_curve(timeline: Timeline, contrast: str) -> Figure:
     """How much of the behaviour circuits of every size carry at the last checkpoint, with the 95 %
-    interval over probes, by the edges taken of them before dead ends are pruned; the chosen circuit
+    interval over pairs, by the edges taken of them before dead ends are pruned; the chosen circuit
     as a dot, by the edges that it has after."""
-    counts = timeline.of_kind(kind)[1]
+    counts = timeline.of_contrast(contrast)[1]
     last = counts.iloc[-1]
-    analysis = timeline.records[-1].analyses[kind]
-    title = f"{kind!r} probes, step {last['step']}: {last['verdict']}"
+    analysis = timeline.records[-1].analyses[contrast]
+    title = f"{contrast!r} pairs, step {last['step']}: {last['verdict']}"
     figure, axes = _axes(title, "faithfulness", "share of all edges taken")
-    curve, color = faithfulness_table(timeline, kind), LOOKS["retained"].color
+    curve, color = faithfulness_table(timeline, contrast), LOOKS["retained"].color
     axes.plot(curve["share"], curve["faithfulness"], color=color, marker="o", markersize=3)
     axes.fill_between(curve["share"], curve["low"], curve["high"], color=color, alpha=0.2)
-    size = float(analysis.circuit.sum() / timeline.records[-1].graph.edges.sum())
+    size = float(analysis.circuit.sum() / timeline.records[-1].graph.edge_mask.sum())
     error = [[last["faithfulness"] - last["faithfulness_low"]],
              [last["faithfulness_high"] - last["faithfulness"]]]  # fmt: skip
     if size > 0 and last["verdict"] != "absent":
@@ -186,12 +186,12 @@ def faithfulness_curve(timeline: Timeline, kind: str) -> Figure:
     return figure
 
 
-def turnover(timeline: Timeline, kind: str) -> Figure:
+def turnover(timeline: Timeline, contrast: str) -> Figure:
     """The share of heads that came or went since the checkpoint before, beside its null: what two
-    halves of the probes disagree in at one checkpoint."""
-    counts = timeline.of_kind(kind)[1]
-    figure, axes = _axes(f"{kind!r} probes: turnover beside its null", "share of heads")
-    color, null = INK, UNCERTAIN.color
+    halves of the pairs disagree in at one checkpoint."""
+    counts = timeline.of_contrast(contrast)[1]
+    figure, axes = _axes(f"{contrast!r} pairs: turnover beside its null", "share of heads")
+    color, null = INK, UNDECIDED.color
     axes.fill_between(counts["step"], 0, counts["null_high"], color=null, alpha=0.2, linewidth=0,
                       label="null, up to 97.5 %")  # fmt: skip
     axes.plot(counts["step"], counts["null"], color=null, linestyle="--", label="null, mean")
@@ -202,11 +202,11 @@ def turnover(timeline: Timeline, kind: str) -> Figure:
     return figure
 
 
-def coupling(timeline: Timeline, kind: str) -> Figure:
+def coupling(timeline: Timeline, contrast: str) -> Figure:
     """Cross-correlation of the heads with the reward and with its change, by lag; a full dot where
     5 % of the shifts in time or fewer do as well at any lag."""
-    heads, counts = timeline.of_kind(kind)
-    found = Coupling.of(heads, counts, kind)
+    heads, counts = timeline.of_contrast(contrast)
+    found = Coupling.of(heads, counts, contrast)
     figure = Figure(figsize=(8.4, 3.9), layout="constrained")
     FigureCanvasAgg(figure)
     name = called(found.reward_name)
@@ -227,7 +227,7 @@ def coupling(timeline: Timeline, kind: str) -> Figure:
             _say(axes, "the number of heads does not change" if len(rows) else str(found.note))
     figure.axes[0].set_ylabel("correlation")
     note = f"\n{found.note}" if found.note and len(found.table) else ""
-    figure.suptitle(f"{kind!r} probes: heads and {name}{note}", fontsize=10)
+    figure.suptitle(f"{contrast!r} pairs: heads and {name}{note}", fontsize=10)
     handles = [Line2D([], [], color=LOOKS[state].color, label=state) for state in HEADS]
     for label, face in (("p ≤ 0.05 over lags", "#555"), ("not", "white")):
         dot = Line2D([], [], color="none", marker="o", label=label)
@@ -239,10 +239,10 @@ def coupling(timeline: Timeline, kind: str) -> Figure:
 
 def together(timelines: Mapping[str, Timeline]) -> Figure:
     """The reward of several runs, and under it their emergent heads with the 95 % interval, on
-    shared axes: a row per name that a reward has and per kind of probe."""
+    shared axes: a row per name that a reward has and per contrast."""
     table = together_table(timelines)
     rows = [("reward", name) for name in table["reward_name"].unique()]
-    rows += [("emergent", kind) for kind in table["kind"].unique()]
+    rows += [("emergent", contrast) for contrast in table["contrast"].unique()]
     figure = Figure(figsize=(7.4, 0.8 + 2.1 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     style = zip(shades(len(timelines)), cycle("osD^v"), cycle(["-", "--", ":", "-."]), strict=False)
@@ -254,11 +254,11 @@ def together(timelines: Mapping[str, Timeline]) -> Figure:
     for axes, (what, name) in zip(
         figure.subplots(len(rows), sharex=True, squeeze=False)[:, 0], rows, strict=True
     ):
-        column = "reward_name" if what == "reward" else "kind"
-        axes.set_ylabel(name if what == "reward" else f"emergent heads,\n{name!r} probes")
+        column = "reward_name" if what == "reward" else "contrast"
+        axes.set_ylabel(name if what == "reward" else f"emergent heads,\n{name!r} pairs")
         axes.grid(alpha=0.3)
         for run, line in table[table[column] == name].groupby("run", sort=False):
-            if what == "reward":  # the same for every kind
+            if what == "reward":  # the same for every contrast
                 line = line.drop_duplicates("step")
             axes.plot(line["step"], line[what], **looks[run])
             if what == "emergent":
@@ -276,21 +276,29 @@ def together(timelines: Mapping[str, Timeline]) -> Figure:
     return figure
 
 
-def faithfulness_table(timeline: Timeline, kind: str) -> pd.DataFrame:
+def faithfulness_table(timeline: Timeline, contrast: str) -> pd.DataFrame:
     """The curve at the last checkpoint, a row per size: `share` of all edges taken, `faithfulness`
     and its 95 % interval `low` and `high`."""
-    curve = timeline.records[-1].analyses[kind].curve.numpy()
+    curve = timeline.records[-1].analyses[contrast].curve.numpy()
     return pd.DataFrame(curve, columns=["share", "faithfulness", "low", "high"])
 
 
 def together_table(timelines: Mapping[str, Timeline]) -> pd.DataFrame:
-    """Reward and emergent heads of several runs: one row per run, kind and step."""
-    columns = ["kind", "step", "reward_name", "reward", "emergent", "emergent_low", "emergent_high"]
+    """Reward and emergent heads of several runs: one row per run, contrast and step."""
+    columns = [
+        "contrast",
+        "step",
+        "reward_name",
+        "reward",
+        "emergent",
+        "emergent_low",
+        "emergent_high",
+    ]
     tables = []
     for run, timeline in timelines.items():
-        for kind in timeline.kinds:
-            reward = rewards(timeline.counts, kind)
-            counts = timeline.of_kind(kind)[1]
+        for contrast in timeline.contrasts:
+            reward = rewards(timeline.counts, contrast)
+            counts = timeline.of_contrast(contrast)[1]
             name = called(reward.name)
             same = counts.assign(reward=reward.to_numpy(), reward_name=name)
             tables.append(same[columns].assign(run=run))
@@ -298,7 +306,7 @@ def together_table(timelines: Mapping[str, Timeline]) -> pd.DataFrame:
 
 
 def shades(count: int) -> list[str]:
-    """So many colours in an order, dark first, told apart with any kind of colour vision."""
+    """So many colours in an order, dark first, told apart with any contrast of colour vision."""
     return [to_hex(colormaps["cividis"](place)) for place in np.linspace(0, 0.88, max(count, 1))][
         :count
     ]
@@ -337,7 +345,7 @@ def _stack(axes: Axes, counts: pd.DataFrame, heads: pd.DataFrame) -> None:
 
 
 def _raster(axes: Axes, heads: pd.DataFrame) -> None:
-    """A row for each of the `shown` heads, hatched where it is uncertain."""
+    """A row for each of the `shown` heads, hatched where it is undecided."""
     order = shown(heads)
     if not order:
         _say(axes, "no head was active")
@@ -345,11 +353,11 @@ def _raster(axes: Axes, heads: pd.DataFrame) -> None:
         return
     axes.set_ylabel("head, by cohort")
     states = heads.pivot(index="head", columns="step", values="state").loc[order]
-    uncertain = heads.pivot(index="head", columns="step", values="uncertain").loc[order]
+    undecided = heads.pivot(index="head", columns="step", values="undecided").loc[order]
     edges = _edges(states.columns.to_numpy())
     _cells(axes, np.stack([_numbers(row) for row in states.to_numpy(str)]), edges)
     _pale(axes, heads, edges)
-    for row, column in np.argwhere(uncertain.to_numpy()).tolist():
+    for row, column in np.argwhere(undecided.to_numpy()).tolist():
         left, right = float(edges[column]), float(edges[column + 1])
         _hatch(axes, left, row - 0.5, right - left)
     axes.set_yticks(range(len(order)), order, fontsize=7)
@@ -373,15 +381,15 @@ def _edges(steps: np.ndarray) -> np.ndarray:
 
 def _reward(axes: Axes, counts: pd.DataFrame) -> None:
     """The mean since the checkpoint before, at the checkpoint; one series under one name."""
-    reward = rewards(counts, str(counts["kind"].iloc[0]))
+    reward = rewards(counts, str(counts["contrast"].iloc[0]))
     axes.plot(reward.index, reward, color=REWARD, marker="o", markersize=3)
     axes.set_ylabel(called(reward.name))
     axes.grid(alpha=0.3)
 
 
 def _hatch(axes: Axes, left: float, low: float, width: float = 1.0) -> None:
-    """Over a cell that is uncertain."""
-    style = {"fill": False, "hatch": "/////", "edgecolor": UNCERTAIN.color, "linewidth": 0}
+    """Over a cell that is undecided."""
+    style = {"fill": False, "hatch": "/////", "edgecolor": UNDECIDED.color, "linewidth": 0}
     axes.add_patch(Rectangle((left, low), width, 1, **style))
 
 
@@ -398,7 +406,7 @@ def _legend(figure: Figure, states: pd.Series, columns: int) -> None:
     there = [state for state in LOOKS if (states == state).any()]
     looks = {LOOKS[state].color: state for state in there}  # base and retained look alike
     patches = [Patch(color=color, label=state) for color, state in looks.items()]
-    patches.append(Patch(facecolor="white", edgecolor="#555", hatch="////", label="uncertain"))
+    patches.append(Patch(facecolor="white", edgecolor="#555", hatch="////", label="undecided"))
     style = {"ncols": columns, "frameon": False, "fontsize": 9}
     figure.legend(handles=patches, loc="outside lower center", **style)
 

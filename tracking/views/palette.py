@@ -28,7 +28,7 @@ LOOKS = {
     "pruned": Look("#CC79A7", "×"),
     "inactive": Look("#E4E4E4", "·"),
 }
-UNCERTAIN = Look("#777777", "?")
+UNDECIDED = Look("#777777", "?")
 REWARD = "#D55E00"
 
 

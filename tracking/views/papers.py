@@ -33,10 +33,10 @@ def export(timelines: Mapping[str, Timeline], folder: Path) -> list[Path]:
     """Write the main plots of runs, by name, for papers; the paths of all files.
 
     Every plot is a PNG (200 dpi), an SVG whose text is text, and a CSV of its data:
-    `<run>.picture` and, per kind, `<run>.<kind>.` with `map` (of the last checkpoint), `cohorts`,
-    `survival`, `faithfulness` (of the last checkpoint), `turnover` and `coupling`.
+    `<run>.picture` and, per contrast, `<run>.<contrast>.` with `map` (of the last checkpoint),
+    `cohorts`, `survival`, `faithfulness` (of the last checkpoint), `turnover` and `coupling`.
     `<run>.heads.csv` has the states of all heads, the picture's raster. Of several runs also
-    `together`. Names of runs and kinds are made safe for any file system, and stay apart.
+    `together`. Names of runs and contrasts are made safe for any file system, and stay apart.
     """
     made: list[Path] = []
     for name, timeline in zip(_slugs(timelines), timelines.values(), strict=True):
@@ -44,30 +44,30 @@ def export(timelines: Mapping[str, Timeline], folder: Path) -> list[Path]:
         heads = folder / f"{name}.heads.csv"
         write_whole(heads, timeline.heads.to_csv(index=False).encode())
         made.append(heads)
-        for kind, slug in zip(timeline.kinds, _slugs(timeline.kinds), strict=True):
-            for plot, (figure, data) in _plots(timeline, kind).items():
+        for contrast, slug in zip(timeline.contrasts, _slugs(timeline.contrasts), strict=True):
+            for plot, (figure, data) in _plots(timeline, contrast).items():
                 made += _write(figure, data, folder, f"{name}.{slug}.{plot}")
     if len(timelines) > 1:
         made += _write(together(timelines), together_table(timelines), folder, "together")
     return made
 
 
-def _plots(timeline: Timeline, kind: str) -> dict[str, tuple[Figure, pd.DataFrame]]:
-    """The plots of one kind of probe, each with its data."""
-    heads, counts = timeline.of_kind(kind)
+def _plots(timeline: Timeline, contrast: str) -> dict[str, tuple[Figure, pd.DataFrame]]:
+    """The plots of one contrast, each with its data."""
+    heads, counts = timeline.of_contrast(contrast)
     step = timeline.records[-1].step
-    coupled = Coupling.of(heads, counts, kind)
+    coupled = Coupling.of(heads, counts, contrast)
     turned = counts[["step", "turnover", "null", "null_high"]]
     return {
-        "map": (head_map(timeline, step, kind), timeline.at(step, kind)),
-        "cohorts": (cohorts(timeline, kind), cohort_table(heads, kind)),
-        "survival": (figures.survival_curve(timeline, kind), survival(heads, kind)),
+        "map": (head_map(timeline, step, contrast), timeline.at(step, contrast)),
+        "cohorts": (cohorts(timeline, contrast), cohort_table(heads, contrast)),
+        "survival": (figures.survival_curve(timeline, contrast), survival(heads, contrast)),
         "faithfulness": (
-            faithfulness_curve(timeline, kind),
-            faithfulness_table(timeline, kind),
+            faithfulness_curve(timeline, contrast),
+            faithfulness_table(timeline, contrast),
         ),
-        "turnover": (turnover(timeline, kind), turned),
-        "coupling": (coupling(timeline, kind), coupled.table),
+        "turnover": (turnover(timeline, contrast), turned),
+        "coupling": (coupling(timeline, contrast), coupled.table),
     }
 
 

@@ -28,7 +28,7 @@ from tracking.views.palette import LOOKS, called
 
 HEADS = (
     "membership", "membership_half", "membership_double", "effect", "effect_low", "effect_high",
-    "importance", "moved", "cohort",
+    "importance", "weight_change", "cohort",
 )  # fmt: skip
 FAITHFULNESS = ("faithfulness", "faithfulness_low", "faithfulness_high")
 STATES = tuple(LOOKS)
@@ -53,10 +53,12 @@ def of_run(name: str, run: Path, timeline: Timeline) -> dict[str, Any]:
         warnings.append(f"No completions are shown: {error}")
     return {
         "name": name,
-        "layers": last.layers,
-        "heads": last.heads,
+        "layers": last.n_layers,
+        "heads": last.n_heads,
         "steps": steps,
-        "kinds": {kind: _of_kind(timeline, kind) for kind in timeline.kinds},
+        "contrasts": {
+            contrast: _of_contrast(timeline, contrast) for contrast in timeline.contrasts
+        },
         "completions": said,
         "caveats": warnings,
         "facts": _facts(run, timeline),
@@ -70,24 +72,24 @@ def columns(table: pd.DataFrame) -> dict[str, list[Any]]:
     return {str(name): _plain(table[name]) for name in table.columns}
 
 
-def _of_kind(timeline: Timeline, kind: str) -> dict[str, Any]:
-    heads, counts = timeline.of_kind(kind)
-    reward = rewards(counts, kind)
+def _of_contrast(timeline: Timeline, contrast: str) -> dict[str, Any]:
+    heads, counts = timeline.of_contrast(contrast)
+    reward = rewards(counts, contrast)
     absent = counts["verdict"] == "absent"  # there is nothing that a circuit could be faithful to
-    shown = counts.drop(columns=["kind"]).assign(
+    shown = counts.drop(columns=["contrast"]).assign(
         reward=reward.to_numpy(),
         reward_name=called(reward.name),
         **{name: counts[name].mask(absent) for name in FAITHFULNESS},
     )
     graph = timeline.records[-1].graph
-    analyses = [record.analyses[kind] for record in timeline.records]
+    analyses = [record.analyses[contrast] for record in timeline.records]
     thresholds = timeline.records[-1].settings
     return {
-        "summary": _summary(Summary.of(timeline, kind)),
+        "summary": _summary(Summary.of(timeline, contrast)),
         "counts": columns(shown),
         "heads": {
             "state": [STATES.index(state) for state in heads["state"]],
-            "uncertain": [int(one) for one in heads["uncertain"]],
+            "undecided": [int(one) for one in heads["undecided"]],
             "active": [int(one) for one in heads["active"]],
             "role": heads["role"].tolist(),
             "growth": heads["growth"].tolist(),
@@ -96,12 +98,12 @@ def _of_kind(timeline: Timeline, kind: str) -> dict[str, Any]:
         },
         "edges": [_edges(graph, one) for one in analyses],
         "circuit_edges": [int(one.circuit.sum()) for one in analyses],
-        "all_edges": int(graph.edges.sum()),
+        "all_edges": int(graph.edge_mask.sum()),
         "curves": [_curve(*one) for one in zip(analyses, absent, strict=True)],
         "wanted": thresholds.get("weak_faithfulness"),
-        "cohorts": columns(cohort_table(heads, kind)),
-        "survival": columns(survival(heads, kind)),
-        "coupling": _coupling(Coupling.of(heads, counts, kind)),
+        "cohorts": columns(cohort_table(heads, contrast)),
+        "survival": columns(survival(heads, contrast)),
+        "coupling": _coupling(Coupling.of(heads, counts, contrast)),
     }
 
 
@@ -125,8 +127,8 @@ def _edges(graph: Graph, analysis: Analysis) -> dict[str, list[Any]]:
     """The strongest edges of the circuit and of every head, strongest first: places of source and
     target in the graph's order, `score`, `membership`, and whether it is in the circuit and in its
     picture."""
-    size = analysis.edges.abs()
-    chosen = torch.zeros_like(graph.edges)
+    size = analysis.edge_scores.abs()
+    chosen = torch.zeros_like(graph.edge_mask)
     reads = torch.tensor([_reads(graph, name) for name in graph.head_names])  # [head, 3]
     out = size[graph.head_sources].topk(min(HEAD_EDGES, size.shape[1]), dim=1).indices
     chosen[graph.head_sources[:, None], out] = True
@@ -134,14 +136,14 @@ def _edges(graph: Graph, analysis: Analysis) -> dict[str, list[Any]]:
     best = into.topk(min(HEAD_EDGES, into.shape[1]), dim=1).indices
     chosen[best // len(READS), reads.gather(1, best % len(READS))] = True
     pictured = _strongest(size * analysis.circuit, GRAPH_EDGES) & analysis.circuit
-    chosen = (chosen & graph.edges & (size > 0)) | pictured
+    chosen = (chosen & graph.edge_mask & (size > 0)) | pictured
     rows, places = chosen.nonzero(as_tuple=True)
     order = size[rows, places].argsort(descending=True, stable=True)
     rows, places = rows[order], places[order]
     return {
         "source": rows.tolist(),
         "target": places.tolist(),
-        "score": [float(f"{one:.3g}") for one in analysis.edges[rows, places].tolist()],
+        "score": [float(f"{one:.3g}") for one in analysis.edge_scores[rows, places].tolist()],
         "membership": [round(one, 3) for one in analysis.edge_membership[rows, places].tolist()],
         "circuit": analysis.circuit[rows, places].int().tolist(),
         "pictured": pictured[rows, places].int().tolist(),
@@ -151,7 +153,7 @@ def _edges(graph: Graph, analysis: Analysis) -> dict[str, list[Any]]:
 def _reads(graph: Graph, head: str) -> list[int]:
     layer, place = (int(part) for part in head[1:].split("H"))
     start = graph.attention_columns(layer).start
-    return [start + read * graph.heads + place for read in range(len(READS))]
+    return [start + read * graph.n_heads + place for read in range(len(READS))]
 
 
 def _strongest(size: torch.Tensor, count: int) -> torch.Tensor:
@@ -194,12 +196,14 @@ def _completions(told: Digest | None) -> dict[str, Any] | None:
 
 def _facts(run: Path, timeline: Timeline) -> dict[str, str]:
     last, seconds = timeline.records[-1], [record.seconds for record in timeline.records]
-    numbers = ", ".join(f"{len(one.effect)} {kind!r}" for kind, one in last.analyses.items())
+    numbers = ", ".join(
+        f"{len(one.effect)} {contrast!r}" for contrast, one in last.analyses.items()
+    )
     return {
         "run": str(run),
-        "model": f"{last.layers} layers of {last.heads} heads",
+        "model": f"{last.n_layers} layers of {last.n_heads} heads",
         "checkpoints": f"{len(seconds)}, step {timeline.records[0].step} to {last.step}",
-        "probes": f"{numbers}; frozen as {last.probes}",
+        "pairs": f"{numbers}; frozen as {last.pairs}",
         "precision of the analysis": last.precision,
         "time spent on tracking": f"{sum(seconds):.0f} s, {sum(seconds) / len(seconds):.1f} s "
         "a checkpoint",

@@ -25,10 +25,10 @@ from tracking.timeline.summary import Summary
 from tracking.timeline.timeline import Timeline
 from tracking.views import payload
 from tracking.views.caveats import between
-from tracking.views.palette import LOOKS, REWARD, UNCERTAIN
+from tracking.views.palette import LOOKS, REWARD, UNDECIDED
 from tracking.views.payload import STATES
 
-PAGE = files("tracking") / "page"
+PAGE = files("tracking.views") / "page"
 SCRIPTS = ("tools.js", "charts.js", "map.js", "head.js", "circuit.js", "sections.js", "page.js")
 
 
@@ -53,10 +53,10 @@ def report(runs: Mapping[str, Path]) -> str:
     data = {
         "looks": {name: asdict(look) for name, look in LOOKS.items()},
         "states": STATES,
-        "uncertain": asdict(UNCERTAIN),
+        "undecided": asdict(UNDECIDED),
         "reward": REWARD,
         "caveats": between(timelines),
-        "kinds": list(dict.fromkeys(k for one in timelines.values() for k in one.kinds)),
+        "contrasts": list(dict.fromkeys(k for one in timelines.values() for k in one.contrasts)),
         "runs": [payload.of_run(name, runs[name], one) for name, one in timelines.items()],
     }
     return _page(", ".join(runs), timelines, json.dumps(data, separators=(",", ":")))
@@ -98,9 +98,9 @@ def _page(title: str, timelines: Mapping[str, Timeline], data: str) -> str:
 def _plain(timelines: Mapping[str, Timeline]) -> str:
     """The runs' sentences as paragraphs, for readers without scripts."""
     return "".join(
-        f"<p><b>{html.escape(name)}</b>: {html.escape(Summary.of(one, kind).sentence)}</p>"
+        f"<p><b>{html.escape(name)}</b>: {html.escape(Summary.of(one, contrast).sentence)}</p>"
         for name, one in timelines.items()
-        for kind in one.kinds
+        for contrast in one.contrasts
     )
 
 

@@ -13,19 +13,19 @@ from tqdm.auto import tqdm
 
 from tracking.timeline.summary import Summary
 from tracking.timeline.timeline import Timeline
-from tracking.views.palette import LOOKS, UNCERTAIN
+from tracking.views.palette import LOOKS, UNDECIDED
 
-COUNTS = ("active", "emergent", "new", "pruned", "surviving", "uncertain")
-WIDTHS = {  # of the columns, in characters; of `probes` more where a kind's name is long
-    "step": 7, "reward": 9, "probes": 14, "active": 7, "emergent": 9, "new": 4, "pruned": 7,
-    "surviving": 10, "uncertain": 10, "faithful": 11, "jaccard": 8, "gap": 7, "verdict": 12,
+COUNTS = ("active", "emergent", "new", "pruned", "surviving", "undecided")
+WIDTHS = {  # of the columns, in characters; of `pairs` more where a contrast's name is long
+    "step": 7, "reward": 9, "pairs": 14, "active": 7, "emergent": 9, "new": 4, "pruned": 7,
+    "surviving": 10, "undecided": 10, "faithful": 11, "jaccard": 8, "gap": 7, "verdict": 12,
     "seconds": 8,
 }  # fmt: skip
-SPARED = ("seconds", "gap", "jaccard", "uncertain", "faithful")  # by a narrow terminal, in order
+SPARED = ("seconds", "gap", "jaccard", "undecided", "faithful")  # by a narrow terminal, in order
 
 
 class Table:
-    """Prints one row per checkpoint and kind of probe, as they come."""
+    """Prints one row per checkpoint and contrast, as they come."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
@@ -47,7 +47,7 @@ class Table:
             titles = {column: name if column == "reward" else column for column in WIDTHS}
             self._print(Text(self._line(titles), "bold"))
         for index, (_, row) in enumerate(rows.iterrows()):
-            cells = _row(row, index == 0, self.widths["probes"] - 2)
+            cells = _row(row, index == 0, self.widths["pairs"] - 2)
             self._print(Text(self._line(cells)))
 
     def failed(self, step: int, error: object) -> None:
@@ -55,19 +55,19 @@ class Table:
         self._print(Text(f"{step:>6}  not analysed: {error}", "red"))
 
     def close(self, timeline: Timeline) -> None:
-        """The map of the heads at the last step, a row per layer, by kind of probe."""
+        """The map of the heads at the last step, a row per layer, by contrast."""
         step = timeline.records[-1].step
-        for kind in timeline.kinds:
-            self._print(Text(f"\nheads on {kind!r} probes at step {step}", "bold"))
+        for contrast in timeline.contrasts:
+            self._print(Text(f"\nheads on {contrast!r} pairs at step {step}", "bold"))
             room = self.console.width if self.console.is_terminal else None
-            for line in head_map(timeline.at(step, kind), room):
+            for line in head_map(timeline.at(step, contrast), room):
                 self._print(line)
         self._print(legend(timeline), wrap=True)
 
     def sentences(self, timeline: Timeline) -> None:
-        """What happened, in one sentence for each kind of probe."""
-        for kind in timeline.kinds:
-            self._print(Text("\n" + Summary.of(timeline, kind).sentence), wrap=True)
+        """What happened, in one sentence for each contrast."""
+        for contrast in timeline.contrasts:
+            self._print(Text("\n" + Summary.of(timeline, contrast).sentence), wrap=True)
 
     def note(self, text: str) -> None:
         """A line between the rows."""
@@ -85,22 +85,22 @@ class Table:
 
 def widths(timeline: Timeline, room: int | None) -> dict[str, int]:
     """The columns to show and how wide each is, with a space before; where `room` is not None, as
-    many as fit in so many characters, and then long names of kinds are cut."""
-    longest = max(len(_probes(row)) for _, row in timeline.counts.iterrows())
-    shown = {**WIDTHS, "probes": max(WIDTHS["probes"], longest + 2)}
+    many as fit in so many characters, and then long names of contrasts are cut."""
+    longest = max(len(_pairs(row)) for _, row in timeline.counts.iterrows())
+    shown = {**WIDTHS, "pairs": max(WIDTHS["pairs"], longest + 2)}
     if room is None:
         return shown
     for name in SPARED:
         if sum(shown.values()) - 1 > room:
             del shown[name]
     over = max(sum(shown.values()) - 1 - room, 0)
-    return {**shown, "probes": max(shown["probes"] - over, WIDTHS["probes"])}
+    return {**shown, "pairs": max(shown["pairs"] - over, WIDTHS["pairs"])}
 
 
 def head_map(heads: pd.DataFrame, room: int | None = None) -> list[Text]:
     """One line per layer, the last on top: every head's sign in its state's colour.
 
-    `heads` are the rows of one step and kind of a timeline. Signs stand apart where `room`
+    `heads` are the rows of one step and contrast of a timeline. Signs stand apart where `room`
     characters are enough for that.
     """
     lines = []
@@ -108,8 +108,8 @@ def head_map(heads: pd.DataFrame, room: int | None = None) -> list[Text]:
     space = " " if room is None or 6 + 2 * width <= room else ""
     for layer, row in sorted(heads.groupby("layer"), reverse=True):
         line = Text(f"  L{layer:<4}" if not space else f"  L{layer:<3}")
-        for state, uncertain in zip(row["state"], row["uncertain"], strict=True):
-            look = UNCERTAIN if uncertain else LOOKS[state]
+        for state, undecided in zip(row["state"], row["undecided"], strict=True):
+            look = UNDECIDED if undecided else LOOKS[state]
             line.append(f"{space}{look.sign}", look.color)
         lines.append(line)
     lines.append(Text("  head " + space.join(str(head % 10) for head in range(width)), "dim"))
@@ -123,8 +123,8 @@ def legend(timeline: Timeline) -> Text:
     line = Text("  ")
     for state in there:
         line.append(f"{LOOKS[state].sign} {state}  ", LOOKS[state].color)
-    if last["uncertain"].any():
-        line.append(f"{UNCERTAIN.sign} uncertain", UNCERTAIN.color)
+    if last["undecided"].any():
+        line.append(f"{UNDECIDED.sign} undecided", UNDECIDED.color)
     return line
 
 
@@ -137,11 +137,11 @@ def where(places: Mapping[str, Path]) -> None:
 
 
 def _row(row: pd.Series, first: bool, room: int) -> dict[str, str]:
-    """What stands in each column; step, reward and seconds only once for all kinds of probes."""
+    """What stands in each column; step, reward and seconds only once for all contrasts."""
     return {
         "step": str(row["step"]) if first else "",
         "reward": "" if not first else "-" if pd.isna(row["reward"]) else f"{row['reward']:.3f}",
-        "probes": _probes(row, room),
+        "pairs": _pairs(row, room),
         **{name: str(row[name]) for name in COUNTS},
         "faithful": "-" if row["verdict"] == "absent" else _faithful(row),
         "jaccard": f"{row['jaccard']:.2f}",
@@ -157,8 +157,8 @@ def _faithful(row: pd.Series) -> str:
     return exact if len(exact) < WIDTHS["faithful"] else f"{row['faithfulness']:.0f}±{half:.0f}"
 
 
-def _probes(row: pd.Series, room: int = sys.maxsize) -> str:
-    kind, number = str(row["kind"]), f" {row['probes']}"
-    if len(kind) + len(number) > room:
-        kind = kind[: max(room - len(number) - 1, 1)] + "…"
-    return kind + number
+def _pairs(row: pd.Series, room: int = sys.maxsize) -> str:
+    contrast, number = str(row["contrast"]), f" {row['pairs']}"
+    if len(contrast) + len(number) > room:
+        contrast = contrast[: max(room - len(number) - 1, 1)] + "…"
+    return contrast + number

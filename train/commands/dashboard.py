@@ -3,7 +3,7 @@
     sparks dashboard PROJECT [--entity ENTITY] [--print]
 
 Reward and loss are on top, the heads under them on the same x-axis, the map and the table beside
-each other below. It shows the first kind of probe; panels of all else that runs log are added by
+each other below. It shows the first contrast; panels of all else that runs log are added by
 W&B itself. `--print` shows the view's spec as JSON and needs neither network nor key.
 """
 
@@ -38,7 +38,7 @@ HEADS = {
     "Active heads, 95 %": ["active", "active_lo", "active_hi"],
     "Turnover and its null (mean, 97.5 %)": ["turnover", "null", "null_hi"],
     "Faithfulness of the circuit, 95 %": ["faithfulness", "faithfulness_lo", "faithfulness_hi"],
-    "Heads alike in halves of the probes (Jaccard)": ["jaccard", "jaccard_lo", "jaccard_hi"],
+    "Heads alike in halves of the pairs (Jaccard)": ["jaccard", "jaccard_lo", "jaccard_hi"],
     "Seconds of tracking at a checkpoint": ["seconds"],
     "Share of training time spent on tracking": ["share"],
 }

@@ -2,7 +2,7 @@
 
     sparks show RUN [--follow]
 
-A row per checkpoint and kind of probe, the map of the heads at the last one, and what happened in a
+A row per checkpoint and contrast, the map of the heads at the last one, and what happened in a
 sentence. With `--follow` rows come as checkpoints are analysed, until the run is over: until its
 newest checkpoint is at the last step of the training and has been analysed, or could not be. The
 run may be resumed meanwhile: rows that it makes again come again. A run that was killed is never

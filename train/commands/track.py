@@ -3,7 +3,7 @@
     sparks track RUN [--rebuild] [--track_select share=0.9 ...]
 
 Every whole checkpoint without a record, and the model that the run began with, is analysed with the
-run's own settings and probes; `--track_...` flags change the settings. Records that were made with
+run's own settings and pairs; `--track_...` flags change the settings. Records that were made with
 other settings are moved to `heads/superseded/` and made again, so that all compare; steps whose
 checkpoint is gone leave the timeline with theirs. `--rebuild` only makes the timeline and the
 picture again from the records.
@@ -23,15 +23,15 @@ from tracking.errors import BadInput
 from tracking.ledger.ledger import Ledger, Mark
 from tracking.ledger.reward import reward_between
 from tracking.nodes.weight_change import snapshot
-from tracking.pairs.frozen import freeze, load_probes
-from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.frozen import freeze, load_pairs
+from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.settings import PROCEDURE
 from tracking.views.terminal import Table
 from train import config, model
 from train.commands.parsing import make_parser
 from train.config import Job
-from train.data import pairs as probes
-from train.data.pairs import digit_ids
+from train.data import contrasts
+from train.data.contrasts import digit_ids
 from train.model import Start
 from train.run import resume
 from train.run.console import quieten, say
@@ -99,8 +99,8 @@ def _analyse(job: Job, ledger: Ledger, view: Table) -> None:
         say(f"tracked    {job.folder}: every checkpoint has its record")
         return
     start = model.start(job)
-    frozen = _probes(job, start, ledger)
-    say(f"probes     {probes.describe(frozen)}")
+    frozen = _pairs(job, start, ledger)
+    say(f"pairs     {contrasts.describe(frozen)}")
     say(f"tracking   {len(todo)} of {len(checkpoints) + 1} checkpoints in {job.folder}")
     models = model.at_steps(job, start, checkpoints)
     subject = Subject(snapshot(models[0]()), digit_ids(start.tokenizer))
@@ -146,12 +146,12 @@ def _science(settings: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in settings.items() if k not in PROCEDURE}
 
 
-def _probes(job: Job, start: Start, ledger: Ledger) -> dict[str, ProbeSet]:
-    """The run's frozen probes; where it was not tracked, those that its recipe means."""
-    if ledger.probes_path.exists():
-        return load_probes(ledger.probes_path)
-    made = probes.build(job, start.tokenizer, lambda: model.weights(job, start))
-    freeze(made, ledger.probes_path)
+def _pairs(job: Job, start: Start, ledger: Ledger) -> dict[str, PromptPairs]:
+    """The run's frozen pairs; where it was not tracked, those that its recipe means."""
+    if ledger.pairs_path.exists():
+        return load_pairs(ledger.pairs_path)
+    made = contrasts.build(job, start.tokenizer, lambda: model.weights(job, start))
+    freeze(made, ledger.pairs_path)
     return made
 
 

@@ -33,7 +33,7 @@ class Manifest:
     step: int
     identity: Identity
     files: dict[str, tuple[int, int]]  # bytes and CRC-32 of each, by path in the checkpoint
-    probes: str | None = None  # hash of the frozen probes
+    pairs: str | None = None  # hash of the frozen pairs
     wandb: str | None = None  # the run's id; its rows have their `train/global_step`
     format: int = FORMAT
 
@@ -66,14 +66,14 @@ class Manifest:
         return manifest
 
 
-class Checkpoints(TrainerCallback):
+class CheckpointCallback(TrainerCallback):
     """Seals every checkpoint with its manifest, and deletes old ones by their steps.
 
     The trainer would delete the oldest by the clock, which may jump.
     """
 
-    def __init__(self, identity: Identity, probes: str | None, limit: int | None) -> None:
-        self.identity, self.probes, self.limit = identity, probes, limit
+    def __init__(self, identity: Identity, pairs: str | None, limit: int | None) -> None:
+        self.identity, self.pairs, self.limit = identity, pairs, limit
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -96,7 +96,7 @@ class Checkpoints(TrainerCallback):
             step,
             self.identity,
             {str(path.relative_to(folder)): (path.stat().st_size, _crc(path)) for path in files},
-            self.probes,
+            self.pairs,
             None if wandb.run is None else wandb.run.id,
         )
         write_whole(folder / MANIFEST, json.dumps(asdict(manifest)).encode())

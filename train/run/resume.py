@@ -26,7 +26,7 @@ from train.run.identity import Identity
 from train.run.manifest import MANIFEST, Manifest
 
 
-class Tokens(TrainerCallback):
+class TokenCountCallback(TrainerCallback):
     """Goes on with SFT's count of tokens where the log ends; the trainer would begin at 0 again."""
 
     def __init__(self, trainer: Trainer) -> None:
@@ -40,7 +40,7 @@ class Tokens(TrainerCallback):
             self.trainer._total_train_tokens = logged[-1]  # type: ignore[attr-defined]
 
 
-class Accepted(TrainerCallback):
+class AcceptedChangesCallback(TrainerCallback):
     """Lets accepted changes of the optimizer's settings take effect: its saved state, and that of
     the schedule, hold the former."""
 
@@ -164,13 +164,13 @@ def check(job: Job, checkpoint: Path, now: Identity) -> list[str]:
             f"{checkpoint} has no optimizer (save_only_model): it cannot be resumed from"
         )
     ledger = Ledger(job.folder / "heads")
-    if job.ours.track and ledger.steps() and not ledger.probes_path.exists():
-        raise BadInput(f"{ledger.probes_path} is missing; without it records cannot be compared")
+    if job.ours.track and ledger.steps() and not ledger.pairs_path.exists():
+        raise BadInput(f"{ledger.pairs_path} is missing; without it records cannot be compared")
     changes = before.identity.changes(now)
     for change in changes:
         if change.startswith("track_") and ledger.steps():
             raise BadInput(
-                f"{change}: this run's probes and records were made with the former; go on with "
+                f"{change}: this run's pairs and records were made with the former; go on with "
                 f"that, and change it afterwards: sparks track {job.folder} --track_..."
             )
     if changes and not job.ours.accept_changes:

@@ -30,7 +30,7 @@ class Finished(Exception):
     """Raised out of the trainer where a resumed run has no step left to train."""
 
 
-class Preemption(TrainerCallback):
+class PreemptionCallback(TrainerCallback):
     """On SIGTERM or SIGUSR1 saves a checkpoint after a step and ends training, on all ranks.
 
     The step is the first after which a resumed run repeats an undisturbed one: `every` is how many
@@ -84,7 +84,7 @@ class Preemption(TrainerCallback):
             self.tracker.postpone()
 
 
-class Finite(TrainerCallback):
+class FiniteWeightsCallback(TrainerCallback):
     """Stops a run whose weights are no longer finite before they are saved as a checkpoint."""
 
     def on_step_end(

@@ -44,10 +44,10 @@ const stepRange = () => {
   return [low - room, high + room];
 };
 
-// The least range that holds what `pick` takes from every run's probes of the chosen kind.
+// The least range that holds what `pick` takes from every run's pairs of the chosen contrast.
 const shared = (pick, ...always) => {
-  const values = DATA.runs.filter((run) => run.kinds[view.kind])
-    .flatMap((run) => pick(run.kinds[view.kind], run)).concat(always).filter(known);
+  const values = DATA.runs.filter((run) => run.contrasts[view.contrast])
+    .flatMap((run) => pick(run.contrasts[view.contrast], run)).concat(always).filter(known);
   if (!values.length) return [0, 1];
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const room = (high - low || Math.abs(high) || 1) * 0.06;
@@ -78,7 +78,7 @@ const borders = (steps) => {
 // A span over every checkpoint whose verdict is one of `verdicts`.
 const spans = (run, verdicts, color, layer) => {
   const edges = borders(run.steps);
-  return run.kinds[view.kind].counts.verdict.flatMap((verdict, i) => verdicts.includes(verdict) ? [{
+  return run.contrasts[view.contrast].counts.verdict.flatMap((verdict, i) => verdicts.includes(verdict) ? [{
     type: "rect", xref: "x", yref: "paper", x0: edges[i], x1: edges[i + 1], y0: 0, y1: 1,
     fillcolor: color, line: { width: 0 }, layer,
   }] : []);
@@ -110,11 +110,11 @@ const moveMarks = () => {
 const COUNTED = ["surviving", "new", "pruned"];
 
 // What stands for the reward: the reward, a token accuracy or the loss.
-const rewardName = (run) => run.kinds[view.kind].coupling.reward_name;
+const rewardName = (run) => run.contrasts[view.contrast].coupling.reward_name;
 
 // Reward, heads and turnover on one axis of steps.
 const drawOverview = (host, run) => {
-  const { counts } = run.kinds[view.kind];
+  const { counts } = run.contrasts[view.contrast];
   const name = rewardName(run);
   const bands = COUNTED.map((name) => band(counts.step, counts[`${name}_low`], counts[`${name}_high`],
     faded(DATA.looks[name].color, css("--band")), { yaxis: "y2" }));
@@ -144,15 +144,15 @@ const drawOverview = (host, run) => {
 
 const MANY = 60; // heads, above which those that were never active are left out
 
-// Heads by steps: those that were ever active or uncertain, the earliest on top.
+// Heads by steps: those that were ever active or undecided, the earliest on top.
 const rasterHeads = (run) => {
-  const { heads } = run.kinds[view.kind];
+  const { heads } = run.contrasts[view.contrast];
   const size = run.layers * run.heads;
   const firsts = [];
   for (let head = 0; head < size; head += 1) {
     const steps = run.steps.map((_, i) => i);
     const first = steps.find((i) => heads.active[i * size + head]);
-    if (first !== undefined || steps.some((i) => heads.uncertain[i * size + head])) {
+    if (first !== undefined || steps.some((i) => heads.undecided[i * size + head])) {
       firsts.push([first ?? Infinity, head]);
     }
   }
@@ -163,7 +163,7 @@ const rasterHeads = (run) => {
 };
 
 const drawRaster = (host, run, shown) => {
-  const { heads } = run.kinds[view.kind];
+  const { heads } = run.contrasts[view.contrast];
   const size = run.layers * run.heads;
   const count = DATA.states.length;
   const names = shown.map((head) => headName(run, head));
@@ -174,10 +174,10 @@ const drawRaster = (host, run, shown) => {
     return state === inactive ? null : state;
   }));
   const text = shown.map((head) => run.steps.map((_, i) =>
-    DATA.states[heads.state[at(head, i)]] + (heads.uncertain[at(head, i)] ? ", uncertain" : "")));
+    DATA.states[heads.state[at(head, i)]] + (heads.undecided[at(head, i)] ? ", undecided" : "")));
   const edges = borders(run.steps);
   const strokes = [0.1, 0.3, 0.5, 0.7, 0.9]; // of the hatching, across a cell
-  const unsure = shown.flatMap((head, row) => run.steps.flatMap((_, i) => heads.uncertain[at(head, i)]
+  const unsure = shown.flatMap((head, row) => run.steps.flatMap((_, i) => heads.undecided[at(head, i)]
     ? strokes.map((share) => [edges[i] + share * (edges[i + 1] - edges[i]), names[row]]) : []));
   const tall = shown.length > 80 ? 7 : shown.length > 40 ? 12 : 18;
   const traces = [
@@ -204,15 +204,15 @@ const rampColor = (place, size) => {
   return `rgb(${mixed(RAMP[low + 1], RAMP[low], at - low).join(", ")})`;
 };
 
-const cohortsOf = (run) => [...new Set(run.kinds[view.kind].cohorts.cohort)];
+const cohortsOf = (run) => [...new Set(run.contrasts[view.contrast].cohorts.cohort)];
 
 // The cohorts of all runs, so that one has the same colour in each.
-const allCohorts = () => [...new Set(DATA.runs.flatMap((run) => (run.kinds[view.kind] ? cohortsOf(run) : [])))]
+const allCohorts = () => [...new Set(DATA.runs.flatMap((run) => (run.contrasts[view.contrast] ? cohortsOf(run) : [])))]
   .sort((a, b) => a - b);
 
 // Heads that emerged and are active, stacked by the step at which they came.
 const drawCohorts = (host, run) => {
-  const { cohorts } = run.kinds[view.kind];
+  const { cohorts } = run.contrasts[view.contrast];
   const edges = borders(run.steps);
   const all = allCohorts();
   const traces = cohortsOf(run).map((cohort) => {
@@ -227,9 +227,9 @@ const drawCohorts = (host, run) => {
       hovertemplate: `step %{x}: %{y} of ${cohorts.size[rows[0]]} heads of step ${cohort}<extra></extra>`,
     };
   });
-  const totals = (kind) => {
+  const totals = (contrast) => {
     const sums = {};
-    kind.cohorts.step.forEach((step, i) => { sums[step] = (sums[step] ?? 0) + kind.cohorts.left[i]; });
+    contrast.cohorts.step.forEach((step, i) => { sums[step] = (sums[step] ?? 0) + contrast.cohorts.left[i]; });
     return Object.values(sums);
   };
   plotOverSteps(host, run, traces, {
@@ -239,10 +239,10 @@ const drawCohorts = (host, run) => {
 };
 
 const drawSurvival = (host, run) => {
-  const { survival } = run.kinds[view.kind];
+  const { survival } = run.contrasts[view.contrast];
   const color = DATA.looks.surviving.color;
   const stepped = { line: { color, width: 2.4, shape: "hv" } };
-  const end = Math.max(...DATA.runs.flatMap((one) => one.kinds[view.kind]?.survival.time ?? [0]), 1);
+  const end = Math.max(...DATA.runs.flatMap((one) => one.contrasts[view.contrast]?.survival.time ?? [0]), 1);
   const low = [], high = [], time = [];
   survival.time.forEach((t, i) => { // as steps, like the curve itself
     const until = survival.time[i + 1] ?? t;
@@ -259,13 +259,13 @@ const drawSurvival = (host, run) => {
 };
 
 const drawCurve = (host, run) => {
-  const kind = run.kinds[view.kind];
+  const contrast = run.contrasts[view.contrast];
   const i = indexOf(run);
-  const { share, value, low, high } = kind.curves[i];
+  const { share, value, low, high } = contrast.curves[i];
   const color = css("--positive");
-  const own = kind.circuit_edges[i] / kind.all_edges;
-  const { counts } = kind;
-  const least = Math.min(own || 1, ...DATA.runs.flatMap((one) => one.kinds[view.kind]?.curves.flatMap((c) => c.share.filter((s) => s > 0)) ?? []));
+  const own = contrast.circuit_edges[i] / contrast.all_edges;
+  const { counts } = contrast;
+  const least = Math.min(own || 1, ...DATA.runs.flatMap((one) => one.contrasts[view.contrast]?.curves.flatMap((c) => c.share.filter((s) => s > 0)) ?? []));
   const x = share.map((s) => Math.max(s, least));
   plot(host, [
     band(x, low, high, faded(color, css("--band"))),
@@ -279,7 +279,7 @@ const drawCurve = (host, run) => {
     xaxis: axis({ text: "share of all edges (line: taken, diamond: left)", type: "log", range: [Math.log10(least) - 0.1, 0.08], dtick: 1, tickformat: "~g" }),
     yaxis: axis({ text: "faithfulness", range: shared((k) => [...k.curves.flatMap((c) => [...c.value, ...c.low, ...c.high]),
       ...k.counts.faithfulness, ...k.counts.faithfulness_low, ...k.counts.faithfulness_high], 0, 1, 1.05) }),
-    shapes: [1, kind.wanted].filter(known).map((y, n) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y,
+    shapes: [1, contrast.wanted].filter(known).map((y, n) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y,
       line: { color: css("--soft"), width: 1, dash: n ? "dash" : "dot" }, layer: "below" })),
   }, 300);
 };
@@ -287,7 +287,7 @@ const drawCurve = (host, run) => {
 // The correlation of the number of heads with the reward by lag; filled where p says it is beyond
 // what shifts in time give.
 const drawCoupling = (host, run) => {
-  const { table } = run.kinds[view.kind].coupling;
+  const { table } = run.contrasts[view.contrast].coupling;
   const traces = ["reward", "change"].flatMap((against, panel) => COUNTED.map((heads, place) => {
     const rows = table.lag.map((_, i) => i).filter((i) => table.heads[i] === heads && table.against[i] === against);
     const { color } = DATA.looks[heads];

@@ -19,7 +19,7 @@ const nodesOf = (run) => {
 };
 
 const picturedEdges = (run) => {
-  const edges = run.kinds[view.kind].edges[indexOf(run)];
+  const edges = run.contrasts[view.contrast].edges[indexOf(run)];
   const { sources, targets } = nodesOf(run);
   return edges.source.map((_, i) => i).filter((i) => edges.pictured[i]).map((i) => ({
     source: sources[edges.source[i]], target: targets[edges.target[i]], score: edges.score[i], membership: edges.membership[i],
@@ -62,7 +62,7 @@ const pathOf = (edge, places) => {
 
 const nodeMark = (run, name, [x, y], used) => {
   const head = /^L\d+H/.test(name) ? headPlace(run, name) : -1;
-  const state = head < 0 ? null : DATA.states[run.kinds[view.kind].heads.state[cellOf(run, head)]];
+  const state = head < 0 ? null : DATA.states[run.contrasts[view.contrast].heads.state[cellOf(run, head)]];
   const ground = state ? mixed(colorOf(state), css("--cell"), used ? 1 : 0.25) : rgb(css("--cell"));
   const box = svg("rect", { x: x - WIDE / 2, y: y - TALL / 2, width: WIDE, height: TALL, rx: 5, fill: `rgb(${ground.join(", ")})` });
   const label = svg("text", { x, y: y + 3.2, "text-anchor": "middle", fill: inkOn(ground) }, name);
@@ -89,7 +89,7 @@ const graphOf = (run) => {
   const marks = Object.entries(places).map(([name, place]) => nodeMark(run, name, place, used.has(name)));
   const picture = svg("svg", { class: "graph", viewBox: `0 0 ${width} ${height}`, role: "img",
     "aria-label": `Circuit of ${run.name} at step ${stepOf(run)}: the ${edges.length} strongest edges` }, ...lanes, ...drawn, ...marks);
-  picture.classList.toggle("pale", run.kinds[view.kind].counts.verdict[indexOf(run)] === "weak");
+  picture.classList.toggle("pale", run.contrasts[view.contrast].counts.verdict[indexOf(run)] === "weak");
   picture.style.maxWidth = `${width * (run.layers > LARGE ? 1.3 : 1.5)}px`;
   return picture;
 };
@@ -97,9 +97,9 @@ const graphOf = (run) => {
 const circuitOf = (run) => {
   const place = el("div", { class: "circuit" });
   const paint = () => {
-    const kind = run.kinds[view.kind];
+    const contrast = run.contrasts[view.contrast];
     const edges = picturedEdges(run);
-    const title = `Step ${stepOf(run)}: ${edges.length} strongest of ${kind.circuit_edges[indexOf(run)]} edges`;
+    const title = `Step ${stepOf(run)}: ${edges.length} strongest of ${contrast.circuit_edges[indexOf(run)]} edges`;
     const open = place.querySelector("details")?.open;
     const data = dataOf(title, () => ({
       source: edges.map((e) => e.source), target: edges.map((e) => e.target),

@@ -1,15 +1,15 @@
 // The chosen head: its numbers at the chosen checkpoint, its history, its edges.
 
 const historyOf = (run, head) => {
-  const { heads } = run.kinds[view.kind];
+  const { heads } = run.contrasts[view.contrast];
   const size = run.layers * run.heads;
   const over = (name) => run.steps.map((_, i) => heads[name][i * size + head]);
   return {
     step: run.steps, state: over("state").map((code) => DATA.states[code]),
-    uncertain: over("uncertain").map((one) => (one ? "yes" : "no")),
+    undecided: over("undecided").map((one) => (one ? "yes" : "no")),
     membership: over("membership"), membership_half: over("membership_half"), membership_double: over("membership_double"),
     effect: over("effect"), effect_low: over("effect_low"), effect_high: over("effect_high"),
-    importance: over("importance"), role: over("role"), moved: over("moved"), cohort: over("cohort"), growth: over("growth"),
+    importance: over("importance"), role: over("role"), change: over("weight_change"), cohort: over("cohort"), growth: over("growth"),
   };
 };
 
@@ -19,15 +19,15 @@ const number = (term, value, beneath = null) =>
 const headNumbers = (run, head) => {
   const all = historyOf(run, head);
   const i = indexOf(run);
-  const fate = run.kinds[view.kind].heads.fate[head];
+  const fate = run.contrasts[view.contrast].heads.fate[head];
   return el("dl", { class: "numbers" },
-    number("state", all.state[i], all.uncertain[i] === "yes" ? "uncertain at this checkpoint" : null),
+    number("state", all.state[i], all.undecided[i] === "yes" ? "undecided at this checkpoint" : null),
     number("membership", num(all.membership[i]),
       `half as many edges ${num(all.membership_half[i])}, twice ${num(all.membership_double[i])}`),
     number("effect", num(all.effect[i]), `95 %: ${span(all.effect_low[i], all.effect_high[i])}`),
     number("importance", num(all.importance[i])),
     number("role", all.role[i] === "-" ? "–" : all.role[i]),
-    number("weight change", num(all.moved[i])),
+    number("weight change", num(all.change[i])),
     number("cohort", known(all.cohort[i]) ? `step ${all.cohort[i]}` : "–", fate ? `${fate} at step ${run.steps.at(-1)}` : null),
     all.growth[i] ? number("growth", all.growth[i]) : null);
 };
@@ -41,33 +41,33 @@ const drawHistory = (host, run, head) => {
   const at = (place) => ({ yaxis: `y${place > 1 ? place : ""}` });
   const words = { text: all.state, hovertemplate: "step %{x}: %{y:.3g}, %{text}<extra></extra>" };
   const size = run.layers * run.heads;
-  const ofHead = (kind, one, name) => {
+  const ofHead = (contrast, one, name) => {
     const place = headPlace(one, view.head);
-    return place < 0 ? [] : one.steps.map((_, i) => kind.heads[name][i * (one.layers * one.heads) + place]);
+    return place < 0 ? [] : one.steps.map((_, i) => contrast.heads[name][i * (one.layers * one.heads) + place]);
   };
-  const range = (...names) => shared((kind, one) => names.flatMap((name) => ofHead(kind, one, name)), 0);
+  const range = (...names) => shared((contrast, one) => names.flatMap((name) => ofHead(contrast, one, name)), 0);
   const low = (a, b) => a.map((value, i) => Math.min(value, b[i], all.membership[i]));
   const high = (a, b) => a.map((value, i) => Math.max(value, b[i], all.membership[i]));
-  const grey = faded(DATA.uncertain.color, 0.22);
+  const grey = faded(DATA.undecided.color, 0.22);
   plotOverSteps(host, run, [
     band(all.step, low(all.membership_half, all.membership_double), high(all.membership_half, all.membership_double), grey, at(1)),
     line(all.step, all.membership, ink, { ...at(1), ...path, ...dots, ...words }),
     band(all.step, all.effect_low, all.effect_high, grey, at(2)),
     line(all.step, all.effect, ink, { ...at(2), ...path, ...dots, ...words }),
     line(all.step, all.importance, ink, { ...at(3), ...path, ...dots, ...words }),
-    line(all.step, all.moved, ink, { ...at(4), ...path, ...dots, ...words }),
+    line(all.step, all.change, ink, { ...at(4), ...path, ...dots, ...words }),
   ], {
     xaxis: axis({ text: "training step", range: stepRange(), anchor: "y4" }),
     yaxis: axis({ text: "membership", domain: [0.79, 1], range: [-0.06, 1.06], nticks: 4 }),
     yaxis2: axis({ text: "effect", domain: [0.53, 0.74], range: range("effect_low", "effect_high"), nticks: 4 }),
     yaxis3: axis({ text: "importance", domain: [0.27, 0.48], range: range("importance"), nticks: 4 }),
-    yaxis4: axis({ text: "weights", domain: [0, 0.21], range: range("moved"), nticks: 4 }),
+    yaxis4: axis({ text: "weights", domain: [0, 0.21], range: range("change"), nticks: 4 }),
   }, 460);
 };
 
 // The strongest edges into a head and out of it at the chosen checkpoint.
 const edgesOf = (run, name) => {
-  const edges = run.kinds[view.kind].edges[indexOf(run)];
+  const edges = run.contrasts[view.contrast].edges[indexOf(run)];
   const nodes = nodesOf(run);
   const all = edges.source.map((_, i) => ({
     source: nodes.sources[edges.source[i]], target: nodes.targets[edges.target[i]], score: edges.score[i],

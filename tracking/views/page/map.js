@@ -12,19 +12,19 @@ const headPlace = (run, name) => {
 const cellOf = (run, head) => indexOf(run) * run.layers * run.heads + head;
 
 const describe = (run, head) => {
-  const { heads } = run.kinds[view.kind];
+  const { heads } = run.contrasts[view.contrast];
   const cell = cellOf(run, head);
-  const unsure = heads.uncertain[cell] ? ", uncertain" : "";
+  const unsure = heads.undecided[cell] ? ", undecided" : "";
   return `${headName(run, head)}: ${DATA.states[heads.state[cell]]}${unsure}, membership ${num(heads.membership[cell])}`;
 };
 
 const paintCell = (run, head, button) => {
-  const kind = run.kinds[view.kind];
+  const contrast = run.contrasts[view.contrast];
   const cell = cellOf(run, head);
-  const state = DATA.states[kind.heads.state[cell]];
-  const unsure = Boolean(kind.heads.uncertain[cell]);
-  const weak = kind.counts.verdict[indexOf(run)] === "weak";
-  const member = kind.heads.membership[cell] ?? 0;
+  const state = DATA.states[contrast.heads.state[cell]];
+  const unsure = Boolean(contrast.heads.undecided[cell]);
+  const weak = contrast.counts.verdict[indexOf(run)] === "weak";
+  const member = contrast.heads.membership[cell] ?? 0;
   const strength = (0.22 + 0.78 * member) * (weak ? PALE : 1) * (state === "inactive" ? 0.5 : 1);
   const ground = mixed(colorOf(state), css("--cell"), strength);
   button.style.backgroundColor = `rgb(${ground.join(", ")})`;
@@ -32,7 +32,7 @@ const paintCell = (run, head, button) => {
   button.style.setProperty("--hatch", unsure ? `color-mix(in srgb, ${inkOn(ground)} 30%, transparent)` : "none");
   button.classList.toggle("hatched", unsure);
   button.dataset.state = state;
-  button.textContent = unsure ? DATA.uncertain.sign : DATA.looks[state].sign;
+  button.textContent = unsure ? DATA.undecided.sign : DATA.looks[state].sign;
   button.setAttribute("aria-label", describe(run, head));
   button.title = describe(run, head);
   const chosen = headName(run, head) === view.head;
@@ -93,25 +93,25 @@ const headMap = (run) => {
 // How many heads are in each state, in words.
 const tally = (run) => {
   const size = run.layers * run.heads;
-  const { heads } = run.kinds[view.kind];
+  const { heads } = run.contrasts[view.contrast];
   const here = heads.state.slice(indexOf(run) * size, (indexOf(run) + 1) * size);
-  const unsure = heads.uncertain.slice(indexOf(run) * size, (indexOf(run) + 1) * size).reduce((a, b) => a + b, 0);
+  const unsure = heads.undecided.slice(indexOf(run) * size, (indexOf(run) + 1) * size).reduce((a, b) => a + b, 0);
   const parts = DATA.states.map((state, code) => [here.filter((one) => one === code).length, state]);
-  if (unsure) parts.push([unsure, "uncertain"]);
+  if (unsure) parts.push([unsure, "undecided"]);
   return parts.filter(([count]) => count).map(([count, state]) => `${count} ${state}`).join(", ");
 };
 
-const stateLegend = (kinds, ...without) => {
-  const shown = new Set(kinds.flatMap((kind) => kind.heads.state).map((code) => DATA.states[code]));
+const stateLegend = (contrasts, ...without) => {
+  const shown = new Set(contrasts.flatMap((contrast) => contrast.heads.state).map((code) => DATA.states[code]));
   const order = DATA.states.filter((state) => shown.has(state) && !without.includes(state));
   return legend(...order.map((state) => [swatch(colorOf(state), DATA.looks[state].sign), state]),
-    [hatch(), `uncertain (${DATA.uncertain.sign})`]);
+    [hatch(), `undecided (${DATA.undecided.sign})`]);
 };
 
 const verdictBadge = (run) => {
   const badge = el("span");
   const paint = () => {
-    const verdict = run.kinds[view.kind].counts.verdict[indexOf(run)];
+    const verdict = run.contrasts[view.contrast].counts.verdict[indexOf(run)];
     badge.className = `badge ${verdict}`;
     badge.textContent = verdict;
   };

@@ -1,7 +1,7 @@
 // The page: unpacks the data, keeps what is chosen, and draws the sections again when it changes.
 
 let DATA = null;
-const view = { kind: null, step: null, head: null };
+const view = { contrast: null, step: null, head: null };
 const onStep = []; // what to paint again when another checkpoint is chosen
 const onHead = [];
 
@@ -35,8 +35,8 @@ const unpack = async (id) => {
 
 // Reads the steps of the slider's places out, with every run's verdict.
 const verdicts = () => {
-  const here = DATA.runs.filter((run) => run.kinds[view.kind])
-    .map((run) => [run.name, run.kinds[view.kind].counts.verdict[indexOf(run)]]);
+  const here = DATA.runs.filter((run) => run.contrasts[view.contrast])
+    .map((run) => [run.name, run.contrasts[view.contrast].counts.verdict[indexOf(run)]]);
   return here.length === 1 ? here[0][1] : here.map((pair) => pair.join(": ")).join("; ");
 };
 
@@ -47,15 +47,15 @@ const showStep = () => {
   document.getElementById("step-is").textContent = `step ${view.step}`;
 };
 
-const kindChoice = () => {
-  if (DATA.kinds.length < 2) return null;
-  const options = DATA.kinds.map((kind, i) => {
-    const radio = el("input", { type: "radio", name: "kind", value: String(i) });
-    radio.checked = kind === view.kind;
-    radio.addEventListener("change", () => { view.kind = kind; draw(); });
-    return el("label", {}, radio, kind);
+const contrastChoice = () => {
+  if (DATA.contrasts.length < 2) return null;
+  const options = DATA.contrasts.map((contrast, i) => {
+    const radio = el("input", { type: "radio", name: "contrast", value: String(i) });
+    radio.checked = contrast === view.contrast;
+    radio.addEventListener("change", () => { view.contrast = contrast; draw(); });
+    return el("label", {}, radio, contrast);
   });
-  return el("fieldset", {}, el("legend", {}, "Probes"), ...options);
+  return el("fieldset", {}, el("legend", {}, "Pairs"), ...options);
 };
 
 const stepChoice = () => {
@@ -69,20 +69,20 @@ const stepChoice = () => {
 const section = ([id, title, about, show]) => {
   const several = DATA.runs.length > 1;
   const parts = DATA.runs.map((run) => {
-    const content = run.kinds[view.kind] ? show(run).filter(known) : [missing(`This run has no ${view.kind} probes.`)];
+    const content = run.contrasts[view.contrast] ? show(run).filter(known) : [missing(`This run has no ${view.contrast} pairs.`)];
     return el("article", several ? { "aria-label": run.name, "data-run": run.name } : { "data-run": run.name },
       several ? el("h3", {}, run.name) : null, ...content);
   });
-  const kinds = DATA.runs.map((run) => run.kinds[view.kind]).filter(known);
+  const contrasts = DATA.runs.map((run) => run.contrasts[view.contrast]).filter(known);
   return el("section", { id, "aria-labelledby": `${id}-title` }, el("h2", { id: `${id}-title` }, title),
     about && el("p", { class: "about" }, about),
-    id === "map" ? stateLegend(kinds) : null, id === "raster" ? stateLegend(kinds, "inactive") : null, el("div", { class: "runs" }, ...parts));
+    id === "map" ? stateLegend(contrasts) : null, id === "raster" ? stateLegend(contrasts, "inactive") : null, el("div", { class: "runs" }, ...parts));
 };
 
 // The first thing to look at: a survivor, else the head that stands in most circuits at the end.
 const firstHead = () => {
-  const run = DATA.runs.find((one) => one.kinds[view.kind]);
-  const { summary, heads } = run.kinds[view.kind];
+  const run = DATA.runs.find((one) => one.contrasts[view.contrast]);
+  const { summary, heads } = run.contrasts[view.contrast];
   const size = run.layers * run.heads;
   const last = heads.membership.slice(-size);
   return summary.survivors[0] ?? headName(run, last.indexOf(Math.max(...last)));
@@ -90,15 +90,15 @@ const firstHead = () => {
 
 const draw = () => {
   const main = document.getElementById("main");
-  const focused = document.activeElement?.getAttribute?.("name") === "kind";
+  const focused = document.activeElement?.getAttribute?.("name") === "contrast";
   main.querySelectorAll(".chart").forEach((host) => Plotly.purge(host));
   for (const list of [onStep, onHead, marked, waiting]) list.length = 0;
   const between = DATA.caveats.map((line) => el("p", { class: "notice" }, line));
   const [first, ...rest] = SECTIONS;
-  main.replaceChildren(...between, el("div", { class: "bar" }, kindChoice(), stepChoice()), section(first), ...rest.map(section));
+  main.replaceChildren(...between, el("div", { class: "bar" }, contrastChoice(), stepChoice()), section(first), ...rest.map(section));
   drawWaiting();
   showStep();
-  if (focused) main.querySelector("input[name=kind]:checked")?.focus();
+  if (focused) main.querySelector("input[name=contrast]:checked")?.focus();
   main.removeAttribute("aria-busy");
 };
 
@@ -107,7 +107,7 @@ const start = async () => {
   document.head.append(el("script", {}, await unpack("packed-plotly")));
   DATA.steps = [...new Set(DATA.runs.flatMap((run) => run.steps))].sort((a, b) => a - b);
   document.documentElement.classList.toggle("several", DATA.runs.length > 1);
-  Object.assign(view, { kind: DATA.kinds[0], step: DATA.steps.at(-1) });
+  Object.assign(view, { contrast: DATA.contrasts[0], step: DATA.steps.at(-1) });
   view.head = firstHead();
   draw();
   for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", draw);

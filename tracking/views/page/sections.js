@@ -19,7 +19,7 @@ const headLink = (name) => {
 };
 
 const happened = (run) => {
-  const { summary } = run.kinds[view.kind];
+  const { summary } = run.contrasts[view.contrast];
   const tiles = once(run) ? null : el("dl", { class: "tiles" },
     tile(`${summary.survivors.length} of ${summary.emerged}`, `emerged heads still there, ${summary.noise}`),
     tile(summary.regime, "regime"),
@@ -37,7 +37,7 @@ const happened = (run) => {
 };
 
 const overTime = (run) => {
-  const { counts, summary } = run.kinds[view.kind];
+  const { counts, summary } = run.contrasts[view.contrast];
   if (once(run)) return [onlyOne(run, "there is no reward curve, no change of heads and no turnover yet.")];
   const shown = COUNTED.map((name) => [swatch(DATA.looks[name].color, DATA.looks[name].sign), name]);
   const unknown = counts.reward.every((value) => !known(value));
@@ -46,7 +46,7 @@ const overTime = (run) => {
     unknown ? missing("No reward is known at any checkpoint; its curve is empty.") : null,
     legend([rule(DATA.reward), rewardName(run)], ...shown, [rule(css("--ink")), "turnover"]),
     figure(title, `${run.name}: ${summary.sentence}`, () => counts, (host) => drawOverview(host, run),
-      "Coloured bands: 95 % over resampled probes; a count outside its band rests on heads at the threshold. Grey band: the null of turnover, what two halves of the probes "
+      "Coloured bands: 95 % over resampled pairs; a count outside its band rests on heads at the threshold. Grey band: the null of turnover, what two halves of the pairs "
       + "make of one checkpoint, up to 97.5 % (mean dotted); inside it, turnover cannot be told from noise. Shaded: circuit not sound."),
   ];
 };
@@ -54,14 +54,14 @@ const overTime = (run) => {
 const raster = (run) => {
   if (once(run)) return [onlyOne(run, "heads have no history yet.")];
   const { shown, others } = rasterHeads(run);
-  if (!shown.length) return [missing("No head was active or uncertain at any checkpoint.")];
+  if (!shown.length) return [missing("No head was active or undecided at any checkpoint.")];
   const size = run.layers * run.heads;
   const data = () => ({
     head: shown.map((head) => headName(run, head)),
     ...Object.fromEntries(run.steps.map((step, i) => [`step ${step}`,
-      shown.map((head) => DATA.states[run.kinds[view.kind].heads.state[i * size + head]])])),
+      shown.map((head) => DATA.states[run.contrasts[view.contrast].heads.state[i * size + head]])])),
   });
-  const more = others ? `${others} heads that were uncertain at times and never active are left out.` : null;
+  const more = others ? `${others} heads that were undecided at times and never active are left out.` : null;
   return [figure(`${shown.length} of ${size} heads`, `States of ${shown.length} heads of ${run.name} over ${run.steps.length} checkpoints`,
     data, (host) => drawRaster(host, run, shown), more)];
 };
@@ -81,7 +81,7 @@ const cohortLegend = (run) => {
 };
 
 const lasting = (run) => {
-  const { cohorts, survival } = run.kinds[view.kind];
+  const { cohorts, survival } = run.contrasts[view.contrast];
   if (once(run)) return [onlyOne(run, "no head can have emerged yet.")];
   if (!cohorts.step.length) return [missing("No head emerged, so there is no cohort and nothing to survive.")];
   return [el("div", { class: "beside" },
@@ -96,15 +96,15 @@ const curve = (run) => {
   const host = el("div", { class: "chart", role: "img" });
   const box = el("div", {});
   const paint = () => {
-    const { counts } = run.kinds[view.kind];
+    const { counts } = run.contrasts[view.contrast];
     const i = indexOf(run);
     host.setAttribute("aria-label", `Faithfulness of circuits of ${run.name} by size at step ${stepOf(run)}; `
       + `of the circuit itself ${num(counts.faithfulness[i])}, 95 % ${span(counts.faithfulness_low[i], counts.faithfulness_high[i])}`);
     const caption = `Faithfulness by size, step ${stepOf(run)}`;
     const absent = counts.verdict[i] === "absent" ? " None here: clean and corrupted prompts hardly differ." : "";
     box.replaceChildren(el("figcaption", {}, caption, el("small", {},
-      "Line: edges taken by score, before dead ends are pruned. Diamond: the circuit, by the edges left after it. Dotted: the whole model. Dashed: below it a circuit is weak. Bands and bars: 95 % over probes." + absent)));
-    data.replaceChildren(dataOf(caption, () => run.kinds[view.kind].curves[i]));
+      "Line: edges taken by score, before dead ends are pruned. Diamond: the circuit, by the edges left after it. Dotted: the whole model. Dashed: below it a circuit is weak. Bands and bars: 95 % over pairs." + absent)));
+    data.replaceChildren(dataOf(caption, () => run.contrasts[view.contrast].curves[i]));
     if (host.isConnected) drawCurve(host, run);
   };
   const data = el("div", {});
@@ -118,14 +118,14 @@ const curve = (run) => {
 const circuit = (run) => [el("div", { class: run.layers > LARGE ? null : "beside" }, circuitOf(run), curve(run))];
 
 const hazardSentence = (run) => {
-  const { correlation, p, n, reward_name: name } = run.kinds[view.kind].coupling;
+  const { correlation, p, n, reward_name: name } = run.contrasts[view.contrast].coupling;
   if (!known(correlation)) return `Whether heads are pruned when the ${name} turns cannot be told from ${n} checkpoints.`;
   return `Share of heads pruned against the change of the ${name}: Spearman's correlation ${num(correlation)}, `
     + `p = ${num(p)} from shifts in time, ${n} checkpoints.`;
 };
 
 const coupled = (run) => {
-  const { coupling } = run.kinds[view.kind];
+  const { coupling } = run.contrasts[view.contrast];
   const name = rewardName(run);
   const note = coupling.note ? el("p", { class: "notice" }, `${coupling.note}.`) : null;
   if (!coupling.table.lag.length) {
@@ -200,10 +200,10 @@ const method = (run) => {
 
 const SECTIONS = [
   ["what", "What happened", null, (run) => [...happened(run), ...overTime(run)]],
-  ["map", "Which heads", "State by colour and sign, membership by strength; hatched heads are uncertain, the heads of a weak "
+  ["map", "Which heads", "State by colour and sign, membership by strength; hatched heads are undecided, the heads of a weak "
     + "circuit pale. Move the slider above; choose a head for its history and its edges.", mapAndHead],
-  ["raster", "Heads over steps", `Heads that were ever active or uncertain, by the step at which they came; where these are more than ${MANY}, those that were ever active. `
-    + "Strokes: uncertain. Pale: weak circuit. Blank: inactive.", raster],
+  ["raster", "Heads over steps", `Heads that were ever active or undecided, by the step at which they came; where these are more than ${MANY}, those that were ever active. `
+    + "Strokes: undecided. Pale: weak circuit. Blank: inactive.", raster],
   ["lasting", "How long heads last", null, lasting],
   ["circuit", "The circuit", "Embedding below, logits above. Width: strength of an edge. Blue: for the right token; "
     + "orange and dashed: against it.", circuit],

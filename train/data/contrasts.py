@@ -1,4 +1,4 @@
-"""A job's probes: from the tiny task or from word problems, by the kinds that its recipe names."""
+"""A job's prompt pairs, by the contrasts that its recipe names."""
 
 from __future__ import annotations
 
@@ -12,58 +12,58 @@ from torch import Tensor
 
 from tracking.errors import BadInput
 from tracking.pairs.problems import chat_prompt, read_problem
-from tracking.pairs.prompt_pairs import ProbeSet
+from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.pairs.solutions import greedy_solutions
 from tracking.pairs.text import Dropped, Pair, choose, pair_at_first_difference
-from tracking.pairs.word_pairs import WORD_KINDS, word_pairs
+from tracking.pairs.word_pairs import WORD_CONTRASTS, word_pairs
 from train.config import Job
 from train.data.rows import rows
 from train.tiny import task as tiny
 from train.tiny.task import Problem
 
-TINY_KINDS = ("cue", "operand")
-SPARE = 8  # problems looked at for each probe that is wanted
+TINY_CONTRASTS = ("cue", "operand")
+SPARE = 8  # problems looked at for each pair that is wanted
 
 
-def kinds(job: Job) -> tuple[str, ...]:
-    """The kinds of probes that the job asks for; `BadInput` names one that its task has not."""
-    known = TINY_KINDS if _source(job) == "tiny" else WORD_KINDS
-    for kind in job.ours.track_probes:
-        if kind not in known:
-            raise BadInput(f"no probes of kind {kind!r} here; track_probes: {', '.join(known)}")
-    if job.ours.track_probe_minimum > job.ours.track_probe_count:
+def contrasts(job: Job) -> tuple[str, ...]:
+    """The contrasts that the job asks for; `BadInput` names one that its task has not."""
+    known = TINY_CONTRASTS if _source(job) == "tiny" else WORD_CONTRASTS
+    for contrast in job.ours.track_contrasts:
+        if contrast not in known:
+            raise BadInput(f"no contrast {contrast!r} here; track_contrasts: {', '.join(known)}")
+    if job.ours.track_pairs_minimum > job.ours.track_pairs_count:
         raise BadInput(
-            f"track_probe_minimum is {job.ours.track_probe_minimum}, more than the "
-            f"{job.ours.track_probe_count} of track_probe_count"
+            f"track_pairs_minimum is {job.ours.track_pairs_minimum}, more than the "
+            f"{job.ours.track_pairs_count} of track_pairs_count"
         )
-    return tuple(job.ours.track_probes)
+    return tuple(job.ours.track_contrasts)
 
 
-def build(job: Job, tokenizer: Any, model: Callable[[], Any]) -> dict[str, ProbeSet]:
-    """The probes of every kind. `model()` is asked for only where the data has no worked solutions
-    and the model's own greedy ones take their place.
+def build(job: Job, tokenizer: Any, model: Callable[[], Any]) -> dict[str, PromptPairs]:
+    """The prompt pairs of every contrast. `model()` is asked for only where the data has no
+    worked solutions and the model's own greedy ones take their place.
 
     Raises `BadInput` where too few pairs are usable, with what was dropped and why.
     """
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     return {
-        kind: ProbeSet.from_pairs(
-            choose(pairs, kind, job.ours.track_probe_count, job.ours.track_probe_minimum), pad
+        contrast: PromptPairs.padded(
+            choose(pairs, contrast, job.ours.track_pairs_count, job.ours.track_pairs_minimum), pad
         )
-        for kind, pairs in _pairs(job, tokenizer, model)
+        for contrast, pairs in _pairs(job, tokenizer, model)
     }
 
 
 def _pairs(
     job: Job, tokenizer: Any, model: Callable[[], Any]
 ) -> Iterator[tuple[str, Iterable[Pair | Dropped]]]:
-    wanted, count = kinds(job), job.ours.track_probe_count
+    wanted, count = contrasts(job), job.ours.track_pairs_count
     if _source(job) == "tiny":
         problems = tiny.problems("test", SPARE * count, job.training.seed, cue_matters=True)
-        yield from ((kind, tiny_pairs(kind, problems, tokenizer)) for kind in wanted)
+        yield from ((contrast, tiny_pairs(contrast, problems, tokenizer)) for contrast in wanted)
         return
-    if job.ours.track_probe_dataset:
-        place = job.ours.track_probe_split, job.ours.track_probe_config
+    if job.ours.track_pairs_dataset:
+        place = job.ours.track_pairs_split, job.ours.track_pairs_config
     else:
         place = job.script.dataset_train_split, job.script.dataset_config
     data = rows(_source(job), *place)
@@ -72,17 +72,19 @@ def _pairs(
     solutions = None
     if set(wanted) - {"answer"} and not any(problem.solution for problem in words):
         prompts = [chat_prompt(tokenizer, problem.question, system) for problem in words]
-        length = job.ours.track_probe_solution_tokens
+        length = job.ours.track_pairs_solution_tokens
         solutions = greedy_solutions(model(), tokenizer, prompts, length, batch_size=8)
-    for kind in wanted:
-        yield kind, word_pairs(kind, words, tokenizer, job.training.seed, system, solutions)
+    for contrast in wanted:
+        yield contrast, word_pairs(contrast, words, tokenizer, job.training.seed, system, solutions)
 
 
-def tiny_pairs(kind: str, problems: Iterable[Problem], tokenizer: Any) -> Iterator[Pair | Dropped]:
-    """Probes of the tiny task: `cue`, the same expression under the other cue; `operand`, the same
+def tiny_pairs(
+    contrast: str, problems: Iterable[Problem], tokenizer: Any
+) -> Iterator[Pair | Dropped]:
+    """Pairs of the tiny task: `cue`, the same expression under the other cue; `operand`, the same
     cue with one operand changed. No problem is used twice."""
     for problem in dict.fromkeys(problems):
-        other = problem.other if kind == "cue" else _other_operand(problem)
+        other = problem.other if contrast == "cue" else _other_operand(problem)
         sides = ((chat_prompt(tokenizer, side.prompt), side.solution) for side in (problem, other))
         yield pair_at_first_difference(tokenizer, *sides)
 
@@ -102,10 +104,10 @@ def digit_ids(tokenizer: Any) -> Tensor:
     return torch.tensor([index for index, text in texts if text.isdecimal()])
 
 
-def describe(probes: dict[str, ProbeSet]) -> str:
-    """One line: how many probes of each kind."""
-    return ", ".join(f"{len(of_kind)} {kind}" for kind, of_kind in probes.items())
+def describe(pairs: dict[str, PromptPairs]) -> str:
+    """One line: how many prompt pairs of each contrast."""
+    return ", ".join(f"{len(of_contrast)} {contrast}" for contrast, of_contrast in pairs.items())
 
 
 def _source(job: Job) -> str:
-    return job.ours.track_probe_dataset or job.script.dataset_name or job.mixture.datasets[0].path
+    return job.ours.track_pairs_dataset or job.script.dataset_name or job.mixture.datasets[0].path
