@@ -14,7 +14,7 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from tracking.errors import BadInput
-from tracking.model.architecture import SUPPORTED
+from tracking.model.architecture import ARCHITECTURES
 from train.config import Job
 from train.tiny import tokenizer as tiny
 from train.tiny.base import base_model
@@ -53,10 +53,10 @@ def start(job: Job) -> Start:
     except (OSError, ValueError, KeyError, HFValidationError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadInput(f"model {name!r} cannot be loaded: {first}") from None
-    if job.ours.track and config.model_type not in SUPPORTED:
+    if job.ours.track and config.model_type not in ARCHITECTURES:
         raise BadInput(
             f"cannot track a {config.model_type!r} model ({name}); supported: "
-            f"{', '.join(SUPPORTED)}; or train without tracking: --track false"
+            f"{', '.join(ARCHITECTURES)}; or train without tracking: --track false"
         )
     return Start(name, tokenizer)
 

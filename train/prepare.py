@@ -153,6 +153,7 @@ def _tracker(prepared: Prepared) -> HeadTracker:
         TrackingConfig(
             prepared.pairs,
             job.settings,
+            job.thresholds,
             digit_ids=digit_ids(prepared.start.tokenizer),
             models=model.at_steps(job, prepared.start, checkpoints),
         )

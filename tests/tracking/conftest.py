@@ -1,10 +1,10 @@
 """What the tests of the science share: analyses by hand, and the reference's golden files."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tracking.ledger.record import Analysis
 from tracking.model.graph import Graph
-from tracking.nodes.roles import SCORES
+from tracking.nodes.role_words import SCORES
 from tracking.nodes.weight_change import CHANGES
 from tracking.pairs.prompt_pairs import PromptPairs
 
@@ -32,7 +32,9 @@ def make_analysis(graph: Graph, **overrides: Any) -> Analysis:
         "edge_membership": zeros(),
         "ensemble": torch.zeros(3, heads),
         "effect": torch.zeros(16, heads),
-        "null": torch.zeros(20),
+        "half_membership": torch.zeros(20, 2, heads),
+        "half_effect": torch.zeros(20, 2, heads),
+        "half_error": torch.zeros(20, 2, heads),
         "curve": torch.tensor([[0.1, 0.8, 0.7, 0.9], [1, 1, 1, 1]]),
         "roles": torch.zeros(len(SCORES), heads),
         "weight_change": torch.zeros(len(CHANGES), heads),
@@ -54,10 +56,14 @@ def make_analysis(graph: Graph, **overrides: Any) -> Analysis:
         "rank_correlation": 0.95,
         "pairs_needed": 64.0,
     }
-    fields = {**plain, **overrides}
-    few = len(fields["effect"])  # as often as it takes to be no weak record by their number
-    fields["effect"] = fields["effect"].repeat_interleave(-(-16 // few), dim=0)
-    return Analysis(**fields)
+    values = {**plain, **overrides}
+    few = len(values["effect"])  # as often as it takes to be no weak record by their number
+    values["effect"] = values["effect"].repeat_interleave(-(-16 // few), dim=0)
+    parts = {
+        part: result(**{item.name: values[item.name] for item in fields(result)})
+        for part, result in get_type_hints(Analysis).items()
+    }
+    return Analysis(**parts)
 
 
 @dataclass

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from transformers import TrainingArguments
 
-from tracking.timeline.counts import BOUNDED
+from tracking.timeline.columns import COUNTS, HEADS, names
 from tracking.timeline.regime import MEASURES
 from tracking.timeline.summary import Summary
 from tracking.timeline.timeline import Timeline
@@ -31,19 +31,9 @@ from tracking.views import figures
 from tracking.views.figures import cohorts, head_map
 
 STEP = "train/global_step"
-SCALARS = (
-    "active", "emergent", "new", "pruned", "surviving", "revived", "retained", "faded",
-    "undecided", *(f"{name}_{end}" for name in BOUNDED for end in ("low", "high")),
-    "turnover", "null", "null_high", "turnover_converged", "edge_turnover", "mlp_turnover",
-    "clean", "corrupted", "gap", "cpr", "cmd", "jaccard", "jaccard_low", "jaccard_high",
-    "rank_correlation",
-)  # fmt: skip
-# What a circuit carries of the behaviour; nothing where that is absent.
-CARRIED = ("faithfulness", "faithfulness_low", "faithfulness_high", "complement", "accuracy")
-TABLE = (
-    "step", "contrast", "head", "state", "verdict", "undecided", "membership", "importance", "role",
-    "weight_change", "effect", "effect_low", "effect_high", "cohort", "growth",
-)  # fmt: skip
+SCALARS = names(COUNTS, "logged")
+CARRIED = names(COUNTS, "carried")  # nothing where the behaviour is absent
+TABLE = names(HEADS, "in_table")
 TABLE_KEY = "heads/table"
 INCREMENTS = 100  # of a table; W&B shows no more
 

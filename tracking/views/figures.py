@@ -167,13 +167,13 @@ def faithfulness_curve(timeline: Timeline, contrast: str) -> Figure:
     as a dot, by the edges that it has after."""
     counts = timeline.of_contrast(contrast)[1]
     last = counts.iloc[-1]
-    analysis = timeline.records[-1].analyses[contrast]
+    result = timeline.records[-1].analyses[contrast].circuit
     title = f"{contrast!r} pairs, step {last['step']}: {last['verdict']}"
     figure, axes = _axes(title, "faithfulness", "share of all edges taken")
     curve, color = faithfulness_table(timeline, contrast), LOOKS["retained"].color
     axes.plot(curve["share"], curve["faithfulness"], color=color, marker="o", markersize=3)
     axes.fill_between(curve["share"], curve["low"], curve["high"], color=color, alpha=0.2)
-    size = float(analysis.circuit.sum() / timeline.records[-1].graph.edge_mask.sum())
+    size = float(result.circuit.sum() / timeline.records[-1].graph.edge_mask.sum())
     error = [[last["faithfulness"] - last["faithfulness_low"]],
              [last["faithfulness_high"] - last["faithfulness"]]]  # fmt: skip
     if size > 0 and last["verdict"] != "absent":
@@ -279,7 +279,7 @@ def together(timelines: Mapping[str, Timeline]) -> Figure:
 def faithfulness_table(timeline: Timeline, contrast: str) -> pd.DataFrame:
     """The curve at the last checkpoint, a row per size: `share` of all edges taken, `faithfulness`
     and its 95 % interval `low` and `high`."""
-    curve = timeline.records[-1].analyses[contrast].curve.numpy()
+    curve = timeline.records[-1].analyses[contrast].circuit.curve.numpy()
     return pd.DataFrame(curve, columns=["share", "faithfulness", "low", "high"])
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from tests.tracking.conftest import make_analysis
 from tracking.attribution.importance import head_effects
 from tracking.circuits.circuit import Circuit
 from tracking.circuits.selection import by_count, by_share
@@ -19,13 +20,13 @@ from tracking.stability.agreement import (
     SPLITS,
     Choose,
     agreement,
-    jaccard,
     members,
     pairs_needed,
 )
 from tracking.stability.bootstrap import Interval, halves, interval, resamples
-from tracking.stability.nulls import null_turnover
-from tracking.timeline.activity import Thresholds, Verdicts, verdicts
+from tracking.stability.nulls import in_halves
+from tracking.stability.sets import jaccard
+from tracking.timeline.activity import Activity, Thresholds, null_turnover
 
 graphs = st.builds(Graph, n_layers=st.integers(1, 3), n_heads=st.integers(1, 3))
 seeds = st.integers(0, 2**31)
@@ -188,18 +189,7 @@ def test_identical_pairs_agree_exactly(graph: Graph, pairs: int, count: int, see
     found = agreement(graph, scores, choose)
     assert found.jaccard.tolist() == [1] * SPLITS
     assert found.rank_correlation.tolist() == pytest.approx([1] * SPLITS, abs=1e-5)
-    now = verdicts(torch.ones(len(graph.head_names)), at_zero(graph), Thresholds())
-    assert (
-        null_turnover(
-            graph, scores, head_effects(graph, scores), choose, Thresholds(), now
-        ).tolist()
-        == [0] * SPLITS
-    )
-
-
-def at_zero(graph: Graph) -> Interval:
-    zeros = torch.zeros(len(graph.head_names))
-    return Interval(zeros, zeros, zeros)
+    assert turnover_of(graph, scores, choose).tolist() == [0] * SPLITS
 
 
 @settings(deadline=None, derandomize=True, max_examples=30)
@@ -272,11 +262,17 @@ def test_too_few_pairs_give_no_estimate() -> None:
 
 
 def turnover_of(graph: Graph, scores: Tensor, choose: Choose) -> Tensor:
-    weights = resamples(200, len(scores))
-    membership = members(graph, scores, weights, choose).heads.float().mean(0)
-    effect = interval(head_effects(graph, scores), weights)
-    now = verdicts(membership, effect, Thresholds())
-    return null_turnover(graph, scores, head_effects(graph, scores), choose, Thresholds(), now)
+    effect = head_effects(graph, scores)
+    halves = in_halves(graph, scores, effect, choose)
+    analysis = make_analysis(
+        graph,
+        in_circuit=members(graph, scores, resamples(200, len(scores)), choose).heads,
+        effect=effect,
+        half_membership=halves.membership,
+        half_effect=halves.effect,
+        half_error=halves.error,
+    )
+    return null_turnover(analysis, Thresholds())
 
 
 def test_heads_that_only_noise_tells_apart_turn_over_and_sure_ones_do_not() -> None:
@@ -304,14 +300,14 @@ def test_a_head_is_just_one_of_active_inactive_and_undecided(
     thresholds = Thresholds(
         member=data.draw(st.floats(0.5, 1)), effect=data.draw(st.floats(0.001, 0.09))
     )
-    found = verdicts(membership, Interval(mean, low, high), thresholds)
+    found = Activity.judged(membership, Interval(mean, low, high), thresholds)
     each = found.active.int() + found.inactive.int() + found.undecided.int()
     assert each.tolist() == [1] * len(rows)
-    mirrored = verdicts(membership, Interval(-mean, -high, -low), thresholds)
+    mirrored = Activity.judged(membership, Interval(-mean, -high, -low), thresholds)
     assert torch.equal(mirrored.active, found.active)
     assert torch.equal(mirrored.inactive, found.inactive)
     strict = Thresholds(member=thresholds.member, effect=2 * thresholds.effect)
-    fewer = verdicts(membership, Interval(mean, low, high), strict)
+    fewer = Activity.judged(membership, Interval(mean, low, high), strict)
     assert not bool((fewer.active & ~found.active).any())
     assert not bool((found.inactive & ~fewer.inactive).any())
 
@@ -319,8 +315,8 @@ def test_a_head_is_just_one_of_active_inactive_and_undecided(
 def test_verdicts_are_blind_to_what_else_is_judged() -> None:
     membership = torch.tensor([[1.0, 0.0], [0.5, 1.0]])
     effect = Interval(*torch.tensor([[[0.5, 0.5]] * 2, [[0.4, 0.4]] * 2, [[0.6, 0.6]] * 2]))
-    found = verdicts(membership, effect, Thresholds())
-    assert isinstance(found, Verdicts)
+    found = Activity.judged(membership, effect, Thresholds())
+    assert isinstance(found, Activity)
     assert found.active.tolist() == [[True, False], [False, True]]
     assert found.inactive.tolist() == [[False, True], [False, False]]
     assert found.undecided.tolist() == [[False, False], [True, False]]

@@ -24,6 +24,7 @@ from rich.console import Console
 from tests.tracking.conftest import make_analysis
 from tracking import Record, Timeline
 from tracking.model.graph import Graph
+from tracking.timeline.activity import null_turnover
 from tracking.timeline.coupling import Coupling
 from tracking.timeline.survival import cohort_table, survival
 from tracking.views import figures, papers
@@ -265,13 +266,14 @@ def test_shades_of_an_order_differ_and_get_lighter() -> None:
 
 
 def test_turnover_and_faithfulness_are_drawn_from_the_records() -> None:
-    null = torch.linspace(0, 0.4, 20)
-    told = timeline(LIVES, {index: {"null": null} for index in range(4)})
+    halves = {"half_membership": torch.rand(20, 2, 4), "half_effect": torch.ones(20, 2, 4)}
+    told = timeline(LIVES, {index: halves for index in range(4)})
+    null = null_turnover(told.records[0].analyses["cue"], told.thresholds)
     counts = told.counts
     lines = {line.get_label(): line for line in turnover(told, "cue").axes[0].lines}
     np.testing.assert_array_equal(lines["turnover"].get_ydata(), counts["turnover"])
-    assert np.asarray(lines["null, mean"].get_ydata()) == pytest.approx([0.2] * 4)
-    curve = told.records[-1].analyses["cue"].curve
+    assert np.asarray(lines["null, mean"].get_ydata()) == pytest.approx([float(null.mean())] * 4)
+    curve = told.records[-1].analyses["cue"].circuit.curve
     drawn = faithfulness_curve(told, "cue").axes[0].lines[0]
     np.testing.assert_array_equal(drawn.get_xydata(), curve[:, :2])
 

@@ -62,10 +62,12 @@ def lively(folder: Path, steps: tuple[int, ...] = LONG, **more: Any) -> Path:
         strength = torch.rand(heads, generator=generator)
         chosen = torch.rand(20, heads, generator=generator) < 1.6 * strength
         noise = 0.02 * torch.randn(16, heads, generator=generator)
-        null = 0.3 * torch.rand(20, generator=generator)
-        write_run(
-            folder, (step,), in_circuit=chosen, effect=0.2 * strength + noise, null=null, **more
-        )
+        halves = {
+            "half_membership": torch.rand(20, 2, heads, generator=generator).round(),
+            "half_effect": (0.2 * strength).expand(20, 2, -1),
+        }
+        effect = 0.2 * strength + noise
+        write_run(folder, (step,), in_circuit=chosen, effect=effect, **{**halves, **more})
     return folder
 
 
@@ -151,7 +153,7 @@ def test_the_page_holds_the_records_circuits_and_curves(tmp_path: Path) -> None:
     table = pd.DataFrame(curve.numpy(), columns=["share", "value", "low", "high"])
     for one in held["curves"]:
         same(one, table)
-    circuits = [int(record.analyses["cue"].circuit.sum()) for record in told.records]
+    circuits = [int(record.analyses["cue"].circuit.circuit.sum()) for record in told.records]
     assert held["circuit_edges"] == circuits
     # embedding, heads and MLPs below feed three reads a head, the MLP and the logits
     assert held["all_edges"] == (1 * 3 * 3 + 4) + (5 * 3 * 3 + 8) + 9
@@ -197,7 +199,7 @@ def test_every_heads_strongest_edges_and_the_circuits_are_kept(tmp_path: Path) -
     analysis = Timeline.read(run).records[0].analyses["cue"]
     held = data_of(report({"run": run}))["runs"][0]["contrasts"]["cue"]["edges"][0]
     size = {
-        (source, target): abs(float(analysis.edge_scores[row, column]))
+        (source, target): abs(float(analysis.scores.edge_scores[row, column]))
         for row, source in enumerate(graph.sources)
         for column, target in enumerate(graph.targets)
         if graph.edge_mask[row, column]
@@ -216,7 +218,7 @@ def test_every_heads_strongest_edges_and_the_circuits_are_kept(tmp_path: Path) -
             strongest = sorted(mine, key=lambda edge: size[edge], reverse=True)[:4]
             assert set(strongest) <= set(kept)
     pictured = {edge for edge, shown in zip(kept, held["pictured"], strict=True) if shown}
-    circuit = [edge for edge in size if analysis.circuit[graph.index("->".join(edge))]]
+    circuit = [edge for edge in size if analysis.circuit.circuit[graph.index("->".join(edge))]]
     assert pictured == set(sorted(circuit, key=lambda edge: size[edge], reverse=True)[:60])
 
 

@@ -211,9 +211,9 @@ def check_edges(page: Any, record: Any, contrast: str) -> None:
     assert rows
     for edge, score, membership, circuit in rows:
         place = graph.index(edge.replace(" → ", "->"))
-        assert near(score, float(analysis.edge_scores[place]))
-        assert near(membership, float(analysis.edge_membership[place]))
-        assert (circuit == "in") == bool(analysis.circuit[place])
+        assert near(score, float(analysis.scores.edge_scores[place]))
+        assert near(membership, float(analysis.stability.edge_membership[place]))
+        assert (circuit == "in") == bool(analysis.circuit.circuit[place])
 
 
 def test_the_charts_draw_the_counts(runs: dict[str, Path], show: Shown) -> None:
@@ -341,15 +341,18 @@ def test_the_curve_of_faithfulness_and_the_circuit_on_it_are_drawn(rich: Path, s
     page = show({"run": rich})
     move_to(page, 2)
     analysis = Timeline.read(rich).records[2].analyses["cue"]
-    curve = pd.DataFrame(analysis.curve.numpy(), columns=["share", "value", "low", "high"])
+    curve = pd.DataFrame(analysis.circuit.curve.numpy(), columns=["share", "value", "low", "high"])
     interval, line, diamond = traces(page, "#circuit .chart")
     is_band(interval, curve["share"], curve["low"], curve["high"])
     alike(line["x"], curve["share"])
     alike(line["y"], curve["value"])
-    alike(diamond["x"], [float(analysis.circuit.sum() / Graph(2, 3).edges.sum())])
-    alike(diamond["y"], [analysis.faithfulness])
-    alike(diamond["error_y"]["array"], [1.6 - analysis.faithfulness])
-    alike(diamond["error_y"]["arrayminus"], [analysis.faithfulness - analysis.faithfulness_low])
+    alike(diamond["x"], [float(analysis.circuit.circuit.sum() / Graph(2, 3).edges.sum())])
+    alike(diamond["y"], [analysis.circuit.faithfulness])
+    alike(diamond["error_y"]["array"], [1.6 - analysis.circuit.faithfulness])
+    alike(
+        diamond["error_y"]["arrayminus"],
+        [analysis.circuit.faithfulness - analysis.circuit.faithfulness_low],
+    )
     low, high = page.locator("#circuit .chart").evaluate("one => one.layout.yaxis.range")
     assert low < -0.4 and high > 1.6
 
@@ -429,7 +432,7 @@ def test_edges_for_the_right_token_are_blue_and_against_it_orange(rich: Path, sh
     signs, widths = set(), []
     for title, name, stroke, width in paths:
         edge = graph_edge(title)
-        score = float(analysis.edge_scores[record.graph.index(edge)])
+        score = float(analysis.scores.edge_scores[record.graph.index(edge)])
         assert near(title.split(": ")[1].split(",")[0], score)
         assert (name, stroke) == (
             ("negative", "rgb(213, 94, 0)") if score < 0 else ("positive", "rgb(0, 114, 178)")
@@ -450,7 +453,7 @@ def test_the_circuit_of_the_chosen_checkpoint_is_drawn(runs: dict[str, Path], sh
     for place in (0, 3):
         move_to(page, place)
         analysis = timeline.records[place].analyses[timeline.contrasts[0]]
-        edges = int(analysis.circuit.sum())
+        edges = int(analysis.circuit.circuit.sum())
         title = page.locator("#circuit .circuit figcaption").inner_text()
         assert title.endswith(f"{min(edges, 60)} strongest of {edges} edges")
         assert page.locator("#circuit svg.graph path").count() == min(edges, 60)
@@ -458,7 +461,7 @@ def test_the_circuit_of_the_chosen_checkpoint_is_drawn(runs: dict[str, Path], sh
             timeline.at(timeline.records[place].step, timeline.contrasts[0])["verdict"] == "absent"
         )
         told = page.locator("#circuit .chart").get_attribute("aria-label")
-        assert ("–" if absent.all() else f"{analysis.faithfulness:.3g}") in told
+        assert ("–" if absent.all() else f"{analysis.circuit.faithfulness:.3g}") in told
 
 
 def test_another_kind_of_pair_can_be_chosen(runs: dict[str, Path], show: Shown) -> None:
