@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from tests.builders.paths import SHARED
 from tracking.pairs.prompt_pairs import PromptPairs
 
 
@@ -19,10 +20,9 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The material beside the repository; tests that need it are skipped where it is not."""
-    path = Path(__file__).resolve().parents[2] / "shared"
-    if not path.is_dir():
-        pytest.skip(f"{path} is not there")
-    return path
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is not there")
+    return SHARED
 
 
 @pytest.fixture(scope="session")

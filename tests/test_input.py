@@ -12,6 +12,7 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.builders.paths import TINY
 from tests.tracking.conftest import make_analysis
 from tracking.errors import BadInput
 from tracking.ledger.codec import read_record, to_bytes
@@ -25,7 +26,7 @@ from train.commands import track
 from train.data.prompts import for_grpo
 from train.run.manifest import MANIFEST, Manifest
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "tiny" / "grpo.yaml"
+RECIPE = TINY / "grpo.yaml"
 KEYS = sorted(config._parser("grpo")._option_string_actions)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 values = st.recursive(

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.tracking import test_planted as plants
+from tests.tracking.attribution import test_planted as plants
+from tests.tracking.attribution.test_attribute import assert_same, everything, in_training
 from tests.tracking.conftest import make_analysis
-from tests.tracking.test_attribution import assert_same, everything, in_training
 from tracking.analysis import Subject, _halving, record
 from tracking.attribution.attribute import attribute
 from tracking.attribution.importance import head_effects, importance, shift

@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from tests.builders.paths import REPO
 from train.commands import grpo, sft
 from train.tiny import tokenizer as tiny
 
-REPO = Path(__file__).parents[2]
 SMALL = {
     "max_steps": 4,
     "save_steps": 2,
@@ -26,7 +26,7 @@ GRPO = {
     "per_device_train_batch_size": 8,
     "num_generations": 4,
     "max_completion_length": 12,
-    "reward_funcs": "tests.train.digits.digits",  # the task's own is beyond a random model
+    "reward_funcs": "tests.builders.digits.digits",  # the task's own is beyond a random model
 }
 SFT = {"per_device_train_batch_size": 4}
 

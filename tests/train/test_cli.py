@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).parents[2]
+from tests.builders.paths import REPO
+
 SPARKS = [sys.executable, "-m", "train.cli"]
 
 

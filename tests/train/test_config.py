@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.builders.paths import REPO
 from tracking import BadInput
 from tracking.circuits.selection import Selection
 from train import config
 
-REPO = Path(__file__).parents[2]
 RECIPES = sorted((REPO / "recipes").rglob("*.yaml"))
 GRPO = str(REPO / "recipes/tiny/grpo.yaml")
 

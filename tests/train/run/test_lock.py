@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from tests.builders.paths import REPO
 from tracking import BadInput
 from train.commands import track
 from train.rewards.scoring import Scorer
 from train.run.lock import Lock
 
-REPO = Path(__file__).parents[2]
 processes: Any = multiprocessing.get_context("fork")
 
 

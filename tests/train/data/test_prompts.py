@@ -3,12 +3,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.builders.paths import TINY
 from tracking import BadInput
 from train import config
 from train.data.prompts import for_grpo, for_sft
 
-GRPO = str(Path(__file__).parents[2] / "recipes/tiny/grpo.yaml")
-SFT = str(Path(__file__).parents[2] / "recipes/tiny/sft.yaml")
+GRPO = str(TINY / "grpo.yaml")
+SFT = str(TINY / "sft.yaml")
 GSM8K = {"question": "2 and 3?", "answer": "2+3 = <<2+3=5>>5\n#### 5"}
 
 

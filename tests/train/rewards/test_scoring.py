@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.builders.paths import REPO
 from tracking import BadInput
 from train.rewards import registry as rewards
 from train.rewards.registry import registered
@@ -141,7 +142,7 @@ def test_the_process_ends_with_its_parent_also_where_it_hangs(tmp_path: Path) ->
     script = tmp_path / "parent.py"
     script.write_text(
         "import os, signal, threading\n"
-        "from tests.train.test_scoring import length\n"
+        "from tests.train.rewards.test_scoring import length\n"
         "from train.rewards.scoring import Scorer\n"
         "scorer = Scorer('length', lambda: length, 60)\n"
         "print(scorer.process.pid, flush=True)\n"
@@ -150,7 +151,7 @@ def test_the_process_ends_with_its_parent_also_where_it_hangs(tmp_path: Path) ->
     )
     parent = subprocess.Popen(
         [sys.executable, script], stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(REPO)},
     )  # fmt: skip
     assert parent.stdout is not None
     child = int(parent.stdout.readline())

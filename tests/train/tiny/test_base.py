@@ -1,7 +1,7 @@
 """The tiny world keeps its laws, and its base is there whole or not at all.
 
-pytest tests/train/test_tiny.py                  all of it
-pytest tests/train/test_tiny.py -m "not slow"    without training the full base
+pytest tests/train/tiny/test_base.py                  all of it
+pytest tests/train/tiny/test_base.py -m "not slow"    without training the full base
 """
 
 import os

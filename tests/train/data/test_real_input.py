@@ -11,11 +11,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
+from tests.builders.paths import SHARED
 from tracking import Ledger
 from tracking.pairs.frozen import load_pairs
 from train.commands import grpo, sft
 
-SHARED = Path(__file__).parents[2].parent / "shared"
 GSM8K, TOKENIZER = SHARED / "data" / "gsm8k_train.jsonl", SHARED / "qwen-tokenizer"
 
 pytestmark = [

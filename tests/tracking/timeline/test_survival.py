@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from tests.builders.paths import REPO
 from tests.tracking.conftest import make_analysis
 from tracking.ledger.record import Analysis, Record
 from tracking.model.graph import Graph
@@ -23,7 +24,7 @@ from tracking.timeline.states import ACTIVE, EMERGENT, STATES, coded, fates, sta
 from tracking.timeline.survival import COHORTS, CURVE, cohort_table, survival
 from tracking.timeline.timeline import Timeline
 
-DOCS = Path(__file__).parents[2] / "docs" / "timeline.md"
+DOCS = REPO / "docs" / "timeline.md"
 ENDS = [(f"{name}_low", f"{name}_high") for name in BOUNDED]
 histories = arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=7))
 

@@ -15,9 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.tracking import test_planted as plants
-from tests.tracking.conftest import Golden
-from tests.tracking.test_attribution import (
+from tests.tracking.attribution import test_planted as plants
+from tests.tracking.attribution.test_attribute import (
     METRICS,
     VARIANTS,
     arches,
@@ -31,6 +30,7 @@ from tests.tracking.test_attribution import (
     repadded,
     seeds,
 )
+from tests.tracking.conftest import Golden
 from tracking.attribution.attribute import attribute
 from tracking.circuits.circuit import Circuit, prune
 from tracking.circuits.curve import NEAR, SIZES, Curve, counts, curve, curve_of, smallest

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tracking.test_report import data_of, write_run
+from tests.tracking.views.test_report import data_of, write_run
 from tracking.errors import BadInput
 from train import cli
 from train.commands import report

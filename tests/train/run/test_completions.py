@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.train.conftest import REPO
+from tests.builders.paths import REPO
 from tracking.views.completions import batches
 
 Run = Callable[..., Path]
@@ -24,7 +24,7 @@ def test_mean_rewards_are_those_that_the_trainer_logged_and_training_is_the_same
     run_job: Run, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     recipe = yaml.safe_load((REPO / "recipes" / "tiny" / "grpo.yaml").read_text())
-    rewards = ["soft_overlong_punishment", "tests.train.digits.digits"]
+    rewards = ["soft_overlong_punishment", "tests.builders.digits.digits"]
     recipe["reward_weights"] = [-0.5, 2.0]
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))

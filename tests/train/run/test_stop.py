@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 
 from scripts import chaos
 from scripts.chaos import Campaign, Fault, Outcome, Running, Variant, World, tail
-from tests.train.test_resume import FAST, GRPO, KEPT, SFT
+from tests.builders.paths import REPO
+from tests.train.run.test_resume import FAST, GRPO, KEPT, SFT
 from tracking import BadInput, Ledger
 from train.run import resume
 from train.run.manifest import Manifest
@@ -271,11 +272,10 @@ def test_a_finished_model_says_how_far_it_was_trained(campaign: Campaign) -> Non
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_while_the_libraries_load_is_heeded(number: int, tmp_path: Path) -> None:
-    repo = Path(__file__).parents[2]
     job = subprocess.Popen(
         [sys.executable, "-X", "importtime", "-m", "train.cli", "sft", "--config", "none.yaml"],
         stderr=subprocess.PIPE, text=True, cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(repo)},
+        env={**os.environ, "PYTHONPATH": str(REPO)},
     )  # fmt: skip
     assert job.stderr is not None
     for line in job.stderr:  # one as each module is loaded

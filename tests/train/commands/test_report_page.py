@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.tracking.test_report import EVIL, lively, write_run
-from tests.train.conftest import GRPO, REPO, SFT, SMALL
+from tests.builders.paths import REPO
+from tests.tracking.views.test_report import EVIL, lively, write_run
+from tests.train.conftest import GRPO, SFT, SMALL
 from tracking import Timeline
 from tracking.model.graph import Graph
 from tracking.timeline.coupling import Coupling

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.builders.paths import REPO
 from tracking import Ledger
 
 Run = Callable[..., Path]
@@ -42,7 +43,7 @@ def alone(script: str, words: list[str], **environment: str) -> subprocess.Compl
     own = {name: value for name, value in os.environ.items() if "WANDB" not in name}
     return subprocess.run(
         [sys.executable, "-c", script, *words], capture_output=True, text=True,
-        env={**own, **environment, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**own, **environment, "PYTHONPATH": str(REPO)},
     )  # fmt: skip
 
 

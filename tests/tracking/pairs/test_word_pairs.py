@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from tests.builders.paths import SHARED
 from tracking.errors import BadInput
 from tracking.pairs.equations import evaluate, read_solution
 from tracking.pairs.numbers import changeable, numbers, restyle
@@ -22,7 +22,6 @@ from tracking.pairs.solutions import greedy_solutions
 from tracking.pairs.text import Dropped, Pair, choose
 from tracking.pairs.word_pairs import WORD_CONTRASTS, word_pairs
 
-SHARED = Path(__file__).parents[2].parent / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real data at {SHARED}")
 
 NATALIA = WordProblem(

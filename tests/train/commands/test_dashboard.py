@@ -13,7 +13,8 @@ import pytest
 import wandb
 import yaml
 
-from tests.tracking.test_dashboard import history, increments, keys, merged, told
+from tests.builders.paths import TINY
+from tests.tracking.views.test_dashboard import history, increments, keys, merged, told
 from tracking import BadInput, Ledger, Timeline
 from tracking.views.dashboard import ever_active, logged
 from train.commands import dashboard
@@ -183,7 +184,7 @@ def test_only_the_main_process_begins_a_run(
     from train import config
     from train.run.reporting import begin_wandb
 
-    recipe = Path(__file__).parents[2] / "recipes" / "tiny" / "sft.yaml"
+    recipe = TINY / "sft.yaml"
     words = ["--config", str(recipe), "--report_to", "wandb", "--output_dir", str(tmp_path)]
     monkeypatch.setenv("RANK", "1")
     begin_wandb(config.load("sft", words))
