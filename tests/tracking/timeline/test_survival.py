@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from tests.builders.analyses import make_analysis
 from tests.builders.paths import REPO
-from tests.tracking.conftest import make_analysis
 from tracking.ledger.record import Analysis, Record
 from tracking.model.graph import Graph
 from tracking.nodes.roles import SCORES

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 from scripts import chaos
 from scripts.chaos import Campaign, Fault, Outcome, Running, Variant, World, tail
+from tests.builders.campaigns import FAST, GRPO, KEPT, SFT
 from tests.builders.paths import REPO
-from tests.train.run.test_resume import FAST, GRPO, KEPT, SFT
 from tracking import BadInput, Ledger
 from train.run import resume
 from train.run.manifest import Manifest
