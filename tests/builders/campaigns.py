@@ -1,9 +1,10 @@
 """Kinds of training that tests kill and resume."""
 
-from scripts import chaos
-from scripts.chaos import Variant
+from scripts.campaign import variants
+from scripts.campaign.faults import FAULTS
+from scripts.campaign.variants import Variant
 
-FAST = {**chaos.FAST, "max_steps": 6, "save_steps": 2}
+FAST = {**variants.FAST, "max_steps": 6, "save_steps": 2}
 
 
 CLOSE = {"reward_funcs": "tests.builders.digits.digits", "max_completion_length": 12}
@@ -15,4 +16,4 @@ SFT, GRPO = Variant("sft", "sft"), Variant("grpo", "grpo", CLOSE)
 KEPT = Variant("grpo, batch kept 2 steps", "grpo", {**CLOSE, "num_iterations": 2})
 
 
-AT = {fault.name: fault for fault in chaos.FAULTS}
+AT = {fault.name: fault for fault in FAULTS}

@@ -10,20 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scripts import chaos
-from scripts.chaos import Campaign, Outcome, Variant, World
+from scripts.campaign.campaign import Campaign
+from scripts.campaign.outcome import Outcome
+from scripts.campaign.variants import Variant
 from tests.builders.campaigns import AT, FAST, GRPO, KEPT, SFT
 from tracking import BadInput, Ledger
 from train.commands import grpo, sft
 from train.run import resume
 from train.run.identity import Identity
 from train.run.manifest import MANIFEST, Manifest
-
-
-@pytest.fixture(scope="module")
-def campaign(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
-    chaos.warm_up()
-    return Campaign(World(small_model, tmp_path_factory.mktemp("chaos"), FAST), seed=0)
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_the_curve_of_faithfulness_and_the_circuit_on_it_are_drawn(rich: Path, s
     is_band(interval, curve["share"], curve["low"], curve["high"])
     alike(line["x"], curve["share"])
     alike(line["y"], curve["value"])
-    alike(diamond["x"], [float(analysis.circuit.sum() / Graph(2, 3).edges.sum())])
+    alike(diamond["x"], [float(analysis.circuit.sum() / Graph(2, 3).edge_mask.sum())])
     alike(diamond["y"], [analysis.faithfulness])
     alike(diamond["error_y"]["array"], [1.6 - analysis.faithfulness])
     alike(diamond["error_y"]["arrayminus"], [analysis.faithfulness - analysis.faithfulness_low])
@@ -263,7 +263,7 @@ def test_runs_of_other_models_and_kinds_stand_beside_each_other(
 
 def test_a_run_in_which_nothing_happens_is_shown(show: Shown, tmp_path: Path) -> None:
     quiet: dict[str, Any] = {
-        "circuit": torch.zeros(Graph(2, 3).edges.shape).bool(),
+        "circuit": torch.zeros(Graph(2, 3).edge_mask.shape).bool(),
         "effect": torch.zeros(16, 6),
     }
     page = show({"run": write_run(tmp_path / "run", **quiet, difference_low=0.0)})
