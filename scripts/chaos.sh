@@ -5,4 +5,4 @@ cd "$(dirname "$0")/.."
 bash scripts/setup.sh
 export OMP_NUM_THREADS=1
 export PYTHONWARNINGS=ignore:resource_tracker # killed processes leave their semaphores to it
-exec .venv/bin/python scripts/chaos.py "$@"
+exec .venv/bin/python -m scripts.chaos "$@"

@@ -1,14 +1,17 @@
-"""Fixtures of all tests: small random decoders and pairs, made in place from a seed."""
+"""Fixtures of all tests: small random decoders and pairs, made from a seed, and a browser."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
+from tests.builders.browser import QUIET, Shown
+from tests.builders.decoders import make_decoder
 from tests.builders.paths import SHARED
+from tests.builders.prompt_pairs import make_pairs
 from tracking.pairs.prompt_pairs import PromptPairs
 
 
@@ -35,90 +38,30 @@ def random_pairs() -> Callable[..., PromptPairs]:
     return make_pairs
 
 
-def make_decoder(
-    arch: str = "qwen2",
-    layers: int = 2,
-    heads: int = 4,
-    kv_heads: int = 2,
-    head_dim: int = 8,
-    width: int = 32,
-    vocabulary: int = 50,
-    tied: bool = False,
-    seed: int = 0,
-    **more: Any,
-) -> Any:
-    """A Hugging Face decoder in float32, in eval mode, in which nothing is trivial.
-
-    Biases are not 0, norms not 1, and weights large enough that attention is not even. `more` goes
-    to the architecture's config. The global random state stays as it is.
-    """
-    sizes = {
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "head_dim": head_dim,
-        "hidden_size": width,
-        "intermediate_size": 2 * width,
-        "vocab_size": vocabulary,
-        "max_position_embeddings": 128,
-        "tie_word_embeddings": tied,
-        "bos_token_id": None,
-        "eos_token_id": None,
-    }
-    with torch.random.fork_rng([]):
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(arch, **sizes, **more))
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.named_parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
-        if name.endswith("bias"):
-            value = 0.3 * noise
-        elif "norm" in name:
-            value = 1 + 0.3 * noise
-        elif "embed" in name:
-            value = 0.5 * noise
-        else:
-            value = 1.5 * noise / parameter.shape[1] ** 0.5
-        parameter.data.copy_(value)
-    return model.eval()
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real browser; tests that need it are skipped where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium")
+    if not chromium:
+        pytest.skip("there is no chromium here")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=chromium, args=list(QUIET))
+        yield opened
+        opened.close()
 
 
-def make_pairs(
-    pairs: int = 5,
-    length: int = 8,
-    vocabulary: int = 50,
-    ragged: bool = False,
-    side: str = "right",
-    looks: int = 1,
-    labels: bool = True,
-    seed: int = 0,
-) -> PromptPairs:
-    """Random pairs that differ between clean and corrupted in their first token and in others.
+@pytest.fixture(scope="module")
+def reports(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    return Shown(browser, tmp_path_factory.mktemp("reports"))
 
-    `ragged` ones have from half of `length` to all of it; padding, on `side`, is random tokens that
-    differ between clean and corrupted too. The metric looks at `looks` random positions and always
-    at the last one.
-    """
-    generator = torch.Generator().manual_seed(seed)
 
-    def drawn(low: int, high: int, *shape: int) -> torch.Tensor:
-        return torch.randint(low, high, shape, generator=generator)
-
-    sizes = drawn((length + 1) // 2, length + 1, pairs) if ragged else torch.full((pairs,), length)
-    positions = torch.arange(length).expand(pairs, -1)
-    starts = (length - sizes if side == "left" else torch.zeros_like(sizes))[:, None]
-    mask = (positions >= starts) & (positions < starts + sizes[:, None])
-    clean = drawn(0, vocabulary, pairs, length)
-    other = (clean + drawn(1, vocabulary, pairs, length)) % vocabulary
-    changed = (drawn(0, 3, pairs, length) == 0) | (positions == starts) | ~mask
-    last = positions == starts + sizes[:, None] - 1
-    rank = torch.rand(pairs, length, generator=generator).masked_fill(~mask, 2)
-    rank = rank.masked_fill(last, -1).argsort(1).argsort(1)
-    first = drawn(0, vocabulary, pairs, 1)
-    second = (first + drawn(1, vocabulary, pairs, 1)) % vocabulary
-    return PromptPairs(
-        clean,
-        torch.where(changed, other, clean),
-        mask.long(),
-        torch.cat([first, second], dim=1) if labels else None,
-        (rank < looks) & mask,
-    )
+@pytest.fixture
+def show(reports: Shown) -> Iterator[Shown]:
+    """`show(runs)` opens their report; nothing may be complained of, nothing fetched but the
+    file itself."""
+    yield reports
+    assert reports.complaints == []
+    files = [url for url in reports.fetched if url.startswith("file:")]
+    rest = [url for url in reports.fetched if not url.startswith(("file:", "data:", "blob:"))]
+    assert len(files) == len(reports.pages) and rest == []

@@ -12,8 +12,8 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.builders.analyses import make_analysis
 from tests.builders.paths import TINY
-from tests.tracking.conftest import make_analysis
 from tracking.errors import BadInput
 from tracking.ledger.codec import read_record, to_bytes
 from tracking.ledger.ledger import Ledger

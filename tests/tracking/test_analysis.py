@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.tracking.attribution import test_planted as plants
-from tests.tracking.attribution.test_attribute import assert_same, everything, in_training
-from tests.tracking.conftest import make_analysis
+from tests.builders import planted as plants
+from tests.builders.analyses import make_analysis
+from tests.builders.decoders import in_training
+from tests.builders.untouched import assert_same, everything
 from tracking.analysis import Subject, _halving, record
 from tracking.attribution.attribute import attribute
 from tracking.attribution.importance import head_effects, importance, shift

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from torch import Tensor
 
-from tracking.attribution.importance import importance, shift
+from tests.builders.edges import random_scores
+from tracking.attribution.importance import head_effects, importance, shift
 from tracking.model.graph import Graph
 
 graphs = st.builds(Graph, n_layers=st.integers(1, 3), n_heads=st.integers(1, 4))
@@ -16,14 +16,9 @@ seeds = st.integers(0, 2**31)
 shares = arrays(float, 5, elements=st.floats(0, 1))
 
 
-def random_scores(graph: Graph, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(graph.edge_mask.shape, generator=generator) * graph.edge_mask
-
-
 @given(graphs, seeds)
 def test_flows_are_sums_over_the_edges_of_a_head_s_name(graph: Graph, seed: int) -> None:
-    scores, inflow, outflow = random_scores(graph, seed), {}, {}
+    scores, inflow, outflow = random_scores(graph, 1, seed)[0], {}, {}
     for row, column in graph.edge_mask.nonzero().tolist():
         source, target = graph.sources[row], graph.targets[column].split(".")[0]
         size = abs(float(scores[row, column]))
@@ -43,7 +38,7 @@ def test_flows_are_sums_over_the_edges_of_a_head_s_name(graph: Graph, seed: int)
 
 @given(graphs, seeds)
 def test_shares_sum_to_one_and_know_neither_sign_nor_scale(graph: Graph, seed: int) -> None:
-    scores = random_scores(graph, seed)
+    scores = random_scores(graph, 1, seed)[0]
     found, other = importance(graph, scores), importance(graph, -8 * scores)
     for share in ("importance", "importance_symmetric"):
         assert found[share].sum() == pytest.approx(1, abs=1e-5)
@@ -86,3 +81,21 @@ def test_a_head_that_comes_from_nothing_shifts_by_one() -> None:
     assert shift(np.array([0.0, 0.2]), np.array([0.2, 0.0])).tolist() == pytest.approx(
         [1, -1], abs=1e-5
     )
+
+
+@given(graphs, st.integers(1, 4), seeds)
+def test_a_head_s_effect_is_the_sum_of_its_outgoing_edges(
+    graph: Graph, pairs: int, seed: int
+) -> None:
+    scores = random_scores(graph, pairs, seed)
+    effects = head_effects(graph, scores)
+    assert effects.shape == (pairs, len(graph.head_names))
+    for pair in range(pairs):
+        for head, name in enumerate(graph.head_names):
+            row = graph.sources.index(name)
+            out = sum(
+                float(s)
+                for s, there in zip(scores[pair, row], graph.edge_mask[row], strict=True)
+                if there
+            )
+            assert float(effects[pair, head]) == pytest.approx(out, abs=1e-4)

@@ -1,95 +1,30 @@
-"""What a circuit carries is what a slow twin says that the model does with only its edges.
+"""What a circuit carries is what a slow twin says that the model does with only its edges."""
 
-The twin knows no editing of what is read: it runs `by_hand`, in float64 and on one pair at a time,
-again and again, adding to every target what its corrupted sources lack. After each run the targets
-of one more layer read what they should.
-"""
-
-from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.tracking.attribution import test_planted as plants
-from tests.tracking.attribution.test_attribute import (
-    METRICS,
-    VARIANTS,
-    arches,
-    assert_close,
-    assert_same,
-    by_hand,
-    everything,
-    few,
-    in_training,
-    loss_by_hand,
-    repadded,
-    seeds,
-)
-from tests.tracking.conftest import Golden
+from tests.builders.closeness import assert_close
+from tests.builders.decoders import VARIANTS, in_training
+from tests.builders.draws import METRICS, arches, few, seeds, sides
+from tests.builders.edges import drawn
+from tests.builders.golden import Golden
+from tests.builders.patched_twin import slowly
+from tests.builders.prompt_pairs import repadded
+from tests.builders.untouched import assert_same, everything
 from tracking.attribution.attribute import attribute
 from tracking.circuits.circuit import Circuit, prune
-from tracking.circuits.curve import NEAR, SIZES, Curve, counts, curve, curve_of, smallest
-from tracking.circuits.faithfulness import Experiment, Faithfulness, Runs, faithfulness
-from tracking.circuits.select import select
-from tracking.circuits.selection import by_count
+from tracking.circuits.curve import curve
+from tracking.circuits.faithfulness import Experiment, Runs, faithfulness
 from tracking.errors import BadInput
 from tracking.model.decoder import Decoder
 from tracking.model.graph import Graph
 from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.stability.bootstrap import resamples
-
-sides = st.sampled_from(["left", "right"])
-
-
-def drawn(graph: Graph, kept: float, seed: int, *more: int) -> Tensor:
-    """Random edges, a share `kept` of all; they need not lie on a path."""
-    generator = torch.Generator().manual_seed(seed)
-    return (torch.rand(*more, *graph.edge_mask.shape, generator=generator) < kept) & graph.edge_mask
-
-
-def slowly_kept(model: Any, clean: Tensor, corrupted: Tensor, graph: Graph, kept: Tensor) -> Tensor:
-    """Logits [position, vocabulary] with only the edges `kept`; embeddings [position, width]."""
-    before = by_hand(model, corrupted).writes
-    lost = {
-        target: [
-            source
-            for row, source in enumerate(graph.sources)
-            if graph.edge_mask[row, column] and not kept[row, column]
-        ]
-        for column, target in enumerate(graph.targets)
-    }
-    here = by_hand(model, clean)
-    for _ in range(2 * graph.n_layers + 1):  # heads and MLP of each layer, and the logits
-        patches = {
-            target: torch.stack([before[s] - here.writes[s] for s in sources]).sum(0)
-            for target, sources in lost.items()
-            if sources
-        }
-        here = by_hand(model, clean, **patches)
-    return here.logits
-
-
-def slowly(model: Any, pairs: PromptPairs, metric: str, circuits: Tensor) -> Tensor:
-    """The metric [circuit, pair] of the circuits [circuit, source, target]."""
-    graph, table = Decoder.of(model).graph, model.get_input_embeddings().weight.detach().double()
-    out = torch.zeros(len(circuits), len(pairs), dtype=torch.double)
-    assert pairs.labels is not None
-    for index in range(len(pairs)):
-        real = pairs.attention_mask[index].bool()
-        ids = pairs.clean[index][real]
-        ends = table[ids], table[pairs.corrupted[index][real]]
-        whole = by_hand(model, ends[0]).logits
-        rest = whole, ids, pairs.supervised[index][real], pairs.labels[index]
-        for place, kept in enumerate(circuits):
-            logits = slowly_kept(model, *ends, graph, kept)
-            out[place, index] = loss_by_hand(metric, logits, *rest)
-    return out
-
 
 # Against the slow twin
 
@@ -119,37 +54,6 @@ def test_a_model_with_some_of_its_edges_does_what_the_slow_twin_does(
     clean, corrupted = slowly(model, pairs, metric, ends)
     assert torch.allclose(runs.clean.double(), clean, atol=1e-5)
     assert torch.allclose(runs.corrupted.double(), corrupted, atol=1e-5)
-
-
-def assert_curve_is_the_twin_s(model: Any, pairs: PromptPairs, metric: str, scores: Tensor) -> None:
-    graph, found = Decoder.of(model).graph, curve(model, pairs, scores, metric)
-    circuits = [by_count(graph, scores, count) for count in found.counts]
-    empty = torch.zeros_like(graph.edge_mask)
-    values = slowly(model, pairs, metric, torch.stack([*circuits, graph.edge_mask, empty])).mean(1)
-    wanted = (values[:-2] - values[-1]) / (values[-2] - values[-1])
-    shares = [value.value for value in found.values]
-    assert shares == pytest.approx(wanted.tolist(), abs=1e-4)
-    assert max(shares) - min(shares) > 0.5
-
-
-@few(3)
-@given(seed=seeds, metric=st.sampled_from(METRICS), side=sides)
-def test_the_curve_is_the_slow_twin_s(
-    tiny_decoder, random_pairs, seed: int, metric: str, side: str
-) -> None:
-    model = tiny_decoder("qwen2", heads=2, kv_heads=1, seed=seed)
-    pairs = random_pairs(pairs=3, length=6, ragged=True, side=side, seed=seed)
-    scores = attribute(model, pairs, metric=metric, steps=3).edges
-    assert_curve_is_the_twin_s(model, pairs, metric, scores)
-
-
-@pytest.mark.parametrize("golden", ["qwen2_tiny"], indirect=True)
-@pytest.mark.parametrize("metric", ["kl", "neg_logit_diff"])
-def test_the_curve_of_the_reference_s_scores_is_the_slow_twin_s(
-    golden: Golden, metric: str
-) -> None:
-    scores = golden.tensors[f"scores/EAP-IG-inputs/{metric}"]
-    assert_curve_is_the_twin_s(golden.model, golden.pairs[:2], metric, scores)
 
 
 @pytest.mark.parametrize("golden", ["qwen2_tiny"], indirect=True)
@@ -373,124 +277,6 @@ def test_a_setting_that_makes_no_sense_is_named(
         faithfulness(model, random_pairs(), Circuit.full(Decoder.of(model).graph), **wrong)
     with pytest.raises(BadInput, match=named):
         curve(model, random_pairs(), torch.ones(Decoder.of(model).graph.edge_mask.shape), **wrong)
-
-
-# Curves
-
-
-def by_values(*values: float) -> tuple[Faithfulness, ...]:
-    return tuple(Faithfulness(value, value, value, 0.0) for value in values)
-
-
-def test_the_areas_of_a_curve_are_what_a_hand_finds() -> None:
-    known = Curve((1, 5, 10), by_values(0.2, 0.8, 1.0))
-    assert known.sizes.tolist() == [0.1, 0.5, 1]
-    assert known.cpr == pytest.approx(0.4 * 0.5 + 0.5 * 0.9)
-    assert known.cmd == pytest.approx(0.4 * 0.5 + 0.5 * 0.1)
-    beyond = Curve((1, 5, 10), by_values(-1.0, 1.5, 1.0))
-    assert beyond.cpr == pytest.approx(0.4 * 0.25 + 0.5 * 1.25)
-    assert beyond.cmd == pytest.approx(0.4 * 1.25 + 0.5 * 0.25)
-
-
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
-def test_below_one_the_areas_share_what_is_under_one(values: list[float]) -> None:
-    known = Curve(tuple(range(1, len(values) + 1)), by_values(*values))
-    assert known.cpr + known.cmd == pytest.approx(1 - 1 / len(values))
-
-
-@given(st.builds(Graph, n_layers=st.integers(1, 8), n_heads=st.integers(1, 8)))
-def test_sizes_are_mib_s_and_end_with_all_edges(graph: Graph) -> None:
-    found, total = counts(graph), int(graph.edge_mask.sum())
-    assert found[-1] == total and found[0] >= 1
-    assert all(fewer < more for fewer, more in pairwise(found))
-    assert set(found) == {max(1, round(size * total)) for size in SIZES}
-    assert SIZES == (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-
-
-def test_a_curve_is_the_faithfulness_of_its_circuits(tiny_decoder, random_pairs) -> None:
-    model, pairs = tiny_decoder(), random_pairs()
-    scores = attribute(model, pairs, metric="prob")
-    found = curve(model, pairs, scores.edges, "prob")
-    for count, value in zip(found.counts, found.values, strict=True):
-        alone = faithfulness(model, pairs, select(scores, edges=count), "prob")
-        for name in ("value", "low", "high", "accuracy"):
-            assert getattr(value, name) == pytest.approx(getattr(alone, name), abs=1e-5)
-
-
-# The fewest edges
-
-
-def all_values(experiment: Experiment, scores: Tensor) -> list[float]:
-    """Faithfulness by the number of edges, from 0 to all."""
-    graph = experiment.graph
-    circuits = [
-        by_count(graph, scores, count) for count in range(1, int(graph.edge_mask.sum()) + 1)
-    ]
-    runs = experiment.run([torch.zeros_like(graph.edge_mask), *circuits])
-    carried = (runs.patched - runs.corrupted).mean(1)
-    return (carried / (runs.clean - runs.corrupted).mean()).tolist()
-
-
-@settings(deadline=None, derandomize=True, max_examples=12)
-@given(seed=seeds, wanted=st.floats(0.1, 0.99), layers=st.integers(1, 2))
-def test_the_smallest_reaches_what_is_wanted_and_none_near_below_does(
-    tiny_decoder, random_pairs, seed: int, wanted: float, layers: int
-) -> None:
-    """Also on a curve that goes up and down it is a place where the curve crosses."""
-    model = tiny_decoder(layers=layers, heads=2, kv_heads=1, seed=seed)
-    experiment = Experiment.of(model, random_pairs(seed=seed), "kl", 5)
-    scores = attribute(model, experiment.pairs, metric="kl", quadrature="left").edges
-    known = curve_of(experiment, scores, resamples(5, len(experiment.pairs)))
-    values = all_values(experiment, scores)
-    found = smallest(experiment, scores, wanted, known)
-    assert values[found] >= wanted - 1e-5
-    below = [count for count in range(found) if found <= max(count + 1, NEAR * count)]
-    assert min(values[count] for count in below) < wanted + 1e-5
-    if all(less <= more for less, more in pairwise(values)):
-        first = next(count for count, value in enumerate(values) if value >= wanted - 1e-5)
-        assert first <= found <= max(first, NEAR * (first + 1))
-
-
-def test_what_no_circuit_reaches_takes_all_edges(tiny_decoder, random_pairs) -> None:
-    model, pairs = tiny_decoder(), random_pairs()
-    scores = attribute(model, pairs).edges
-    experiment = Experiment.of(model, pairs, "kl")
-    known = curve_of(experiment, scores, resamples(5, len(pairs)))
-    assert smallest(experiment, scores, 1e6, known) == known.counts[-1]
-
-
-@pytest.mark.parametrize("metric", ["kl", "prob", "neg_logit_diff"])
-def test_a_planted_circuit_is_faithful_and_is_found(metric: str) -> None:
-    model, pairs = plants.planted(), plants.pairs()
-    path = [f"embed->{plants.COPY}.v", f"{plants.COPY}->logits"]
-    graph = Decoder.of(model).graph
-    circuit = Circuit.of(graph, path)
-    found = faithfulness(model, pairs, circuit, metric)
-    assert found.value == pytest.approx(1, abs=0.05) and found.accuracy == 1
-    rest = faithfulness(model, pairs, Circuit(graph, graph.edge_mask & ~circuit.edge_mask), metric)
-    assert rest.value == pytest.approx(0, abs=0.05) and rest.accuracy == 0
-    scores = attribute(model, pairs, metric=metric, steps=20, quadrature="adaptive")
-    experiment = Experiment.of(model, pairs, metric)
-    known = curve_of(experiment, scores.edges, resamples(5, len(pairs)))
-    for wanted in (0.1, 0.5, 0.9):
-        assert smallest(experiment, scores.edges, wanted, known) == len(path)
-    by_size = select(scores, faithfulness=0.8, model=model, pairs=pairs)
-    assert torch.equal(by_size.edge_mask, circuit.edge_mask)
-    assert by_size.heads == [plants.COPY]
-    assert known.cpr > 0.95 and known.cmd < 0.05
-
-
-@pytest.mark.parametrize("rank", ["signed", "absolute"])
-def test_a_circuit_of_a_faithfulness_has_it(tiny_decoder, random_pairs, rank: str) -> None:
-    model, pairs = tiny_decoder(seed=1), random_pairs(ragged=True)
-    scores = attribute(model, pairs, metric="prob")
-    ranked = scores.edges if rank == "signed" else scores.strength
-    for wanted in (0.5, 0.9):
-        circuit = select(scores, faithfulness=wanted, rank=rank, model=model, pairs=pairs)
-        assert faithfulness(model, pairs, circuit, "prob").value >= wanted - 1e-5
-        sizes = range(1, int(scores.graph.edge_mask.sum()) + 1)
-        by_size = map(partial(by_count, scores.graph, ranked), sizes)
-        assert any(torch.equal(circuit.edge_mask, edges) for edges in by_size)
 
 
 # Nothing is left behind

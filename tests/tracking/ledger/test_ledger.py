@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load, save, save_file
 from torch import Tensor
 
-from tests.tracking.conftest import make_analysis
+from tests.builders.analyses import make_analysis
 from tracking.atomic import write_whole
 from tracking.errors import BadInput
 from tracking.ledger.codec import _digest, read_record, to_bytes

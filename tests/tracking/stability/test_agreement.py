@@ -1,4 +1,4 @@
-"""Resamples are weights of pairs, and what is drawn from them is what each would give alone."""
+"""What is drawn from resamples is what each would give alone, and halves agree as estimated."""
 
 from functools import partial
 from itertools import pairwise
@@ -8,56 +8,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
-from torch import Tensor
 
-from tests.tracking.conftest import make_analysis
-from tracking.attribution.importance import head_effects
+from tests.builders.edges import graphs, paths, random_scores, seeds
 from tracking.circuits.circuit import Circuit
 from tracking.circuits.selection import by_count, by_share
 from tracking.model.graph import Graph
 from tracking.stability.agreement import (
     AGREED,
     SPLITS,
-    Choose,
     agreement,
     members,
     pairs_needed,
 )
-from tracking.stability.bootstrap import Interval, halves, interval, resamples
-from tracking.stability.nulls import in_halves
+from tracking.stability.bootstrap import halves, resamples
 from tracking.stability.sets import jaccard
-from tracking.timeline.activity import Activity, Thresholds, null_turnover
-
-graphs = st.builds(Graph, n_layers=st.integers(1, 3), n_heads=st.integers(1, 3))
-seeds = st.integers(0, 2**31)
-
-
-def random_scores(graph: Graph, pairs: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(pairs, *graph.edge_mask.shape, generator=generator) * graph.edge_mask
-
-
-@given(st.integers(1, 50), st.integers(1, 40), seeds)
-def test_a_resample_draws_as_many_pairs_as_there_are(count: int, pairs: int, seed: int) -> None:
-    state = torch.get_rng_state()
-    weights = resamples(count, pairs, seed)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert weights.shape == (count, pairs)
-    assert torch.allclose(weights.sum(1), torch.ones(count), atol=1e-5)
-    times = weights * pairs
-    assert torch.allclose(times, times.round(), atol=1e-4) and bool((times >= 0).all())
-    assert torch.equal(weights, resamples(count, pairs, seed))
-
-
-def test_resamples_differ_by_seed_and_among_themselves() -> None:
-    assert not torch.equal(resamples(5, 20, 0), resamples(5, 20, 1))
-    assert len(resamples(50, 20).unique(dim=0)) == 50
-    assert resamples(4000, 10).mean(0).tolist() == pytest.approx([0.1] * 10, abs=0.01)
-
-
-def test_a_larger_draw_begins_with_the_smaller_one() -> None:
-    """So resample r is the same pairs whatever their number."""
-    assert torch.equal(resamples(200, 30)[:50], resamples(50, 30))
 
 
 @settings(deadline=None, derandomize=True)
@@ -101,76 +65,6 @@ def test_a_head_that_one_pair_alone_needs_is_there_where_the_pair_is_drawn() -> 
     assert 0 < int(found[:, 1].sum()) < 60
 
 
-@given(graphs, st.integers(1, 4), seeds)
-def test_a_head_s_effect_is_the_sum_of_its_outgoing_edges(
-    graph: Graph, pairs: int, seed: int
-) -> None:
-    scores = random_scores(graph, pairs, seed)
-    effects = head_effects(graph, scores)
-    assert effects.shape == (pairs, len(graph.head_names))
-    for pair in range(pairs):
-        for head, name in enumerate(graph.head_names):
-            row = graph.sources.index(name)
-            out = sum(
-                float(s)
-                for s, there in zip(scores[pair, row], graph.edge_mask[row], strict=True)
-                if there
-            )
-            assert float(effects[pair, head]) == pytest.approx(out, abs=1e-4)
-
-
-@given(st.floats(-1, 1, width=32), st.integers(1, 30))
-def test_the_interval_of_equal_values_is_that_value(value: float, pairs: int) -> None:
-    found = interval(torch.full((pairs, 2), value), resamples(50, pairs))
-    for bound in (found.mean, found.low, found.high):
-        assert bound.tolist() == pytest.approx([value] * 2, abs=1e-6)
-
-
-@settings(deadline=None, derandomize=True)
-@given(st.integers(2, 40), seeds)
-def test_a_wider_level_has_a_wider_interval_around_the_mean(pairs: int, seed: int) -> None:
-    values = torch.randn(pairs, 3, generator=torch.Generator().manual_seed(seed))
-    weights = resamples(400, pairs, seed)
-    wide, narrow = interval(values, weights, 0.99), interval(values, weights, 0.5)
-    assert torch.equal(wide.mean, values.mean(0))
-    assert bool((wide.low <= narrow.low).all() and (narrow.high <= wide.high).all())
-    assert bool((wide.low <= wide.mean).all() and (wide.mean <= wide.high).all())
-    means = (weights[:, :, None] * values).sum(1).sort(0).values
-    assert torch.allclose(wide.low, means[1] + 0.995 * (means[2] - means[1]), atol=1e-5)
-
-
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    generator = torch.Generator().manual_seed(0)
-    found = interval(torch.randn(60, 2000, generator=generator), resamples(500, 60))
-    covered = ((found.low <= 0) & (found.high >= 0)).float().mean()
-    assert 0.91 < float(covered) < 0.97
-
-
-# Halves
-
-
-@given(st.integers(1, 30), st.integers(2, 60), st.data())
-def test_halves_are_disjoint_and_weigh_their_pairs_alike(
-    splits: int, pairs: int, data: st.DataObject
-) -> None:
-    size = data.draw(st.none() | st.integers(1, pairs // 2))
-    state = torch.get_rng_state()
-    found = halves(splits, pairs, size)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(found, halves(splits, pairs, size))
-    assert found.shape == (splits, 2, pairs)
-    assert not bool((found[:, 0] * found[:, 1]).any())
-    assert torch.allclose(found.sum(-1), torch.ones(splits, 2), atol=1e-5)
-    wanted = pairs // 2 if size is None else size
-    assert ((found > 0).sum(-1) == wanted).all()
-    assert torch.allclose(found[found > 0], torch.tensor(1 / wanted))
-
-
-def test_every_pair_is_in_about_half_of_all_halves() -> None:
-    times = (halves(1000, 9) > 0).float().mean(0)
-    assert times.flatten().tolist() == pytest.approx([4 / 9] * 18, abs=0.06)
-
-
 @given(st.sets(st.integers(0, 6)), st.sets(st.integers(0, 6)))
 def test_jaccard_is_that_of_sets(first: set[int], second: set[int]) -> None:
     masks = [torch.tensor([head in heads for head in range(7)]) for heads in (first, second)]
@@ -189,7 +83,6 @@ def test_identical_pairs_agree_exactly(graph: Graph, pairs: int, count: int, see
     found = agreement(graph, scores, choose)
     assert found.jaccard.tolist() == [1] * SPLITS
     assert found.rank_correlation.tolist() == pytest.approx([1] * SPLITS, abs=1e-5)
-    assert turnover_of(graph, scores, choose).tolist() == [0] * SPLITS
 
 
 @settings(deadline=None, derandomize=True, max_examples=30)
@@ -207,21 +100,6 @@ def test_agreement_is_what_every_split_gives_by_itself(
         assert float(found.jaccard[place]) == pytest.approx(wanted)
         wanted = spearmanr(means[0][graph.edge_mask], means[1][graph.edge_mask])[0]
         assert float(found.rank_correlation[place]) == pytest.approx(wanted, abs=1e-3)
-
-
-def paths(
-    effects: Tensor, noise: float, pairs: int, count: int, seed: int = 0
-) -> tuple[Graph, Tensor, Choose]:
-    """Heads side by side, each with an effect that every pair shows with noise of its own; a
-    circuit takes `count` edges, first those from `embed`, which are sure."""
-    graph = Graph(1, len(effects))
-    generator = torch.Generator().manual_seed(seed)
-    scores = torch.zeros(pairs, *graph.edge_mask.shape)
-    for name, effect in zip(graph.head_names, effects.tolist(), strict=True):
-        scores[:, 0, graph.targets.index(f"{name}.v")] = 1
-        seen = effect + noise * torch.randn(pairs, generator=generator)
-        scores[:, graph.sources.index(name), -1] = seen
-    return graph, scores, partial(by_count, graph, count=count)
 
 
 UNLIKE = torch.linspace(0.05, 0.6, 12)
@@ -259,64 +137,3 @@ def test_halves_of_as_many_pairs_as_are_estimated_agree_about_as_asked(noise: fl
 def test_too_few_pairs_give_no_estimate() -> None:
     graph, scores, choose = paths(UNLIKE, 0.5, pairs=15, count=18)
     assert pairs_needed(graph, scores, choose, agreement(graph, scores, choose).jaccard) is None
-
-
-def turnover_of(graph: Graph, scores: Tensor, choose: Choose) -> Tensor:
-    effect = head_effects(graph, scores)
-    halves = in_halves(graph, scores, effect, choose)
-    analysis = make_analysis(
-        graph,
-        in_circuit=members(graph, scores, resamples(200, len(scores)), choose).heads,
-        effect=effect,
-        half_membership=halves.membership,
-        half_effect=halves.effect,
-        half_error=halves.error,
-    )
-    return null_turnover(analysis, Thresholds())
-
-
-def test_heads_that_only_noise_tells_apart_turn_over_and_sure_ones_do_not() -> None:
-    """Six heads of one effect, near the threshold, of which a circuit has room for two."""
-    alike = torch.full((6,), 0.05)
-    noise = torch.stack(
-        [turnover_of(*paths(alike, 0.1, pairs=64, count=8, seed=seed)) for seed in range(5)]
-    )
-    assert bool(((noise >= 0) & (noise <= 1)).all())
-    assert float(noise.mean()) > 0.15
-    apart = torch.tensor([0.5, 0.5, 0.05, 0.05, 0.05, 0.05])
-    assert turnover_of(*paths(apart, 0.1, pairs=64, count=8)).tolist() == [0] * SPLITS
-
-
-# Verdicts
-
-
-@given(st.lists(st.tuples(st.floats(0, 1), *[st.floats(-0.1, 0.1)] * 3), min_size=1), st.data())
-def test_a_head_is_just_one_of_active_inactive_and_undecided(
-    rows: list[tuple[float, ...]], data: st.DataObject
-) -> None:
-    ordered = torch.tensor([sorted(row[1:]) for row in rows])
-    low, mean, high = ordered.unbind(1)
-    membership = torch.tensor([row[0] for row in rows])
-    thresholds = Thresholds(
-        member=data.draw(st.floats(0.5, 1)), effect=data.draw(st.floats(0.001, 0.09))
-    )
-    found = Activity.judged(membership, Interval(mean, low, high), thresholds)
-    each = found.active.int() + found.inactive.int() + found.undecided.int()
-    assert each.tolist() == [1] * len(rows)
-    mirrored = Activity.judged(membership, Interval(-mean, -high, -low), thresholds)
-    assert torch.equal(mirrored.active, found.active)
-    assert torch.equal(mirrored.inactive, found.inactive)
-    strict = Thresholds(member=thresholds.member, effect=2 * thresholds.effect)
-    fewer = Activity.judged(membership, Interval(mean, low, high), strict)
-    assert not bool((fewer.active & ~found.active).any())
-    assert not bool((found.inactive & ~fewer.inactive).any())
-
-
-def test_verdicts_are_blind_to_what_else_is_judged() -> None:
-    membership = torch.tensor([[1.0, 0.0], [0.5, 1.0]])
-    effect = Interval(*torch.tensor([[[0.5, 0.5]] * 2, [[0.4, 0.4]] * 2, [[0.6, 0.6]] * 2]))
-    found = Activity.judged(membership, effect, Thresholds())
-    assert isinstance(found, Activity)
-    assert found.active.tolist() == [[True, False], [False, True]]
-    assert found.inactive.tolist() == [[False, True], [False, False]]
-    assert found.undecided.tolist() == [[False, False], [True, False]]

@@ -4,8 +4,8 @@ from dataclasses import fields
 
 import torch
 
+from tests.builders.analyses import make_analysis
 from tests.builders.paths import REPO
-from tests.tracking.conftest import make_analysis
 from tracking.ledger.record import Record
 from tracking.model.graph import Graph
 from tracking.timeline.columns import COUNTS, HEADS, Column, documented, names

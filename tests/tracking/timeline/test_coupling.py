@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tests.tracking.conftest import make_analysis
+from tests.builders.analyses import make_analysis
 from tracking.ledger.record import Record
 from tracking.model.graph import Graph
 from tracking.timeline.coupling import (

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tracking.conftest import make_analysis
+from tests.builders.analyses import make_analysis
 from tracking import Record, Timeline
 from tracking.model.graph import Graph
 from tracking.timeline.regime import Regime

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from tests.builders.paths import REPO
-from tests.tracking.conftest import make_analysis
+from tests.builders.analyses import make_analysis
 from tracking.ledger.record import Analysis, Record
 from tracking.model.graph import Graph
 from tracking.nodes.role_words import SCORES
@@ -23,7 +22,6 @@ from tracking.timeline.states import ACTIVE, EMERGENT, STATES, coded, fates, sta
 from tracking.timeline.survival import COHORTS, CURVE, cohort_table, survival
 from tracking.timeline.timeline import Timeline
 
-DOCS = REPO / "docs" / "timeline.md"
 ENDS = [(f"{name}_low", f"{name}_high") for name in BOUNDED]
 histories = arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=7))
 

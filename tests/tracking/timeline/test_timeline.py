@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tracking.conftest import make_analysis
+from tests.builders.analyses import make_analysis
 from tracking.errors import BadInput
 from tracking.ledger.ledger import Ledger
 from tracking.ledger.record import Analysis, Record

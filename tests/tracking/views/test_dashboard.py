@@ -2,10 +2,7 @@
 read back with TensorBoard's own reader."""
 
 import io
-import json
 import logging
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +16,14 @@ import wandb
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.tracking.conftest import make_analysis
+from tests.builders.analyses import make_analysis
+from tests.builders.wandb_files import history, increments, keys, merged, told
 from tracking import Record, Timeline
 from tracking.ledger.record import Analysis
 from tracking.model.graph import Graph
 from tracking.views import dashboard
 from tracking.views.dashboard import Dashboard, Entry
 
-WANDB = Path(sys.executable).parent / "wandb"
 PREFIXES = {"cue": "heads", "operand": "heads/operand"}
 SHARES = [None, 0.25, 0.125, 0.5]
 CONFIG = {"tracking": {"member": 0.9}, "pairs": {"hash": "0", "count": {"cue": 16}}}
@@ -100,38 +97,6 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def told(run: Path, contrast: str) -> list[dict]:
-    """The records of one contrast in a run's file, with dotted keys."""
-    (file,) = run.glob("*.wandb")
-    read = subprocess.run(
-        [WANDB, "leet", "inspect", "--json", file], capture_output=True, text=True, check=True
-    )
-    rows = [json.loads(line) for line in read.stdout.splitlines()]
-    return [row[contrast] for row in rows if row["type"] == contrast]
-
-
-def history(run: Path) -> list[dict]:
-    return [row["item"] for row in told(run, "history")]
-
-
-def merged(run: Path, contrast: str) -> dict:
-    """Config or summary as it is after the last update."""
-    found: dict = {}
-    for row in told(run, contrast):
-        found |= row.get("update", {})
-        for gone in row.get("remove", []):
-            found = {key: value for key, value in found.items() if key != gone["key"]}
-    return found
-
-
-def increments(run: Path) -> list[pd.DataFrame]:
-    """What was written of the table, in order."""
-    files = run.glob("files/media/table/heads/table_*.table.json")
-    by_row = sorted(files, key=lambda path: int(path.name.split("_")[1]))
-    read = [json.loads(path.read_text()) for path in by_row]
-    return [pd.DataFrame(one["data"], columns=one["columns"]) for one in read]
-
-
 def expected_table(upto: int) -> set[tuple[int, str, str]]:
     """Step, contrast and head of the rows that the table must have, from the records' own words."""
     found, seen = set(), set()
@@ -143,10 +108,6 @@ def expected_table(upto: int) -> set[tuple[int, str, str]]:
                 seen |= {(contrast, head)} if effect > 0.02 else set()
         found |= {(record.step, contrast, head) for contrast, head in seen}
     return found
-
-
-def keys(table: pd.DataFrame) -> list[tuple]:
-    return [tuple(row) for row in table[["step", "contrast", "head"]].itertuples(index=False)]
 
 
 def test_scalars_equal_the_records_row_by_row(offline: Path) -> None:

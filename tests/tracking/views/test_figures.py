@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from rich.console import Console
 
-from tests.tracking.conftest import make_analysis
+from tests.builders.analyses import make_analysis
 from tracking import Record, Timeline
 from tracking.model.graph import Graph
 from tracking.timeline.activity import null_turnover

@@ -7,7 +7,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from tests.tracking.conftest import make_analysis
+from tests.builders.analyses import make_analysis
 from tracking import Record, Timeline
 from tracking.model.graph import Graph
 from tracking.views.terminal import SPARED, WIDTHS, Table

@@ -14,7 +14,7 @@ import wandb
 import yaml
 
 from tests.builders.paths import TINY
-from tests.tracking.views.test_dashboard import history, increments, keys, merged, told
+from tests.builders.wandb_files import history, increments, keys, merged, told
 from tracking import BadInput, Ledger, Timeline
 from tracking.views.dashboard import ever_active, logged
 from train.commands import dashboard

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.tracking.views.test_report import data_of, write_run
+from tests.builders.pages import data_of
+from tests.builders.runs import write_run
 from tracking.errors import BadInput
 from train import cli
 from train.commands import report

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.tracking.conftest import make_analysis
+from tests.builders.analyses import make_analysis
 from tracking import BadInput, Ledger, Record
 from tracking.model.graph import Graph
 from tracking.settings import Settings

@@ -18,7 +18,8 @@ KILLER = """
 import os, signal, sys
 import psutil
 from transformers import TrainerCallback
-from train import cli, reporting
+from train import cli
+from train.run import reporting
 
 class Killer(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):

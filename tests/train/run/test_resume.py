@@ -10,25 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scripts import chaos
-from scripts.chaos import Campaign, Outcome, Variant, World
+from scripts.campaign.campaign import Campaign
+from scripts.campaign.outcome import Outcome
+from scripts.campaign.variants import Variant
+from tests.builders.campaigns import AT, FAST, GRPO, KEPT, SFT
 from tracking import BadInput, Ledger
 from train.commands import grpo, sft
 from train.run import resume
 from train.run.identity import Identity
 from train.run.manifest import MANIFEST, Manifest
-
-FAST = {**chaos.FAST, "max_steps": 6, "save_steps": 2}
-CLOSE = {"reward_funcs": "tests.builders.digits.digits", "max_completion_length": 12}
-SFT, GRPO = Variant("sft", "sft"), Variant("grpo", "grpo", CLOSE)
-KEPT = Variant("grpo, batch kept 2 steps", "grpo", {**CLOSE, "num_iterations": 2})
-AT = {fault.name: fault for fault in chaos.FAULTS}
-
-
-@pytest.fixture(scope="module")
-def campaign(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
-    chaos.warm_up()
-    return Campaign(World(small_model, tmp_path_factory.mktemp("chaos"), FAST), seed=0)
 
 
 @pytest.fixture

@@ -14,35 +14,29 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
-from scripts import chaos
-from scripts.chaos import Campaign, Fault, Outcome, Running, Variant, World, tail
+from scripts.campaign.campaign import Campaign
+from scripts.campaign.faults import Fault, Place
+from scripts.campaign.outcome import Outcome
+from scripts.campaign.running import processes, tail
+from scripts.campaign.variants import LORA, Variant
+from tests.builders.campaigns import GRPO, KEPT, SFT
 from tests.builders.paths import REPO
-from tests.train.run.test_resume import FAST, GRPO, KEPT, SFT
-from tracking import BadInput, Ledger
+from tracking import BadInput, Ledger, analysis
+from train import model
 from train.run import resume
 from train.run.manifest import Manifest
 from train.run.signals import PREEMPTED, SIGNALS, heed
-from train.run.stop import Stop
+from train.run.stop import PreemptionCallback, Stop
 
 Run = Callable[..., Path]
-BOTH = Variant("sft, 2 processes", "sft", ranks=2)
-ADAPTED = Variant("grpo, LoRA", "grpo", {**GRPO.keys, **chaos.LORA})
-
-
-@pytest.fixture(scope="module")
-def campaign(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
-    chaos.warm_up()
-    return Campaign(World(small_model, tmp_path_factory.mktemp("chaos"), FAST), seed=0)
-
-
-def until(job: Running, so: Callable[[], bool]) -> None:
-    """Wait until it is so."""
-    end = time.monotonic() + 60
-    while not so():
-        assert time.monotonic() < end and job.ranks[0].is_alive(), tail(job.log)
-        time.sleep(0.02)
+SHORT: dict[str, object] = {"max_steps": 4}
+BOTH = Variant("sft, 2 processes", "sft", SHORT, ranks=2)
+ADAPTED = Variant("grpo, LoRA", "grpo", {**GRPO.keys, **LORA, **SHORT})
+STEP_END = Place(PreemptionCallback, "on_step_end")
+ANALYSIS = Place(analysis, "attribute")
 
 
 def trained(run: Path) -> dict[str, str]:
@@ -63,8 +57,9 @@ def test_a_job_asked_to_end_saves_and_leaves_the_analysis_to_the_resumed_one(
     campaign: Campaign, tmp_path: Path, variant: Variant, number: signal.Signals
 ) -> None:
     whole, run = campaign.undisturbed(variant), tmp_path / "run"
-    step = random.Random(variant.name).randrange(2, 6)
-    asked = Fault("", "train.run.stop:PreemptionCallback.on_step_end", step, number=number)
+    last = max(whole.steps)
+    step = random.Random(variant.name).randrange(2, last)
+    asked = Fault("", STEP_END, step, number=number)
     job = campaign.world.start(variant, run, asked)
     assert job.wait() == PREEMPTED
     at = step + step % 2 if variant is KEPT else step  # generations last two steps
@@ -81,18 +76,18 @@ def test_a_job_asked_to_end_saves_and_leaves_the_analysis_to_the_resumed_one(
 
 
 @pytest.mark.parametrize(
-    "where", ["tracking.analysis:attribute", "tracking.ledger.ledger:Ledger.write", "torch:save"]
+    "where", [ANALYSIS, Place(Ledger, "write"), Place(torch, "save")], ids=lambda where: where.name
 )
 def test_a_signal_inside_an_analysis_or_a_save_harms_nothing(
-    campaign: Campaign, tmp_path: Path, where: str
+    campaign: Campaign, tmp_path: Path, where: Place
 ) -> None:
-    run, save = tmp_path / "run", where == "torch:save"
+    run, save = tmp_path / "run", where.name == "save"
     asked = Fault("", where, 5 if save else 3, number=signal.SIGTERM)
     job = campaign.world.start(SFT, run, asked)
     assert job.wait() == PREEMPTED, tail(job.log)
     whole, ledger = campaign.undisturbed(SFT), Ledger(run / "heads")
     at = max(resume.complete(run))
-    writing = where.endswith("Ledger.write")  # a record that is made is written
+    writing = where.owner is Ledger  # a record that is made is written
     assert [*ledger.marks()] == ([] if writing else [at])
     assert (at in ledger.steps()) == writing
     assert campaign.world.start(SFT, run).wait() == 0
@@ -105,7 +100,7 @@ def test_a_signal_before_the_first_step_leaves_nothing_to_repeat(
     campaign: Campaign, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    asked = Fault("", "tracking.analysis:attribute", 1, number=signal.SIGUSR1)
+    asked = Fault("", ANALYSIS, 1, number=signal.SIGUSR1)
     job = campaign.world.start(SFT, run, asked)
     assert job.wait() == PREEMPTED
     assert tail(job.log, 1) == "sparks: asked to end before the first step"
@@ -118,9 +113,8 @@ def test_all_processes_save_together_where_only_one_is_asked(
     campaign: Campaign, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    job = campaign.world.start(BOTH, run)
-    until(job, lambda: (run / "checkpoint-2").exists())
-    os.kill(job.ranks[1].pid, signal.SIGTERM)
+    asked = Fault("", STEP_END, 3, number=signal.SIGTERM, rank=1)
+    job = campaign.world.start(BOTH, run, asked)
     job.wait()
     assert [rank.exitcode for rank in job.ranks] == [PREEMPTED, PREEMPTED], tail(job.log)
     assert campaign.world.start(BOTH, run).wait() == 0
@@ -140,7 +134,7 @@ def test_handlers_are_as_before_when_a_job_has_ended(run_job: Run, tmp_path: Pat
 def test_a_signal_while_the_job_is_made_ready_ends_it_at_once_with_the_same_code(
     campaign: Campaign, tmp_path: Path
 ) -> None:
-    asked = Fault("", "train.model:start", 1, number=signal.SIGTERM)
+    asked = Fault("", Place(model, "start"), 1, number=signal.SIGTERM)
     job = campaign.world.start(SFT, tmp_path / "run", asked)
     assert job.wait() == PREEMPTED
     assert tail(job.log, 1) == "sparks: asked to end before the first step"
@@ -158,7 +152,7 @@ def _forks_and_terminates() -> None:
 
 
 def test_workers_of_a_job_that_is_made_ready_can_be_terminated_without_a_word() -> None:
-    job = chaos.processes.Process(target=_forks_and_terminates)
+    job = processes.Process(target=_forks_and_terminates)
     job.start()
     job.join()
     assert job.exitcode == 0

@@ -1,4 +1,4 @@
-"""The tiny world keeps its laws, and its base is there whole or not at all.
+"""The tiny world's base is there whole or not at all.
 
 pytest tests/train/tiny/test_base.py                  all of it
 pytest tests/train/tiny/test_base.py -m "not slow"    without training the full base
@@ -15,198 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from train.tiny import base, evaluation, task, tokenizer
+from tests.builders.chains import CHARS, SMALL
+from train.tiny import base, evaluation, task
 from train.tiny.base import BaseSettings
 from train.tiny.task import Problem
-
-SMALL = BaseSettings(layers=1, heads=2, kv_heads=1, width=16, mlp_width=32, steps=3, batch_size=4)
-
-CHARS = tokenizer.tokenizer()
-
-expressions = st.from_regex(r"[0-9]([-+*][0-9]){1,3}", fullmatch=True)
-cues = st.sampled_from("+-")
-printable = st.text(st.characters(min_codepoint=32, max_codepoint=126))
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SPARKS_CACHE", str(tmp_path))
     return tmp_path
-
-
-def left_to_right(expression: str, cue: str) -> int:
-    """Python's own arithmetic, forced left to right by brackets and reduced only at the end."""
-    bracketed = "(" * (len(expression) // 2) + expression[0]
-    for start in range(1, len(expression), 2):
-        bracketed += expression[start : start + 2] + ")"
-    return eval(f"{cue}({bracketed})") % 10
-
-
-def greedy(model: Any, problems: list[Problem], **kwargs: Any) -> evaluation.Evaluation:
-    return evaluation.evaluate(model, CHARS, problems, temperature=0, **kwargs)
-
-
-# The task
-
-
-def test_the_worked_solution_is_the_one_documented():
-    assert task.solution("3+5*2", "-") == "3+5=8;8*2=6;-6=4;####4"
-    assert task.solution("3+5*2", "+") == "3+5=8;8*2=6;####6"
-    assert Problem("3+5*2", "+").prompt == "+(3+5*2)"
-
-
-@given(expressions, cues)
-def test_the_answer_is_that_of_an_independent_evaluator(expression: str, cue: str):
-    problem = Problem(expression, cue)
-    assert int(problem.answer) == left_to_right(expression, cue)
-    assert problem.cue_matters == (left_to_right(expression, "+") != left_to_right(expression, "-"))
-
-
-@given(expressions, cues)
-def test_every_step_of_a_solution_is_true_and_leads_to_the_next(expression: str, cue: str):
-    *steps, final = task.solution(expression, cue).split(";")
-    assert len(steps) == Problem(expression, cue).operations + (cue == "-")
-    results = [step.split("=")[1] for step in steps]
-    for step, result in zip(steps, results, strict=True):
-        assert eval(step.split("=")[0]) % 10 == int(result)
-    assert final == f"####{results[-1]}"
-
-
-@given(expressions, cues)
-def test_the_answer_is_read_back_from_a_solution(expression: str, cue: str):
-    problem = Problem(expression, cue)
-    assert task.answer_of(problem.solution) == problem.answer
-    assert task.answer_of(problem.solution[-5:]) == problem.answer
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "4", "####", "####14", "####4;", "####4\n", " ####4 ", "####4####4", "#####4", "####٤"],
-)
-def test_no_answer_is_read_from_malformed_text(text: str):
-    assert task.answer_of(text) is None
-
-
-@pytest.mark.parametrize(
-    ("expression", "cue"),
-    [("", "+"), ("3", "+"), ("3/2", "+"), ("12+3", "-"), ("1+2", ""), ("1+2", "+-")],
-)
-def test_what_is_not_a_cued_chain_is_refused(expression: str, cue: str):
-    with pytest.raises(ValueError, match="not a cued chain"):
-        task.solution(expression, cue)
-
-
-def test_the_splits_are_disjoint_and_an_eighth_is_held_out():
-    train = {problem.expression for problem in task.problems("train", 4000, seed=0)}
-    test = {problem.expression for problem in task.problems("test", 4000, seed=0)}
-    assert not train & test
-    chains = {
-        f"{a}{op}{b}*{c}" for a in range(10) for op in "+-*" for b in range(10) for c in range(10)
-    }
-    share = sum(Problem(chain, "+").held_out for chain in chains) / len(chains)
-    assert 0.1 < share < 0.15
-
-
-def test_the_split_of_an_expression_never_changes():
-    held_out = [digit for digit in range(10) if Problem(f"{digit}*{digit}-7", "+").held_out]
-    assert held_out == [1, 7]
-
-
-def test_problems_are_a_function_of_their_seed_alone():
-    random.seed(0)
-    first = task.problems("train", 50, seed=3)
-    random.seed(1)
-    assert task.problems("train", 50, seed=3) == first
-    assert task.problems("train", 80, seed=3)[:50] == first
-    assert task.problems("train", 50, seed=4) != first
-
-
-def test_problems_have_one_to_three_operations_and_both_cues():
-    drawn = task.problems("train", 2000, seed=0)
-    for operations, share in {1: 1 / 3.4, 2: 1.2 / 3.4, 3: 1.2 / 3.4}.items():
-        assert sum(item.operations == operations for item in drawn) == pytest.approx(
-            2000 * share, rel=0.15
-        )
-    assert sum(item.cue == "-" for item in drawn) == pytest.approx(1000, rel=0.15)
-
-
-def test_an_unknown_split_is_refused():
-    with pytest.raises(ValueError, match="split"):
-        task.problems("validation", 1, seed=0)  # type: ignore[arg-type]
-
-
-def test_the_test_set_holds_only_problems_whose_cue_matters():
-    rows = task.dataset("test", 300, seed=0)
-    assert set(rows.column_names) == {"prompt", "solution", "answer", "operations"}
-    for row in rows.to_list():
-        prompt = row["prompt"][0]["content"]
-        problem = Problem(prompt[2:-1], prompt[0])
-        assert problem.held_out and problem.cue_matters and problem.prompt == prompt
-        assert (row["solution"], row["answer"]) == (problem.solution, problem.answer)
-        assert row["operations"] == problem.operations
-
-
-def test_sft_rows_are_the_worked_solutions_of_the_same_problems():
-    rows, chats = task.dataset("train", 30, seed=5), task.sft_dataset("train", 30, seed=5)
-    assert chats.column_names == ["messages"]
-    for row, chat in zip(rows.to_list(), chats.to_list(), strict=True):
-        reply = {"role": "assistant", "content": row["solution"]}
-        assert chat["messages"] == [*row["prompt"], reply]
-
-
-def test_the_reward_is_one_for_the_exact_answer_and_else_zero():
-    completions = ["1+2=3;####3", "####4", "3", "####3 "]
-    assert task.tiny_answer_reward(completions, answer=["3"] * 4) == [1.0, 0.0, 0.0, 0.0]
-    chats = [[{"role": "assistant", "content": text}] for text in completions]
-    assert task.tiny_answer_reward(completions=chats, answer=["3"] * 4, prompts=None) == [
-        1,
-        0,
-        0,
-        0,
-    ]
-
-
-# Tokenizer
-
-
-@given(printable)
-def test_text_survives_the_tokenizer(text: str):
-    assert CHARS.decode(CHARS(text).input_ids) == text
-
-
-def test_characters_and_marks_are_single_tokens():
-    assert CHARS.tokenize("3+5=8;####8") == ["3", "+", "5", "=", "8", ";", "####", "8"]
-    assert CHARS.tokenize("<|user|>+<|assistant|>") == ["<|user|>", "+", "<|assistant|>"]
-    assert len(CHARS("<pad><eos>").input_ids) == 2
-    assert CHARS.tokenize("1é2") == ["1", "2"]
-
-
-def test_batches_are_padded_on_the_left():
-    assert CHARS(["1", "123"], padding=True).attention_mask == [[0, 0, 1], [1, 1, 1]]
-
-
-@given(expressions, cues)
-def test_the_chat_template_marks_exactly_the_assistants_turn(expression: str, cue: str):
-    problem = Problem(expression, cue)
-    messages = task.chat(problem.prompt, problem.solution)
-    encoded: Any = CHARS.apply_chat_template(
-        messages, return_dict=True, return_assistant_tokens_mask=True
-    )
-    asked: Any = CHARS.apply_chat_template(
-        messages[:1], add_generation_prompt=True, return_dict=True
-    )
-    start = len(asked.input_ids)
-    assert CHARS.decode(asked.input_ids) == f"<|user|>{problem.prompt}<|assistant|>"
-    assert encoded.input_ids[:start] == asked.input_ids
-    assert CHARS.decode(encoded.input_ids[start:]) == problem.solution + "<eos>"
-    assert encoded.assistant_masks == [0] * start + [1] * (len(encoded.input_ids) - start)
-
-
-# Base model
 
 
 def test_the_same_seed_makes_the_same_bytes_whatever_the_threads(
@@ -346,80 +166,6 @@ def test_the_base_reads_no_held_out_expression_and_mostly_not_the_cue():
             obeyed.append(task.answer_of(reply) == problem.answer)
     share = BaseSettings().cue_obeyed
     assert sum(obeyed) / len(obeyed) == pytest.approx(share + (1 - share) / 2, abs=0.04)
-
-
-# Evaluation
-
-
-class Scripted:
-    """Stands for a model whose replies are given; `evaluate` sees their tokens."""
-
-    device = torch.device("cpu")
-    training = True
-
-    def __init__(self, replies: list[str]) -> None:
-        self.replies = replies
-
-    def eval(self) -> None:
-        self.training = False
-
-    def train(self, mode: bool) -> None:
-        self.training = mode
-
-    def generate(self, input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
-        batch, self.replies = self.replies[: len(input_ids)], self.replies[len(input_ids) :]
-        tokens = CHARS(
-            [f"{text}<eos>" for text in batch],
-            padding=True,
-            return_tensors="pt",
-            padding_side="right",
-        )
-        return torch.cat([input_ids, tokens.input_ids], dim=1)
-
-
-@given(st.lists(st.sampled_from(["right", "flip", "wrong", "none"]), min_size=1, max_size=12))
-@settings(deadline=None)
-def test_evaluation_counts_what_was_answered(contrasts: list[str]):
-    asked = task.problems("test", len(contrasts), seed=0, cue_matters=True)
-    replies = [
-        {
-            "right": item.solution,
-            "flip": item.other.solution,
-            "wrong": next(f"####{d}" for d in "0123" if d not in (item.answer, item.other.answer)),
-            "none": "3+5=",
-        }[contrast]
-        for contrast, item in zip(contrasts, asked, strict=True)
-    ]
-    model: Any = Scripted(replies)
-    result = greedy(model, asked, batch_size=5)
-    counted = (result.right, result.flip, result.malformed)
-    assert counted == tuple(
-        contrasts.count(contrast) / len(contrasts) for contrast in ("right", "flip", "none")
-    )
-    assert (
-        result.count == len(contrasts) == sum(part.count for part in result.by_operations.values())
-    )
-    weighted = sum(part.count * part.right for part in result.by_operations.values())
-    assert weighted == pytest.approx(result.right * len(contrasts))
-    assert model.training
-
-
-def test_evaluation_needs_problems():
-    with pytest.raises(ValueError, match="no problems"):
-        greedy(Scripted([]), [])
-
-
-def test_evaluation_is_a_function_of_its_seed_and_leaves_no_trace():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = base._new_model(SMALL, CHARS).train()
-        asked = task.problems("test", 20, seed=0)
-        state = torch.get_rng_state()
-        first = evaluation.evaluate(model, CHARS, asked, max_new_tokens=4, seed=1)
-        assert torch.equal(torch.get_rng_state(), state)
-        torch.manual_seed(5)
-        assert evaluation.evaluate(model, CHARS, asked, max_new_tokens=4, seed=1) == first
-        assert model.training
 
 
 @pytest.mark.slow

@@ -1,0 +1,55 @@
+"""What is left of a run that has ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tracking.ledger.codec import to_bytes
+from tracking.ledger.ledger import Ledger
+
+CLOCKS = ("time", "runtime", "per_second")  # what ends like this in a log is no finding
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is left of a run that has ended, by name: hashes of bytes, and the ledger's steps."""
+
+    hashes: dict[str, str]
+    steps: list[int]
+
+    @classmethod
+    def of(cls, run: Path) -> Outcome:
+        """Read it from the run's folder."""
+        ledger = Ledger(run / "heads")
+        last = max(run.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
+        files = [*run.glob("*.safetensors"), *last.glob("*.safetensors"), *last.glob("*.pt")]
+        kept = {str(p.relative_to(run)): p.read_bytes() for p in (*files, *last.glob("rng*"))}
+        for step in ledger.steps():
+            untimed = dataclasses.replace(ledger.read(step), seconds=0.0)
+            kept[f"record of step {step}"] = _checksum(to_bytes(untimed))
+        kept["timeline"] = ledger.timeline_path.read_bytes()
+        kept["log"] = json.dumps(_log(last)).encode()
+        hashes = {name: hashlib.sha256(data).hexdigest() for name, data in kept.items()}
+        return cls(hashes, ledger.steps())
+
+    def differences(self, other: Outcome) -> list[str]:
+        """What is not the same."""
+        names = sorted({*self.hashes, *other.hashes})
+        return [name for name in names if self.hashes.get(name) != other.hashes.get(name)]
+
+
+def _checksum(record: bytes) -> bytes:
+    """Of all that a record holds; the order in a safetensors header is not always the same."""
+    size = int.from_bytes(record[:8], "little")
+    return json.loads(record[8 : 8 + size])["__metadata__"]["sha256"].encode()
+
+
+def _log(checkpoint: Path) -> list[dict[str, Any]]:
+    """What was logged up to a checkpoint, without what a clock says."""
+    told = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
+    return [{key: row[key] for key in row if not key.endswith(CLOCKS)} for row in told]

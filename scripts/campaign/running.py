@@ -1,0 +1,109 @@
+"""A job under way in processes of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from scripts.campaign.faults import Fault
+from scripts.campaign.variants import Variant
+
+LIMIT = 120.0  # seconds that one job may take
+
+# Children are forked from one process that has imported the libraries: that takes seconds.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["train.commands.grpo", "train.commands.sft"])
+
+
+class Running:
+    """A job under way in processes of its own, one per rank; stdout and stderr go to `log`."""
+
+    def __init__(
+        self, variant: Variant, arguments: Sequence[str], log: Path, fault: Fault | None = None
+    ) -> None:
+        self.log = log
+        ports = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+        self.ranks = []
+        for rank in range(variant.ranks):
+            world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": variant.ranks}
+            told = {**ports, **{key: str(value) for key, value in world.items()}}
+            environment = told if variant.ranks > 1 else {}
+            words = [variant.job, *arguments]
+            process = processes.Process(target=_run, args=(words, environment, log, fault))
+            process.start()
+            self.ranks.append(process)
+
+    def kill(self) -> None:
+        """SIGKILL for all its processes, those that score rewards included."""
+        for process in self.ranks:
+            try:
+                os.killpg(process.pid or 0, signal.SIGKILL)
+            except ProcessLookupError:  # ended, or too young to have a group
+                process.kill()
+
+    def wait(self, seconds: float = LIMIT) -> int | None:
+        """The exit code of the first rank that fails, which ends the others, as torchrun does; 0;
+        or None where it has not ended in this time."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            codes = [process.exitcode for process in self.ranks]
+            failed = [code for code in codes if code]
+            if failed:
+                self._settle()
+                return failed[0]
+            if all(code == 0 for code in codes):
+                return 0
+            multiprocessing.connection.wait(
+                [p.sentinel for p in self.ranks if p.exitcode is None], end - time.monotonic()
+            )
+        return None
+
+    def _settle(self) -> None:
+        """Give the other ranks a moment to end by themselves, then none."""
+        for process in self.ranks:
+            process.join(5 if process.exitcode is None else 0)
+        self.kill()
+        for process in self.ranks:
+            process.join()
+
+
+def _run(words: list[str], environment: dict[str, str], log: Path, fault: Fault | None) -> None:
+    os.setsid()
+    os.environ.update(environment)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    import torch
+
+    from train import cli
+
+    torch.set_num_threads(1)
+    if fault is not None and int(os.environ.get("RANK", "0")) == fault.rank:
+        fault.plant()
+    sys.argv = ["sparks", *words]
+    cli.main()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def tail(log: Path, lines: int = 20) -> str:
+    """The end of what a job said."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def warm_up() -> None:
+    """Import the libraries in the process that all others are forked from."""
+    first = processes.Process(target=time.sleep, args=(0,))
+    first.start()
+    first.join()

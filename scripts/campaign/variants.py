@@ -1,0 +1,39 @@
+"""The kinds of training that a campaign disturbs."""
+
+from dataclasses import dataclass, field
+
+FAST = {
+    "max_steps": 9,
+    "save_steps": 3,
+    "report_to": "none",
+    "dataset_size": 64,
+    "track_pairs_count": 16,
+    "track_resamples": 20,
+    "track_ig_steps": 3,
+    "track_max_ig_steps": 6,
+}
+GRPO = {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 36}
+SFT = {"per_device_train_batch_size": 4}
+LORA = {"use_peft": "true", "lora_r": 4, "lora_target_modules": "all-linear"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A kind of training."""
+
+    name: str
+    job: str
+    keys: dict[str, object] = field(default_factory=dict)
+    ranks: int = 1
+
+
+VARIANTS = (
+    Variant("sft", "sft"),
+    Variant("grpo", "grpo"),
+    Variant("grpo, LoRA", "grpo", LORA),
+    Variant("sft, accumulation", "sft", {"gradient_accumulation_steps": 2}),
+    Variant("grpo, accumulation", "grpo", {"gradient_accumulation_steps": 2}),
+    Variant("grpo, batch kept 3 steps", "grpo", {"num_iterations": 3}),
+    Variant("sft, 2 processes", "sft", ranks=2),
+    Variant("grpo, 2 processes", "grpo", ranks=2),
+)

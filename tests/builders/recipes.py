@@ -1,0 +1,41 @@
+"""Small jobs: the recipes of the tiny world, shortened."""
+
+from pathlib import Path
+
+from tests.builders.paths import TINY
+
+SMALL = {
+    "max_steps": 4,
+    "save_steps": 2,
+    "report_to": "none",
+    "dataset_size": 64,
+    "track_pairs_count": 16,
+    "track_resamples": 20,
+    "track_ig_steps": 3,
+    "track_max_ig_steps": 6,
+}
+
+
+GRPO = {
+    "per_device_train_batch_size": 8,
+    "num_generations": 4,
+    "max_completion_length": 12,
+    "reward_funcs": "tests.builders.digits.digits",  # the task's own is beyond a random model
+}
+
+
+SFT = {"per_device_train_batch_size": 4}
+
+
+def words(model: Path, name: str, folder: Path, **keys: object) -> list[str]:
+    """The command line of the small job `name`."""
+    settings = {
+        "config": TINY / f"{name}.yaml",
+        "model_name_or_path": model,
+        "output_dir": folder,
+        **SMALL,
+        **(GRPO if name == "grpo" else SFT),
+        **keys,
+    }
+    lists = {key: value if isinstance(value, list) else [value] for key, value in settings.items()}
+    return [word for key, said in lists.items() for word in (f"--{key}", *map(str, said))]

@@ -1,0 +1,183 @@
+"""A slow twin of attribution, written by hand.
+
+It runs in float64 on one pair at a time, without padding, hooks or Hugging Face's forward: every
+head's q, k and v read a copy of the residual stream of their own, and autograd does the rest.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tracking.pairs.prompt_pairs import PromptPairs
+
+
+@dataclass
+class Pass:
+    """What was written and read, by name, and the logits, in one pass over one prompt."""
+
+    logits: Tensor = field(init=False)
+    writes: dict[str, Tensor] = field(default_factory=dict)  # [position, width]
+    reads: dict[str, Tensor] = field(default_factory=dict)
+
+
+def by_hand(model: Any, embeddings: Tensor, **patches: Tensor) -> Pass:
+    """The forward pass of a Qwen2, Qwen3, Llama or Mistral on embeddings [position, width].
+
+    `patches` are added to what the targets of these names read.
+    """
+    config, out = model.config, Pass()
+    weights = {name: tensor.detach().double() for name, tensor in model.named_parameters()}
+    size = config.head_dim
+    place = torch.arange(len(embeddings), dtype=torch.double)
+    turns = place[:, None] / config.rope_parameters["rope_theta"] ** (
+        torch.arange(0, size, 2, dtype=torch.double) / size
+    )
+    cos, sin = turns.cos().repeat(1, 2), turns.sin().repeat(1, 2)
+    distance = place[:, None] - place[None, :]
+    hidden = distance < 0
+    if getattr(config, "sliding_window", None):
+        hidden |= distance >= config.sliding_window
+
+    def norm(values: Tensor, name: str) -> Tensor:
+        rate = (values.square().mean(-1, keepdim=True) + config.rms_norm_eps).rsqrt()
+        return values * rate * weights[f"{name}.weight"]
+
+    def linear(values: Tensor, name: str) -> Tensor:
+        return F.linear(values, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
+
+    def rotated(values: Tensor) -> Tensor:
+        first, second = values.chunk(2, dim=-1)
+        return values * cos + torch.cat([-second, first], dim=-1) * sin
+
+    def read(stream: Tensor, target: str) -> Tensor:
+        out.reads[target] = stream + patches.get(target, 0)
+        return out.reads[target]
+
+    out.writes["embed"] = stream = embeddings
+    for layer in range(config.num_hidden_layers):
+        at, attention = f"model.layers.{layer}", f"model.layers.{layer}.self_attn"
+        written = torch.zeros_like(stream) + weights.get(f"{attention}.o_proj.bias", 0)
+        for head in range(config.num_attention_heads):
+            group = head * config.num_key_value_heads // config.num_attention_heads
+            parts = {}
+            for part, number in (("q", head), ("k", group), ("v", group)):
+                own = read(stream, f"L{layer}H{head}.{part}")
+                values = linear(norm(own, f"{at}.input_layernorm"), f"{attention}.{part}_proj")
+                parts[part] = values[:, number * size : (number + 1) * size]
+                if part != "v" and f"{attention}.{part}_norm.weight" in weights:
+                    parts[part] = norm(parts[part], f"{attention}.{part}_norm")
+            match = rotated(parts["q"]) @ rotated(parts["k"]).T / size**0.5
+            mixed = match.masked_fill(hidden, -torch.inf).softmax(-1) @ parts["v"]
+            columns = slice(head * size, (head + 1) * size)
+            write = mixed @ weights[f"{attention}.o_proj.weight"][:, columns].T
+            out.writes[f"L{layer}H{head}"] = write
+            written = written + write
+        stream = stream + written
+        normed = norm(read(stream, f"M{layer}"), f"{at}.post_attention_layernorm")
+        inner = F.silu(linear(normed, f"{at}.mlp.gate_proj")) * linear(normed, f"{at}.mlp.up_proj")
+        out.writes[f"M{layer}"] = linear(inner, f"{at}.mlp.down_proj")
+        stream = stream + out.writes[f"M{layer}"]
+    head_weight = model.lm_head.weight.detach().double()
+    out.logits = norm(read(stream, "logits"), "model.norm") @ head_weight.T
+    return out
+
+
+def loss_by_hand(
+    metric: str, logits: Tensor, clean: Tensor, ids: Tensor, where: Tensor, labels: Tensor
+) -> Tensor:
+    """The metric of one pair from logits [position, vocabulary], its mean over `where`."""
+    logits, clean = logits[where], clean[where]
+    if metric == "kl":
+        return (clean.softmax(-1) * (clean.log_softmax(-1) - logits.log_softmax(-1))).sum(-1).mean()
+    if metric == "neg_logit_diff":
+        return (logits[:, labels[1]] - logits[:, labels[0]]).mean()
+    if metric == "prob":
+        return -logits.softmax(-1)[:, labels[0]].mean()
+    following = torch.cat([ids[1:], labels[:1]])[where]
+    return F.cross_entropy(logits, following)
+
+
+def path(method: str, rule: str, steps: int) -> list[tuple[float, float]]:
+    """Places and weights."""
+    if method == "eap":
+        return [(1.0, 1.0)]
+    if method == "clean-corrupted":
+        return [(0.0, 0.5), (1.0, 0.5)]
+    if rule == "gauss-legendre":
+        nodes, weights = np.polynomial.legendre.leggauss(steps)
+        return [(n / 2 + 0.5, w / 2) for n, w in zip(nodes, weights, strict=True)]
+    shift = {"left": 0, "midpoint": 0.5, "right": 1}[rule]
+    return [((step + shift) / steps, 1 / steps) for step in range(steps)]
+
+
+def rank(node: str) -> float:
+    """When a node runs: a layer's heads together, then its MLP."""
+    if node in ("embed", "logits"):
+        return -1 if node == "embed" else float("inf")
+    return 2 * int(node[1:].split("H")[0]) + (node[0] == "M")
+
+
+def slowly(
+    model: Any, pairs: PromptPairs, metric: str, steps: list[tuple[float, float]]
+) -> dict[str, Tensor]:
+    """`edges` [pair, source, target] and the metric of `clean` and `corrupted` prompts [pair]."""
+    table = model.get_input_embeddings().weight.detach().double()
+    edges, ends = [], {"clean": [], "corrupted": []}
+    for index in range(len(pairs)):
+        real = pairs.attention_mask[index].bool()
+        ids = pairs.clean[index][real]
+        start, end = table[pairs.corrupted[index][real]], table[ids]
+        before, after = by_hand(model, start), by_hand(model, end)
+        assert pairs.labels is not None
+        rest = after.logits, ids, pairs.supervised[index][real], pairs.labels[index]
+        ends["clean"].append(loss_by_hand(metric, after.logits, *rest))
+        ends["corrupted"].append(loss_by_hand(metric, before.logits, *rest))
+        score = torch.zeros(len(after.writes), len(after.reads), dtype=torch.double)
+        for place, weight in steps:
+            here = by_hand(model, (start + place * (end - start)).requires_grad_())
+            loss = loss_by_hand(metric, here.logits, *rest)
+            gradients = torch.autograd.grad(loss, list(here.reads.values()))
+            for row, (source, clean) in enumerate(after.writes.items()):
+                change = before.writes[source] - clean
+                for column, (target, gradient) in enumerate(
+                    zip(here.reads, gradients, strict=True)
+                ):
+                    if rank(source) < rank(target.split(".")[0]):
+                        score[row, column] += weight * (change * gradient).sum()
+        edges.append(score)
+    # the reads were made head by head; a score matrix has all q, then all k, then all v of a layer
+    names, heads = list(here.reads), model.config.num_attention_heads
+    order = [
+        names.index(name)
+        for layer in range(model.config.num_hidden_layers)
+        for name in [f"L{layer}H{h}.{part}" for part in "qkv" for h in range(heads)] + [f"M{layer}"]
+    ]
+    stacked = torch.stack(edges)[:, :, [*order, len(names) - 1]]
+    return {"edges": stacked, **{side: torch.stack(values) for side, values in ends.items()}}
+
+
+def slowly_patched(model: Any, pairs: PromptPairs, metric: str, target_order: Any) -> Tensor:
+    """The exact score of every edge, [pair, source, target]."""
+    table = model.get_input_embeddings().weight.detach().double()
+    out = []
+    for index in range(len(pairs)):
+        real = pairs.attention_mask[index].bool()
+        ids = pairs.clean[index][real]
+        before = by_hand(model, table[pairs.corrupted[index][real]])
+        after = by_hand(model, table[ids])
+        assert pairs.labels is not None
+        rest = after.logits, ids, pairs.supervised[index][real], pairs.labels[index]
+        score = torch.zeros(len(after.writes), len(after.reads), dtype=torch.double)
+        for row, (source, clean) in enumerate(after.writes.items()):
+            for column, target in enumerate(target_order):
+                if rank(source) < rank(target.split(".")[0]):
+                    patch = {target: before.writes[source] - clean}
+                    here = by_hand(model, table[ids], **patch)
+                    score[row, column] = loss_by_hand(metric, here.logits, *rest)
+                    score[row, column] -= loss_by_hand(metric, after.logits, *rest)
+        out.append(score)
+    return torch.stack(out)

@@ -1,0 +1,72 @@
+"""Imports run against the data's order, never along it, and the rooms of the house stay small."""
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import tracking
+from tests.builders.paths import REPO
+
+LEAVES = {"errors", "atomic", "clock"}
+MAY_IMPORT = {  # besides its own and the leaves; the longest name that fits a module is its part
+    **{leaf: set() for leaf in LEAVES},
+    "pairs": set(),
+    "model": {"pairs"},
+    "attribution": {"pairs", "model"},
+    "stability.bootstrap": set(),
+    "circuits": {"pairs", "model", "attribution", "stability.bootstrap"},
+    "stability": {"model.graph", "circuits", "stability.bootstrap"},
+    "nodes": {"pairs", "model"},
+    "interventions": {"pairs", "model"},
+    "ledger": {"model.graph"},
+    "timeline": {"ledger", "stability", "stability.bootstrap"},
+    "comparison": {"timeline", "ledger", "circuits"},
+    "views": {"timeline", "ledger", "model.graph", "stability", "stability.bootstrap"},
+}
+FILES = sorted(
+    path.relative_to(REPO)
+    for folder in ("tracking", "train")
+    for path in REPO.glob(f"{folder}/**/*.py")
+)
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The modules that a file imports, wherever in it, with the names that it takes from them."""
+    for node in ast.walk(ast.parse((REPO / path).read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} imports by a relative name"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def part(module: str, parts: set[str]) -> str | None:
+    """The part of `tracking` in which a module lies; None for what may import everything."""
+    fitting = [name for name in parts if f"{module}.".startswith(f"tracking.{name}.")]
+    return max(fitting, key=len, default=None)
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_imports_run_against_the_order_of_the_data(path: Path) -> None:
+    mine = part(".".join(path.with_suffix("").parts), set(MAY_IMPORT))
+    ours = [name for name in imported(path) if name.split(".")[0] in ("tracking", "train")]
+    if path.parts[0] == "tracking":
+        assert [name for name in ours if name.startswith("train")] == []
+    if mine:
+        allowed = {mine, *MAY_IMPORT[mine], *(LEAVES if mine not in LEAVES else ())}
+        assert [name for name in ours if not part(name, allowed)] == []
+
+
+def test_no_public_name_of_tracking_is_a_submodule_too() -> None:
+    assert [name for name in tracking.__all__ if find_spec(f"tracking.{name}")] == []
+
+
+def test_files_and_folders_are_small() -> None:
+    lines = {path: len((REPO / path).read_text().splitlines()) for path in FILES}
+    assert {path: count for path, count in lines.items() if count > 400} == {}
+    folders = Counter(path.parent for path in FILES)
+    assert {path: count for path, count in folders.items() if count > 12} == {}

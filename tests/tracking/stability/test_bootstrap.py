@@ -1,0 +1,81 @@
+"""Resamples are weights of pairs, and an interval covers the truth as often as it says."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.builders.edges import seeds
+from tracking.stability.bootstrap import halves, interval, resamples
+
+
+@given(st.integers(1, 50), st.integers(1, 40), seeds)
+def test_a_resample_draws_as_many_pairs_as_there_are(count: int, pairs: int, seed: int) -> None:
+    state = torch.get_rng_state()
+    weights = resamples(count, pairs, seed)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert weights.shape == (count, pairs)
+    assert torch.allclose(weights.sum(1), torch.ones(count), atol=1e-5)
+    times = weights * pairs
+    assert torch.allclose(times, times.round(), atol=1e-4) and bool((times >= 0).all())
+    assert torch.equal(weights, resamples(count, pairs, seed))
+
+
+def test_resamples_differ_by_seed_and_among_themselves() -> None:
+    assert not torch.equal(resamples(5, 20, 0), resamples(5, 20, 1))
+    assert len(resamples(50, 20).unique(dim=0)) == 50
+    assert resamples(4000, 10).mean(0).tolist() == pytest.approx([0.1] * 10, abs=0.01)
+
+
+def test_a_larger_draw_begins_with_the_smaller_one() -> None:
+    """So resample r is the same pairs whatever their number."""
+    assert torch.equal(resamples(200, 30)[:50], resamples(50, 30))
+
+
+@given(st.floats(-1, 1, width=32), st.integers(1, 30))
+def test_the_interval_of_equal_values_is_that_value(value: float, pairs: int) -> None:
+    found = interval(torch.full((pairs, 2), value), resamples(50, pairs))
+    for bound in (found.mean, found.low, found.high):
+        assert bound.tolist() == pytest.approx([value] * 2, abs=1e-6)
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.integers(2, 40), seeds)
+def test_a_wider_level_has_a_wider_interval_around_the_mean(pairs: int, seed: int) -> None:
+    values = torch.randn(pairs, 3, generator=torch.Generator().manual_seed(seed))
+    weights = resamples(400, pairs, seed)
+    wide, narrow = interval(values, weights, 0.99), interval(values, weights, 0.5)
+    assert torch.equal(wide.mean, values.mean(0))
+    assert bool((wide.low <= narrow.low).all() and (narrow.high <= wide.high).all())
+    assert bool((wide.low <= wide.mean).all() and (wide.mean <= wide.high).all())
+    means = (weights[:, :, None] * values).sum(1).sort(0).values
+    assert torch.allclose(wide.low, means[1] + 0.995 * (means[2] - means[1]), atol=1e-5)
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    generator = torch.Generator().manual_seed(0)
+    found = interval(torch.randn(60, 2000, generator=generator), resamples(500, 60))
+    covered = ((found.low <= 0) & (found.high >= 0)).float().mean()
+    assert 0.91 < float(covered) < 0.97
+
+
+@given(st.integers(1, 30), st.integers(2, 60), st.data())
+def test_halves_are_disjoint_and_weigh_their_pairs_alike(
+    splits: int, pairs: int, data: st.DataObject
+) -> None:
+    size = data.draw(st.none() | st.integers(1, pairs // 2))
+    state = torch.get_rng_state()
+    found = halves(splits, pairs, size)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(found, halves(splits, pairs, size))
+    assert found.shape == (splits, 2, pairs)
+    assert not bool((found[:, 0] * found[:, 1]).any())
+    assert torch.allclose(found.sum(-1), torch.ones(splits, 2), atol=1e-5)
+    wanted = pairs // 2 if size is None else size
+    assert ((found > 0).sum(-1) == wanted).all()
+    assert torch.allclose(found[found > 0], torch.tensor(1 / wanted))
+
+
+def test_every_pair_is_in_about_half_of_all_halves() -> None:
+    times = (halves(1000, 9) > 0).float().mean(0)
+    assert times.flatten().tolist() == pytest.approx([4 / 9] * 18, abs=0.06)
