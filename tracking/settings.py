@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from tracking.circuits.selection import Selection
 from tracking.errors import BadInput
 
-PROCEDURE = ("batch_size", "memory_gb", "budget", "on_error")  # settings that change no finding
-
 
 @dataclass
 class Settings:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from tracking.model.graph import Graph
 
+PROCEDURE = ("batch_size", "memory_gb", "budget", "on_error")  # settings that change no finding
+
 
 @dataclass(frozen=True)
 class ScoreResult:

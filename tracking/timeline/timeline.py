@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from tracking.errors import BadInput
-from tracking.ledger.ledger import Ledger
 from tracking.ledger.record import Record
+from tracking.run_folder import RunFolder
 from tracking.timeline.activity import Thresholds
 from tracking.timeline.counts import counts_of
 from tracking.timeline.head_table import head_table
@@ -84,7 +84,7 @@ class Timeline:
 
         Raises `BadInput` where there is no such run, no ledger in it or no record in that.
         """
-        ledger = Ledger(run / "heads")
+        ledger = RunFolder(run).ledger
         if not run.is_dir():
             raise BadInput(f"{run}: no such run")
         records = ledger.records()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from tracking.run_folder import RunFolder
 from tracking.timeline.timeline import Timeline
-from tracking.views import figures, report, terminal
+from tracking.views import report, terminal
+from tracking.views.figures import write_picture
 
 
 def conclude(run: RunFolder, timeline: Timeline, table: terminal.Table) -> None:
     """Show the map of the heads and what happened to them, write the report and the picture, say
     where everything lies."""
-    picture = figures.write_picture(timeline, run.picture_path)
+    picture = write_picture(timeline, run.picture_path)
     table.close(timeline)
     table.sentences(timeline)
     terminal.where(

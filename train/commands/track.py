@@ -21,12 +21,12 @@ from typing import Any
 from tracking.analysis import Subject
 from tracking.errors import BadInput
 from tracking.ledger.ledger import Ledger, Mark
+from tracking.ledger.record import PROCEDURE
 from tracking.ledger.reward import reward_between
 from tracking.nodes.weight_change import snapshot
 from tracking.pairs.frozen import freeze, load_pairs
 from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.run_folder import RunFolder
-from tracking.settings import PROCEDURE
 from tracking.timeline.activity import Thresholds
 from tracking.views.conclusion import conclude
 from tracking.views.terminal import Table
