@@ -1,5 +1,6 @@
 """The documents: links lead somewhere, the map has every folder, and every key exists."""
 
+import ast
 import dataclasses
 import re
 from importlib import import_module
@@ -17,9 +18,10 @@ PAGES = sorted(
                  *REPO.glob("docs/*.md"), *REPO.glob("examples/*.md"))
 )  # fmt: skip
 HISTORY = ("CHANGELOG.md",)  # names what is no more
-PROMISED = {"track_pairs_file"}  # until the job takes it
+PROMISED = {"track_pairs_file", "tracking.select", "tracking.Thresholds"}  # until they are there
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 KEY = re.compile(r"\btrack_[a-z_]*[a-z](?![a-z_*])")
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 
 pages = pytest.mark.parametrize("page", PAGES)
@@ -30,6 +32,28 @@ def anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ +(.+?) *$", FENCED.sub("", page.read_text()), re.MULTILINE)
     plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
     return {heading.replace(" ", "-") for heading in plain}
+
+
+def imported(page: str) -> set[str]:
+    """What a page's Python takes from `tracking`; a `SyntaxError` where a block is none."""
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (REPO / page).read_text(), re.DOTALL | re.MULTILINE
+    )
+    nodes = (node for block in blocks for node in ast.walk(ast.parse(block)))
+    froms = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    return {
+        f"{node.module}.{name.name}"
+        for node in froms
+        for name in node.names
+        if str(node.module).startswith("tracking")
+    }
+
+
+@pages
+def test_python_on_a_page_can_be_read_and_imported(page: str) -> None:
+    for path in imported(page) - PROMISED:
+        module, _, name = path.rpartition(".")
+        assert hasattr(import_module(module), name), f"{page}: no {path}"
 
 
 @pages
