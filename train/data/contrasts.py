@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import random
 import string
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tracking.errors import BadInput
+from tracking.pairs.pairs_file import read_pairs
 from tracking.pairs.problems import chat_prompt, read_problem
 from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.pairs.solutions import greedy_solutions
-from tracking.pairs.text import Dropped, Pair, choose, pair_at_first_difference
+from tracking.pairs.text import Dropped, Pair, choose, padding, pair_at_first_difference
 from tracking.pairs.word_pairs import WORD_CONTRASTS, word_pairs
 from train.config import Job
 from train.data.rows import rows
@@ -26,17 +27,24 @@ SPARE = 8  # problems looked at for each pair that is wanted
 
 
 def contrasts(job: Job) -> tuple[str, ...]:
-    """The contrasts that the job asks for; `BadInput` names one that its task has not."""
+    """The contrasts that the job asks for, none where it asks for all of a `track_pairs_file`;
+    `BadInput` names one that its task has not."""
+    if job.ours.track_pairs_file and job.ours.track_pairs_dataset:
+        raise BadInput("pairs come from track_pairs_file or from track_pairs_dataset; name one")
+    wanted = tuple(job.ours.track_contrasts or (() if job.ours.track_pairs_file else ("operand",)))
     known = TINY_CONTRASTS if _source(job) == "tiny" else WORD_CONTRASTS
-    for contrast in job.ours.track_contrasts:
+    for contrast in () if job.ours.track_pairs_file else wanted:
         if contrast not in known:
-            raise BadInput(f"no contrast {contrast!r} here; track_contrasts: {', '.join(known)}")
+            raise BadInput(
+                f"no prompt pairs of contrast {contrast!r} here; track_contrasts: "
+                f"{', '.join(known)}"
+            )
     if job.ours.track_pairs_minimum > job.ours.track_pairs_count:
         raise BadInput(
             f"track_pairs_minimum is {job.ours.track_pairs_minimum}, more than the "
             f"{job.ours.track_pairs_count} of track_pairs_count"
         )
-    return tuple(job.ours.track_contrasts)
+    return wanted
 
 
 def build(job: Job, tokenizer: Any, model: Callable[[], Any]) -> dict[str, PromptPairs]:
@@ -45,19 +53,36 @@ def build(job: Job, tokenizer: Any, model: Callable[[], Any]) -> dict[str, Promp
 
     Raises `BadInput` where too few pairs are usable, with what was dropped and why.
     """
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    count, minimum = job.ours.track_pairs_count, job.ours.track_pairs_minimum
     return {
-        contrast: PromptPairs.padded(
-            choose(pairs, contrast, job.ours.track_pairs_count, job.ours.track_pairs_minimum), pad
-        )
+        contrast: PromptPairs.padded(choose(pairs, contrast, count, minimum), padding(tokenizer))
         for contrast, pairs in _pairs(job, tokenizer, model)
     }
+
+
+def without_model(job: Job, tokenizer: Any) -> dict[str, PromptPairs] | None:
+    """As `build`, for a dry run; None where the pairs would need the model's own solutions."""
+
+    def absent() -> Any:
+        raise _NeedsModel
+
+    try:
+        return build(job, tokenizer, absent)
+    except _NeedsModel:
+        return None
+
+
+class _NeedsModel(Exception):
+    """The model is asked for where none is at hand."""
 
 
 def _pairs(
     job: Job, tokenizer: Any, model: Callable[[], Any]
 ) -> Iterator[tuple[str, Iterable[Pair | Dropped]]]:
     wanted, count = contrasts(job), job.ours.track_pairs_count
+    if job.ours.track_pairs_file:
+        yield from _from_file(job.ours.track_pairs_file, wanted, tokenizer)
+        return
     if _source(job) == "tiny":
         problems = tiny.problems("test", SPARE * count, job.training.seed, cue_matters=True)
         yield from ((contrast, tiny_pairs(contrast, problems, tokenizer)) for contrast in wanted)
@@ -76,6 +101,17 @@ def _pairs(
         solutions = greedy_solutions(model(), tokenizer, prompts, length, batch_size=8)
     for contrast in wanted:
         yield contrast, word_pairs(contrast, words, tokenizer, job.training.seed, system, solutions)
+
+
+def _from_file(
+    path: str, wanted: Sequence[str], tokenizer: Any
+) -> Iterator[tuple[str, Iterable[Pair]]]:
+    by_contrast = read_pairs(path, tokenizer)
+    for contrast in wanted or by_contrast:
+        if contrast not in by_contrast:
+            has = ", ".join(by_contrast)
+            raise BadInput(f"no contrast {contrast!r} in {path}; track_contrasts: {has}")
+        yield contrast, by_contrast[contrast]
 
 
 def tiny_pairs(
