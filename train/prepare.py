@@ -71,11 +71,10 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     identity = Identity.of(job, train)
     changes = resume.check(job, checkpoint, identity) if checkpoint else []
     if job.ours.dry_run:
-        pairs = contrasts.without_model(job, start.tokenizer) if job.ours.track else None
         if not resume.wanted(job):  # that would change what the run is said to be made of
             with Lock(job.folder):
                 on_main(partial(config.write, job))
-        _say_what_would_run(job, pairs)
+        _say_what_would_run(job)
         return None
     frozen = _pairs(job, start, checkpoint) if job.ours.track else {}
     job.training.model_init_kwargs = model.loading(job)
@@ -186,7 +185,7 @@ def _preview(prepared: Prepared, trainer: Trainer) -> None:
             say(f"{'' if number else contrast:10} {line}")
 
 
-def _say_what_would_run(job: Job, pairs: dict[str, PromptPairs] | None) -> None:
+def _say_what_would_run(job: Job) -> None:
     args = job.training
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     length = f"{args.max_steps} steps" if args.max_steps > 0 else f"{args.num_train_epochs} epochs"
@@ -197,6 +196,6 @@ def _say_what_would_run(job: Job, pairs: dict[str, PromptPairs] | None) -> None:
         say(f"           {args.num_generations} generations a prompt {tokens}")
         say(f"rewards    {', '.join(job.script.reward_funcs or [])}")
     if job.ours.track:
-        named = contrasts.describe(pairs) if pairs else "chosen with the model's own solutions"
-        say(f"tracking   every {args.save_steps} steps, on prompt pairs: {named}")
+        count, named = job.ours.track_pairs_count, ", ".join(contrasts.contrasts(job))
+        say(f"tracking   every {args.save_steps} steps, on {count} prompt pairs each: {named}")
     say(f"settings   {job.folder / 'config.yaml'}; nothing was trained")

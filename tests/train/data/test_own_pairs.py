@@ -32,7 +32,6 @@ def test_a_run_is_tracked_on_pairs_of_one_s_own(run_job: Run, tmp_path: Path) ->
     assert [*Ledger(run / "heads").read(2).analyses] == ["letters"]
 
 
-@pytest.mark.parametrize("dry_run", ["true", "false"])
 @pytest.mark.parametrize(
     ("count", "keys", "complaint"),
     [
@@ -43,8 +42,8 @@ def test_a_run_is_tracked_on_pairs_of_one_s_own(run_job: Run, tmp_path: Path) ->
     ],
 )
 def test_a_mistake_in_them_is_told_before_training(
-    run_job: Run, tmp_path: Path, dry_run: str, count: int, keys: dict[str, str], complaint: str
+    run_job: Run, tmp_path: Path, count: int, keys: dict[str, str], complaint: str
 ) -> None:
-    keys = {"track_pairs_file": str(pairs_file(tmp_path, count)), "dry_run": dry_run, **keys}
+    keys = {"track_pairs_file": str(pairs_file(tmp_path, count)), **keys}
     with pytest.raises(BadInput, match=complaint):
         run_job("sft", tmp_path / "run", **keys)
