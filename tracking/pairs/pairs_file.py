@@ -40,6 +40,8 @@ def read_pairs(path: str | Path, tokenizer: Any) -> dict[str, list[Pair]]:
 
     Raises `BadInput`, naming file and line, for whatever is no pair of prompts.
     """
+    if not isinstance(path, str | Path):
+        raise BadInput(f"the path of a file of pairs is needed, not a {type(path).__name__}")
     path = Path(path)
     stem = path.stem if NAME.fullmatch(path.stem) else "pairs"
     by_contrast: dict[str, list[Pair]] = {}
@@ -61,6 +63,8 @@ def read_pairs(path: str | Path, tokenizer: Any) -> dict[str, list[Pair]]:
 def pairs_from_text(tokenizer: Any, rows: Iterable[tuple[Prompt, Prompt, str, str]]) -> list[Pair]:
     """A pair for each `(clean, corrupted, correct, incorrect)`; `BadInput` names the one, counted
     from 0, that is none."""
+    if not isinstance(rows, Iterable):
+        raise BadInput(f"pairs are a list of ({', '.join(KEYS)}), not a {type(rows).__name__}")
     pairs: list[Pair] = []
     notes: list[str] = []
     for index, row in enumerate(rows):

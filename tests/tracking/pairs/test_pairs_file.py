@@ -164,6 +164,16 @@ def test_texts_that_are_no_pairs_are_told_by_index(rows: Any, complaint: str) ->
         PromptPairs.from_text(CHARACTERS, rows)
 
 
+def test_arguments_in_the_wrong_place_are_told_in_one_line() -> None:
+    rows = [tuple(ROW.values())]
+    with pytest.raises(BadInput, match="pairs are a list of"):
+        PromptPairs.from_text(rows, CHARACTERS)
+    with pytest.raises(BadInput, match="path of a file of pairs is needed"):
+        PromptPairs.read(CHARACTERS, "pairs.jsonl")
+    with pytest.raises(BadInput, match="NoneType has no character offsets"):
+        PromptPairs.from_text(None, rows)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
