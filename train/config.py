@@ -62,9 +62,18 @@ class JobArguments:
         metadata={"help": "Seconds that a reward function may take for a batch of completions."},
     )
     track: bool = field(default=True, metadata={"help": "Analyse the heads at every checkpoint."})
-    track_contrasts: list[str] = field(
-        default_factory=lambda: ["operand"],
-        metadata={"help": "Contrasts: cue, operand (tiny); operand, result, answer (words)."},
+    track_contrasts: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Contrasts: cue, operand (tiny); operand, result, answer (words); or names in "
+            "track_pairs_file. By default operand, or all in the file."
+        },
+    )
+    track_pairs_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "Your own pairs: a JSONL file with clean, corrupted, correct and incorrect."
+        },
     )
     track_pairs_dataset: str | None = field(
         default=None, metadata={"help": "Where pairs come from; by default the training data."}
