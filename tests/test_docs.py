@@ -18,7 +18,6 @@ PAGES = sorted(
                  *REPO.glob("docs/*.md"), *REPO.glob("examples/*.md"))
 )  # fmt: skip
 HISTORY = ("CHANGELOG.md",)  # names what is no more
-PROMISED = {"track_pairs_file", "tracking.select", "tracking.Thresholds"}  # until they are there
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 KEY = re.compile(r"\btrack_[a-z_]*[a-z](?![a-z_*])")
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -51,7 +50,7 @@ def imported(page: str) -> set[str]:
 
 @pages
 def test_python_on_a_page_can_be_read_and_imported(page: str) -> None:
-    for path in imported(page) - PROMISED:
+    for path in imported(page):
         module, _, name = path.rpartition(".")
         assert hasattr(import_module(module), name), f"{page}: no {path}"
 
@@ -119,7 +118,7 @@ def settings() -> set[str]:
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in HISTORY])
 def test_every_key_that_is_named_exists(page: str) -> None:
     named = set(KEY.findall((REPO / page).read_text()))
-    assert named <= flags() | settings() | PROMISED, f"{page} names keys that no job takes"
+    assert named <= flags() | settings(), f"{page} names keys that no job takes"
 
 
 def test_every_key_is_documented() -> None:
