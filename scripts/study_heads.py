@@ -27,8 +27,8 @@ from tracking.circuits.circuit import heads_in
 from tracking.circuits.selection import by_count
 from tracking.model.graph import Graph
 from tracking.pairs.frozen import load_pairs
-from tracking.stability.agreement import jaccard
 from tracking.stability.bootstrap import halves
+from tracking.stability.sets import jaccard
 from tracking.timeline.coupling import Coupling
 from tracking.timeline.regime import Regime, over_seeds
 

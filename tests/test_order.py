@@ -16,16 +16,28 @@ MAY_IMPORT = {  # besides its own and the leaves; the longest name that fits a m
     **{leaf: set() for leaf in LEAVES},
     "pairs": set(),
     "model": {"pairs"},
-    "attribution": {"pairs", "model"},
+    "model.graph": set(),
+    "attribution": {"pairs", "model", "model.graph"},
+    "attribution.importance": {"model.graph"},  # a function of scores that are there
     "stability.bootstrap": set(),
-    "circuits": {"pairs", "model", "attribution", "stability.bootstrap"},
+    "circuits": {"pairs", "model", "model.graph", "attribution", "stability.bootstrap"},
     "stability": {"model.graph", "circuits", "stability.bootstrap"},
-    "nodes": {"pairs", "model"},
+    "nodes": {"pairs", "model", "model.graph", "nodes.role_words"},
+    "nodes.role_words": set(),  # data: it needs no model
     "interventions": {"pairs", "model"},
     "ledger": {"model.graph"},
-    "timeline": {"ledger", "stability", "stability.bootstrap"},
+    "timeline": {
+        "ledger",
+        "stability",
+        "stability.bootstrap",
+        "model.graph",
+        "attribution.importance",
+        "nodes.role_words",
+        "run_folder",
+    },
+    "run_folder": {"ledger"},
     "comparison": {"timeline", "ledger", "circuits"},
-    "views": {"timeline", "ledger", "model.graph", "stability", "stability.bootstrap"},
+    "views": {"timeline", "ledger", "model.graph", "run_folder"},
 }
 FILES = sorted(
     path.relative_to(REPO)

@@ -6,12 +6,14 @@ from tracking.callback import HeadTracker, TrackingConfig
 from tracking.circuits.circuit import Circuit
 from tracking.circuits.curve import curve
 from tracking.circuits.faithfulness import Faithfulness, faithfulness
+from tracking.circuits.select import select
 from tracking.errors import BadInput
 from tracking.ledger.ledger import Ledger
 from tracking.ledger.record import Record
 from tracking.model.graph import Graph
 from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.settings import Settings
+from tracking.timeline.activity import Thresholds
 from tracking.timeline.coupling import Coupling
 from tracking.timeline.regime import Regime
 from tracking.timeline.survival import cohort_table, survival
@@ -30,6 +32,7 @@ __all__ = [
     "Regime",
     "Scores",
     "Settings",
+    "Thresholds",
     "Timeline",
     "TrackingConfig",
     "attribute",
@@ -37,5 +40,6 @@ __all__ = [
     "cohort_table",
     "curve",
     "faithfulness",
+    "select",
     "survival",
 ]

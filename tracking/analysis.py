@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,20 +19,27 @@ from tracking.circuits.curve import Curve, curve_of, smallest
 from tracking.circuits.faithfulness import Experiment
 from tracking.circuits.selection import Selection, by_count
 from tracking.errors import BadInput
-from tracking.ledger.record import Analysis, Record
+from tracking.ledger.record import (
+    Analysis,
+    CircuitResult,
+    HeadResult,
+    Record,
+    ScoreResult,
+    StabilityResult,
+)
 from tracking.ledger.reward import Reward
 from tracking.model.decoder import Decoder
+from tracking.model.graph import Graph
 from tracking.model.passes import fitting
 from tracking.nodes.roles import roles
 from tracking.nodes.weight_change import CHANGES, Snapshot, weight_change
 from tracking.pairs.frozen import pairs_hash
 from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.settings import Settings
-from tracking.stability import agreement as stability
-from tracking.stability.agreement import Choose, agreement, pairs_needed
+from tracking.stability.agreement import Choose, agreement, members, pairs_needed
 from tracking.stability.bootstrap import interval, resamples
-from tracking.stability.nulls import null_turnover
-from tracking.timeline.activity import verdicts
+from tracking.stability.nulls import in_halves
+from tracking.timeline.activity import Thresholds
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +60,7 @@ def record(
     model: nn.Module,
     pairs: Mapping[str, PromptPairs],
     settings: Settings,
+    thresholds: Thresholds,
     step: int,
     reward: Reward,
     subject: Subject,
@@ -75,6 +82,7 @@ def record(
         reward_parts=reward.parts,
         seconds=time.monotonic() - begin,
         settings=dataclasses.asdict(settings),
+        thresholds=dataclasses.asdict(thresholds),
         versions={package: version(package) for package in PACKAGES},
         precision=str(Decoder.of(model).dtype).removeprefix("torch."),
     )
@@ -147,30 +155,47 @@ def _analyse_contrast(
         per_pair=True,
         label=label,
     )
-    ranked = scores.strength if settings.rank == "absolute" else scores.edges
+    assert scores.per_pair is not None
+    signed = settings.rank != "absolute"
+    drawn = scores.per_pair if signed else scores.per_pair.abs()
     experiment = Experiment.of(model, pairs, METRIC, batch_size)
     weights = resamples(settings.resamples, len(pairs))
+    ranked = scores.edges if signed else scores.strength
     curve, count, choose = _sized(experiment, ranked, Selection.parse(settings.select), weights)
-    circuit = choose(ranked)
-    runs = experiment.run([circuit, scores.graph.edge_mask & ~circuit])
-    carried, rest = (runs.faithfulness(place, weights) for place in range(2))
-    difference = interval((scores.corrupted - scores.clean)[:, None], weights)
+    effect = head_effects(scores.graph, scores.per_pair)
     return Analysis(
+        scores=_scores(scores, weights),
+        circuit=_circuit(experiment, choose(ranked), curve, weights),
+        stability=_stability(scores.graph, drawn, effect, choose, count, weights),
+        heads=HeadResult(
+            effect=effect,
+            roles=torch.stack(list(roles(model, pairs, subject.digit_ids).scores.values())),
+            weight_change=_weight_change(model, subject.base),
+        ),
+    )
+
+
+def _scores(scores: Scores, weights: Tensor) -> ScoreResult:
+    difference = interval((scores.corrupted - scores.clean)[:, None], weights)
+    return ScoreResult(
         edge_scores=scores.edges,
         strength=scores.strength,
-        circuit=circuit,
-        curve=torch.tensor(
-            [
-                (size, value.value, value.low, value.high)
-                for size, value in zip(curve.sizes.tolist(), curve.values, strict=True)
-            ]
-        ),
-        roles=torch.stack(list(roles(model, pairs, subject.digit_ids).scores.values())),
-        weight_change=_weight_change(model, subject.base),
         gap=scores.gap,
         clean=float(-scores.clean.mean()),
         corrupted=float(-scores.corrupted.mean()),
         difference_low=float(difference.low),
+    )
+
+
+def _circuit(
+    experiment: Experiment, circuit: Tensor, curve: Curve, weights: Tensor
+) -> CircuitResult:
+    runs = experiment.run([circuit, experiment.graph.edge_mask & ~circuit])
+    carried, rest = (runs.faithfulness(place, weights) for place in range(2))
+    points = zip(curve.sizes.tolist(), curve.values, strict=True)
+    return CircuitResult(
+        circuit=circuit,
+        curve=torch.tensor([(size, point.value, point.low, point.high) for size, point in points]),
         faithfulness=carried.value,
         faithfulness_low=carried.low,
         faithfulness_high=carried.high,
@@ -179,7 +204,6 @@ def _analyse_contrast(
         clean_accuracy=float(runs.clean_right.mean()),
         cpr=curve.cpr,
         cmd=curve.cmd,
-        **_stability(scores, choose, count, weights, settings),
     )
 
 
@@ -204,31 +228,27 @@ def _sized(
 
 
 def _stability(
-    scores: Scores, choose: Choose, count: int, weights: Tensor, settings: Settings
-) -> dict[str, Any]:
-    """What resampled scores say, by the names of `Analysis`'s fields."""
-    graph, per_pair = scores.graph, scores.per_pair
-    assert per_pair is not None
-    drawn = per_pair.abs() if settings.rank == "absolute" else per_pair
-    members = stability.members(graph, drawn, weights, choose)
+    graph: Graph, drawn: Tensor, effect: Tensor, choose: Choose, count: int, weights: Tensor
+) -> StabilityResult:
+    """What resamples and halves of `drawn` [pair, source, target], scores as they are ranked, and
+    of `effect` [pair, head] say."""
+    whole = members(graph, drawn, weights, choose)
     half, double = (
-        stability.members(
-            graph, drawn, weights, partial(by_count, graph, count=max(1, round(factor * count)))
-        )
-        for factor in (HALF, DOUBLE)
+        members(graph, drawn, weights, partial(by_count, graph, count=max(1, round(times * count))))
+        for times in (HALF, DOUBLE)
     )
     agreed = agreement(graph, drawn, choose)
-    effect = head_effects(graph, per_pair)
-    now = verdicts(members.heads.float().mean(0), interval(effect, weights), settings.thresholds)
-    return {
-        "in_circuit": members.heads,
-        "edge_membership": members.edges,
-        "ensemble": torch.stack([one.heads.float().mean(0) for one in (half, members, double)]),
-        "effect": effect,
-        "null": null_turnover(graph, drawn, effect, choose, settings.thresholds, now),
-        "jaccard": float(agreed.jaccard.mean()),
-        "jaccard_low": float(agreed.jaccard.quantile(0.025)),
-        "jaccard_high": float(agreed.jaccard.quantile(0.975)),
-        "rank_correlation": float(agreed.rank_correlation.mean()),
-        "pairs_needed": pairs_needed(graph, drawn, choose, agreed.jaccard),
-    }
+    halves = in_halves(graph, drawn, effect, choose)
+    return StabilityResult(
+        in_circuit=whole.heads,
+        edge_membership=whole.edges,
+        ensemble=torch.stack([one.heads.float().mean(0) for one in (half, whole, double)]),
+        half_membership=halves.membership,
+        half_effect=halves.effect,
+        half_error=halves.error,
+        jaccard=float(agreed.jaccard.mean()),
+        jaccard_low=float(agreed.jaccard.quantile(0.025)),
+        jaccard_high=float(agreed.jaccard.quantile(0.975)),
+        rank_correlation=float(agreed.rank_correlation.mean()),
+        pairs_needed=pairs_needed(graph, drawn, choose, agreed.jaccard),
+    )

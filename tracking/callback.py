@@ -15,8 +15,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,22 +25,21 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import is_deepspeed_zero3_enabled
 
-from tracking.analysis import Subject, record
+from tracking.analysis import Subject
 from tracking.clock import Clock
 from tracking.errors import BadInput, Postponed
-from tracking.ledger.ledger import Ledger, Mark
+from tracking.ledger.ledger import Mark
 from tracking.ledger.reward import reward_between
-from tracking.model.decoder import Decoder
-from tracking.model.passes import check
 from tracking.nodes.weight_change import Snapshot, snapshot
-from tracking.pairs.frozen import freeze, load_pairs, pairs_hash
+from tracking.pairs.frozen import pairs_hash
 from tracking.pairs.prompt_pairs import PromptPairs
+from tracking.run_folder import RunFolder
 from tracking.settings import Settings
-from tracking.timeline.timeline import Timeline
+from tracking.timeline.activity import Thresholds
+from tracking.views.conclusion import conclude
 from tracking.views.dashboard import Dashboard
-from tracking.views.figures import write_picture
-from tracking.views.report import write_report
-from tracking.views.terminal import Table, where
+from tracking.views.terminal import Table
+from tracking.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ class TrackingConfig:
 
     pairs: PromptPairs | Mapping[str, PromptPairs]
     settings: Settings = field(default_factory=Settings)
+    thresholds: Thresholds = field(default_factory=Thresholds)
     digit_ids: Tensor | None = None
     models: Mapping[int, Callable[[], nn.Module]] = field(default_factory=dict)
 
@@ -67,7 +68,6 @@ class HeadTracker(TrainerCallback):
         self.config, self.settings = config, config.settings
         pairs = config.pairs
         self.pairs = {"pairs": pairs} if isinstance(pairs, PromptPairs) else dict(pairs)
-        self.subject = Subject(digit_ids=config.digit_ids)
         self.view = Table()
         self.dashboard = Dashboard(raises=self.settings.on_error == "raise")
         self.clock = Clock(config.settings.budget)
@@ -87,14 +87,23 @@ class HeadTracker(TrainerCallback):
             raise BadInput("cannot track under ZeRO-3: no process holds whole weights; use ZeRO-2")
         if getattr(args, "fsdp", None) or os.environ.get("ACCELERATE_USE_FSDP") == "true":
             raise BadInput("cannot track under FSDP: no process holds whole weights; use DDP")
-        self._check(model)
-        self.ledger = Ledger(Path(args.output_dir or ".") / "heads")
+        self.run = RunFolder(Path(args.output_dir or "."))
+        self.worker = Worker(
+            self.run.ledger,
+            self.pairs,
+            self.settings,
+            self.config.thresholds,
+            models=self.config.models,
+        )
+        self.worker.check(model)
         with _alone(state) as main:
             if main:
-                self._take_up(state.global_step)
-                self.subject = Subject(self._base(state.global_step, model), self.config.digit_ids)
+                for damage in self.worker.take_up(state.global_step):
+                    self.view.note(damage)
+                base = self._base(state.global_step, model)
+                self.worker.subject = Subject(base, self.config.digit_ids)
                 self.dashboard.open(args, state.global_step, self._facts())
-                for step in self._lacking(state.global_step):
+                for step in self.worker.lacking(state.global_step):
                     self._track(args, state, step, model)
 
     def on_save(
@@ -120,8 +129,9 @@ class HeadTracker(TrainerCallback):
     ) -> None:
         """Show what happened to the heads, write the report, say where everything lies."""
         try:
-            if state.is_world_process_zero and self.ledger.steps():
-                conclude(self.ledger, self.settings, self.view, Path(args.output_dir or "."))
+            if state.is_world_process_zero and self.worker.ledger.steps():
+                # a killed job may have left the timeline without its last record
+                conclude(self.run, self.worker.derive(), self.view)
         except Exception as error:
             if self.settings.on_error == "raise":
                 raise
@@ -140,23 +150,12 @@ class HeadTracker(TrainerCallback):
             self.analysing = False  # a second signal finds nothing to end
             raise Postponed
 
-    def _check(self, model: nn.Module) -> None:
-        """Refuse now what the first analysis would stumble over."""
-        decoder = Decoder.of(model)
-        if not self.pairs:
-            raise BadInput("no pairs: a HeadTracker needs at least one set of them")
-        for contrast, of_contrast in self.pairs.items():
-            if of_contrast.labels is None:
-                raise BadInput(
-                    f"the {contrast!r} pairs have no labels: correct and incorrect token"
-                )
-            check(decoder, of_contrast, self.settings.batch_size)
-
     def _facts(self) -> dict[str, object]:
         """What a dashboard keeps of how this run is tracked."""
         counts = {contrast: len(of_contrast) for contrast, of_contrast in self.pairs.items()}
         pairs = {"hash": pairs_hash(self.pairs), "count": counts}
-        return {"tracking": asdict(self.settings), "pairs": pairs}
+        settings = {**asdict(self.settings), **asdict(self.config.thresholds)}
+        return {"tracking": settings, "pairs": pairs}
 
     def _base(self, step: int, model: nn.Module) -> Snapshot | None:
         """The attention weights of step 0."""
@@ -165,42 +164,12 @@ class HeadTracker(TrainerCallback):
         if 0 not in self.config.models:
             return None
         try:
-            return snapshot(self._model(0))
+            return snapshot(self.worker.model(0))
         except Exception as error:
             if self.settings.on_error == "raise":
                 raise
             log.warning("the base model cannot be loaded, weights have no change: %s", error)
             return None
-
-    def _model(self, step: int) -> nn.Module:
-        with torch.random.fork_rng():  # loading a model may draw from it
-            return self.config.models[step]()
-
-    def _take_up(self, step: int) -> None:
-        """Freeze the pairs of a new run; for a resumed one, check that they are its own, and set
-        aside records of later steps and damaged ones."""
-        path, ours = self.ledger.pairs_path, pairs_hash(self.pairs)
-        if path.exists():
-            there = pairs_hash(load_pairs(path))
-            if there != ours:
-                raise BadInput(f"{path}: this run's pairs are {there}, not {ours}; keep to them")
-        else:
-            freeze(self.pairs, path)
-        self.ledger.supersede(after=step if step else -1)
-        for damage in self.ledger.set_aside_damaged():
-            self.view.note(damage)
-        if (records := self.ledger.records()) and records[0].pairs != ours:
-            raise BadInput(f"{path}: the records' pairs are {records[0].pairs}, not {ours}")
-
-    def _lacking(self, now: int) -> list[int]:
-        """Steps up to `now` that should have a record and can be given one."""
-        marks = self.ledger.marks()
-        for step in set(marks) - {now, *self.config.models}:
-            if marks[step].why in ("preempted", "budget"):
-                self.ledger.mark(Mark(step, "deleted", "its checkpoint was deleted before"))
-        wanted = {step for step in self.config.models if step < now} | {now}
-        left = {step for step in wanted if step in marks and marks[step].why != "preempted"}
-        return sorted(wanted - left - set(self.ledger.steps()))
 
     def _track(
         self, args: TrainingArguments, state: TrainerState, step: int, model: nn.Module
@@ -220,64 +189,31 @@ class HeadTracker(TrainerCallback):
             if self.settings.on_error == "raise":
                 raise
             log.exception("tracking failed at step %d; training goes on", step)
-            with contextlib.suppress(OSError):  # a full disk has no room for the mark either
-                if not self.ledger.path(step).exists():
-                    self.ledger.mark_failed(step, error)
             self.view.failed(step, error)
             self.dashboard.alert("Tracking failed", f"Step {step}: {error}. Training goes on.")
 
     def _leave_out(self, mark: Mark) -> None:
-        if not self.ledger.path(mark.step).exists():
+        if not self.worker.ledger.path(mark.step).exists():
             with contextlib.suppress(OSError):  # without the mark the next job makes the record
-                self.ledger.mark(mark)
+                self.worker.ledger.mark(mark)
             self.view.note(f"step {mark.step} is not analysed now: {mark.message}")
 
     def _record(
         self, args: TrainingArguments, state: TrainerState, step: int, model: nn.Module
     ) -> None:
-        if step != state.global_step:
-            model = self._model(step)
+        load = partial(self.worker.model, step) if step != state.global_step else lambda: model
         wanted = "reward" if hasattr(args, "num_generations") else "loss"
-        before = self.ledger.before(step, self.config.models)
+        before = self.worker.ledger.before(step, self.config.models)
         reward = reward_between(state.log_history, before, step, wanted)
         self.analysing = True
         try:
-            label = f"heads at step {step}"
-            made = record(model, self.pairs, self.settings, step, reward, self.subject, label)
+            made = self.worker.work(step, load, reward)
         finally:
             self.analysing = False
-        self.ledger.write(made)
-        timeline = show(self.ledger, self.settings, self.view, [step])
-        self.dashboard.show(timeline, self.clock.share if step else None)
-
-
-def show(ledger: Ledger, settings: Settings, view: Table, steps: Sequence[int]) -> Timeline:
-    """Write the timeline of all records, print the rows of `steps`."""
-    timeline = Timeline.of(ledger.records(), settings.thresholds)
-    ledger.write_timeline(timeline.heads)
-    for step in steps:
-        view.show(timeline, step)
-    return timeline
-
-
-def conclude(ledger: Ledger, settings: Settings, view: Table, run: Path) -> None:
-    """Show the map of the heads and what happened to them, write the report and the picture, say
-    where everything lies."""
-    timeline = Timeline.of(ledger.records(), settings.thresholds)
-    ledger.write_timeline(timeline.heads)  # a killed job may have left it without the last record
-    folder = ledger.folder.parent
-    picture = write_picture(timeline, folder / "report.png")
-    view.close(timeline)
-    view.sentences(timeline)
-    where(
-        {
-            "report": write_report([folder], folder / "report.html"),
-            "picture": picture,
-            "records": ledger.folder,
-            "timeline": ledger.timeline_path,
-            "checkpoints": run,
-        }
-    )
+        if made is not None:
+            timeline = self.worker.derive()
+            self.view.show(timeline, step)
+            self.dashboard.show(timeline, self.clock.share if step else None)
 
 
 @contextlib.contextmanager

@@ -6,9 +6,6 @@ from dataclasses import dataclass, field
 
 from tracking.circuits.selection import Selection
 from tracking.errors import BadInput
-from tracking.timeline.activity import Thresholds
-
-PROCEDURE = ("batch_size", "memory_gb", "budget", "on_error")  # settings that change no finding
 
 
 @dataclass
@@ -46,20 +43,6 @@ class Settings:
         default=16.0, metadata={"help": "Memory that the analysis may take; batches are cut to it."}
     )
     resamples: int = field(default=200, metadata={"help": "Bootstrap resamples of the pairs."})
-    member: float = field(
-        default=0.9, metadata={"help": "Membership (share of resamples) of an active head."}
-    )
-    effect: float = field(
-        default=0.02,
-        metadata={"help": "Least effect, in the right token's probability, of an active head."},
-    )
-    weak_faithfulness: float = field(
-        default=0.7, metadata={"help": "A circuit less faithful than this is marked weak."}
-    )
-    weak_jaccard: float = field(
-        default=0.5,
-        metadata={"help": "Split-half Jaccard below which a circuit is marked weak."},
-    )
     budget: float = field(
         default=1.0,
         metadata={
@@ -78,21 +61,10 @@ class Settings:
         Selection.parse(self.select)
         if self.rank not in ("signed", "absolute"):
             raise BadInput(f"track_rank is {self.rank!r}; it must be signed or absolute")
-        for name in ("member", "effect", "weak_faithfulness", "weak_jaccard", "budget"):
-            if not 0 < getattr(self, name) <= 1:
-                raise BadInput(f"track_{name} is {getattr(self, name)}; it must be in (0, 1]")
+        if not 0 < self.budget <= 1:
+            raise BadInput(f"track_budget is {self.budget}; it must be in (0, 1]")
         if not self.memory_gb > 0:
             raise BadInput(f"track_memory_gb is {self.memory_gb}; it must be above 0")
         for name in ("ig_steps", "max_ig_steps", "batch_size", "resamples"):
             if getattr(self, name) < 1:
                 raise BadInput(f"track_{name} is {getattr(self, name)}; it must be at least 1")
-
-    @property
-    def thresholds(self) -> Thresholds:
-        """Where active begins and inactive ends, and what makes a record weak."""
-        return Thresholds(
-            member=self.member,
-            effect=self.effect,
-            faithfulness=self.weak_faithfulness,
-            jaccard=self.weak_jaccard,
-        )

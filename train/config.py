@@ -32,6 +32,7 @@ from trl.scripts.grpo import GRPOScriptArguments
 
 from tracking.errors import BadInput
 from tracking.settings import Settings
+from tracking.timeline.activity import Thresholds
 
 ONCE = (
     "accept_changes",
@@ -61,9 +62,18 @@ class JobArguments:
         metadata={"help": "Seconds that a reward function may take for a batch of completions."},
     )
     track: bool = field(default=True, metadata={"help": "Analyse the heads at every checkpoint."})
-    track_contrasts: list[str] = field(
-        default_factory=lambda: ["operand"],
-        metadata={"help": "Contrasts: cue, operand (tiny); operand, result, answer (words)."},
+    track_contrasts: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Contrasts: cue, operand (tiny); operand, result, answer (words); or names in "
+            "track_pairs_file. By default operand, or all in the file."
+        },
+    )
+    track_pairs_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "Your own pairs: a JSONL file with clean, corrupted, correct and incorrect."
+        },
     )
     track_pairs_dataset: str | None = field(
         default=None, metadata={"help": "Where pairs come from; by default the training data."}
@@ -89,10 +99,13 @@ TrackArguments = dataclasses.make_dataclass(
     "TrackArguments",
     [
         (f"track_{item.name}", item.type, field(default=item.default, metadata=item.metadata))
-        for item in dataclasses.fields(Settings)
+        for part in (Settings, Thresholds)
+        for item in dataclasses.fields(part)
     ],
 )
-TrackArguments.__doc__ = "The settings of the analysis (`tracking.Settings`), as flags."
+TrackArguments.__doc__ = (
+    "The settings of the analysis and the thresholds of the timeline, as flags."
+)
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,7 @@ class Job:
     mixture: DatasetMixtureConfig
     ours: JobArguments
     settings: Settings
+    thresholds: Thresholds
     resolved: dict[str, Any]  # every key that was settled, as `config.yaml` holds it
 
     @property
@@ -155,16 +169,20 @@ def load(name: str, arguments: Sequence[str], trains: bool = True) -> Job:
     _check_named(name, recipe, resolved)
     try:
         script, training, model, mixture, ours, track = parser.parse_dict(resolved)
-        settings = Settings(
-            **{key.removeprefix("track_"): value for key, value in vars(track).items()}
-        )
-        job = Job(name, script, training, model, mixture, ours, settings, _plain(resolved))
+        parts = _of(Settings, track), _of(Thresholds, track)
+        job = Job(name, script, training, model, mixture, ours, *parts, _plain(resolved))
         _check(job, recipe)
     except Exception as error:  # the libraries' own checks raise whatever they come upon
         if isinstance(error, BadInput):
             raise
         raise BadInput(f"{recipe or 'arguments'}: {_one_line(error)}") from None
     return job
+
+
+def _of(part: Any, track: Any) -> Any:
+    """Settings or thresholds, from their flags."""
+    names = [item.name for item in dataclasses.fields(part)]
+    return part(**{name: getattr(track, f"track_{name}") for name in names})
 
 
 def write(job: Job) -> Path:

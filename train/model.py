@@ -14,10 +14,9 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from tracking.errors import BadInput
-from tracking.model.architecture import SUPPORTED
+from tracking.model.architecture import ARCHITECTURES
 from train.config import Job
-from train.tiny import tokenizer as tiny
-from train.tiny.base import base_model
+from train.tasks.registry import MODELS
 
 
 @dataclass(frozen=True)
@@ -31,16 +30,16 @@ class Start:
 def start(job: Job) -> Start:
     """Find the job's model and load its tokenizer, but no weights.
 
-    `tiny` is the embedded base, made on first use (except in a dry run). Raises `BadInput` where
-    there is no such model or, if the run is tracked, its architecture is not supported.
+    An embedded model is made on first use (except in a dry run). Raises `BadInput` where there is
+    no such model or, if the run is tracked, its architecture is not supported.
     """
     name = job.model.model_name_or_path or ""
-    if name == "tiny":
+    if name in MODELS:
         # Operations this small are not worth sharing: a second thread costs more than it does.
         torch.set_num_threads(1)
         if job.ours.dry_run:
-            return Start("tiny", tiny.tokenizer())
-        return Start(str(base_model(job.training.seed)), tiny.tokenizer())
+            return Start(name, MODELS[name].tokenizer())
+        return Start(str(MODELS[name].folder(job.training.seed)), MODELS[name].tokenizer())
     if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
         raise BadInput(f"model {name!r}: no such folder")
     options = {
@@ -53,10 +52,10 @@ def start(job: Job) -> Start:
     except (OSError, ValueError, KeyError, HFValidationError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadInput(f"model {name!r} cannot be loaded: {first}") from None
-    if job.ours.track and config.model_type not in SUPPORTED:
+    if job.ours.track and config.model_type not in ARCHITECTURES:
         raise BadInput(
             f"cannot track a {config.model_type!r} model ({name}); supported: "
-            f"{', '.join(SUPPORTED)}; or train without tracking: --track false"
+            f"{', '.join(ARCHITECTURES)}; or train without tracking: --track false"
         )
     return Start(name, tokenizer)
 

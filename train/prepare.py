@@ -8,7 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from datasets import Dataset
+from torch import nn
 from transformers import Trainer
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from tracking.callback import HeadTracker, TrackingConfig
 from tracking.ledger.ledger import Ledger
@@ -18,6 +20,7 @@ from train import config, model
 from train.config import Job
 from train.data import contrasts
 from train.data.contrasts import digit_ids
+from train.data.preview import preview
 from train.model import Start
 from train.run import resume
 from train.run.console import quieten, say
@@ -114,6 +117,8 @@ def _finish(prepared: Prepared, trainer: Trainer) -> None:
     ):
         if callback is not None:
             trainer.add_callback(callback)
+    if prepared.checkpoint is None:
+        _preview(prepared, trainer)
     say(f"training   {job.name} in {job.folder}")
     try:
         _train(prepared, trainer)
@@ -153,6 +158,7 @@ def _tracker(prepared: Prepared) -> HeadTracker:
         TrackingConfig(
             prepared.pairs,
             job.settings,
+            job.thresholds,
             digit_ids=digit_ids(prepared.start.tokenizer),
             models=model.at_steps(job, prepared.start, checkpoints),
         )
@@ -167,6 +173,17 @@ def _pairs(job: Job, start: Start, checkpoint: Path | None) -> dict[str, PromptP
         frozen = contrasts.build(job, start.tokenizer, lambda: model.weights(job, start))
     say(f"pairs     {contrasts.describe(frozen)}")
     return frozen
+
+
+def _preview(prepared: Prepared, trainer: Trainer) -> None:
+    """Say what the model answers to the pairs as it is now."""
+    if not trainer.is_world_process_zero() or is_deepspeed_zero3_enabled():
+        return
+    assert isinstance(trainer.model, nn.Module)
+    for contrast, pairs in prepared.pairs.items():
+        seen = preview(trainer.model, pairs, prepared.job.settings.batch_size)
+        for number, line in enumerate(seen.lines(prepared.start.tokenizer)):
+            say(f"{'' if number else contrast:10} {line}")
 
 
 def _say_what_would_run(job: Job) -> None:

@@ -1,13 +1,14 @@
 """Analyses by hand."""
 
+from dataclasses import fields
 from functools import partial
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 
 from tracking.ledger.record import Analysis
 from tracking.model.graph import Graph
-from tracking.nodes.roles import SCORES
+from tracking.nodes.role_words import SCORES
 from tracking.nodes.weight_change import CHANGES
 
 
@@ -22,7 +23,9 @@ def make_analysis(graph: Graph, **overrides: Any) -> Analysis:
         "edge_membership": zeros(),
         "ensemble": torch.zeros(3, heads),
         "effect": torch.zeros(16, heads),
-        "null": torch.zeros(20),
+        "half_membership": torch.zeros(20, 2, heads),
+        "half_effect": torch.zeros(20, 2, heads),
+        "half_error": torch.zeros(20, 2, heads),
         "curve": torch.tensor([[0.1, 0.8, 0.7, 0.9], [1, 1, 1, 1]]),
         "roles": torch.zeros(len(SCORES), heads),
         "weight_change": torch.zeros(len(CHANGES), heads),
@@ -44,7 +47,11 @@ def make_analysis(graph: Graph, **overrides: Any) -> Analysis:
         "rank_correlation": 0.95,
         "pairs_needed": 64.0,
     }
-    fields = {**plain, **overrides}
-    few = len(fields["effect"])  # as often as it takes to be no weak record by their number
-    fields["effect"] = fields["effect"].repeat_interleave(-(-16 // few), dim=0)
-    return Analysis(**fields)
+    values = {**plain, **overrides}
+    few = len(values["effect"])  # as often as it takes to be no weak record by their number
+    values["effect"] = values["effect"].repeat_interleave(-(-16 // few), dim=0)
+    parts = {
+        part: result(**{item.name: values[item.name] for item in fields(result)})
+        for part, result in get_type_hints(Analysis).items()
+    }
+    return Analysis(**parts)

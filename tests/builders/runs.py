@@ -48,10 +48,12 @@ def lively(folder: Path, steps: tuple[int, ...] = LONG, **more: Any) -> Path:
         strength = torch.rand(heads, generator=generator)
         chosen = torch.rand(20, heads, generator=generator) < 1.6 * strength
         noise = 0.02 * torch.randn(16, heads, generator=generator)
-        null = 0.3 * torch.rand(20, generator=generator)
-        write_run(
-            folder, (step,), in_circuit=chosen, effect=0.2 * strength + noise, null=null, **more
-        )
+        halves = {
+            "half_membership": torch.rand(20, 2, heads, generator=generator).round(),
+            "half_effect": (0.2 * strength).expand(20, 2, -1),
+        }
+        effect = 0.2 * strength + noise
+        write_run(folder, (step,), in_circuit=chosen, effect=effect, **{**halves, **more})
     return folder
 
 

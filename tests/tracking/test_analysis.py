@@ -31,7 +31,8 @@ from tracking.ledger.reward import Reward
 from tracking.model.graph import Graph
 from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.settings import Settings
-from tracking.timeline.activity import Thresholds
+from tracking.stability.agreement import SPLITS
+from tracking.timeline.activity import Thresholds, null_turnover, verdict
 from tracking.timeline.timeline import Timeline
 
 VERDICTS = ("absent", "weak", "unconverged", "sound")
@@ -69,13 +70,13 @@ def as_bits(value: Any) -> Tensor:
 def test_the_planted_head_is_the_one_that_a_sound_record_names() -> None:
     found = planted()
     analysis = found.analyses["pairs"]
-    assert analysis.verdict(Thresholds()) == "sound"
-    assert analysis.faithfulness == pytest.approx(1, abs=0.05)
-    assert analysis.complement == pytest.approx(0, abs=0.05)
-    assert analysis.accuracy == analysis.clean_accuracy == 1
-    assert analysis.jaccard == analysis.jaccard_low == 1
-    assert analysis.cpr > 0.95 and analysis.cmd < 0.05
-    assert analysis.null.tolist() == [0] * len(analysis.null)
+    assert verdict(analysis, Thresholds()) == "sound"
+    assert analysis.circuit.faithfulness == pytest.approx(1, abs=0.05)
+    assert analysis.circuit.complement == pytest.approx(0, abs=0.05)
+    assert analysis.circuit.accuracy == analysis.circuit.clean_accuracy == 1
+    assert analysis.stability.jaccard == analysis.stability.jaccard_low == 1
+    assert analysis.circuit.cpr > 0.95 and analysis.circuit.cmd < 0.05
+    assert null_turnover(analysis, Thresholds()).tolist() == [0] * SPLITS
     heads = Timeline.of([found]).heads
     assert heads["head"][heads["active"]].tolist() == [plants.COPY]
     there = heads[heads["head"] == plants.COPY].iloc[0]
@@ -91,42 +92,50 @@ def test_numbers_of_a_record_are_what_its_parts_say(tiny_decoder, random_pairs) 
     )
     graph = scores.graph
     assert scores.per_pair is not None
-    assert torch.equal(found.edge_scores, scores.edges) and torch.equal(
-        found.strength, scores.strength
+    assert torch.equal(found.scores.edge_scores, scores.edges) and torch.equal(
+        found.scores.strength, scores.strength
     )
-    assert torch.equal(found.effect, head_effects(graph, scores.per_pair))
-    assert torch.equal(found.circuit, by_count(graph, scores.edges, 30))
+    assert torch.equal(found.heads.effect, head_effects(graph, scores.per_pair))
+    assert torch.equal(found.circuit.circuit, by_count(graph, scores.edges, 30))
     runs = Experiment.of(model, pairs, "prob").run(
-        [found.circuit, graph.edge_mask & ~found.circuit]
+        [found.circuit.circuit, graph.edge_mask & ~found.circuit.circuit]
     )
     carried = (runs.patched - runs.corrupted).mean(1) / (runs.clean - runs.corrupted).mean()
-    assert found.faithfulness == pytest.approx(float(carried[0]), abs=1e-4)
-    assert found.complement == pytest.approx(float(carried[1]), abs=1e-4)
-    assert found.clean == pytest.approx(-float(runs.clean.mean()), abs=1e-5)
-    assert found.corrupted == pytest.approx(-float(runs.corrupted.mean()), abs=1e-5)
-    assert found.difference_low < found.clean - found.corrupted
-    assert found.accuracy == pytest.approx(float(runs.right[0].mean()))
-    assert found.clean_accuracy == pytest.approx(float(runs.clean_right.mean()))
-    assert found.gap == pytest.approx(scores.gap)
+    assert found.circuit.faithfulness == pytest.approx(float(carried[0]), abs=1e-4)
+    assert found.circuit.complement == pytest.approx(float(carried[1]), abs=1e-4)
+    assert found.scores.clean == pytest.approx(-float(runs.clean.mean()), abs=1e-5)
+    assert found.scores.corrupted == pytest.approx(-float(runs.corrupted.mean()), abs=1e-5)
+    assert found.scores.difference_low < found.scores.clean - found.scores.corrupted
+    assert found.circuit.accuracy == pytest.approx(float(runs.right[0].mean()))
+    assert found.circuit.clean_accuracy == pytest.approx(float(runs.clean_right.mean()))
+    assert found.scores.gap == pytest.approx(scores.gap)
     sizes = torch.tensor(counts(graph)) / int(graph.edge_mask.sum())
-    assert torch.allclose(found.curve[:, 0], sizes)
-    assert found.curve[-1, 1:].tolist() == pytest.approx([1, 1, 1], abs=1e-4)
-    assert found.faithfulness_low <= found.faithfulness <= found.faithfulness_high
-    assert found.jaccard_low <= found.jaccard <= found.jaccard_high
-    assert -1 <= found.rank_correlation <= 1
+    assert torch.allclose(found.circuit.curve[:, 0], sizes)
+    assert found.circuit.curve[-1, 1:].tolist() == pytest.approx([1, 1, 1], abs=1e-4)
+    assert (
+        found.circuit.faithfulness_low
+        <= found.circuit.faithfulness
+        <= found.circuit.faithfulness_high
+    )
+    assert found.stability.jaccard_low <= found.stability.jaccard <= found.stability.jaccard_high
+    assert -1 <= found.stability.rank_correlation <= 1
 
 
 def test_all_edges_carry_everything_and_the_rest_nothing(tiny_decoder, random_pairs) -> None:
     found = analysed(tiny_decoder(), random_pairs(), select="share=1")
     graph = Graph(2, 4)
-    assert torch.equal(found.circuit, graph.edge_mask)
-    for number in (found.faithfulness, found.faithfulness_low, found.faithfulness_high):
+    assert torch.equal(found.circuit.circuit, graph.edge_mask)
+    for number in (
+        found.circuit.faithfulness,
+        found.circuit.faithfulness_low,
+        found.circuit.faithfulness_high,
+    ):
         assert number == pytest.approx(1, abs=1e-4)
-    assert found.complement == pytest.approx(0, abs=1e-4)
-    assert found.accuracy == found.clean_accuracy
-    assert found.jaccard == 1 and bool(found.in_circuit.all())
-    assert float(found.edge_membership[graph.edge_mask].min()) > 0.9
-    assert not bool(found.edge_membership[~graph.edge_mask].any())
+    assert found.circuit.complement == pytest.approx(0, abs=1e-4)
+    assert found.circuit.accuracy == found.circuit.clean_accuracy
+    assert found.stability.jaccard == 1 and bool(found.stability.in_circuit.all())
+    assert float(found.stability.edge_membership[graph.edge_mask].min()) > 0.9
+    assert not bool(found.stability.edge_membership[~graph.edge_mask].any())
 
 
 @pytest.mark.parametrize("rank", ["signed", "absolute"])
@@ -135,20 +144,20 @@ def test_a_circuit_is_of_the_size_that_is_asked_for(
     tiny_decoder, random_pairs, select: str, rank: str
 ) -> None:
     found = analysed(tiny_decoder(seed=4), random_pairs(pairs=12), select=select, rank=rank)
-    ranked = found.edge_scores if rank == "signed" else found.strength
-    taken = ranked.abs() >= ranked.abs()[found.circuit].min()
+    ranked = found.scores.edge_scores if rank == "signed" else found.scores.strength
+    taken = ranked.abs() >= ranked.abs()[found.circuit.circuit].min()
     if select == "faithfulness=0.8":
-        assert found.faithfulness >= 0.8 - 1e-5
+        assert found.circuit.faithfulness >= 0.8 - 1e-5
     elif select == "edges=40":
-        assert int(found.circuit.sum()) <= 40
+        assert int(found.circuit.circuit.sum()) <= 40
     else:
         assert float(ranked.abs()[taken].sum()) <= 0.9 * float(ranked.abs().sum()) + float(
-            ranked.abs()[found.circuit].min()
+            ranked.abs()[found.circuit.circuit].min()
         )
-    assert int(found.circuit.sum()) < int(Graph(2, 4).edge_mask.sum())
-    half, same, twice = found.ensemble
+    assert int(found.circuit.circuit.sum()) < int(Graph(2, 4).edge_mask.sum())
+    half, same, twice = found.stability.ensemble
     assert bool((half <= same).all() and (same <= twice).all())  # a larger circuit holds a smaller
-    assert float((same - found.in_circuit.float().mean(0)).abs().max()) < 0.5
+    assert float((same - found.stability.in_circuit.float().mean(0)).abs().max()) < 0.5
 
 
 def test_the_ensemble_is_the_membership_at_half_and_twice_the_size(
@@ -159,11 +168,13 @@ def test_the_ensemble_is_the_membership_at_half_and_twice_the_size(
         size: analysed(model, pairs, select=f"edges={size}", quadrature="midpoint")
         for size in (30, 60, 120)
     }
-    shares = [by_size[size].in_circuit.float().mean(0) for size in (30, 60, 120)]
+    shares = [by_size[size].stability.in_circuit.float().mean(0) for size in (30, 60, 120)]
     found = by_size[60]
-    weakest = found.edge_scores.abs()[found.circuit].min()
-    assert int((found.edge_scores.abs() >= weakest).sum()) == 60  # the weakest was not pruned
-    assert torch.allclose(found.ensemble, torch.stack(shares))
+    weakest = found.scores.edge_scores.abs()[found.circuit.circuit].min()
+    assert (
+        int((found.scores.edge_scores.abs() >= weakest).sum()) == 60
+    )  # the weakest was not pruned
+    assert torch.allclose(found.stability.ensemble, torch.stack(shares))
 
 
 def test_a_model_in_training_is_as_before_and_a_record_the_same_again(
@@ -191,9 +202,13 @@ def test_a_behaviour_that_is_absent_is_said_to_be_from_model_to_timeline(
     ledger.write(recorded(tiny_decoder(), alike(random_pairs(pairs=12))))
     (found,) = ledger.records()
     analysis = found.analyses["pairs"]
-    assert analysis.faithfulness != analysis.faithfulness  # there is nothing to carry
-    assert analysis.clean == analysis.corrupted and analysis.difference_low == 0
-    assert analysis.verdict(Thresholds()) == "absent"
+    assert (
+        analysis.circuit.faithfulness != analysis.circuit.faithfulness
+    )  # there is nothing to carry
+    assert (
+        analysis.scores.clean == analysis.scores.corrupted and analysis.scores.difference_low == 0
+    )
+    assert verdict(analysis, Thresholds()) == "absent"
     timeline = Timeline.of([found])
     assert timeline.counts["verdict"].tolist() == ["absent"]
     assert timeline.counts["active"].tolist() == [0]
@@ -240,10 +255,10 @@ def test_a_behaviour_that_comes_has_no_base_heads() -> None:
     ],
 )
 def test_a_verdict_is_one_word(more: dict[str, float], wanted: str) -> None:
-    assert make_analysis(Graph(1, 2), **more).verdict(Thresholds()) == wanted
+    assert verdict(make_analysis(Graph(1, 2), **more), Thresholds()) == wanted
 
 
-@given(st.tuples(*[st.floats(0, 1)] * 4), st.tuples(*[st.floats(0, 1)] * 4))
+@given(st.tuples(*[st.floats(0, 1)] * 4), st.tuples(*[st.floats(0.001, 1)] * 4))
 def test_stricter_thresholds_make_no_record_better(
     numbers: tuple[float, ...], thresholds: tuple[float, ...]
 ) -> None:
@@ -251,10 +266,8 @@ def test_stricter_thresholds_make_no_record_better(
     found = make_analysis(Graph(1, 1), **dict(zip(names, numbers, strict=True)))
     least, gap, faithful, agreed = thresholds
     loose = Thresholds(0.9, least, gap, faithful, agreed)
-    strict = Thresholds(
-        0.9, 2 * loose.effect, loose.gap / 2, 2 * loose.faithfulness, 2 * loose.jaccard
-    )
-    worse, better = (VERDICTS.index(found.verdict(each)) for each in (strict, loose))
+    strict = Thresholds(0.9, min(2 * least, 1), gap / 2, min(2 * faithful, 1), min(2 * agreed, 1))
+    worse, better = (VERDICTS.index(verdict(found, each)) for each in (strict, loose))
     assert worse <= better
 
 
@@ -275,7 +288,7 @@ def test_an_absent_record_makes_heads_inactive_and_no_other_does() -> None:
     word = {"absent": {"difference_low": 0.0}, "weak": {"jaccard": 0.1}, "unconverged": {"gap": 1}}
     on = [True, False]
     told = ["sound", "absent", "weak", "unconverged"]
-    records = [with_active(step, on, **word.get(verdict, {})) for step, verdict in enumerate(told)]
+    records = [with_active(step, on, **word.get(one, {})) for step, one in enumerate(told)]
     timeline = Timeline.of(records)
     assert timeline.counts["verdict"].tolist() == told
     assert timeline.heads["verdict"].tolist() == np.repeat(told, 2).tolist()
@@ -283,7 +296,7 @@ def test_an_absent_record_makes_heads_inactive_and_no_other_does() -> None:
     states = timeline.heads["state"].to_numpy().reshape(4, 2)
     assert states[:, 0].tolist() == ["base", "faded", "retained", "retained"]
     assert timeline.counts["converged"].tolist() == [True, True, True, False]
-    loose = Timeline.of(records, Thresholds(effect=0.02, gap=2, jaccard=0.1))
+    loose = Timeline.of(records, Thresholds(effect=0.02, gap=1, weak_jaccard=0.1))
     assert loose.counts["verdict"].tolist() == ["sound", "absent", "sound", "sound"]
 
 
@@ -306,9 +319,9 @@ def test_the_timeline_has_the_ensemble_and_the_importance_of_every_head() -> Non
         ensemble = torch.rand(3, 2, generator=generator)
         records.append(with_active(step, [True, False], edge_scores=edges, ensemble=ensemble))
     timeline = Timeline.of(records)
-    flows = [importance(graph, each.analyses["pairs"].edge_scores) for each in records]
+    flows = [importance(graph, each.analyses["pairs"].scores.edge_scores) for each in records]
     for step, (each, flow) in enumerate(zip(records, flows, strict=True)):
-        rows, sizes = timeline.at(step, "pairs"), each.analyses["pairs"].ensemble
+        rows, sizes = timeline.at(step, "pairs"), each.analyses["pairs"].stability.ensemble
         assert rows["membership_half"].tolist() == pytest.approx(sizes[0].tolist())
         assert rows["membership_double"].tolist() == pytest.approx(sizes[2].tolist())
         for name in ("importance", "importance_symmetric"):
@@ -321,15 +334,20 @@ def test_the_timeline_has_the_ensemble_and_the_importance_of_every_head() -> Non
     counts_of = timeline.counts.iloc[0]
     analysis = records[0].analyses["pairs"]
     for name in ("faithfulness", "complement", "accuracy", "cpr", "cmd", "jaccard", "gap"):
-        assert counts_of[name] == getattr(analysis, name)
+        assert counts_of[name] == analysis.numbers[name]
     assert counts_of["pairs"] == 16
     assert counts_of["null"] == 0 and counts_of["null_high"] == 0
 
 
 def test_the_null_is_a_mean_and_what_hardly_any_split_exceeds() -> None:
-    counted = Timeline.of([with_active(0, [True], null=torch.linspace(0, 1, 41))]).counts.iloc[0]
-    assert counted["null"] == pytest.approx(0.5)
-    assert counted["null_high"] == pytest.approx(0.975)
+    generator = torch.Generator().manual_seed(0)
+    halves = torch.rand(41, 2, 6, generator=generator).round()
+    record = with_active(0, [True] * 6, half_membership=halves, half_effect=torch.ones(41, 2, 6))
+    null = null_turnover(record.analyses["pairs"], Thresholds())
+    assert float(null.min()) < float(null.max())
+    counted = Timeline.of([record]).counts.iloc[0]
+    assert counted["null"] == pytest.approx(float(null.mean()))
+    assert counted["null_high"] == pytest.approx(float(null.quantile(0.975)))
 
 
 # Memory
@@ -361,8 +379,8 @@ def test_where_memory_runs_out_batches_shrink_and_the_record_is_the_same(
         with told.open("w") as file:
             logging.basicConfig(stream=file, force=True)
             found = analysed(model, pairs, **keys)
-        assert torch.allclose(found.edge_scores, whole.edge_scores, atol=1e-6)
-        assert torch.equal(found.circuit, whole.circuit)
+        assert torch.allclose(found.scores.edge_scores, whole.scores.edge_scores, atol=1e-6)
+        assert torch.equal(found.circuit.circuit, whole.circuit.circuit)
 
     assert within(40 * 2**20, work) == 0
     assert "out of memory: the analysis goes on with 12 pairs a batch" in told.read_text()

@@ -91,7 +91,7 @@ def test_several_kinds_are_kept_apart(tmp_path: Path) -> None:
     sets = {"one": pairs(4), "two": pairs(6)}
     train(tmp_path, HeadTracker(TrackingConfig(sets, QUICK)))
     analyses = Ledger(tmp_path / "heads").read(4).analyses
-    assert {contrast: len(analysis.effect) for contrast, analysis in analyses.items()} == {
+    assert {contrast: len(analysis.heads.effect) for contrast, analysis in analyses.items()} == {
         "one": 4,
         "two": 6,
     }
@@ -215,7 +215,9 @@ def test_a_resumed_run_makes_records_that_are_damaged_or_missing(tmp_path: Path)
         now = ledger.read(step)
         ledger.path(step).write_bytes(whole[step])
         before = ledger.read(step)
-        assert torch.equal(now.analyses["pairs"].edge_scores, before.analyses["pairs"].edge_scores)
+        assert torch.equal(
+            now.analyses["pairs"].scores.edge_scores, before.analyses["pairs"].scores.edge_scores
+        )
         assert now.reward == before.reward
     (aside,) = (ledger.folder / "superseded").iterdir()
     assert aside.name == "step-00000002.safetensors"

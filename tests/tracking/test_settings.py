@@ -1,5 +1,6 @@
 """A setting that makes no sense is refused by the name that it has in a recipe."""
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from tracking.circuits.selection import Selection
 from tracking.errors import BadInput
 from tracking.settings import Settings
+from tracking.timeline.activity import Thresholds
 
 
 @pytest.mark.parametrize(
@@ -27,20 +29,15 @@ from tracking.settings import Settings
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named(wrong: dict[str, Any], named: str) -> None:
+    kind = Settings if set(wrong) <= {item.name for item in fields(Settings)} else Thresholds
     with pytest.raises(BadInput, match=named) as raised:
-        Settings(**wrong)
+        kind(**wrong)
     assert "\n" not in str(raised.value)
 
 
 def test_the_defaults_are_those_of_the_design() -> None:
     plain = Settings()
     assert Selection.parse(plain.select) == Selection("faithfulness", 0.8)
-    found = plain.thresholds
-    assert (found.member, found.effect, found.gap) == (0.9, 0.02, 0.05)
-    assert (found.faithfulness, found.jaccard) == (0.7, 0.5)
-
-
-def test_thresholds_are_what_the_settings_say() -> None:
-    found = Settings(member=0.8, effect=0.1, weak_faithfulness=0.6, weak_jaccard=0.4).thresholds
-    assert (found.member, found.effect) == (0.8, 0.1)
-    assert (found.faithfulness, found.jaccard) == (0.6, 0.4)
+    apart = Thresholds()
+    assert (apart.member, apart.effect, apart.gap) == (0.9, 0.02, 0.05)
+    assert (apart.weak_faithfulness, apart.weak_jaccard) == (0.7, 0.5)

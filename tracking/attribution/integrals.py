@@ -122,7 +122,7 @@ class EdgeIntegral:
         """Adds what one layer reads: `gradients` at its q, k and v [pair, position, head *
         head_dim], which go back through the layer's norm, and at what its MLP reads [pair,
         position, width]; `each` [pair, 1, 1] are the weights."""
-        graph, norm = self.graph, self.decoder.layers[layer].input_layernorm
+        graph = self.graph
         reads, mlp = gradients
         stream = tap.stream.detach().float()  # [pair, position, width]
         mlp = torch.zeros_like(stream) if mlp is None else mlp.float()
@@ -130,7 +130,7 @@ class EdgeIntegral:
         along = self.along(graph.seen_by_mlp(layer), torch.stack([stream, mlp], dim=2))
         seen, columns = graph.seen_by_mlp(layer), graph.mlp_column(layer)
         sums.edges[:, :seen, columns] += along[..., 1].sum(1) * each[:, 0]
-        rate = (stream.square().mean(-1, keepdim=True) + norm.variance_epsilon).rsqrt()
+        rate = self.decoder.norm_rate(layer, stream)
         inner = self.add_reads(sums.reads[layer], layer, reads, stream * rate, rate * each)
         inner *= rate.square() * (each / stream.shape[-1])
         seen, columns = graph.seen_by_attention(layer), graph.attention_columns(layer)

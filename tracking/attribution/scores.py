@@ -6,18 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from torch import Tensor, nn
+from torch import Tensor
 
 from tracking.attribution.importance import importance
-from tracking.circuits.circuit import Circuit
-from tracking.circuits.curve import curve_of, smallest
-from tracking.circuits.faithfulness import Experiment
-from tracking.circuits.selection import by_count, by_share, grown
 from tracking.errors import BadInput
 from tracking.model.graph import Graph
 from tracking.model.passes import Metric
-from tracking.pairs.prompt_pairs import PromptPairs
-from tracking.stability.bootstrap import resamples
 
 
 @dataclass(frozen=True)
@@ -77,41 +71,3 @@ class Scores:
             effect=self.edges[rows].sum(1).numpy(),
             strength=self.strength[rows].sum(1).numpy(),
         )
-
-    def circuit(
-        self,
-        share: float | None = None,
-        edges: int | None = None,
-        rank: str = "signed",
-        greedy: bool = False,
-        faithfulness: float | None = None,
-        model: nn.Module | None = None,
-        pairs: PromptPairs | None = None,
-    ) -> Circuit:
-        """The circuit of the top edges, dead ends pruned: `edges` of them, as many as hold `share`
-        of the sum of |score|, or the fewest that reach a `faithfulness` of `model` on `pairs`.
-
-        Edges are ranked by |signed mean| or, `absolute`, by mean |score| over pairs. `greedy`
-        grows so many `edges` from `logits`. Raises `BadInput` unless one of the sizes is given.
-        """
-        if self.edges.shape[1] == 1:
-            raise BadInput("node-ig scores nodes, not edges: no circuit; use eap-ig")
-        if rank not in ("signed", "absolute"):
-            raise BadInput(f"rank is {rank!r}; it must be signed or absolute")
-        ranked = self.edges if rank == "signed" else self.strength
-        sizes = [size for size in (share, edges, faithfulness) if size is not None]
-        if len(sizes) != 1 or (greedy and edges is None):
-            raise BadInput("give one size: share=0.9, edges=5000 (greedy or not), faithfulness=0.8")
-        if share is not None:
-            return Circuit(self.graph, by_share(self.graph, ranked, share))
-        if faithfulness is not None:
-            if model is None or pairs is None:
-                raise BadInput("a circuit by faithfulness needs model and pairs too")
-            experiment = Experiment.of(model, pairs, self.loss)
-            if experiment.graph != self.graph:
-                raise BadInput("the scores are of a model of another shape than this one")
-            known = curve_of(experiment, ranked, resamples(1, len(pairs)))
-            edges = smallest(experiment, ranked, faithfulness, known)
-        assert edges is not None
-        choose = grown if greedy else by_count
-        return Circuit(self.graph, choose(self.graph, ranked, edges))

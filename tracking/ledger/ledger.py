@@ -11,11 +11,13 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from tracking.atomic import write_whole
 from tracking.errors import BadInput
@@ -111,6 +113,26 @@ class Ledger:
             number += 1
         return [self.path(step).rename(target)]
 
+    @contextmanager
+    def claim(self, step: int) -> Iterator[bool]:
+        """Within it no other process makes the record of a step; False where one does already.
+
+        Claims end with their process, however it ends. A claim says nothing of records that are
+        there: look for one once the step is claimed.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / f".claim-{step:08d}")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
+
     def set_aside_damaged(self) -> list[str]:
         """Move records that cannot be read to `superseded/`; what was wrong with each."""
         told = []
@@ -157,6 +179,13 @@ class Ledger:
     def mark_path(self, step: int) -> Path:
         """Where the mark of a step lies that has no record."""
         return self.folder / f"missing-{step:08d}.json"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Within it no other process derives anything from the records: what is written last is of
+        all of them."""
+        with FileLock(self.folder / ".derive"):
+            yield
 
     def write_timeline(self, timeline: pd.DataFrame) -> Path:
         """Write the derived table of heads over time."""

@@ -1,15 +1,6 @@
-"""Reads what the parts of a Hugging Face decoder read and write; the only file that knows modules.
+"""A Hugging Face decoder by the parts that an analysis reads: all that the rest knows of modules.
 
-Supported are decoders in which every layer is
-
-    stream = stream + o_proj(attention(q_proj(norm(stream)), k_proj(...), v_proj(...)))
-    stream = stream + mlp(norm(stream))
-
-with RMS norms: Qwen2, Qwen3, Llama and Mistral. Anything else is refused by name.
-
-While a model is `tapped`, K and V are ungrouped: the projections' outputs are repeated for every
-query head and the layer's `num_key_value_groups` is 1, so that attention, q/k norms and rotary
-embeddings work per query head unchanged and a gradient at a K or V is that of one query head.
+Which modules they are says `tracking.model.architecture`; anything else is refused by name.
 """
 
 from __future__ import annotations
@@ -22,7 +13,7 @@ from torch import Tensor, nn
 
 from tracking.errors import BadInput
 from tracking.model.adapters import bias_of, effective_weight, unwrap
-from tracking.model.architecture import SUPPORTED
+from tracking.model.architecture import ARCHITECTURES, Block
 from tracking.model.graph import Graph
 
 
@@ -30,13 +21,15 @@ from tracking.model.graph import Graph
 class Decoder:
     """The named parts of a supported decoder, PEFT or DDP around it or not."""
 
-    backbone: Any  # a module's own attributes are unknown to type checkers
-    lm_head: Any
-    layers: Any
+    causal: Any  # the Hugging Face model; a module's own attributes are unknown to type checkers
+    backbone: Any
+    last_norm: Any
+    blocks: tuple[Block, ...]
     n_heads: int
     n_kv_heads: int
     head_dim: int
     width: int
+    epsilon: str
 
     @classmethod
     def of(cls, model: nn.Module) -> Decoder:
@@ -44,18 +37,33 @@ class Decoder:
         causal = unwrap(model)
         config = getattr(causal, "config", None)
         family = getattr(config, "model_type", type(causal).__name__)
-        if config is None or family not in SUPPORTED or not hasattr(causal, "lm_head"):
-            raise BadInput(f"cannot track a {family!r} model; supported: {', '.join(SUPPORTED)}")
-        heads, width = config.num_attention_heads, config.hidden_size
+        if config is None or family not in ARCHITECTURES or not hasattr(causal, "lm_head"):
+            known = ", ".join(ARCHITECTURES)
+            raise BadInput(f"cannot track a {family!r} model; supported: {known}")
+        architecture = ARCHITECTURES[family]
+        backbone = getattr(causal, architecture.backbone)
+        n_heads, width = config.num_attention_heads, config.hidden_size
         return cls(
-            backbone=causal.model,
-            lm_head=causal.lm_head,
-            layers=causal.model.layers,
-            n_heads=heads,
+            causal=causal,
+            backbone=backbone,
+            last_norm=getattr(backbone, architecture.last_norm),
+            blocks=tuple(map(architecture.block, getattr(backbone, architecture.layers))),
+            n_heads=n_heads,
             n_kv_heads=config.num_key_value_heads,
-            head_dim=getattr(config, "head_dim", None) or width // heads,
+            head_dim=getattr(config, "head_dim", None) or width // n_heads,
             width=width,
+            epsilon=architecture.epsilon,
         )
+
+    @property
+    def graph(self) -> Graph:
+        """The nodes and edges of the decoder."""
+        return Graph(len(self.blocks), self.n_heads)
+
+    @property
+    def lm_head(self) -> Any:
+        """What turns the last stream into logits."""
+        return self.causal.lm_head
 
     @property
     def device(self) -> torch.device:
@@ -65,30 +73,37 @@ class Decoder:
     @property
     def dtype(self) -> torch.dtype:
         """The precision of the passes."""
-        return self.layers[0].input_layernorm.weight.dtype
+        return self.blocks[0].attention_norm.weight.dtype
+
+    @property
+    def mlp_width(self) -> int:
+        """Hidden units of an MLP, by the largest of its matrices."""
+        matrices = (p for p in self.blocks[0].mlp.parameters() if p.ndim == 2)
+        return max(max(p.shape) for p in matrices)
 
     @property
     def embedding(self) -> nn.Embedding:
         return self.backbone.get_input_embeddings()
 
-    @property
-    def graph(self) -> Graph:
-        """The nodes and edges of the decoder."""
-        return Graph(len(self.layers), self.n_heads)
+    def norm_rate(self, layer: int, stream: Tensor) -> Tensor:
+        """Float32 [row, position, 1]: what the layer's attention norm multiplies a stream [row,
+        position, width] by, (mean(x^2) + eps)^-1/2."""
+        return (stream.square().mean(-1, keepdim=True) + self._epsilon(layer)).rsqrt()
 
-    @property
-    def repeats(self) -> int:
-        """Query heads per K and V head."""
-        return self.n_heads // self.n_kv_heads
+    def projection(self, layer: int, name: str) -> Tensor:
+        """Float32 [out, in]: the weight of `q`, `k`, `v` or `o`, active LoRA adapters added."""
+        return effective_weight(getattr(self.blocks[layer], name))
+
+    def _epsilon(self, layer: int) -> float:
+        return getattr(self.blocks[layer].attention_norm, self.epsilon)
 
     def read_weights(self, layer: int) -> Tensor:
         """Float32 [3 * head, head_dim, width]: what q, k and v of each query head read from the
         normalised stream, the norm's own weight multiplied in."""
-        block = self.layers[layer]
-        attention, norm = block.self_attn, block.input_layernorm
+        block = self.blocks[layer]
         reads = []
-        for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
-            weight = effective_weight(projection) * norm.weight.detach().float()
+        for projection in block.reads:
+            weight = effective_weight(projection) * block.attention_norm.weight.detach().float()
             weight = weight.view(
                 -1, self.head_dim, self.width
             )  # [head or KV head, head_dim, width]
@@ -100,17 +115,16 @@ class Decoder:
 
         `normed` [row, position, width] is the stream over its root mean square.
         """
-        attention, norm = self.layers[layer].self_attn, self.layers[layer].input_layernorm
-        read = normed * norm.weight.detach().float()
+        block = self.blocks[layer]
+        read = normed * block.attention_norm.weight.detach().float()
         return [
             nn.functional.linear(read, effective_weight(p)).unflatten(-1, (-1, self.head_dim))
-            for p in (attention.q_proj, attention.k_proj, attention.v_proj)
+            for p in block.reads
         ]
 
     def read_biases(self, layer: int) -> Tensor | None:
         """Float32 [3 * head * head_dim]: the biases of q, k and v, or None where there are none."""
-        attention = self.layers[layer].self_attn
-        biases = [bias_of(p) for p in (attention.q_proj, attention.k_proj, attention.v_proj)]
+        biases = [bias_of(p) for p in self.blocks[layer].reads]
         if all(bias is None for bias in biases):
             return None
         each = [
@@ -126,17 +140,16 @@ class Decoder:
     def reads(self, layer: int, streams: Tensor) -> tuple[Tensor, ...]:
         """q, k and v, float32 [row, position, head * head_dim] each, where every read of every head
         has a stream of its own: `streams` [row, 3 * head, position, width]."""
-        epsilon = self.layers[layer].input_layernorm.variance_epsilon
         size = streams.norm(dim=-1, keepdim=True).square() / self.width
         reads = torch.einsum("btpd,ted->btpe", streams, self.read_weights(layer))
-        reads = (reads * (size + epsilon).rsqrt()).transpose(1, 2).flatten(2)
+        reads = (reads * (size + self._epsilon(layer)).rsqrt()).transpose(1, 2).flatten(2)
         bias = self.read_biases(layer)
         return (reads if bias is None else reads + bias).chunk(3, dim=-1)
 
     def writes(self, layer: int, z: Tensor) -> Tensor:
         """What each head writes into the stream, float32 [row, position, head, width], of `z`
         [row, position, head * head_dim], the input of the output projection."""
-        weight = effective_weight(self.layers[layer].self_attn.o_proj)  # [width, head * head_dim]
+        weight = self.projection(layer, "o")  # [width, head * head_dim]
         each = weight.T.reshape(self.n_heads, self.head_dim, self.width)
         return torch.einsum("bphe,hed->bphd", z.unflatten(-1, (self.n_heads, -1)), each)
 

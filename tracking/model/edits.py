@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor, nn
 
+from tracking.model.architecture import Block
 from tracking.model.decoder import Decoder
 from tracking.model.grouped_query import ungrouped
 from tracking.model.taps import quiet
@@ -17,9 +18,9 @@ from tracking.model.taps import quiet
 def replaced(decoder: Decoder, layer: int, part: str, output: Tensor) -> Iterator[None]:
     """Within it the heads' z or the MLP's output (`part`: `z`, `mlp_out`) of a layer are
     `output`, whatever they read."""
-    block = decoder.layers[layer]
+    block = decoder.blocks[layer]
     if part == "z":
-        hook = block.self_attn.o_proj.register_forward_pre_hook(lambda _module, _args: (output,))
+        hook = block.o.register_forward_pre_hook(lambda _module, _args: (output,))
     else:
         hook = block.mlp.register_forward_hook(lambda _module, _args, _out: output)
     try:
@@ -57,20 +58,19 @@ def edited(decoder: Decoder, editor: Editor) -> Iterator[None]:
     """Within it every pass of the decoder reads what `editor` says; restored as by `tapped`."""
     with ExitStack() as stack:
         stack.enter_context(quiet(decoder))
-        for layer, block in enumerate(decoder.layers):
+        for layer, block in enumerate(decoder.blocks):
             for hook in _edit_hooks(decoder, block, editor, layer):
                 stack.callback(hook.remove)
-            stack.enter_context(ungrouped(block.self_attn))
+            stack.enter_context(ungrouped(block))
 
         def logits(_module: nn.Module, args: tuple) -> tuple:
             return (editor.logits(args[0].float()).to(args[0]),)
 
-        stack.callback(decoder.backbone.norm.register_forward_pre_hook(logits).remove)
+        stack.callback(decoder.last_norm.register_forward_pre_hook(logits).remove)
         yield
 
 
-def _edit_hooks(decoder: Decoder, block: Any, editor: Editor, layer: int) -> Iterator:
-    attention = block.self_attn
+def _edit_hooks(decoder: Decoder, block: Block, editor: Editor, layer: int) -> Iterator:
     reads: list[Tensor] = []
 
     def begin(_module: nn.Module, args: tuple) -> None:
@@ -89,9 +89,9 @@ def _edit_hooks(decoder: Decoder, block: Any, editor: Editor, layer: int) -> Ite
     def mlp_out(_module: nn.Module, _args: tuple, out: Tensor) -> None:
         editor.mlp_out(layer, out.float())
 
-    yield block.input_layernorm.register_forward_pre_hook(begin)
-    for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
+    yield block.attention_norm.register_forward_pre_hook(begin)
+    for projection in block.reads:
         yield projection.register_forward_hook(read)
-    yield attention.o_proj.register_forward_pre_hook(z)
-    yield block.post_attention_layernorm.register_forward_pre_hook(mlp)
+    yield block.o.register_forward_pre_hook(z)
+    yield block.mlp_norm.register_forward_pre_hook(mlp)
     yield block.mlp.register_forward_hook(mlp_out)

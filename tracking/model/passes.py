@@ -56,9 +56,9 @@ def fitting(decoder: Decoder, pairs: PromptPairs, memory_gb: float) -> int:
     Counts, in float32 per position: the source differences, the sums over steps, and what one
     forward pass keeps for its backward pass. Raises `BadInput` where not even one pair fits.
     """
-    layers, width = len(decoder.layers), decoder.width
+    layers, width = len(decoder.blocks), decoder.width
     heads = decoder.n_heads * decoder.head_dim
-    mlp = decoder.layers[0].mlp.gate_proj.out_features
+    mlp = decoder.mlp_width
     differences = (1 + layers * (decoder.n_heads + 1)) * width
     sums = layers * (3 * heads + width)
     kept = layers * (12 * width + 12 * heads + 5 * mlp)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from tracking.model.architecture import Block
 from tracking.model.decoder import Decoder
-from tracking.model.grouped_query import ungrouped
+from tracking.model.grouped_query import per_query_head, ungrouped
 
 
 @dataclass
@@ -47,14 +47,14 @@ def tapped(decoder: Decoder) -> Iterator[Taps]:
     flags and hooks are as before on leaving, also after an exception. Gradients at `mlp_stream`
     and `logits_stream` are those of the branch that reads there, not of the stream beside it.
     """
-    taps = Taps([LayerTaps() for _ in decoder.layers])
+    taps = Taps([LayerTaps() for _ in decoder.blocks])
     with ExitStack() as stack:
         stack.enter_context(quiet(decoder))
-        for layer, block in enumerate(decoder.layers):
+        for layer, block in enumerate(decoder.blocks):
             for hook in _layer_hooks(decoder, block, taps, layer):
                 stack.callback(hook.remove)
-            stack.enter_context(ungrouped(block.self_attn))
-        hook = decoder.backbone.norm.register_forward_pre_hook(_alias(taps, "logits_stream"))
+            stack.enter_context(ungrouped(block))
+        hook = decoder.last_norm.register_forward_pre_hook(_alias(taps, "logits_stream"))
         stack.callback(hook.remove)
         yield taps
 
@@ -78,17 +78,14 @@ def quiet(decoder: Decoder) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def _layer_hooks(decoder: Decoder, block: Any, taps: Taps, layer: int) -> Iterator:
-    attention = block.self_attn
+def _layer_hooks(decoder: Decoder, block: Block, taps: Taps, layer: int) -> Iterator:
 
     def begin(_module: nn.Module, args: tuple) -> None:
         taps.layers[layer] = LayerTaps()
         taps.layers[layer].stream = args[0]
 
     def read(_module: nn.Module, _args: tuple, out: Tensor) -> Tensor:
-        if out.shape[-1] != decoder.n_heads * decoder.head_dim:
-            grouped = out.unflatten(-1, (-1, decoder.head_dim))  # [row, position, KV head, dim]
-            out = grouped.repeat_interleave(decoder.repeats, dim=2).flatten(2)
+        out = per_query_head(out, decoder.n_heads, decoder.head_dim)
         if out.requires_grad:  # only where its gradient goes: its values would fill the memory
             taps.layers[layer].reads.append(get_gradient_edge(out))
         return out
@@ -104,11 +101,11 @@ def _layer_hooks(decoder: Decoder, block: Any, taps: Taps, layer: int) -> Iterat
     def mlp_stream(module: nn.Module, args: tuple) -> tuple:
         return _alias(taps.layers[layer], "mlp_stream")(module, args)
 
-    yield block.input_layernorm.register_forward_pre_hook(begin)
-    for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
+    yield block.attention_norm.register_forward_pre_hook(begin)
+    for projection in block.reads:
         yield projection.register_forward_hook(read)
-    yield attention.o_proj.register_forward_pre_hook(z)
-    yield block.post_attention_layernorm.register_forward_pre_hook(mlp_stream)
+    yield block.o.register_forward_pre_hook(z)
+    yield block.mlp_norm.register_forward_pre_hook(mlp_stream)
     yield block.mlp.register_forward_hook(mlp_out)
 
 
@@ -121,3 +118,21 @@ def _alias(place: object, name: str) -> Callable:
         return (view, *args[1:])
 
     return hook
+
+
+@contextmanager
+def attention_patterns(decoder: Decoder, see: Callable[[Tensor], None]) -> Iterator[None]:
+    """Within it every pass gives `see` the attention weights of one layer after the other, float32
+    [row, head, query, key]; they are computed by the eager implementation, the only one that has
+    them, and the model's own is back on leaving."""
+    before = decoder.causal.config._attn_implementation
+
+    def attended(_module: nn.Module, _args: tuple, out: tuple[Tensor, Tensor]) -> None:
+        see(out[1].float())
+
+    with ExitStack() as stack:
+        stack.callback(decoder.causal.set_attn_implementation, before)
+        decoder.causal.set_attn_implementation("eager")
+        for block in decoder.blocks:
+            stack.callback(block.attention.register_forward_hook(attended).remove)
+        yield

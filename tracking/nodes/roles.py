@@ -15,20 +15,16 @@ soon as it is there, so no more than one layer's is in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
 from tracking.errors import BadInput
-from tracking.model.adapters import unwrap
 from tracking.model.decoder import Decoder, embed, run
 from tracking.model.passes import check, trimmed
-from tracking.model.taps import quiet
+from tracking.model.taps import attention_patterns, quiet
 from tracking.nodes.patterns import (
     copying,
     digits,
@@ -39,19 +35,8 @@ from tracking.nodes.patterns import (
     kurtosis,
     previous_token,
 )
+from tracking.nodes.role_words import Roles
 from tracking.pairs.prompt_pairs import PromptPairs
-
-THRESHOLDS = {
-    "induction": 0.4,
-    "copying": 0.2,
-    "previous_token": 0.4,
-    "duplicate_token": 0.4,
-    "first_token": 0.6,
-    "digits": 0.8,
-}
-"""From which score on a head has a role. They are ours, set by what even attention can reach: it
-gives the first token and the digits of a short prompt much, one certain token little. `entropy` and
-`kurtosis` say how attention is spread, not on what, so they name no role."""
 
 FEW_IDS = 20
 """A model whose pairs hold fewer different tokens was trained on little else: ids beyond them
@@ -59,57 +44,6 @@ would be noise to it."""
 
 REPEATED_ROWS = 32
 REPEATED_LENGTH = 25
-
-
-SCORES = (
-    "induction", "copying", "previous_token", "duplicate_token", "first_token", "digits",
-    "entropy", "kurtosis",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class Roles:
-    """What every head does; scores float32 [head] in the order of `heads`, as defined by the
-    functions of the same names. NaN where the pairs cannot tell."""
-
-    heads: tuple[str, ...]  # as in `Graph.head_names`
-    induction: Tensor
-    copying: Tensor
-    previous_token: Tensor
-    duplicate_token: Tensor
-    first_token: Tensor
-    digits: Tensor
-    entropy: Tensor
-    kurtosis: Tensor
-
-    @classmethod
-    def of(cls, heads: tuple[str, ...], scores: Tensor) -> Roles:
-        """From scores [role, head] in the order of `SCORES`."""
-        return cls(heads, **dict(zip(SCORES, scores, strict=True)))
-
-    @property
-    def scores(self) -> dict[str, Tensor]:
-        """All scores by name."""
-        return {name: value for name, value in vars(self).items() if name != "heads"}
-
-    @property
-    def main(self) -> list[str]:
-        """One word a head: the role whose score is furthest from its threshold towards 1, the
-        first in `THRESHOLDS` of equals; '-' where no score reaches its threshold."""
-        return [self._main(head) for head in range(len(self.heads))]
-
-    def _main(self, head: int) -> str:
-        found = {name: float(self.scores[name][head]) for name in THRESHOLDS}
-        reached = {name: score for name, score in found.items() if score >= THRESHOLDS[name]}
-        if not reached:
-            return "-"
-        name = max(reached, key=lambda n: (reached[n] - THRESHOLDS[n]) / (1 - THRESHOLDS[n]))
-        return name.replace("_", " ")
-
-    def frame(self) -> pd.DataFrame:
-        """One row a head: `head`, every score, `main`."""
-        columns = {name: score.numpy() for name, score in self.scores.items()}
-        return pd.DataFrame({"head": list(self.heads), **columns, "main": self.main})
 
 
 def roles(
@@ -133,7 +67,7 @@ def roles(
     check(decoder, chosen, batch_size=1)
     twice = _repeated(_drawn_from(decoder, chosen.clean[chosen.attention_mask.bool()]), seed)
     twice = twice.to(decoder.device)
-    with torch.no_grad(), quiet(decoder), _eager(unwrap(model)):
+    with torch.no_grad(), quiet(decoder):
         on_pairs = _measured(
             decoder, chosen.clean, chosen.attention_mask, _on_pairs(chosen, digit_ids)
         )
@@ -187,25 +121,9 @@ def _measured(
     """Float32 [head] on the CPU, by name, all layers' heads: the scores of one pass."""
     layers: list[dict[str, Tensor]] = []
 
-    def attended(_module: Any, _args: tuple, out: tuple[Tensor, Tensor]) -> None:
-        layers.append(measure(out[1].float()))
-
-    with ExitStack() as stack:
-        for block in decoder.layers:
-            stack.callback(block.self_attn.register_forward_hook(attended).remove)
+    with attention_patterns(decoder, lambda patterns: layers.append(measure(patterns))):
         run(decoder, embed(decoder, tokens), attention_mask)
     return {name: torch.cat([layer[name] for layer in layers]).cpu() for name in layers[0]}
-
-
-@contextmanager
-def _eager(causal: Any) -> Iterator[None]:
-    """Within it attention is computed so that its weights are seen."""
-    before = causal.config._attn_implementation
-    try:
-        causal.set_attn_implementation("eager")
-        yield
-    finally:
-        causal.set_attn_implementation(before)
 
 
 def _drawn_from(decoder: Decoder, tokens: Tensor) -> Tensor:

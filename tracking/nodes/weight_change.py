@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from tracking.errors import BadInput
-from tracking.model.adapters import effective_weight
 from tracking.model.decoder import Decoder
 
 PROJECTIONS = ("q", "k", "v", "o")
@@ -62,14 +61,14 @@ def weight_change(model: Any, base: Snapshot) -> pd.DataFrame:
 
 def _weights(decoder: Decoder, name: str) -> Iterator[Tensor]:
     """One projection's weights, layer by layer, on the CPU."""
-    for block in decoder.layers:
-        yield effective_weight(getattr(block.self_attn, f"{name}_proj")).cpu()
+    for layer in range(len(decoder.blocks)):
+        yield decoder.projection(layer, name).cpu()
 
 
 def _squares(decoder: Decoder, name: str, base: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
     """Float64 [head] each: squared norms of the change of a projection, and of its base."""
-    if len(base) != len(decoder.layers):
-        raise BadInput(f"base has {len(base)} layers; the model has {len(decoder.layers)}")
+    if len(base) != len(decoder.blocks):
+        raise BadInput(f"base has {len(base)} layers; the model has {len(decoder.blocks)}")
     changed, whole = [], []
     for layer, (now, before) in enumerate(zip(_weights(decoder, name), base, strict=True)):
         if now.shape != before.shape:

@@ -13,14 +13,17 @@ their hash.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tracking.errors import BadInput
-from tracking.pairs.text import Pair
+from tracking.pairs.pairs_file import Prompt, pairs_from_text, read_pairs
+from tracking.pairs.text import Pair, padding
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +48,16 @@ class PromptPairs:
     texts: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
+        for field in fields(self)[:-1]:
+            check_tensor(field.name, getattr(self, field.name))
         check_ids(self.clean, self.corrupted)
         mask = torch.ones_like(self.clean) if self.attention_mask is None else self.attention_mask
         check_mask(mask, self.clean.shape)
         where = last_token(mask) if self.supervised is None else self.supervised
         check_supervised(where, mask)
         check_labels(self.labels, len(self.clean))
+        two_each = all(not isinstance(text, str) and len(text) == 2 for text in self.texts)
+        require(two_each, "texts are a clean and a corrupted one for each pair")
         texts = tuple((clean, corrupted) for clean, corrupted in self.texts)
         require(len(texts) in (0, len(self.clean)), f"{len(texts)} texts for {len(self)} pairs")
         object.__setattr__(self, "attention_mask", mask.long())
@@ -62,7 +69,10 @@ class PromptPairs:
 
     def __getitem__(self, indices: Sequence[int] | Tensor | slice) -> PromptPairs:
         """The pairs at `indices`, in that order and as often as they are named."""
-        rows = torch.arange(len(self))[indices]
+        try:
+            rows = torch.arange(len(self))[indices]
+        except (IndexError, TypeError, ValueError) as error:
+            raise BadInput(f"pairs: {indices!r} picks none of {len(self)}: {error}") from None
         require(rows.ndim == 1 and len(rows) > 0, "pairs are picked by a non-empty list or slice")
         texts = tuple(self.texts[row] for row in rows.tolist()) if self.texts else ()
         return PromptPairs(
@@ -106,6 +116,34 @@ class PromptPairs:
             texts=tuple(pair.text for pair in unpadded),
         )
 
+    @classmethod
+    def read(cls, path: str | Path, tokenizer: Any, contrast: str | None = None) -> PromptPairs:
+        """The pairs of a JSONL file of one's own, whose lines have `clean`, `corrupted`, `correct`
+        and `incorrect` (`tracking.pairs.pairs_file` says how they are read).
+
+        `contrast` picks among those of a file that has several. Raises `BadInput` with the line of
+        what is wrong.
+        """
+        by_contrast = read_pairs(path, tokenizer)
+        if contrast is None and len(by_contrast) == 1:
+            (contrast,) = by_contrast
+        if contrast not in by_contrast:
+            has = ", ".join(by_contrast)
+            asked = f"none called {contrast!r}" if contrast else "not one alone"
+            raise BadInput(f"{path} has the contrasts {has}, {asked}; name one: contrast=...")
+        return cls.padded(by_contrast[contrast], padding(tokenizer))
+
+    @classmethod
+    def from_text(
+        cls, tokenizer: Any, rows: Iterable[tuple[Prompt, Prompt, str, str]]
+    ) -> PromptPairs:
+        """A pair for each `(clean, corrupted, correct, incorrect)`: prompts as text or as chat
+        messages, and the word that is right to come next after each.
+
+        Raises `BadInput` with the index of what is no pair.
+        """
+        return cls.padded(pairs_from_text(tokenizer, rows), padding(tokenizer))
+
 
 def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     """LongTensor `[row, longest row]`: the rows, filled up on the right with `value`."""
@@ -126,6 +164,15 @@ def last_token(mask: Tensor) -> Tensor:
 def require(condition: bool, otherwise: str) -> None:
     if not condition:
         raise BadInput(f"pairs: {otherwise}")
+
+
+def check_tensor(name: str, value: object) -> None:
+    absent = value is None and name not in ("clean", "corrupted")
+    require(
+        absent or isinstance(value, Tensor),
+        f"{name} is a {type(value).__name__}, not a tensor; make one with torch.tensor(...), "
+        "or pairs of texts with PromptPairs.from_text",
+    )
 
 
 def check_ids(clean: Tensor, corrupted: Tensor) -> None:

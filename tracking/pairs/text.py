@@ -74,6 +74,12 @@ def tokenize(tokenizer: Any, prompt: str, continuation: str) -> tuple[list[int],
     return list(encoded["input_ids"]), start
 
 
+def padding(tokenizer: Any) -> int:
+    """The token id that fills prompts up: never read, so any will do for a tokenizer without."""
+    ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return next(token for token in ids if token is not None)
+
+
 def readable(tokenizer: Any, ids: Sequence[int], end: int) -> str:
     return f"{tokenizer.decode(ids[:end])}⟦{tokenizer.decode(ids[end : end + 1])}⟧"
 

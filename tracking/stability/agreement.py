@@ -17,6 +17,7 @@ from torch import Tensor
 from tracking.circuits.circuit import heads_in
 from tracking.model.graph import Graph
 from tracking.stability.bootstrap import halves
+from tracking.stability.sets import jaccard
 
 Choose = Callable[[Tensor], Tensor]  # scores [..., source, target] -> circuits of that shape
 
@@ -66,12 +67,6 @@ def agreement(graph: Graph, per_pair: Tensor, choose: Choose, size: int | None =
     products = (ranks[:, 0] * ranks[:, 1]).sum(-1)
     correlation = products / ranks.square().sum(-1).sqrt().prod(-1).clamp(min=1e-12)
     return Agreement(jaccard(first, second), correlation)
-
-
-def jaccard(first: Tensor, second: Tensor) -> Tensor:
-    """Float32 [...] of two sets of heads [..., head]; 1 where both are empty."""
-    either = (first | second).sum(-1)
-    return torch.where(either > 0, (first & second).sum(-1) / either.clamp(min=1), 1.0)
 
 
 def pairs_needed(graph: Graph, per_pair: Tensor, choose: Choose, whole: Tensor) -> float | None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from tracking.ledger.record import Analysis, Record
 from tracking.stability.bootstrap import resamples
-from tracking.timeline.activity import Thresholds
+from tracking.timeline.activity import Thresholds, converged, null_turnover, verdict
 from tracking.timeline.states import ACTIVE, EMERGENT, STATES, coded
 
 NUMBERS = (
@@ -39,26 +39,27 @@ def counts_of(
         earlier = None if before is None else records[index - 1].analyses[contrast]
         active = now["active"].to_numpy(bool)
         turnover = np.nan if before is None else turned_over(before, active)
-        converged = [one is not None and one.gap <= thresholds.gap for one in (earlier, analysis)]
+        integrals = [one is not None and converged(one, thresholds) for one in (earlier, analysis)]
+        null = null_turnover(analysis, thresholds)
         rows.append(
             {
                 "contrast": contrast,
                 "step": record.step,
                 "reward": record.reward,
                 "reward_name": record.reward_name,
-                "pairs": len(analysis.effect),
+                "pairs": len(analysis.heads.effect),
                 "active": int(active.sum()),
                 "emergent": int(now["state"].isin(EMERGENT).sum()),
                 **{state: int((now["state"] == state).sum()) for state in COUNTED},
                 "undecided": int(now["undecided"].sum()),
                 "turnover": turnover,
-                "turnover_converged": turnover if all(converged) else np.nan,
-                "null": float(analysis.null.mean()),
-                "null_high": float(analysis.null.quantile(0.975)),
+                "turnover_converged": turnover if all(integrals) else np.nan,
+                "null": float(null.mean()),
+                "null_high": float(null.quantile(0.975)),
                 **_rewired(record, analysis, earlier),
-                **{name: getattr(analysis, name) for name in NUMBERS},
-                "converged": converged[-1],
-                "verdict": analysis.verdict(thresholds),
+                **{name: analysis.numbers[name] for name in NUMBERS},
+                "converged": integrals[-1],
+                "verdict": verdict(analysis, thresholds),
                 "seconds": record.seconds,
             }
         )
@@ -78,7 +79,7 @@ def _rewired(record: Record, now: Analysis, before: Analysis | None) -> dict[str
     if before is None:
         return {"edge_turnover": np.nan, "mlp_turnover": np.nan}
     mlps = [record.graph.mlp_row(layer) for layer in range(record.n_layers)]
-    old, new = before.circuit, now.circuit
+    old, new = before.circuit.circuit, now.circuit.circuit
     return {
         "edge_turnover": turned_over(old.numpy(), new.numpy()),
         "mlp_turnover": turned_over(old[mlps].any(1).numpy(), new[mlps].any(1).numpy()),
@@ -95,7 +96,7 @@ def bounds(analyses: Sequence[Analysis], thresholds: Thresholds) -> pd.DataFrame
     resamples are not those of the ones before (another number of them or of pairs), so that a
     later checkpoint never changes an earlier row.
     """
-    sizes = [(len(one.in_circuit), len(one.effect)) for one in analyses]
+    sizes = [(len(one.stability.in_circuit), len(one.heads.effect)) for one in analyses]
     same = len(list(takewhile(lambda size: size == sizes[0], sizes)))
     out = {
         f"{name}_{end}": np.full(len(sizes), np.nan) for name in BOUNDED for end in ("low", "high")
@@ -111,7 +112,8 @@ def bounds(analyses: Sequence[Analysis], thresholds: Thresholds) -> pd.DataFrame
 def drawn(analysis: Analysis, thresholds: Thresholds) -> np.ndarray:
     """bool [resample, head]: active by one resample of the pairs alone, which is to stand in its
     circuit with a mean effect beyond the threshold. None where the behaviour is absent."""
-    if analysis.verdict(thresholds) == "absent":
-        return np.zeros(tuple(analysis.in_circuit.shape), dtype=bool)
-    effect = resamples(len(analysis.in_circuit), len(analysis.effect)) @ analysis.effect
-    return (analysis.in_circuit & (effect.abs() >= thresholds.effect)).numpy()
+    if verdict(analysis, thresholds) == "absent":
+        return np.zeros(tuple(analysis.stability.in_circuit.shape), dtype=bool)
+    inside, per_pair = analysis.stability.in_circuit, analysis.heads.effect
+    effect = resamples(len(inside), len(per_pair)) @ per_pair
+    return (inside & (effect.abs() >= thresholds.effect)).numpy()

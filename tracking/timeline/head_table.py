@@ -36,9 +36,8 @@ import pandas as pd
 from tracking.attribution.importance import importance, shift
 from tracking.ledger.record import Analysis, Record
 from tracking.model.graph import Graph
-from tracking.nodes.roles import SCORES, Roles
-from tracking.stability.bootstrap import interval, resamples
-from tracking.timeline.activity import Thresholds, verdicts
+from tracking.nodes.role_words import SCORES, Roles
+from tracking.timeline.activity import Thresholds, activity, effects, verdict
 from tracking.timeline.states import carried, cohorts, fates, states
 
 MOVED = (
@@ -51,22 +50,17 @@ MOVED = (
 GROWTHS = ("amplified", "damped")
 
 
-def certain(analysis: Analysis, thresholds: Thresholds) -> pd.DataFrame:
+def judged(analysis: Analysis, thresholds: Thresholds) -> pd.DataFrame:
     """One row per head: membership, effect with interval, and `verdict` active, inactive or
     undecided, by this checkpoint alone. Where the behaviour is absent all are inactive."""
-    weights = resamples(len(analysis.in_circuit), len(analysis.effect))
-    effect = interval(analysis.effect, weights)
-    membership = analysis.in_circuit.float().mean(0)
-    said = verdicts(membership, effect, thresholds)
-    verdict = np.select([said.active, said.inactive], ["active", "inactive"], "undecided")
-    if analysis.verdict(thresholds) == "absent":
-        verdict[:] = "inactive"
+    effect, now = effects(analysis), activity(analysis, thresholds)
+    state = np.select([now.active, now.inactive], ["active", "inactive"], "undecided")
     return pd.DataFrame(
         {
-            "verdict": verdict,
-            "membership": membership.numpy(),
-            "membership_half": analysis.ensemble[0].numpy(),
-            "membership_double": analysis.ensemble[-1].numpy(),
+            "verdict": state,
+            "membership": analysis.stability.in_circuit.float().mean(0).numpy(),
+            "membership_half": analysis.stability.ensemble[0].numpy(),
+            "membership_double": analysis.stability.ensemble[-1].numpy(),
             "effect": effect.mean.numpy(),
             "effect_low": effect.low.numpy(),
             "effect_high": effect.high.numpy(),
@@ -75,11 +69,12 @@ def certain(analysis: Analysis, thresholds: Thresholds) -> pd.DataFrame:
 
 
 def head_table(records: Sequence[Record], contrast: str, thresholds: Thresholds) -> pd.DataFrame:
+    """One row per step and head of a contrast, with the columns of `Timeline.heads`."""
     graph = records[0].graph
-    tables = [certain(record.analyses[contrast], thresholds) for record in records]
-    said = np.stack([table["verdict"].to_numpy(str) for table in tables])  # [step, head]
+    tables = [judged(record.analyses[contrast], thresholds) for record in records]
+    verdicts = np.stack([table["verdict"].to_numpy(str) for table in tables])  # [step, head]
     steps = [record.step for record in records]
-    active = carried(said)
+    active = carried(verdicts)
     first = pd.concat([tables[0]] * len(tables), ignore_index=True)
     frame = pd.concat(tables, ignore_index=True).drop(columns="verdict")
     base = np.tile(active[0], len(records))
@@ -94,14 +89,14 @@ def head_table(records: Sequence[Record], contrast: str, thresholds: Thresholds)
         "layer": np.tile(np.repeat(np.arange(graph.n_layers), graph.n_heads), len(records)),
         "state": states(active).ravel(),
         "active": active.ravel(),
-        "undecided": (said == "undecided").ravel(),
+        "undecided": (verdicts == "undecided").ravel(),
         "verdict": np.repeat(
-            [record.analyses[contrast].verdict(thresholds) for record in records],
+            [verdict(record.analyses[contrast], thresholds) for record in records],
             len(graph.head_names),
         ),
     }
     ever = np.cumsum(active, axis=0)
-    flows = [importance(graph, record.analyses[contrast].edge_scores) for record in records]
+    flows = [importance(graph, record.analyses[contrast].scores.edge_scores) for record in records]
     outgoing = np.stack([flow["importance"] for flow in flows])
     shifts = np.full(outgoing.shape, np.nan)
     shifts[1:] = shift(outgoing[:-1], outgoing[1:])
@@ -126,11 +121,11 @@ def _roles_and_weights(graph: Graph, analysis: Analysis) -> pd.DataFrame:
 
     Of the checkpoint alone, also of heads that are not active.
     """
-    roles = Roles.of(graph.head_names, analysis.roles)
+    roles = Roles.of(graph.head_names, analysis.heads.roles)
     return pd.DataFrame(
         {
             "role": roles.main,
             **{f"role_{name}": roles.scores[name].numpy() for name in SCORES},
-            **dict(zip(MOVED, analysis.weight_change.numpy(), strict=True)),
+            **dict(zip(MOVED, analysis.heads.weight_change.numpy(), strict=True)),
         }
     )

@@ -9,9 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from tracking.errors import BadInput
-from tracking.ledger.ledger import Ledger
 from tracking.ledger.record import Record
-from tracking.settings import Settings
+from tracking.run_folder import RunFolder
 from tracking.timeline.activity import Thresholds
 from tracking.timeline.counts import counts_of
 from tracking.timeline.head_table import head_table
@@ -37,7 +36,7 @@ class Timeline:
     - `fate`: `survivor` or `transient` for a head that ever emerged in the run, else empty; the
       only column that a later checkpoint can change, and the same at all steps
     - `role`, what the head mostly does, in a word (`Roles.main`), and every score of
-      `tracking.nodes.roles.SCORES` as `role_<name>`
+      `tracking.nodes.role_words.SCORES` as `role_<name>`
     - `weight_change_q`, `_k`, `_v`, `_o` and `weight_change`: relative change of its slices of
       the weights, and of all four, since the base; missing where not known
 
@@ -62,39 +61,35 @@ class Timeline:
     records: Sequence[Record]
     heads: pd.DataFrame
     counts: pd.DataFrame
+    thresholds: Thresholds
 
     @classmethod
     def of(cls, records: Sequence[Record], thresholds: Thresholds | None = None) -> Timeline:
         """The timeline of at least one record; raises `BadInput` where there is none."""
         if not records:
             raise BadInput("no records: nothing has been analysed yet")
-        thresholds = thresholds or Thresholds()
+        thresholds = thresholds or Thresholds.kept(records[-1].thresholds)
         contrasts = list(records[0].analyses)
         heads = [head_table(records, contrast, thresholds) for contrast in contrasts]
         counts = [
             counts_of(records, contrast, of_contrast, thresholds)
             for contrast, of_contrast in zip(contrasts, heads, strict=True)
         ]
-        return cls(
-            records, pd.concat(heads, ignore_index=True), pd.concat(counts, ignore_index=True)
-        )
+        tables = (pd.concat(of_all, ignore_index=True) for of_all in (heads, counts))
+        return cls(records, *tables, thresholds)
 
     @classmethod
-    def read(cls, run: Path) -> Timeline:
-        """The timeline of a run's folder, judged by the thresholds that the run was made with.
+    def read(cls, run: Path, thresholds: Thresholds | None = None) -> Timeline:
+        """The timeline of a run's folder, by these thresholds or those that its last record keeps.
 
         Raises `BadInput` where there is no such run, no ledger in it or no record in that.
         """
-        ledger = Ledger(run / "heads")
+        ledger = RunFolder(run).ledger
         if not run.is_dir():
             raise BadInput(f"{run}: no such run")
         records = ledger.records()
         if not records:
             raise BadInput(f"{ledger.folder} has no records; sparks track {run} makes them")
-        try:
-            thresholds = Settings(**records[-1].settings).thresholds  # type: ignore[arg-type]
-        except TypeError as error:
-            raise BadInput(f"{ledger.path(records[-1].step)}: its settings: {error}") from None
         return cls.of(records, thresholds)
 
     @property

@@ -6,12 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from tracking.errors import BadInput
-from tracking.ledger.ledger import Ledger
-from tracking.ledger.record import Record
-from tracking.settings import PROCEDURE
+from tracking.ledger.record import PROCEDURE, Record
+from tracking.run_folder import RunFolder
 from tracking.timeline.coupling import Coupling, rewards
 from tracking.timeline.timeline import Timeline
 from tracking.views import completions
@@ -89,7 +87,7 @@ def _few(timeline: Timeline) -> Iterator[str]:
 
 def _missing(run: Path) -> Iterator[str]:
     try:
-        marks = Ledger(run / "heads").marks()
+        marks = RunFolder(run).ledger.marks()
     except BadInput as error:
         yield f"Why steps are missing cannot be told: {error}."
         return
@@ -116,11 +114,8 @@ def _evaluated(run: Path) -> Iterator[str]:
 
 
 def _evaluates(run: Path) -> bool:
-    try:
-        recipe = yaml.safe_load((run / "config.yaml").read_text())
-        return recipe["eval_strategy"] not in ("no", False, None)  # a plain `no` is YAML's false
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError):
-        return False
+    # a plain `no` is YAML's false
+    return RunFolder(run).config().get("eval_strategy") not in ("no", False, None)
 
 
 def _of_contrast(timeline: Timeline, contrast: str) -> Iterator[str]:

@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-import yaml
 from pyarrow import ArrowException, parquet
 
 from tracking.errors import BadInput
+from tracking.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def batches(run: Path) -> Iterator[list[Said]]:
     first. Raises `BadInput` for a file that cannot be read, but leaves out the newest with a
     warning: a run that goes on may be writing it.
     """
-    weights = _weights(run / "config.yaml")
+    weights = _weights(RunFolder(run))
     left_out = set(evaluated(run) or ())
     previous = b""
     found = sorted(files(run).items())
@@ -146,14 +146,9 @@ def files(run: Path) -> dict[int, Path]:
 def evaluated(run: Path) -> list[int] | None:
     """The steps at which the model was evaluated up to the newest checkpoint that there is; None
     where no checkpoint tells."""
-    states = {
-        int(name[1]): path
-        for path in run.glob("checkpoint-*/trainer_state.json")
-        if (name := re.fullmatch(r"checkpoint-(\d+)", path.parent.name))
-    }
-    for _, path in sorted(states.items(), reverse=True):
+    for checkpoint in reversed(RunFolder(run).checkpoints().values()):
         try:
-            rows = json.loads(path.read_text())["log_history"]
+            rows = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
             return sorted(
                 {row["step"] for row in rows if any(name.startswith("eval_") for name in row)}
             )
@@ -292,14 +287,14 @@ def _said(step: int, raw: pd.DataFrame, weights: list[float] | None) -> list[Sai
     ]
 
 
-def _weights(path: Path) -> list[float] | None:
+def _weights(run: RunFolder) -> list[float] | None:
     """The weights of the reward functions in their order; None where they are not known."""
     try:
-        job = yaml.safe_load(path.read_text())
+        job = run.config()
         weights = job.get("reward_weights")
         functions = len(job.get("reward_funcs") or []) + bool(job.get("reward_model_name_or_path"))
         return [float(weight) for weight in weights or [1.0] * functions] or None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError, ValueError):
+    except (TypeError, ValueError):
         return None
 
 

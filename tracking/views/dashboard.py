@@ -14,36 +14,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
-import wandb
 from matplotlib.figure import Figure
 from PIL import Image
-from transformers import TrainingArguments
 
-from tracking.timeline.counts import BOUNDED
+from tracking.timeline.columns import COUNTS, HEADS, names
 from tracking.timeline.regime import MEASURES
 from tracking.timeline.summary import Summary
 from tracking.timeline.timeline import Timeline
 from tracking.views import figures
 from tracking.views.figures import cohorts, head_map
 
+if TYPE_CHECKING:
+    import wandb
+    from transformers import TrainingArguments
+
 STEP = "train/global_step"
-SCALARS = (
-    "active", "emergent", "new", "pruned", "surviving", "revived", "retained", "faded",
-    "undecided", *(f"{name}_{end}" for name in BOUNDED for end in ("low", "high")),
-    "turnover", "null", "null_high", "turnover_converged", "edge_turnover", "mlp_turnover",
-    "clean", "corrupted", "gap", "cpr", "cmd", "jaccard", "jaccard_low", "jaccard_high",
-    "rank_correlation",
-)  # fmt: skip
-# What a circuit carries of the behaviour; nothing where that is absent.
-CARRIED = ("faithfulness", "faithfulness_low", "faithfulness_high", "complement", "accuracy")
-TABLE = (
-    "step", "contrast", "head", "state", "verdict", "undecided", "membership", "importance", "role",
-    "weight_change", "effect", "effect_low", "effect_high", "cohort", "growth",
-)  # fmt: skip
+SCALARS = names(COUNTS, "logged")
+CARRIED = names(COUNTS, "carried")  # nothing where the behaviour is absent
+TABLE = names(HEADS, "in_table")
 TABLE_KEY = "heads/table"
 INCREMENTS = 100  # of a table; W&B shows no more
 
@@ -147,6 +139,8 @@ class WandB:
     def show(self, entry: Entry, timeline: Timeline) -> None:
         """One row of history, and the summary as it is by now."""
         row: dict[str, object] = {STEP: entry.step, **entry.scalars}
+        import wandb  # a run is open: it is loaded
+
         row |= {name: wandb.Image(image) for name, image in entry.images.items()}
         if self._add_rows(timeline):
             row[TABLE_KEY] = self.table
@@ -164,6 +158,8 @@ class WandB:
     def _begin_table(self) -> None:
         """A table without rows. It takes the place of one that an earlier process has logged, whose
         rows may be of steps that this one trains again: the ledger has all that are to be shown."""
+        import wandb
+
         self.table = wandb.Table(columns=list(TABLE), log_mode="INCREMENTAL")
         self.increments, self.until = 0, -1
         if TABLE_KEY in self.run.summary.keys():  # noqa: SIM118 - it has no `in` of its own
@@ -218,8 +214,8 @@ class Dashboard:
         """Show what `args.report_to` names. `begins` is the step that training begins with,
         `config` what is to be known of the tracking."""
         with self._guarded(WandB.name):
-            if "wandb" in (args.report_to or []) and wandb.run is not None:
-                self.sinks.append(WandB(wandb.run, config))
+            if (run := _open_run(args)) is not None:
+                self.sinks.append(WandB(run, config))
         with self._guarded(TensorBoard.name):
             if "tensorboard" in (args.report_to or []):
                 self.sinks.append(TensorBoard(tensorboard_folder(args), begins))
@@ -257,6 +253,15 @@ class Dashboard:
             if self.raises:
                 raise
             log.warning("%s failed: %s; the ledger has the record all the same", what, error)
+
+
+def _open_run(args: TrainingArguments) -> wandb.Run | None:
+    """The run that the trainer reports to, if it does; W&B need not be installed for the others."""
+    if "wandb" not in (args.report_to or []):
+        return None
+    import wandb
+
+    return wandb.run
 
 
 def tensorboard_folder(args: TrainingArguments) -> Path:

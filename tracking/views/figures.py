@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from tracking.atomic import write_whole
 from tracking.timeline.coupling import AGAINST, HEADS, LAGS, Coupling, rewards
-from tracking.timeline.states import ACTIVE
 from tracking.timeline.survival import cohort_table, survival
 from tracking.timeline.timeline import Timeline
+from tracking.views import drawing
+from tracking.views.drawing import INK, NONE, PALE, shades
 from tracking.views.palette import LOOKS, REWARD, UNDECIDED, called
 
-INK = "#222222"  # of turnover, which is no state
-PALE = 0.6  # opacity of the veil over what comes from a weak circuit
-NONE = "no head emerged"
 AT_RISK = 12  # numbers of heads at risk under a survival curve, at most
 
 
@@ -42,7 +36,7 @@ def write_picture(timeline: Timeline, path: Path) -> Path:
 def picture(timeline: Timeline) -> Figure:
     """Counts, raster and reward on one axis of steps; a column per contrast."""
     contrasts = timeline.contrasts
-    rows = max(len(shown(timeline.of_contrast(contrast)[0])) for contrast in contrasts)
+    rows = max(len(drawing.shown(timeline.of_contrast(contrast)[0])) for contrast in contrasts)
     raster = max(3.4, 0.13 * rows)  # inches, so that the names of many heads can be read
     figure = Figure(figsize=(1.5 + 5.2 * len(contrasts), 4.8 + raster), layout="constrained")
     FigureCanvasAgg(figure)
@@ -50,15 +44,15 @@ def picture(timeline: Timeline) -> Figure:
     axes = figure.subplots(3, len(contrasts), sharex=True, squeeze=False, gridspec_kw=ratios)
     for column, contrast in enumerate(contrasts):
         heads, counts = timeline.of_contrast(contrast)
-        _stack(axes[0, column], counts, heads)
-        _raster(axes[1, column], heads)
-        _reward(axes[2, column], counts)
+        drawing.stack(axes[0, column], counts, heads)
+        drawing.raster(axes[1, column], heads)
+        drawing.reward(axes[2, column], counts)
         axes[0, column].set_title(f"{contrast!r} pairs", fontsize=11)
         axes[2, column].set_xlabel("training step")
-    edges = _edges(np.array([record.step for record in timeline.records]))
+    edges = drawing.bin_edges(np.array([record.step for record in timeline.records]))
     axes[0, 0].set_xlim(edges[0], edges[-1])
     axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(figure, timeline.heads["state"], columns=min(9, 5 * len(contrasts)))
+    drawing.legend(figure, timeline.heads["state"], columns=min(9, 5 * len(contrasts)))
     return figure
 
 
@@ -72,7 +66,7 @@ def head_map(timeline: Timeline, step: int, contrast: str) -> Figure:
                     layout="constrained")  # fmt: skip
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    _cells(axes, _numbers(rows["state"]).reshape(layers, heads))
+    drawing.cells(axes, drawing.numbers(rows["state"]).reshape(layers, heads))
     verdict = str(rows["verdict"].iloc[0])
     veil = PALE if verdict == "weak" else 0.0
     if veil:
@@ -80,35 +74,25 @@ def head_map(timeline: Timeline, step: int, contrast: str) -> Figure:
     for position, (_, row) in enumerate(rows.iterrows()):
         place = (position % heads, position // heads)
         if row["undecided"]:
-            _hatch(axes, place[0] - 0.5, place[1] - 0.5)
-        ink = _ink(LOOKS[row["state"]].color, veil)
+            drawing.hatch(axes, place[0] - 0.5, place[1] - 0.5)
+        ink = drawing.ink(LOOKS[row["state"]].color, veil)
         axes.annotate(
             f"{row['membership']:.1f}", place, ha="center", va="center", fontsize=7, color=ink
         )
     axes.set(xlabel="head", ylabel="layer", title=f"{contrast!r} pairs, step {step}: {verdict}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(figure, rows["state"], columns=max(2, int(figure.get_figwidth() // 1.2)))
+    drawing.legend(figure, rows["state"], columns=max(2, int(figure.get_figwidth() // 1.2)))
     return figure
-
-
-def shown(heads: pd.DataFrame) -> list[str]:
-    """The heads that a raster shows: all that were ever active or undecided, by the first step at
-    which each was active, then in the graph's order. `heads` are the rows of one contrast of a
-    timeline."""
-    first = heads[heads["active"]].groupby("head")["step"].min()
-    there = set(heads.loc[heads["active"] | heads["undecided"], "head"])
-    ordered = [head for head in heads["head"].unique() if head in there]
-    return sorted(ordered, key=lambda head: first.get(head, np.inf))
 
 
 def cohorts(timeline: Timeline, contrast: str) -> Figure:
     """How many heads of each cohort are active at every checkpoint, the oldest cohort lowest."""
     heads, counts = timeline.of_contrast(contrast)
     table = cohort_table(heads, contrast)
-    figure, axes = _axes(f"{contrast!r} pairs: emergent heads by cohort", "active heads")
+    figure, axes = drawing.axes(f"{contrast!r} pairs: emergent heads by cohort", "active heads")
     steps = counts["step"].to_numpy()
-    edges = _edges(steps)
+    edges = drawing.bin_edges(steps)
     axes.set_xlim(edges[0], edges[-1])
     left = table.pivot(index="step", columns="cohort", values="left").reindex(steps).fillna(0)
     bottom = np.zeros(len(steps))
@@ -117,11 +101,11 @@ def cohorts(timeline: Timeline, contrast: str) -> Figure:
         height = left[cohort].to_numpy(float)
         axes.bar(edges[:-1], height, np.diff(edges), bottom, align="edge", label=cohort, **style)
         bottom += height
-    _pale(axes, heads, edges)
+    drawing.pale(axes, heads, edges)
     axes.set_ylim(0, max(bottom.max() * 1.1, 1))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     if not len(table):
-        _say(axes, NONE)
+        drawing.say(axes, NONE)
         return figure
     columns = -(-left.shape[1] // 14)
     figure.set_figwidth(6.4 + 0.8 * (columns - 1))
@@ -145,7 +129,7 @@ def survival_curve(timeline: Timeline, contrast: str) -> Figure:
     below.spines[["top", "left", "right"]].set_visible(False)
     axes.tick_params(bottom=False)
     if not len(curve):
-        _say(axes, NONE)
+        drawing.say(axes, NONE)
         below.set_xticks([])
         return figure
     color = LOOKS["surviving"].color
@@ -167,13 +151,13 @@ def faithfulness_curve(timeline: Timeline, contrast: str) -> Figure:
     as a dot, by the edges that it has after."""
     counts = timeline.of_contrast(contrast)[1]
     last = counts.iloc[-1]
-    analysis = timeline.records[-1].analyses[contrast]
+    result = timeline.records[-1].analyses[contrast].circuit
     title = f"{contrast!r} pairs, step {last['step']}: {last['verdict']}"
-    figure, axes = _axes(title, "faithfulness", "share of all edges taken")
+    figure, axes = drawing.axes(title, "faithfulness", "share of all edges taken")
     curve, color = faithfulness_table(timeline, contrast), LOOKS["retained"].color
     axes.plot(curve["share"], curve["faithfulness"], color=color, marker="o", markersize=3)
     axes.fill_between(curve["share"], curve["low"], curve["high"], color=color, alpha=0.2)
-    size = float(analysis.circuit.sum() / timeline.records[-1].graph.edge_mask.sum())
+    size = float(result.circuit.sum() / timeline.records[-1].graph.edge_mask.sum())
     error = [[last["faithfulness"] - last["faithfulness_low"]],
              [last["faithfulness_high"] - last["faithfulness"]]]  # fmt: skip
     if size > 0 and last["verdict"] != "absent":
@@ -190,7 +174,7 @@ def turnover(timeline: Timeline, contrast: str) -> Figure:
     """The share of heads that came or went since the checkpoint before, beside its null: what two
     halves of the pairs disagree in at one checkpoint."""
     counts = timeline.of_contrast(contrast)[1]
-    figure, axes = _axes(f"{contrast!r} pairs: turnover beside its null", "share of heads")
+    figure, axes = drawing.axes(f"{contrast!r} pairs: turnover beside its null", "share of heads")
     color, null = INK, UNDECIDED.color
     axes.fill_between(counts["step"], 0, counts["null_high"], color=null, alpha=0.2, linewidth=0,
                       label="null, up to 97.5 %")  # fmt: skip
@@ -224,7 +208,9 @@ def coupling(timeline: Timeline, contrast: str) -> Figure:
             axes.scatter(line["lag"], line["correlation"], color=color, s=28, zorder=3,
                          facecolor=np.where(sure, color, "white"))  # fmt: skip
         if rows["correlation"].isna().all():
-            _say(axes, "the number of heads does not change" if len(rows) else str(found.note))
+            drawing.say(
+                axes, "the number of heads does not change" if len(rows) else str(found.note)
+            )
     figure.axes[0].set_ylabel("correlation")
     note = f"\n{found.note}" if found.note and len(found.table) else ""
     figure.suptitle(f"{contrast!r} pairs: heads and {name}{note}", fontsize=10)
@@ -279,7 +265,7 @@ def together(timelines: Mapping[str, Timeline]) -> Figure:
 def faithfulness_table(timeline: Timeline, contrast: str) -> pd.DataFrame:
     """The curve at the last checkpoint, a row per size: `share` of all edges taken, `faithfulness`
     and its 95 % interval `low` and `high`."""
-    curve = timeline.records[-1].analyses[contrast].curve.numpy()
+    curve = timeline.records[-1].analyses[contrast].circuit.curve.numpy()
     return pd.DataFrame(curve, columns=["share", "faithfulness", "low", "high"])
 
 
@@ -303,122 +289,3 @@ def together_table(timelines: Mapping[str, Timeline]) -> pd.DataFrame:
             same = counts.assign(reward=reward.to_numpy(), reward_name=name)
             tables.append(same[columns].assign(run=run))
     return pd.concat(tables, ignore_index=True)[["run", *columns]]
-
-
-def shades(count: int) -> list[str]:
-    """So many colours in an order, dark first, told apart with any contrast of colour vision."""
-    return [to_hex(colormaps["cividis"](place)) for place in np.linspace(0, 0.88, max(count, 1))][
-        :count
-    ]
-
-
-def _axes(title: str, ylabel: str, xlabel: str = "training step") -> tuple[Figure, Axes]:
-    """A figure of one plot."""
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return figure, axes
-
-
-def _say(axes: Axes, text: str) -> None:
-    """In the plot's place, why there is nothing to plot."""
-    axes.text(0.5, 0.55, text, transform=axes.transAxes, ha="center", va="bottom")
-
-
-def _stack(axes: Axes, counts: pd.DataFrame, heads: pd.DataFrame) -> None:
-    """One bar per checkpoint: its active heads by state."""
-    steps = counts["step"].to_numpy()
-    edges = _edges(steps)
-    by_state = pd.crosstab(heads["step"], heads["state"]).reindex(steps, fill_value=0)
-    bottom = np.zeros(len(steps))
-    for state in (state for state in ACTIVE if state in by_state):
-        height = by_state[state].to_numpy()
-        style = {"color": LOOKS[state].color, "edgecolor": "white", "linewidth": 0.4}
-        axes.bar(edges[:-1], height, np.diff(edges), bottom, align="edge", **style)
-        bottom += height
-    _pale(axes, heads, edges)
-    axes.set_ylabel("active heads")
-    axes.set_ylim(0, max(bottom.max() * 1.1, 1))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _raster(axes: Axes, heads: pd.DataFrame) -> None:
-    """A row for each of the `shown` heads, hatched where it is undecided."""
-    order = shown(heads)
-    if not order:
-        _say(axes, "no head was active")
-        axes.set_yticks([])
-        return
-    axes.set_ylabel("head, by cohort")
-    states = heads.pivot(index="head", columns="step", values="state").loc[order]
-    undecided = heads.pivot(index="head", columns="step", values="undecided").loc[order]
-    edges = _edges(states.columns.to_numpy())
-    _cells(axes, np.stack([_numbers(row) for row in states.to_numpy(str)]), edges)
-    _pale(axes, heads, edges)
-    for row, column in np.argwhere(undecided.to_numpy()).tolist():
-        left, right = float(edges[column]), float(edges[column + 1])
-        _hatch(axes, left, row - 0.5, right - left)
-    axes.set_yticks(range(len(order)), order, fontsize=7)
-    axes.invert_yaxis()
-
-
-def _pale(axes: Axes, heads: pd.DataFrame, edges: np.ndarray) -> None:
-    """A veil over the checkpoints whose circuits are weak."""
-    verdicts = heads.groupby("step")["verdict"].first()
-    for place in np.flatnonzero(verdicts == "weak").tolist():
-        axes.axvspan(edges[place], edges[place + 1], color="white", alpha=PALE, linewidth=0)
-
-
-def _edges(steps: np.ndarray) -> np.ndarray:
-    """Where the cells of neighbouring checkpoints meet, in steps; one more than checkpoints."""
-    if len(steps) == 1:
-        return np.array([steps[0] - 0.5, steps[0] + 0.5])
-    middle = (steps[1:] + steps[:-1]) / 2
-    return np.concatenate([[2 * steps[0] - middle[0]], middle, [2 * steps[-1] - middle[-1]]])
-
-
-def _reward(axes: Axes, counts: pd.DataFrame) -> None:
-    """The mean since the checkpoint before, at the checkpoint; one series under one name."""
-    reward = rewards(counts, str(counts["contrast"].iloc[0]))
-    axes.plot(reward.index, reward, color=REWARD, marker="o", markersize=3)
-    axes.set_ylabel(called(reward.name))
-    axes.grid(alpha=0.3)
-
-
-def _hatch(axes: Axes, left: float, low: float, width: float = 1.0) -> None:
-    """Over a cell that is undecided."""
-    style = {"fill": False, "hatch": "/////", "edgecolor": UNDECIDED.color, "linewidth": 0}
-    axes.add_patch(Rectangle((left, low), width, 1, **style))
-
-
-def _ink(color: str, veil: float) -> str:
-    """Black or white, whichever can be read on a colour under a white veil (WCAG's contrast)."""
-    parts = (1 - veil) * np.array(to_rgb(color)) + veil
-    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-    light = float(linear @ [0.2126, 0.7152, 0.0722])
-    return "white" if 1.05 / (light + 0.05) > (light + 0.05) / 0.05 else "black"
-
-
-def _legend(figure: Figure, states: pd.Series, columns: int) -> None:
-    """The colours of the states that occur, under a figure."""
-    there = [state for state in LOOKS if (states == state).any()]
-    looks = {LOOKS[state].color: state for state in there}  # base and retained look alike
-    patches = [Patch(color=color, label=state) for color, state in looks.items()]
-    patches.append(Patch(facecolor="white", edgecolor="#555", hatch="////", label="undecided"))
-    style = {"ncols": columns, "frameon": False, "fontsize": 9}
-    figure.legend(handles=patches, loc="outside lower center", **style)
-
-
-def _numbers(states: Iterable[str]) -> np.ndarray:
-    order = list(LOOKS)
-    return np.array([order.index(state) for state in states])
-
-
-def _cells(axes: Axes, numbers: np.ndarray, edges: np.ndarray | None = None) -> None:
-    colors = ListedColormap([look.color for look in LOOKS.values()])
-    norm = BoundaryNorm(np.arange(len(LOOKS) + 1) - 0.5, len(LOOKS))
-    rows, columns = (np.arange(size + 1) - 0.5 for size in numbers.shape)
-    mesh = (columns if edges is None else edges, rows, numbers)
-    axes.pcolormesh(*mesh, cmap=colors, norm=norm, edgecolor="white", linewidth=0.4)

@@ -17,6 +17,7 @@ import torch
 from tracking.errors import BadInput
 from tracking.ledger.record import Analysis
 from tracking.model.graph import READS, Graph
+from tracking.timeline.columns import HEADS, names
 from tracking.timeline.coupling import Coupling, rewards
 from tracking.timeline.summary import Summary
 from tracking.timeline.survival import cohort_table, survival
@@ -26,10 +27,6 @@ from tracking.views.caveats import caveats
 from tracking.views.completions import Digest
 from tracking.views.palette import LOOKS, called
 
-HEADS = (
-    "membership", "membership_half", "membership_double", "effect", "effect_low", "effect_high",
-    "importance", "weight_change", "cohort",
-)  # fmt: skip
 FAITHFULNESS = ("faithfulness", "faithfulness_low", "faithfulness_high")
 STATES = tuple(LOOKS)
 GRAPH_EDGES = 60  # of the circuit, the strongest, for its picture
@@ -83,7 +80,6 @@ def _of_contrast(timeline: Timeline, contrast: str) -> dict[str, Any]:
     )
     graph = timeline.records[-1].graph
     analyses = [record.analyses[contrast] for record in timeline.records]
-    thresholds = timeline.records[-1].settings
     return {
         "summary": _summary(Summary.of(timeline, contrast)),
         "counts": columns(shown),
@@ -94,13 +90,13 @@ def _of_contrast(timeline: Timeline, contrast: str) -> dict[str, Any]:
             "role": heads["role"].tolist(),
             "growth": heads["growth"].tolist(),
             "fate": heads["fate"].tolist()[: len(graph.head_names)],
-            **columns(heads[list(HEADS)]),
+            **columns(heads[list(names(HEADS, "in_page"))]),
         },
         "edges": [_edges(graph, one) for one in analyses],
-        "circuit_edges": [int(one.circuit.sum()) for one in analyses],
+        "circuit_edges": [int(one.circuit.circuit.sum()) for one in analyses],
         "all_edges": int(graph.edge_mask.sum()),
         "curves": [_curve(*one) for one in zip(analyses, absent, strict=True)],
-        "wanted": thresholds.get("weak_faithfulness"),
+        "wanted": timeline.thresholds.weak_faithfulness,
         "cohorts": columns(cohort_table(heads, contrast)),
         "survival": columns(survival(heads, contrast)),
         "coupling": _coupling(Coupling.of(heads, counts, contrast)),
@@ -127,7 +123,7 @@ def _edges(graph: Graph, analysis: Analysis) -> dict[str, list[Any]]:
     """The strongest edges of the circuit and of every head, strongest first: places of source and
     target in the graph's order, `score`, `membership`, and whether it is in the circuit and in its
     picture."""
-    size = analysis.edge_scores.abs()
+    size = analysis.scores.edge_scores.abs()
     chosen = torch.zeros_like(graph.edge_mask)
     reads = torch.tensor([_reads(graph, name) for name in graph.head_names])  # [head, 3]
     out = size[graph.head_sources].topk(min(HEAD_EDGES, size.shape[1]), dim=1).indices
@@ -135,7 +131,7 @@ def _edges(graph: Graph, analysis: Analysis) -> dict[str, list[Any]]:
     into = size[:, reads].permute(1, 0, 2).flatten(1)  # [head, source x read]
     best = into.topk(min(HEAD_EDGES, into.shape[1]), dim=1).indices
     chosen[best // len(READS), reads.gather(1, best % len(READS))] = True
-    pictured = _strongest(size * analysis.circuit, GRAPH_EDGES) & analysis.circuit
+    pictured = _strongest(size * analysis.circuit.circuit, GRAPH_EDGES) & analysis.circuit.circuit
     chosen = (chosen & graph.edge_mask & (size > 0)) | pictured
     rows, places = chosen.nonzero(as_tuple=True)
     order = size[rows, places].argsort(descending=True, stable=True)
@@ -143,9 +139,13 @@ def _edges(graph: Graph, analysis: Analysis) -> dict[str, list[Any]]:
     return {
         "source": rows.tolist(),
         "target": places.tolist(),
-        "score": [float(f"{one:.3g}") for one in analysis.edge_scores[rows, places].tolist()],
-        "membership": [round(one, 3) for one in analysis.edge_membership[rows, places].tolist()],
-        "circuit": analysis.circuit[rows, places].int().tolist(),
+        "score": [
+            float(f"{one:.3g}") for one in analysis.scores.edge_scores[rows, places].tolist()
+        ],
+        "membership": [
+            round(one, 3) for one in analysis.stability.edge_membership[rows, places].tolist()
+        ],
+        "circuit": analysis.circuit.circuit[rows, places].int().tolist(),
         "pictured": pictured[rows, places].int().tolist(),
     }
 
@@ -164,7 +164,7 @@ def _strongest(size: torch.Tensor, count: int) -> torch.Tensor:
 
 def _curve(analysis: Analysis, absent: bool) -> dict[str, list[Any]]:
     """No row where the behaviour is absent."""
-    rows = analysis.curve.numpy()[: 0 if absent else None]
+    rows = analysis.circuit.curve.numpy()[: 0 if absent else None]
     return columns(pd.DataFrame(rows, columns=["share", "value", "low", "high"]))
 
 
@@ -197,7 +197,7 @@ def _completions(told: Digest | None) -> dict[str, Any] | None:
 def _facts(run: Path, timeline: Timeline) -> dict[str, str]:
     last, seconds = timeline.records[-1], [record.seconds for record in timeline.records]
     numbers = ", ".join(
-        f"{len(one.effect)} {contrast!r}" for contrast, one in last.analyses.items()
+        f"{len(one.heads.effect)} {contrast!r}" for contrast, one in last.analyses.items()
     )
     return {
         "run": str(run),

@@ -1,32 +1,36 @@
-"""Analyse a run's checkpoints outside the training process.
+"""Analyse a run's checkpoints outside the training process, also while it trains.
 
     sparks track RUN [--rebuild] [--track_select share=0.9 ...]
 
 Every whole checkpoint without a record, and the model that the run began with, is analysed with the
-run's own settings and pairs; `--track_...` flags change the settings. Records that were made with
-other settings are moved to `heads/superseded/` and made again, so that all compare; steps whose
-checkpoint is gone leave the timeline with theirs. `--rebuild` only makes the timeline and the
-picture again from the records.
+run's own settings and pairs; `--track_...` flags change the settings. Thresholds are another
+reading of the same records: they cost no analysis. Records that were made with other settings are
+moved to `heads/superseded/` and made again, so that all compare; steps whose checkpoint is gone
+leave the timeline with theirs. `--rebuild` only makes the timeline and the picture again from the
+records.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tracking.analysis import Subject, record
-from tracking.callback import conclude, show
+from tracking.analysis import Subject
 from tracking.errors import BadInput
 from tracking.ledger.ledger import Ledger, Mark
+from tracking.ledger.record import PROCEDURE
 from tracking.ledger.reward import reward_between
 from tracking.nodes.weight_change import snapshot
 from tracking.pairs.frozen import freeze, load_pairs
 from tracking.pairs.prompt_pairs import PromptPairs
-from tracking.settings import PROCEDURE
+from tracking.run_folder import RunFolder
+from tracking.timeline.activity import Thresholds
+from tracking.views.conclusion import conclude
 from tracking.views.terminal import Table
+from tracking.worker import Worker
 from train import config, model
 from train.commands.parsing import make_parser
 from train.config import Job
@@ -37,9 +41,8 @@ from train.run import resume
 from train.run.console import quieten, say
 from train.run.lock import Lock
 
-JUDGING = tuple(  # what is applied to records, not to their making
-    f"--track_{name}" for name in ("member", "effect", "weak_faithfulness", "weak_jaccard")
-)
+FROZEN = ("--track_pairs_", "--track_contrasts")  # what was settled before the first step
+JUDGING = tuple(f"--track_{item.name}" for item in dataclasses.fields(Thresholds))
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -51,6 +54,10 @@ def main(arguments: Sequence[str]) -> None:
     for word in rest:
         if word.startswith("--") and not word.startswith("--track_"):
             raise BadInput(f"sparks track takes --rebuild and --track_... flags, not {word!r}")
+        if word.startswith(FROZEN) and RunFolder(options.run).ledger.pairs_path.exists():
+            raise BadInput(
+                f"{options.run}: its prompt pairs are frozen; {word!r} cannot change them"
+            )
         if options.rebuild and word.startswith("--") and word.partition("=")[0] not in JUDGING:
             raise BadInput(f"--rebuild takes the records as they are; it cannot honour {word!r}")
     quieten()
@@ -61,16 +68,18 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _track(folder: Path, rebuild: bool, flags: Sequence[str]) -> None:
-    job = _job(folder, flags)
-    ledger, view = Ledger(folder / "heads"), Table()
-    with Lock(folder):
-        if not rebuild:
-            _analyse(job, ledger, view)
-        records = ledger.records()
-        if not records:
-            raise BadInput(f"{ledger.folder} has no records; sparks track {folder} makes them")
-        show(ledger, job.settings, view, ledger.steps() if rebuild else [])
-        conclude(ledger, job.settings, view, folder)
+    job, view = _job(folder, flags), Table()
+    ledger = RunFolder(folder).ledger
+    worker = Worker(ledger, {}, job.settings, job.thresholds)
+    if not rebuild:
+        _analyse(job, worker, view)
+    if not ledger.steps():
+        raise BadInput(f"{ledger.folder} has no records; sparks track {folder} makes them")
+    timeline = worker.derive()
+    if rebuild:
+        for step in ledger.steps():
+            view.show(timeline, step)
+    conclude(RunFolder(folder), timeline, view)
 
 
 def _job(folder: Path, flags: Sequence[str]) -> Job:
@@ -89,34 +98,35 @@ def _job(folder: Path, flags: Sequence[str]) -> Job:
     )
 
 
-def _analyse(job: Job, ledger: Ledger, view: Table) -> None:
-    wanted = dataclasses.asdict(job.settings)
+def _analyse(job: Job, worker: Worker, view: Table) -> None:
+    """Make what is missing; a training job may be at work on the same run."""
+    ledger = worker.ledger
     checkpoints = resume.complete(job.folder)
-    _set_aside_others(ledger, wanted, (0, *checkpoints))
+    _set_aside_others(job, ledger, (0, *checkpoints))
     _tell_deleted(ledger, checkpoints)
     todo = [step for step in (0, *checkpoints) if step not in ledger.steps()]
     if not todo:
         say(f"tracked    {job.folder}: every checkpoint has its record")
         return
     start = model.start(job)
-    frozen = _pairs(job, start, ledger)
-    say(f"pairs     {contrasts.describe(frozen)}")
+    worker.pairs = _pairs(job, start, ledger)
+    say(f"pairs      {contrasts.describe(dict(worker.pairs))}")
     say(f"tracking   {len(todo)} of {len(checkpoints) + 1} checkpoints in {job.folder}")
     models = model.at_steps(job, start, checkpoints)
-    subject = Subject(snapshot(models[0]()), digit_ids(start.tokenizer))
+    worker.subject = Subject(snapshot(models[0]()), digit_ids(start.tokenizer))
     expected = "reward" if job.name == "grpo" else "loss"
     for step in todo:
         history = _history(checkpoints[step]) if step else []
         reward = reward_between(history, ledger.before(step, checkpoints), step, expected)
-        label = f"heads at step {step}"
         try:
-            made = record(models[step](), frozen, job.settings, step, reward, subject, label)
+            made = worker.work(step, models[step], reward)
         except (BadInput, OSError, ValueError, RuntimeError) as error:
-            ledger.mark_failed(step, error)
             view.failed(step, error)
             continue
-        ledger.write(made)
-        show(ledger, job.settings, view, [step])
+        if made is None:
+            say(f"left       step {step}: another process has its record, or is at it")
+        else:
+            view.show(worker.derive(), step)
 
 
 def _tell_deleted(ledger: Ledger, checkpoints: Mapping[int, Path]) -> None:
@@ -127,18 +137,26 @@ def _tell_deleted(ledger: Ledger, checkpoints: Mapping[int, Path]) -> None:
             say(f"lost       step {step}: {gone} ({mark.why} before)")
 
 
-def _set_aside_others(ledger: Ledger, wanted: dict[str, Any], can_be_made: Sequence[int]) -> None:
-    """Move records that cannot be read, or were made with other settings, out of the way."""
+def _set_aside_others(job: Job, ledger: Ledger, can_be_made: Sequence[int]) -> None:
+    """Move records that cannot be read, or were made with other settings, out of the way; not
+    while a training job is at work that makes more of the kind."""
+    others = dict(_others(ledger, _science(dataclasses.asdict(job.settings))))
+    if not others:
+        return
+    with Lock(job.folder):
+        for step, why in others.items():
+            ledger.set_aside(step)
+            again = "made again" if step in can_be_made else "its checkpoint is gone"
+            say(f"set aside  the record of step {step}: {why}; {again}")
+
+
+def _others(ledger: Ledger, wanted: dict[str, Any]) -> Iterator[tuple[int, str]]:
     for step in ledger.steps():
         try:
-            if _science(ledger.read(step).settings) == _science(wanted):
-                continue
-            why = "made with other settings"
+            if _science(ledger.read(step).settings) != wanted:
+                yield step, "made with other settings"
         except BadInput as error:
-            why = str(error)
-        ledger.set_aside(step)
-        again = "made again" if step in can_be_made else "its checkpoint is gone"
-        say(f"set aside  the record of step {step}: {why}; {again}")
+            yield step, str(error)
 
 
 def _science(settings: dict[str, Any]) -> dict[str, Any]:

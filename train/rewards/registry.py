@@ -1,4 +1,4 @@
-"""Rewards by name: TRL's own, open-r1's tag count, and the tiny task's exact answer."""
+"""Rewards by name: TRL's own, open-r1's tag count, and those that the tasks bring."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trl.rewards import (
 
 from tracking.errors import BadInput
 from train.rewards.scoring import Scorer
-from train.tiny.task import tiny_answer_reward
+from train.tasks.registry import TASKS
 
 Reward = Callable[..., list[float | None]]
 TAGS = ("<think>\n", "\n</think>\n", "\n<answer>\n", "\n</answer>")
@@ -41,7 +41,7 @@ def registered(completion_length: int) -> dict[str, Callable]:
         "reasoning_accuracy_reward": reasoning_accuracy_reward,
         "think_format_reward": think_format_reward,
         "tag_count_reward": tag_count_reward,
-        "tiny_answer_reward": tiny_answer_reward,
+        **{name: reward for task in TASKS.values() for name, reward in task.rewards.items()},
         "cosine_scaled_reward": get_cosine_scaled_reward(max_len=completion_length),
         "repetition_penalty_reward": get_repetition_penalty_reward(ngram_size=3, max_penalty=-1.0),
         "soft_overlong_punishment": get_soft_overlong_punishment(

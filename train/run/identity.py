@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 from datasets import Dataset
 
-from tracking.settings import PROCEDURE
+from tracking.ledger.record import PROCEDURE
 from train.config import ONCE, Job
 
 PACKAGES = ("thinking-sparks", "torch", "transformers", "trl", "peft", "accelerate", "deepspeed")

@@ -9,6 +9,7 @@ from hypothesis import given
 from tests.builders.closeness import assert_close
 from tests.builders.draws import few, seeds
 from tracking.attribution.attribute import attribute
+from tracking.circuits.select import select
 from tracking.errors import BadInput
 
 
@@ -42,10 +43,10 @@ def test_what_is_reported_follows_from_the_scores_per_pair(
 
 def test_a_circuit_is_of_the_size_that_is_asked_for(tiny_decoder, random_pairs) -> None:
     scores = attribute(tiny_decoder(), random_pairs())
-    whole = scores.circuit(share=1.0)
-    assert 0 < int(scores.circuit(share=0.5).edge_mask.sum()) < int(whole.edge_mask.sum())
-    assert int(scores.circuit(edges=20).edge_mask.sum()) <= 20
-    assert set(scores.circuit(edges=20).heads) <= set(whole.heads)
+    whole = select(scores, share=1.0)
+    assert 0 < int(select(scores, share=0.5).edge_mask.sum()) < int(whole.edge_mask.sum())
+    assert int(select(scores, edges=20).edge_mask.sum()) <= 20
+    assert set(select(scores, edges=20).heads) <= set(whole.heads)
     sizes: list[dict[str, Any]] = [
         {},
         {"share": 0.5, "edges": 3},
@@ -55,10 +56,10 @@ def test_a_circuit_is_of_the_size_that_is_asked_for(tiny_decoder, random_pairs) 
     ]
     for wrong in sizes:
         with pytest.raises(BadInput, match="one size"):
-            scores.circuit(**wrong)
+            select(scores, **wrong)
     with pytest.raises(BadInput, match="model and pairs"):
-        scores.circuit(faithfulness=0.8)
+        select(scores, faithfulness=0.8)
     with pytest.raises(BadInput, match="'loud'"):
-        scores.circuit(edges=3, rank="loud")
-    grown = scores.circuit(edges=20, greedy=True)
+        select(scores, edges=3, rank="loud")
+    grown = select(scores, edges=20, greedy=True)
     assert bool(grown.edge_mask.any()) and int(grown.edge_mask.sum()) <= 20

@@ -18,6 +18,7 @@ from tracking.attribution.attribute import attribute
 from tracking.circuits.circuit import Circuit
 from tracking.circuits.curve import NEAR, SIZES, Curve, counts, curve, curve_of, smallest
 from tracking.circuits.faithfulness import Experiment, Faithfulness, faithfulness
+from tracking.circuits.select import select
 from tracking.circuits.selection import by_count
 from tracking.model.decoder import Decoder
 from tracking.model.graph import Graph
@@ -90,7 +91,7 @@ def test_a_curve_is_the_faithfulness_of_its_circuits(tiny_decoder, random_pairs)
     scores = attribute(model, pairs, metric="prob")
     found = curve(model, pairs, scores.edges, "prob")
     for count, value in zip(found.counts, found.values, strict=True):
-        alone = faithfulness(model, pairs, scores.circuit(edges=count), "prob")
+        alone = faithfulness(model, pairs, select(scores, edges=count), "prob")
         for name in ("value", "low", "high", "accuracy"):
             assert getattr(value, name) == pytest.approx(getattr(alone, name), abs=1e-5)
 
@@ -149,7 +150,7 @@ def test_a_planted_circuit_is_faithful_and_is_found(metric: str) -> None:
     known = curve_of(experiment, scores.edges, resamples(5, len(pairs)))
     for wanted in (0.1, 0.5, 0.9):
         assert smallest(experiment, scores.edges, wanted, known) == len(path)
-    by_size = scores.circuit(faithfulness=0.8, model=model, pairs=pairs)
+    by_size = select(scores, faithfulness=0.8, model=model, pairs=pairs)
     assert torch.equal(by_size.edge_mask, circuit.edge_mask)
     assert by_size.heads == [plants.COPY]
     assert known.cpr > 0.95 and known.cmd < 0.05
@@ -161,7 +162,7 @@ def test_a_circuit_of_a_faithfulness_has_it(tiny_decoder, random_pairs, rank: st
     scores = attribute(model, pairs, metric="prob")
     ranked = scores.edges if rank == "signed" else scores.strength
     for wanted in (0.5, 0.9):
-        circuit = scores.circuit(faithfulness=wanted, rank=rank, model=model, pairs=pairs)
+        circuit = select(scores, faithfulness=wanted, rank=rank, model=model, pairs=pairs)
         assert faithfulness(model, pairs, circuit, "prob").value >= wanted - 1e-5
         sizes = range(1, int(scores.graph.edge_mask.sum()) + 1)
         by_size = map(partial(by_count, scores.graph, ranked), sizes)

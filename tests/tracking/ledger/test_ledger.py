@@ -7,9 +7,9 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pandas as pd
 import pytest
@@ -17,18 +17,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save, save_file
 from torch import Tensor
 
 from tests.builders.analyses import make_analysis
 from tracking.atomic import write_whole
 from tracking.errors import BadInput
-from tracking.ledger.codec import read_record, to_bytes
+from tracking.ledger.codec import _digest, read_record, to_bytes
 from tracking.ledger.ledger import Ledger, Mark
 from tracking.ledger.record import Analysis, Record
 from tracking.model.graph import Graph
+from tracking.timeline.timeline import Timeline
 
-NUMBERS = [item.name for item in fields(Analysis) if item.type == "float"]
+PARTS = get_type_hints(Analysis).values()
+NUMBERS = [item.name for part in PARTS for item in fields(part) if item.type == "float"]
 
 numbers = st.floats(allow_nan=True)
 facts = st.recursive(
@@ -49,12 +51,14 @@ def random_analysis(graph: Graph, seed: int = 0, **more: Any) -> Analysis:
         "edge_membership": torch.rand(shape, generator=generator),
         "ensemble": torch.rand(3, heads, generator=generator),
         "effect": torch.randn(3, heads, generator=generator),
-        "null": torch.rand(20, generator=generator),
+        "half_membership": torch.rand(20, 2, heads, generator=generator),
+        "half_effect": torch.rand(20, 2, heads, generator=generator),
+        "half_error": torch.rand(20, 2, heads, generator=generator),
         "curve": torch.rand(4, 4, generator=generator),
         "roles": torch.rand(8, heads, generator=generator),
         "weight_change": torch.rand(5, heads, generator=generator),
     }
-    return make_analysis(graph, **drawn, **more)
+    return make_analysis(graph, **{**drawn, **more})
 
 
 def record(step: int = 10, pairs: str = "ab12", seed: int = 0) -> Record:
@@ -96,7 +100,7 @@ def assert_same(found: Any, wanted: Any) -> None:
     assert type(found) is type(wanted)
     if isinstance(wanted, Tensor):
         assert found.dtype == wanted.dtype and torch.equal(found, wanted)
-    elif isinstance(wanted, Record | Analysis):
+    elif is_dataclass(wanted):
         for item in fields(wanted):
             assert_same(getattr(found, item.name), getattr(wanted, item.name))
     elif isinstance(wanted, dict):
@@ -123,15 +127,67 @@ def test_a_record_is_read_back_as_it_was_written(wanted: Record) -> None:
 
 def test_a_record_of_views_is_read_back_as_their_values(tmp_path: Path) -> None:
     graph = Graph(2, 2)
-    analysis = random_analysis(graph)
-    analysis = replace(
-        analysis,
-        effect=torch.randn(4, 3).T[:, :4],
+    analysis = random_analysis(
+        graph,
+        effect=torch.randn(4, 16).T[:, :4],
         circuit=graph.edge_mask.expand_as(graph.edge_mask),
         strength=torch.ones(1, 1).expand(graph.edge_mask.shape),
     )
     wanted = replace(record(), analyses={"pairs": analysis})
     assert_same(read_record(Ledger(tmp_path).write(wanted)), wanted)
+
+
+def laid_out_as(number: int, whole: Record, without: str) -> bytes:
+    """A record's bytes as an earlier or later version may have written it."""
+    tensors = {n: t for n, t in load(to_bytes(whole)).items() if not n.endswith(without)}
+    facts = {item.name: getattr(whole, item.name) for item in fields(Record)}
+    numbers = {c: {p.name: _numbers(getattr(a, p.name)) for p in fields(a)}
+               for c, a in whole.analyses.items()}  # fmt: skip
+    facts["analyses"] = numbers
+    told = json.dumps({**facts, "of a later version": 1})
+    meta = {"format": f"sparks-record-{number}", "facts": told, "sha256": _digest(told, tensors)}
+    return save(tensors, metadata=meta)
+
+
+def _numbers(part: Any) -> dict[str, Any]:
+    values = {item.name: getattr(part, item.name) for item in fields(part)}
+    return {name: value for name, value in values.items() if not isinstance(value, Tensor)}
+
+
+def test_a_record_without_a_later_field_is_read_with_it_missing(tmp_path: Path) -> None:
+    whole = record()
+    (tmp_path / "r").write_bytes(laid_out_as(4, whole, without="half_error"))
+    result = read_record(tmp_path / "r").analyses["pairs"].stability
+    assert result.half_error is None
+    assert torch.equal(result.in_circuit, whole.analyses["pairs"].stability.in_circuit)
+
+
+def test_a_record_of_format_3_is_read_and_not_damaged(tmp_path: Path) -> None:
+    whole = record()
+    path = Ledger(tmp_path).write(whole)
+    with safe_open(path, "pt") as file:
+        names = {"edge_scores": "edges", "weight_change": "weights"}
+        tensors = {n: file.get_tensor(n) for n in file.keys() if "half" not in n}  # noqa: SIM118
+        facts = json.loads(file.metadata()["facts"])
+    flat = {f"pairs/{names.get(n := k.rpartition('/')[2], n)}": t for k, t in tensors.items()}
+    merged = {k: v for part in facts["analyses"]["pairs"].values() for k, v in part.items()}
+    merged["probes_needed"] = merged.pop("pairs_needed")
+    facts["analyses"] = {"pairs": merged}
+    renamed = {"n_layers": "layers", "n_heads": "heads", "pairs": "probes"}
+    facts = {renamed.get(k, k): v for k, v in facts.items() if k != "thresholds"}
+    facts["settings"] = {"steps": 8, "member": 0.8}
+    told = json.dumps(facts)
+    meta = {"format": "sparks-record-3", "facts": told, "sha256": _digest(told, flat)}
+    path.write_bytes(save(flat, metadata=meta))
+    ledger = Ledger(tmp_path)
+    assert ledger.set_aside_damaged() == []
+    (old,) = ledger.records()
+    assert old.settings == {"ig_steps": 8} and old.thresholds == {"member": 0.8}
+    assert old.graph == whole.graph and old.pairs == whole.pairs
+    ours = whole.analyses["pairs"]
+    halves = {"half_membership": None, "half_effect": None, "half_error": None}
+    assert_same(old.analyses["pairs"], replace(ours, stability=replace(ours.stability, **halves)))
+    assert Timeline.of([old]).counts["null"].isna().all()
 
 
 def test_a_record_can_be_read_without_this_package(tmp_path: Path) -> None:
@@ -140,17 +196,22 @@ def test_a_record_can_be_read_without_this_package(tmp_path: Path) -> None:
     with safe_open(Ledger(tmp_path).write(wanted), "pt") as file:
         told = json.loads(file.metadata()["facts"])
         assert torch.equal(
-            file.get_tensor("pairs/edge_scores"), wanted.analyses["pairs"].edge_scores
+            file.get_tensor("pairs/scores/edge_scores"), wanted.analyses["pairs"].scores.edge_scores
         )
-        tensors = ["circuit", "curve", "edge_membership", "edge_scores", "effect", "ensemble"]
-        tensors += ["in_circuit", "null", "roles", "strength", "weight_change"]
+        tensors = [
+            "circuit/circuit", "circuit/curve", "heads/effect", "heads/roles",
+            "heads/weight_change", "scores/edge_scores", "scores/strength",
+            "stability/edge_membership", "stability/ensemble", "stability/half_effect",
+            "stability/half_error", "stability/half_membership", "stability/in_circuit",
+        ]  # fmt: skip
         assert sorted(file.keys()) == [f"pairs/{name}" for name in tensors]
     assert (tmp_path / "step-00000010.safetensors").is_file()
     assert told["step"] == 10 and told["pairs"] == "ab12" and told["reward"] == 0.5
     assert told["settings"] == {"select": "share=0.9"}
     (found,) = told["analyses"].values()
-    assert found.keys() == {*NUMBERS, "pairs_needed"}
-    assert found["gap"] == 0.01 and found["faithfulness"] == 0.9 and found["jaccard"] == 0.8
+    numbers = {name for part in found.values() for name in part}
+    assert numbers == {*NUMBERS, "pairs_needed"}
+    assert found["scores"]["gap"] == 0.01 and found["circuit"]["faithfulness"] == 0.9
 
 
 def test_a_record_that_is_cut_short_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -251,7 +312,9 @@ def test_superseding_moves_later_records_and_loses_none(resumes: list[tuple[int,
             assert ledger.steps() == [step for step in before if step <= back]
             assert [read_record(path).step for path in moved] == [s for s in before if s > back]
         files = [*ledger.folder.rglob("*.safetensors")]
-        contents = {read_record(path).analyses["pairs"].edge_scores.sum().item() for path in files}
+        contents = {
+            read_record(path).analyses["pairs"].scores.edge_scores.sum().item() for path in files
+        }
         assert len(files) == len(contents) == written
         assert {path.parent.name for path in files} <= {ledger.folder.name, "superseded"}
 

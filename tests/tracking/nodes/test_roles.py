@@ -24,7 +24,8 @@ from tracking.nodes.patterns import (
     kurtosis,
     previous_token,
 )
-from tracking.nodes.roles import Roles, roles
+from tracking.nodes.role_words import Roles
+from tracking.nodes.roles import roles
 from tracking.pairs.prompt_pairs import PromptPairs
 
 # Roles

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from tests.builders.edges import graphs, paths, random_scores, seeds
-from tracking.attribution.importance import head_effects
 from tracking.circuits.circuit import Circuit
 from tracking.circuits.selection import by_count, by_share
 from tracking.model.graph import Graph
@@ -18,13 +17,11 @@ from tracking.stability.agreement import (
     AGREED,
     SPLITS,
     agreement,
-    jaccard,
     members,
     pairs_needed,
 )
-from tracking.stability.bootstrap import Interval, halves, resamples
-from tracking.stability.nulls import null_turnover
-from tracking.timeline.activity import Thresholds, verdicts
+from tracking.stability.bootstrap import halves, resamples
+from tracking.stability.sets import jaccard
 
 
 @settings(deadline=None, derandomize=True)
@@ -86,18 +83,6 @@ def test_identical_pairs_agree_exactly(graph: Graph, pairs: int, count: int, see
     found = agreement(graph, scores, choose)
     assert found.jaccard.tolist() == [1] * SPLITS
     assert found.rank_correlation.tolist() == pytest.approx([1] * SPLITS, abs=1e-5)
-    now = verdicts(torch.ones(len(graph.head_names)), at_zero(graph), Thresholds())
-    assert (
-        null_turnover(
-            graph, scores, head_effects(graph, scores), choose, Thresholds(), now
-        ).tolist()
-        == [0] * SPLITS
-    )
-
-
-def at_zero(graph: Graph) -> Interval:
-    zeros = torch.zeros(len(graph.head_names))
-    return Interval(zeros, zeros, zeros)
 
 
 @settings(deadline=None, derandomize=True, max_examples=30)

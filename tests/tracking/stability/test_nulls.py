@@ -1,27 +1,30 @@
-"""Turnover between halves of the pairs is a null."""
+"""What halves of the pairs say of heads, and the turnover that it makes of one checkpoint."""
 
 import torch
 from torch import Tensor
 
+from tests.builders.analyses import make_analysis
 from tests.builders.edges import paths
 from tracking.attribution.importance import head_effects
 from tracking.model.graph import Graph
-from tracking.stability.agreement import (
-    SPLITS,
-    Choose,
-    members,
-)
-from tracking.stability.bootstrap import interval, resamples
-from tracking.stability.nulls import null_turnover
-from tracking.timeline.activity import Thresholds, verdicts
+from tracking.stability.agreement import SPLITS, Choose, members
+from tracking.stability.bootstrap import resamples
+from tracking.stability.nulls import in_halves
+from tracking.timeline.activity import Thresholds, null_turnover
 
 
 def turnover_of(graph: Graph, scores: Tensor, choose: Choose) -> Tensor:
-    weights = resamples(200, len(scores))
-    membership = members(graph, scores, weights, choose).heads.float().mean(0)
-    effect = interval(head_effects(graph, scores), weights)
-    now = verdicts(membership, effect, Thresholds())
-    return null_turnover(graph, scores, head_effects(graph, scores), choose, Thresholds(), now)
+    effect = head_effects(graph, scores)
+    halves = in_halves(graph, scores, effect, choose)
+    analysis = make_analysis(
+        graph,
+        in_circuit=members(graph, scores, resamples(200, len(scores)), choose).heads,
+        effect=effect,
+        half_membership=halves.membership,
+        half_effect=halves.effect,
+        half_error=halves.error,
+    )
+    return null_turnover(analysis, Thresholds())
 
 
 def test_heads_that_only_noise_tells_apart_turn_over_and_sure_ones_do_not() -> None:
@@ -34,3 +37,9 @@ def test_heads_that_only_noise_tells_apart_turn_over_and_sure_ones_do_not() -> N
     assert float(noise.mean()) > 0.15
     apart = torch.tensor([0.5, 0.5, 0.05, 0.05, 0.05, 0.05])
     assert turnover_of(*paths(apart, 0.1, pairs=64, count=8)).tolist() == [0] * SPLITS
+
+
+def test_identical_pairs_make_no_turnover() -> None:
+    graph, scores, choose = paths(torch.full((6,), 0.05), 0.1, pairs=1, count=8)
+    same = scores.expand(20, -1, -1)
+    assert turnover_of(graph, same, choose).tolist() == [0] * SPLITS

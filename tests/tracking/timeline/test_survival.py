@@ -1,6 +1,5 @@
 """How long heads last, with intervals; and that all but a fate is blind to the future."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from tests.builders.analyses import make_analysis
-from tests.builders.paths import REPO
 from tracking.ledger.record import Analysis, Record
 from tracking.model.graph import Graph
-from tracking.nodes.roles import SCORES
+from tracking.nodes.role_words import SCORES
 from tracking.stability.bootstrap import resamples
-from tracking.timeline.activity import Thresholds
+from tracking.timeline.activity import Thresholds, verdict
 from tracking.timeline.counts import BOUNDED, bounds, drawn, turned_over
 from tracking.timeline.states import ACTIVE, EMERGENT, STATES, coded, fates, states
 from tracking.timeline.survival import COHORTS, CURVE, cohort_table, survival
 from tracking.timeline.timeline import Timeline
 
-DOCS = REPO / "docs" / "timeline.md"
 ENDS = [(f"{name}_low", f"{name}_high") for name in BOUNDED]
 histories = arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=7))
 
@@ -145,14 +142,14 @@ def test_bounds_are_percentiles_of_each_resample_s_own_counts(records: list[Reco
     found = bounds(analyses(records), thresholds)
     active: list[list[list[bool]]] = []  # [step][resample][head]
     for one in analyses(records):
-        weights = resamples(len(one.in_circuit), len(one.effect))
+        weights = resamples(len(one.stability.in_circuit), len(one.heads.effect))
         active.append(
             [
                 [
-                    bool(one.in_circuit[r, head])
-                    and abs(float(weights[r] @ one.effect[:, head])) >= thresholds.effect
-                    and one.verdict(thresholds) != "absent"
-                    for head in range(one.in_circuit.shape[1])
+                    bool(one.stability.in_circuit[r, head])
+                    and abs(float(weights[r] @ one.heads.effect[:, head])) >= thresholds.effect
+                    and verdict(one, thresholds) != "absent"
+                    for head in range(one.stability.in_circuit.shape[1])
                 ]
                 for r in range(len(weights))
             ]
@@ -290,15 +287,6 @@ def test_rows_say_what_a_head_does_and_how_far_it_moved() -> None:
     ]
     assert heads[columns][:2].isna().all(axis=None)
     assert heads[columns][2:].to_numpy().T.tolist() == moved.tolist()
-
-
-def test_every_column_is_documented_in_its_table() -> None:
-    timeline = Timeline.of(run(np.array([[True, False]])))
-    of_heads, of_counts = DOCS.read_text().split("## Counts")
-    for text, table in ((of_heads, timeline.heads), (of_counts, timeline.counts)):
-        firsts = re.findall(r"^\| (`.*?) \|", text, flags=re.MULTILINE)
-        told = [name for first in firsts for name in re.findall(r"`(\w+)`", first)]
-        assert sorted(told) == sorted(table.columns)
 
 
 # Cohorts and survival

@@ -16,7 +16,7 @@ from tracking.ledger.ledger import Ledger
 from tracking.ledger.record import Analysis, Record
 from tracking.model.graph import Graph
 from tracking.timeline.activity import Thresholds
-from tracking.timeline.head_table import certain
+from tracking.timeline.head_table import judged
 from tracking.timeline.states import ACTIVE, EMERGENT, STATES, carried, cohorts, states
 from tracking.timeline.timeline import Timeline
 
@@ -187,18 +187,18 @@ def test_an_undecided_head_keeps_its_last_certain_state(verdicts: np.ndarray) ->
 def test_the_verdict_takes_membership_and_effect(
     membership: float, effect: float, wanted: str
 ) -> None:
-    found = certain(analysis([membership], [effect]), Thresholds())
+    found = judged(analysis([membership], [effect]), Thresholds())
     assert found["verdict"].tolist() == [wanted]
     assert found["membership"].tolist() == pytest.approx([membership])
     assert found["effect"].tolist() == pytest.approx([effect])
 
 
 def test_an_effect_whose_interval_holds_the_threshold_is_undecided() -> None:
-    wide, narrow = (certain(analysis([1], [0.03], spread), Thresholds()) for spread in (0.1, 0.001))
+    wide, narrow = (judged(analysis([1], [0.03], spread), Thresholds()) for spread in (0.1, 0.001))
     assert wide["verdict"].tolist() == [MAYBE]
     assert float(wide["effect_low"].iloc[0]) < 0.02 < float(wide["effect_high"].iloc[0])
     assert narrow["verdict"].tolist() == [ON]
-    strict = certain(analysis([1], [0.03], 0.001), Thresholds(effect=0.05))
+    strict = judged(analysis([1], [0.03], 0.001), Thresholds(effect=0.05))
     assert strict["verdict"].tolist() == [OFF]
 
 
@@ -206,7 +206,7 @@ def test_an_effect_whose_interval_holds_the_threshold_is_undecided() -> None:
 def test_verdicts_are_those_of_the_words(
     membership: float, effect: float, spread: float, member: float
 ) -> None:
-    found = certain(analysis([membership], [effect], spread), Thresholds(member=member))
+    found = judged(analysis([membership], [effect], spread), Thresholds(member=member))
     row: dict[str, Any] = found.to_dict("records")[0]  # type: ignore[assignment]
     low, high, share = row["effect_low"], row["effect_high"], row["membership"]
     assert low <= row["effect"] + 1e-6 and row["effect"] <= high + 1e-6
@@ -360,7 +360,7 @@ def test_a_run_is_read_with_the_thresholds_it_was_made_with(tmp_path: Path) -> N
     half = torch.tensor([[True, False]] * 8 + [[False, False]] * 2)
     analysis = make_analysis(graph, in_circuit=half, effect=torch.tensor([[0.5, 0.0]] * 8))
     for member, active in ((0.9, 0), (0.75, 1)):
-        ledger.write(Record(0, 1, 2, "0", {"cue": analysis}, settings={"member": member}))
+        ledger.write(Record(0, 1, 2, "0", {"cue": analysis}, thresholds={"member": member}))
         assert Timeline.read(tmp_path).counts["active"].tolist() == [active]
     with pytest.raises(BadInput, match="no such run"):
         Timeline.read(tmp_path / "elsewhere")

@@ -102,7 +102,9 @@ def expected_table(upto: int) -> set[tuple[int, str, str]]:
     found, seen = set(), set()
     for record in records()[:upto]:
         for contrast, made in record.analyses.items():
-            for head, effect in zip(record.graph.head_names, made.effect.mean(0), strict=True):
+            for head, effect in zip(
+                record.graph.head_names, made.heads.effect.mean(0), strict=True
+            ):
                 seen |= {(contrast, head)} if effect > 0.02 else set()
         found |= {(record.step, contrast, head) for contrast, head in seen}
     return found
@@ -124,9 +126,11 @@ def test_scalars_equal_the_records_row_by_row(offline: Path) -> None:
                 else:
                     assert row[key] == pytest.approx(expected[name])
             assert row[f"{prefix}/faithfulness_lo"] == pytest.approx(
-                record.analyses[contrast].faithfulness_low
+                record.analyses[contrast].circuit.faithfulness_low
             )
-            assert row[f"{prefix}/jaccard"] == pytest.approx(record.analyses[contrast].jaccard)
+            assert row[f"{prefix}/jaccard"] == pytest.approx(
+                record.analyses[contrast].stability.jaccard
+            )
     assert [row["heads/weak"] for row in rows] == [0, 0, 0, 0]
     assert [row["heads/operand/weak"] for row in rows] == [0, 0, 1, 1]
     assert [row.get("heads/share") for row in rows] == SHARES

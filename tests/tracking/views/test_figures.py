@@ -24,17 +24,17 @@ from rich.console import Console
 from tests.builders.analyses import make_analysis
 from tracking import Record, Timeline
 from tracking.model.graph import Graph
+from tracking.timeline.activity import null_turnover
 from tracking.timeline.coupling import Coupling
 from tracking.timeline.survival import cohort_table, survival
-from tracking.views import figures, papers
+from tracking.views import drawing, figures, papers
+from tracking.views.drawing import PALE, shades
 from tracking.views.figures import (
-    PALE,
     cohorts,
     coupling,
     faithfulness_curve,
     head_map,
     picture,
-    shades,
     turnover,
     write_picture,
 )
@@ -133,7 +133,7 @@ def test_the_raster_shows_what_ever_mattered_by_cohort_then_by_place() -> None:
         for index, row in enumerate(steps)
     ]  # fmt: skip
     heads = Timeline.of(records).heads
-    assert figures.shown(heads) == ["L0H2", "L0H10", "L0H0", "L0H1", "L0H11"]
+    assert drawing.shown(heads) == ["L0H2", "L0H10", "L0H0", "L0H1", "L0H11"]
 
 
 @pytest.mark.parametrize("histories", [[[1, 1, 1, 1]], [[0, 0, 0, 0]], [[0, 0, 0, 0]] * 3])
@@ -192,7 +192,7 @@ def test_ink_has_the_contrast_that_text_needs(color: str, veil: float) -> None:
         return float(linear @ [0.2126, 0.7152, 0.0722])
 
     ground = light(np.array(to_rgb(color)) * (1 - veil) + veil)
-    ink = light(np.array(to_rgb(figures._ink(color, veil))))
+    ink = light(np.array(to_rgb(drawing.ink(color, veil))))
     assert (max(ground, ink) + 0.05) / (min(ground, ink) + 0.05) > 4.5
 
 
@@ -265,13 +265,15 @@ def test_shades_of_an_order_differ_and_get_lighter() -> None:
 
 
 def test_turnover_and_faithfulness_are_drawn_from_the_records() -> None:
-    null = torch.linspace(0, 0.4, 20)
-    told = timeline(LIVES, {index: {"null": null} for index in range(4)})
+    halves = {"half_membership": torch.rand(20, 2, 4), "half_effect": torch.ones(20, 2, 4)}
+    told = timeline(LIVES, {index: halves for index in range(4)})
+    analyses = [record.analyses["cue"] for record in told.records]
+    null = [float(null_turnover(one, told.thresholds).mean()) for one in analyses]
     counts = told.counts
     lines = {line.get_label(): line for line in turnover(told, "cue").axes[0].lines}
     np.testing.assert_array_equal(lines["turnover"].get_ydata(), counts["turnover"])
-    assert np.asarray(lines["null, mean"].get_ydata()) == pytest.approx([0.2] * 4)
-    curve = told.records[-1].analyses["cue"].curve
+    assert np.asarray(lines["null, mean"].get_ydata()) == pytest.approx(null)
+    curve = told.records[-1].analyses["cue"].circuit.curve
     drawn = faithfulness_curve(told, "cue").axes[0].lines[0]
     np.testing.assert_array_equal(drawn.get_xydata(), curve[:, :2])
 

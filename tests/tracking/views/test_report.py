@@ -76,7 +76,7 @@ def test_the_page_holds_the_records_circuits_and_curves(tmp_path: Path) -> None:
     table = pd.DataFrame(curve.numpy(), columns=["share", "value", "low", "high"])
     for one in held["curves"]:
         same(one, table)
-    circuits = [int(record.analyses["cue"].circuit.sum()) for record in told.records]
+    circuits = [int(record.analyses["cue"].circuit.circuit.sum()) for record in told.records]
     assert held["circuit_edges"] == circuits
     # embedding, heads and MLPs below feed three reads a head, the MLP and the logits
     assert held["all_edges"] == (1 * 3 * 3 + 4) + (5 * 3 * 3 + 8) + 9
@@ -122,7 +122,7 @@ def test_every_heads_strongest_edges_and_the_circuits_are_kept(tmp_path: Path) -
     analysis = Timeline.read(run).records[0].analyses["cue"]
     held = data_of(report({"run": run}))["runs"][0]["contrasts"]["cue"]["edges"][0]
     size = {
-        (source, target): abs(float(analysis.edge_scores[row, column]))
+        (source, target): abs(float(analysis.scores.edge_scores[row, column]))
         for row, source in enumerate(graph.sources)
         for column, target in enumerate(graph.targets)
         if graph.edge_mask[row, column]
@@ -141,7 +141,7 @@ def test_every_heads_strongest_edges_and_the_circuits_are_kept(tmp_path: Path) -
             strongest = sorted(mine, key=lambda edge: size[edge], reverse=True)[:4]
             assert set(strongest) <= set(kept)
     pictured = {edge for edge, shown in zip(kept, held["pictured"], strict=True) if shown}
-    circuit = [edge for edge in size if analysis.circuit[graph.index("->".join(edge))]]
+    circuit = [edge for edge in size if analysis.circuit.circuit[graph.index("->".join(edge))]]
     assert pictured == set(sorted(circuit, key=lambda edge: size[edge], reverse=True)[:60])
 
 

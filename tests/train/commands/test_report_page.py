@@ -116,9 +116,9 @@ def check_edges(page: Any, record: Any, contrast: str) -> None:
     assert rows
     for edge, score, membership, circuit in rows:
         place = graph.index(edge.replace(" → ", "->"))
-        assert near(score, float(analysis.edge_scores[place]))
-        assert near(membership, float(analysis.edge_membership[place]))
-        assert (circuit == "in") == bool(analysis.circuit[place])
+        assert near(score, float(analysis.scores.edge_scores[place]))
+        assert near(membership, float(analysis.stability.edge_membership[place]))
+        assert (circuit == "in") == bool(analysis.circuit.circuit[place])
 
 
 def test_the_charts_draw_the_counts(runs: dict[str, Path], show: Shown) -> None:
@@ -148,7 +148,7 @@ def test_the_circuit_of_the_chosen_checkpoint_is_drawn(runs: dict[str, Path], sh
     for place in (0, 3):
         move_to(page, place)
         analysis = timeline.records[place].analyses[timeline.contrasts[0]]
-        edges = int(analysis.circuit.sum())
+        edges = int(analysis.circuit.circuit.sum())
         title = page.locator("#circuit .circuit figcaption").inner_text()
         assert title.endswith(f"{min(edges, 60)} strongest of {edges} edges")
         assert page.locator("#circuit svg.graph path").count() == min(edges, 60)
@@ -156,7 +156,7 @@ def test_the_circuit_of_the_chosen_checkpoint_is_drawn(runs: dict[str, Path], sh
             timeline.at(timeline.records[place].step, timeline.contrasts[0])["verdict"] == "absent"
         )
         told = page.locator("#circuit .chart").get_attribute("aria-label")
-        assert ("–" if absent.all() else f"{analysis.faithfulness:.3g}") in told
+        assert ("–" if absent.all() else f"{analysis.circuit.faithfulness:.3g}") in told
 
 
 def test_another_kind_of_pair_can_be_chosen(runs: dict[str, Path], show: Shown) -> None:

@@ -211,5 +211,5 @@ def test_a_lora_run_is_tracked_as_it_trains(run_job: Run, tmp_path: Path) -> Non
     run = run_job("sft", tmp_path / "run", learning_rate=0.01, **keys)
     first, *_, last = Ledger(run / "heads").records()
     assert (run / "adapter_model.safetensors").exists()
-    change = last.analyses["cue"].edge_scores - first.analyses["cue"].edge_scores
+    change = last.analyses["cue"].scores.edge_scores - first.analyses["cue"].scores.edge_scores
     assert change.abs().max() > 0

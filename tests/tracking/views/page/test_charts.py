@@ -111,15 +111,18 @@ def test_the_curve_of_faithfulness_and_the_circuit_on_it_are_drawn(rich: Path, s
     page = show({"run": rich})
     move_to(page, 2)
     analysis = Timeline.read(rich).records[2].analyses["cue"]
-    curve = pd.DataFrame(analysis.curve.numpy(), columns=["share", "value", "low", "high"])
+    curve = pd.DataFrame(analysis.circuit.curve.numpy(), columns=["share", "value", "low", "high"])
     interval, line, diamond = traces(page, "#circuit .chart")
     is_band(interval, curve["share"], curve["low"], curve["high"])
     alike(line["x"], curve["share"])
     alike(line["y"], curve["value"])
-    alike(diamond["x"], [float(analysis.circuit.sum() / Graph(2, 3).edge_mask.sum())])
-    alike(diamond["y"], [analysis.faithfulness])
-    alike(diamond["error_y"]["array"], [1.6 - analysis.faithfulness])
-    alike(diamond["error_y"]["arrayminus"], [analysis.faithfulness - analysis.faithfulness_low])
+    alike(diamond["x"], [float(analysis.circuit.circuit.sum() / Graph(2, 3).edge_mask.sum())])
+    alike(diamond["y"], [analysis.circuit.faithfulness])
+    alike(diamond["error_y"]["array"], [1.6 - analysis.circuit.faithfulness])
+    alike(
+        diamond["error_y"]["arrayminus"],
+        [analysis.circuit.faithfulness - analysis.circuit.faithfulness_low],
+    )
     low, high = page.locator("#circuit .chart").evaluate("one => one.layout.yaxis.range")
     assert low < -0.4 and high > 1.6
 
@@ -199,7 +202,7 @@ def test_edges_for_the_right_token_are_blue_and_against_it_orange(rich: Path, sh
     signs, widths = set(), []
     for title, name, stroke, width in paths:
         edge = graph_edge(title)
-        score = float(analysis.edge_scores[record.graph.index(edge)])
+        score = float(analysis.scores.edge_scores[record.graph.index(edge)])
         assert near(title.split(": ")[1].split(",")[0], score)
         assert (name, stroke) == (
             ("negative", "rgb(213, 94, 0)") if score < 0 else ("positive", "rgb(0, 114, 178)")

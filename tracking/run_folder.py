@@ -1,0 +1,65 @@
+"""A run's folder: where everything in it lies, what made it, and which checkpoints it has."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tracking.ledger.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of a run under `path`; nothing need be there yet."""
+
+    path: Path
+
+    @property
+    def ledger(self) -> Ledger:
+        """The records, in `heads/`."""
+        return Ledger(self.path / "heads")
+
+    @property
+    def config_path(self) -> Path:
+        """Everything that was resolved for the job that made the run."""
+        return self.path / "config.yaml"
+
+    @property
+    def completions(self) -> Path:
+        """What the model wrote while it was trained."""
+        return self.path / "completions"
+
+    @property
+    def report_path(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def picture_path(self) -> Path:
+        return self.path / "report.png"
+
+    @property
+    def superseded(self) -> Path:
+        """Checkpoints later than one that the run was resumed from."""
+        return self.path / "superseded"
+
+    def config(self) -> dict[str, Any]:
+        """What `config.yaml` says by its keys; empty where it is missing or cannot be read."""
+        try:
+            values = yaml.safe_load(self.config_path.read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            return {}
+        return values if isinstance(values, dict) else {}
+
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self.path / f"checkpoint-{step}"
+
+    def checkpoints(self) -> dict[int, Path]:
+        """The checkpoints by step, in order; complete or not."""
+        paths = self.path.glob("checkpoint-*")
+        steps = ((re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in paths)
+        return dict(sorted((int(name[1]), path) for name, path in steps if name))

@@ -1,0 +1,121 @@
+"""One checkpoint to one record: what the callback, `sparks track` and any other process share.
+
+    worker = Worker(Ledger(run / "heads"), pairs)
+    worker.work(step, load, reward)     # claims the step, analyses the model, writes the record
+    worker.derive()                     # the timeline, from all records that there are
+
+Several workers may share a ledger: each claims the step that it is at, and the timeline is derived
+by one of them at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from tracking.analysis import Subject, record
+from tracking.errors import BadInput
+from tracking.ledger.ledger import Ledger, Mark
+from tracking.ledger.record import Record
+from tracking.ledger.reward import Reward
+from tracking.model.decoder import Decoder
+from tracking.model.passes import check
+from tracking.pairs.frozen import freeze, load_pairs, pairs_hash
+from tracking.pairs.prompt_pairs import PromptPairs
+from tracking.settings import Settings
+from tracking.timeline.activity import Thresholds
+from tracking.timeline.timeline import Timeline
+
+
+@dataclass
+class Worker:
+    """Makes the records of a run.
+
+    `models` loads the models of other steps when asked to: that of step 0, and those of checkpoints
+    that may still lack a record.
+    """
+
+    ledger: Ledger
+    pairs: Mapping[str, PromptPairs]  # by contrast
+    settings: Settings = field(default_factory=Settings)
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    subject: Subject = field(default_factory=Subject)
+    models: Mapping[int, Callable[[], nn.Module]] = field(default_factory=dict)
+
+    def check(self, model: nn.Module) -> None:
+        """Refuse now what the first analysis would stumble over."""
+        decoder = Decoder.of(model)
+        if not self.pairs:
+            raise BadInput("no prompt pairs: tracking needs at least one set of them")
+        for contrast, of_contrast in self.pairs.items():
+            if of_contrast.labels is None:
+                raise BadInput(
+                    f"the {contrast!r} pairs have no labels: the correct and the incorrect token"
+                )
+            check(decoder, of_contrast, self.settings.batch_size)
+
+    def take_up(self, step: int) -> list[str]:
+        """Freeze the pairs of a new run; for one that goes on at `step`, check that they are its
+        own, and set aside records of later steps and damaged ones; what was wrong with each."""
+        path, ours = self.ledger.pairs_path, pairs_hash(self.pairs)
+        if path.exists():
+            there = pairs_hash(load_pairs(path))
+            if there != ours:
+                raise BadInput(f"{path}: this run's pairs are {there}, not {ours}; keep to them")
+        else:
+            freeze(self.pairs, path)
+        self.ledger.supersede(after=step if step else -1)
+        damages = self.ledger.set_aside_damaged()
+        if (records := self.ledger.records()) and records[0].pairs != ours:
+            raise BadInput(f"{path}: the records' pairs are {records[0].pairs}, not {ours}")
+        return damages
+
+    def lacking(self, now: int) -> list[int]:
+        """Steps up to `now` that should have a record and can be given one."""
+        marks = self.ledger.marks()
+        for step in set(marks) - {now, *self.models}:
+            if marks[step].why in ("preempted", "budget"):
+                self.ledger.mark(Mark(step, "deleted", "its checkpoint was deleted before"))
+        wanted = {step for step in self.models if step < now} | {now}
+        left = {step for step in wanted if step in marks and marks[step].why != "preempted"}
+        return sorted(wanted - left - set(self.ledger.steps()))
+
+    def model(self, step: int) -> nn.Module:
+        """The model of another step, loaded; random states are as before."""
+        with torch.random.fork_rng():  # loading a model may draw from it
+            return self.models[step]()
+
+    def work(self, step: int, load: Callable[[], nn.Module], reward: Reward) -> Record | None:
+        """Analyse the model of a step and write its record; None where the step has one, or
+        where another process is at it. A failure is marked in the ledger and raised."""
+        with self.ledger.claim(step) as claimed:
+            if not claimed or step in self.ledger.steps():
+                return None
+            try:
+                analysed = record(
+                    load(),
+                    self.pairs,
+                    self.settings,
+                    self.thresholds,
+                    step,
+                    reward,
+                    self.subject,
+                    label=f"heads at step {step}",
+                )
+                self.ledger.write(analysed)
+            except Exception as error:
+                with contextlib.suppress(OSError):  # a full disk has no room for the mark either
+                    self.ledger.mark_failed(step, error)
+                raise
+            return analysed
+
+    def derive(self) -> Timeline:
+        """Write the timeline of all records that there are."""
+        with self.ledger.alone():
+            timeline = Timeline.of(self.ledger.records(), self.thresholds)
+            self.ledger.write_timeline(timeline.heads)
+        return timeline
