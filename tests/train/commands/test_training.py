@@ -167,7 +167,7 @@ def test_a_folder_with_another_run_is_left_alone(run_job: Run, copy: Path) -> No
     [
         ({"model_name_or_path": "/no/such/folder"}, "/no/such/folder"),
         ({"dataset_name": "missing.jsonl", "track_contrasts": "operand"}, "no such file"),
-        ({"track_contrasts": "answer"}, "no contrast 'answer' here; track_contrasts"),
+        ({"track_contrasts": "answer"}, "no prompt pairs of contrast 'answer'"),
         ({"track_pairs_minimum": 17}, "track_pairs_minimum is 17, more than"),
         ({"resume_from_checkpoint": "latest"}, "has no run to resume"),
         ({"dataset_train_split": "nonsense"}, "splits train and test"),
