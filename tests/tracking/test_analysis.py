@@ -284,7 +284,7 @@ def with_active(step: int, active: list[bool], **more: Any) -> Record:
     return Record(step, 1, len(active), "ab12", {"pairs": analysis})
 
 
-def test_an_absent_record_makes_all_heads_inactive_and_the_rest_keep_theirs() -> None:
+def test_an_absent_record_makes_heads_inactive_and_no_other_does() -> None:
     word = {"absent": {"difference_low": 0.0}, "weak": {"jaccard": 0.1}, "unconverged": {"gap": 1}}
     on = [True, False]
     told = ["sound", "absent", "weak", "unconverged"]
@@ -367,7 +367,7 @@ def within(room: int, work: Callable[[], None]) -> int:
         os._exit(4)
 
 
-def test_where_memory_runs_out_batches_are_halved_and_the_record_is_the_same(
+def test_where_memory_runs_out_batches_shrink_and_the_record_is_the_same(
     tiny_decoder: Any, random_pairs: Any, tmp_path: Path
 ) -> None:
     model, pairs = tiny_decoder(heads=2, head_dim=16, width=512), random_pairs(24, 128)

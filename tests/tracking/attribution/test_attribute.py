@@ -214,7 +214,7 @@ def test_a_metric_that_needs_labels_says_so(tiny_decoder, random_pairs, metric: 
         attribute(tiny_decoder(), random_pairs(labels=False), metric=metric)
 
 
-def test_memory_that_holds_no_pair_is_refused_and_what_holds_one_changes_nothing(
+def test_memory_without_room_for_a_pair_is_refused_else_nothing_changes(
     tiny_decoder, random_pairs
 ) -> None:
     model, pairs = tiny_decoder(), random_pairs()

@@ -148,7 +148,7 @@ def test_every_query_head_of_a_group_has_edges_into_its_k_and_v(
 
 @arches
 @pytest.mark.parametrize("read", ["k", "v"])
-def test_edges_into_k_and_v_of_a_group_sum_to_the_score_of_the_shared_head(
+def test_edges_into_a_group_s_k_and_v_sum_to_the_shared_head_s_score(
     tiny_decoder, random_pairs, arch: str, read: str
 ) -> None:
     """The shared head's score is taken from the plain model: an offset of zero on the stream that

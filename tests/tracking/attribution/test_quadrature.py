@@ -64,7 +64,7 @@ def test_a_path_needs_a_step(rule: str, steps: int) -> None:
     st.lists(st.tuples(st.floats(0.05, 0.95), st.floats(1, 300)), min_size=1, max_size=4),
     st.integers(1, 40),
 )
-def test_a_sweep_has_that_many_intervals_in_order_with_the_values_at_their_ends(
+def test_a_sweep_has_so_many_intervals_with_the_values_at_their_ends(
     jumps: list[tuple[float, float]], intervals: int
 ) -> None:
     middle, sharpness = torch.tensor(jumps).T
@@ -84,7 +84,7 @@ def test_a_sweep_has_that_many_intervals_in_order_with_the_values_at_their_ends(
 
 
 @given(st.floats(0.05, 0.95), st.floats(1, 2000), st.integers(2, 24))
-def test_adaptive_steps_lie_on_the_path_in_order_and_none_weighs_much_more_than_an_even_one(
+def test_adaptive_steps_are_in_order_and_weigh_little_more_than_even_ones(
     middle: float, sharpness: float, count: int
 ) -> None:
     metric = logistic(middle, sharpness)

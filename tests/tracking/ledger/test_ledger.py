@@ -340,7 +340,7 @@ def test_a_mark_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None:
         Ledger(tmp_path).marks()
 
 
-def test_the_step_saved_before_is_one_with_a_record_a_mark_or_a_checkpoint(tmp_path: Path) -> None:
+def test_the_step_saved_before_has_a_record_a_mark_or_a_checkpoint(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     assert ledger.before(10) == 0
     ledger.write(record(2))

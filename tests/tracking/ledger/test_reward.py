@@ -19,7 +19,7 @@ rows = st.lists(
 
 
 @given(rows, st.integers(0, 12), st.integers(0, 12))
-def test_the_first_name_logged_after_one_checkpoint_and_up_to_the_next_is_averaged(
+def test_the_first_name_logged_between_two_checkpoints_is_averaged(
     history: list[dict], after: int, upto: int
 ) -> None:
     found = reward_between(history, after, upto)

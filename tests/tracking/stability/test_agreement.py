@@ -41,7 +41,7 @@ def test_heads_of_all_resamples_at_once_are_those_of_each_alone(
 
 @settings(deadline=None, derandomize=True)
 @given(graphs, st.integers(1, 8), st.integers(1, 40), st.integers(1, 60), seeds)
-def test_an_edge_s_membership_is_the_share_of_resamples_in_whose_circuit_it_stands(
+def test_an_edge_s_membership_is_the_share_of_resamples_that_have_it(
     graph: Graph, pairs: int, resampled: int, count: int, seed: int
 ) -> None:
     scores, weights = random_scores(graph, pairs, seed), resamples(resampled, pairs, seed)
@@ -52,7 +52,7 @@ def test_an_edge_s_membership_is_the_share_of_resamples_in_whose_circuit_it_stan
     assert not bool(found[~graph.edge_mask].any())
 
 
-def test_a_head_that_one_pair_alone_needs_is_there_where_the_pair_is_drawn() -> None:
+def test_a_head_that_one_pair_alone_needs_is_there_where_it_is_drawn() -> None:
     graph, scores = Graph(1, 2), torch.zeros(4, 4, 8)
     scores[:, 0, graph.index("embed->L0H0.v")[1]] = 1
     scores[:, graph.index("L0H0->logits")[0], -1] = 1

@@ -92,7 +92,7 @@ def test_a_history_has_the_states_of_the_design(active: str, wanted: str) -> Non
 
 
 @given(histories(True, False))
-def test_states_partition_the_heads_by_what_is_active_and_what_was_at_the_start(
+def test_states_partition_heads_by_what_is_active_and_was_at_the_start(
     active: np.ndarray,
 ) -> None:
     found = states(active)

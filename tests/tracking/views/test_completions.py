@@ -192,7 +192,7 @@ def test_samples_are_those_that_a_look_at_all_rows_finds(
     assert chosen["completion"].tolist() == [one[3] for one in wanted]
 
 
-def test_a_problem_turns_where_its_mean_crosses_half_of_the_largest_reward() -> None:
+def test_a_problem_turns_where_its_mean_crosses_half_the_largest_reward() -> None:
     rows: list[tuple[int, str, float]] = [
         (1, "a", 0), (2, "a", 0.9), (11, "a", 1), (11, "a", 0), (35, "a", 0.4),
         (1, "b", 2), (31, "b", 0.5), (32, "b", 0.7), (1, "c", 0), (41, "c", 2),
@@ -226,7 +226,7 @@ def test_of_many_turned_problems_all_are_counted_and_some_shown(tmp_path: Path) 
 
 @settings(max_examples=50, deadline=None)
 @given(ROWS.filter(bool), st.sets(st.integers(1, 30), max_size=5))
-def test_turned_problems_are_those_that_a_walk_through_the_intervals_finds(
+def test_turned_problems_are_those_that_a_walk_over_the_intervals_finds(
     rows: list[tuple[int, str, float]], steps: set[int]
 ) -> None:
     expected, last = [], {}

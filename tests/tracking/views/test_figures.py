@@ -121,7 +121,7 @@ def test_bars_add_up_to_the_active_heads(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_raster_shows_all_that_ever_mattered_by_cohort_then_as_in_the_graph() -> None:
+def test_the_raster_shows_what_ever_mattered_by_cohort_then_by_place() -> None:
     graph = Graph(1, 12)
     steps = [[0, 0, 1] + [0] * 7 + [1, 0.5], [1] + [0] * 11, [1, 0.5] + [0] * 10]
     records = [
@@ -170,7 +170,7 @@ def test_the_heads_of_a_weak_record_are_pale_and_no_others() -> None:
 LIVES = [[1, 0, 0, 0], [1, 1, 0, 1], [1, 1, 0, 0], [1, 1, 1, 1]]
 
 
-def test_the_map_has_layer_0_lowest_hatching_a_legend_and_ink_that_can_be_read() -> None:
+def test_the_map_has_layer_0_lowest_hatching_a_legend_and_legible_ink() -> None:
     figure = head_map(timeline(RUN), 20, "cue")
     (axes,) = figure.axes
     low, high = axes.get_ylim()

@@ -178,7 +178,7 @@ def test_text_that_looks_like_a_place_of_the_frame_is_left_alone(tmp_path: Path)
     assert "<title>Heads over training: {{data}}</title>" in report({"{{data}}": run})
 
 
-def test_runs_are_named_by_the_shortest_end_of_their_path_that_tells_them_apart() -> None:
+def test_runs_are_named_by_the_shortest_path_that_tells_them_apart() -> None:
     assert list(named([Path("a/x"), Path("a/y")])) == ["x", "y"]
     assert list(named([Path("a/x"), Path("b/x")])) == ["a/x", "b/x"]
     with pytest.raises(BadInput, match=r"a/\.\./a/x is named twice"):
@@ -247,7 +247,7 @@ def test_runs_that_do_not_compare_are_told_as_such(tmp_path: Path) -> None:
     ]
 
 
-def test_other_settings_and_precisions_are_told_between_runs_but_not_of_procedure(
+def test_settings_that_differ_between_runs_are_told_but_not_procedure(
     tmp_path: Path,
 ) -> None:
     runs = {}

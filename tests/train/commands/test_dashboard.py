@@ -52,7 +52,7 @@ def printed(capsys: pytest.CaptureFixture, *arguments: str) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
-def test_two_jobs_of_a_process_are_in_w_and_b_as_in_their_ledgers_and_the_view_shows_them(
+def test_two_jobs_of_a_process_are_in_w_and_b_as_in_their_ledgers(
     run_job: Run, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     before = variables()

@@ -63,7 +63,7 @@ def test_a_run_is_shown_with_its_rows_map_and_sentence(
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before  # only looked at
 
 
-def test_following_shows_each_record_as_it_comes_and_stops_when_the_run_is_over(
+def test_following_shows_each_record_as_it_comes_and_stops_at_the_end(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(show, "POLL", 0.01)
@@ -139,7 +139,7 @@ def test_a_run_without_records_and_wrong_flags_are_told_in_one_line(tmp_path: Pa
         show.main([])
 
 
-def test_on_the_command_line_a_mistake_exits_with_2_and_no_colours_are_piped(
+def test_a_mistake_exits_with_2_and_no_colours_are_piped(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(tmp_path, 0)

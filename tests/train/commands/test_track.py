@@ -119,7 +119,7 @@ def test_a_circuit_size_that_makes_no_sense_is_told_with_those_that_do(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_checkpoint_that_cannot_be_analysed_is_told_and_the_others_are_done(
+def test_a_checkpoint_that_fails_is_told_and_the_others_are_done(
     run_job: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = run_job("sft", tmp_path / "run", track="false")
@@ -132,7 +132,7 @@ def test_a_checkpoint_that_cannot_be_analysed_is_told_and_the_others_are_done(
     assert Ledger(run / "heads").marks()[2].why == "failed"
 
 
-def test_records_that_cannot_be_made_again_are_set_aside_where_settings_differ(
+def test_records_of_other_settings_without_checkpoints_are_set_aside(
     run_job: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = run_job("sft", tmp_path / "run")

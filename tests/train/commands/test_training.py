@@ -1,11 +1,13 @@
 """The invariants of a training job, whole runs of a random tiny model."""
 
+import io
 import json
 import re
+import shutil
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import yaml
 
@@ -19,15 +21,45 @@ def weights(run: Path) -> bytes:
     return (run / "model.safetensors").read_bytes()
 
 
-def timeline(run: Path) -> pd.DataFrame:
-    return pd.read_parquet(run / "heads" / "timeline.parquet")
+@pytest.fixture(scope="module")
+def sft(run_job: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tracked SFT run that has ended, only read; beside it, what it said."""
+    return ended("sft", run_job, tmp_path_factory.mktemp("sft"))
+
+
+@pytest.fixture(scope="module")
+def grpo(run_job: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tracked GRPO run that has ended, only read; beside it, what it said."""
+    return ended("grpo", run_job, tmp_path_factory.mktemp("grpo"))
+
+
+def ended(job: str, run_job: Run, folder: Path) -> Path:
+    with redirect_stdout(io.StringIO()) as said:
+        run = run_job(job, folder / "run")
+    (folder / "said").write_text(said.getvalue())
+    return run
+
+
+def said(run: Path) -> str:
+    return run.with_name("said").read_text()
+
+
+@pytest.fixture
+def copy(sft: Path, tmp_path: Path) -> Path:
+    """A copy of the SFT run."""
+    return shutil.copytree(sft, tmp_path / "run")
+
+
+def times(run: Path) -> dict[Path, int]:
+    """When each file was written."""
+    return {path: path.stat().st_mtime_ns for path in run.rglob("*")}
 
 
 @pytest.mark.parametrize("job", JOBS)
 def test_tracked_training_ends_in_the_same_bytes_as_untracked(
-    job: str, run_job: Run, tmp_path: Path
+    job: str, run_job: Run, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    tracked = run_job(job, tmp_path / "tracked")
+    tracked = request.getfixturevalue(job)
     untracked = run_job(job, tmp_path / "untracked", track="false")
     assert Ledger(tracked / "heads").steps() == [0, 2, 4]
     assert not (untracked / "heads").exists()
@@ -37,30 +69,8 @@ def test_tracked_training_ends_in_the_same_bytes_as_untracked(
         assert optimizers[0].read_bytes() == optimizers[1].read_bytes()
 
 
-@pytest.mark.parametrize("job", JOBS)
-def test_a_resumed_run_ends_like_an_undisturbed_one(job: str, run_job: Run, tmp_path: Path) -> None:
-    whole = run_job(job, tmp_path / "whole")
-    run_job(job, tmp_path / "broken", max_steps=2)
-    keys = {"resume_from_checkpoint": "latest", "accept_changes": "true"}
-    broken = run_job(job, tmp_path / "broken", **keys)
-    assert weights(whole) == weights(broken)
-    assert Ledger(broken / "heads").steps() == [0, 2, 4]
-    pd.testing.assert_frame_equal(timeline(whole), timeline(broken))
-
-
-def test_records_after_the_checkpoint_resumed_from_are_superseded(
-    run_job: Run, tmp_path: Path
-) -> None:
-    run = run_job("sft", tmp_path / "run")
-    before = timeline(run)
-    run_job("sft", run, resume_from_checkpoint=run / "checkpoint-2")
-    superseded = [path.name for path in (run / "heads" / "superseded").iterdir()]
-    assert superseded == ["step-00000004.safetensors"]
-    pd.testing.assert_frame_equal(before, timeline(run))
-
-
-def test_the_small_grpo_job_has_something_to_learn_from(run_job: Run, tmp_path: Path) -> None:
-    state = run_job("grpo", tmp_path / "run") / "checkpoint-4" / "trainer_state.json"
+def test_the_small_grpo_job_has_something_to_learn_from(grpo: Path) -> None:
+    state = grpo / "checkpoint-4" / "trainer_state.json"
     norms = [row["grad_norm"] for row in json.loads(state.read_text())["log_history"]]
     assert min(norms) > 0
 
@@ -71,9 +81,9 @@ def damaged(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "trainer_state.json"])
 def test_a_damaged_checkpoint_is_skipped_or_refused_by_name(
-    run_job: Run, tmp_path: Path, capsys: pytest.CaptureFixture, name: str
+    run_job: Run, copy: Path, capsys: pytest.CaptureFixture, name: str
 ) -> None:
-    run = run_job("sft", tmp_path / "run")
+    run = copy
     whole = weights(run)
     damaged(run / "checkpoint-4" / name)
     with pytest.raises(BadInput, match=f"checkpoint-4 is no complete checkpoint.*{name}"):
@@ -96,18 +106,17 @@ def test_a_damaged_checkpoint_is_skipped_or_refused_by_name(
     ],
 )
 def test_a_job_that_cannot_go_on_with_the_run_is_refused(
-    run_job: Run, tmp_path: Path, job: str, keys: dict[str, object], told: str
+    run_job: Run, copy: Path, job: str, keys: dict[str, object], told: str
 ) -> None:
-    run = run_job("sft", tmp_path / "run")
-    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    before = times(copy)
     with pytest.raises(BadInput, match=told) as refused:
-        run_job(job, run, resume_from_checkpoint="latest", **keys)
+        run_job(job, copy, resume_from_checkpoint="latest", **keys)
     assert "\n" not in str(refused.value)
-    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    assert times(copy) == before
 
 
-def test_a_run_goes_on_only_with_its_own_pairs(run_job: Run, tmp_path: Path) -> None:
-    run = run_job("sft", tmp_path / "run")
+def test_a_run_goes_on_only_with_its_own_pairs(run_job: Run, copy: Path, tmp_path: Path) -> None:
+    run = copy
     keys = {"resume_from_checkpoint": run / "checkpoint-2"}
     with pytest.raises(BadInput, match="belongs to another run"):
         run_job("sft", tmp_path / "other", **keys)
@@ -116,18 +125,13 @@ def test_a_run_goes_on_only_with_its_own_pairs(run_job: Run, tmp_path: Path) -> 
         run_job("sft", run, **keys)
 
 
-def test_sft_shows_its_loss_by_its_name(
-    run_job: Run, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    run_job("sft", tmp_path / "run", max_steps=2)
-    (title,) = (line for line in capsys.readouterr().out.splitlines() if "surviving" in line)
+def test_sft_shows_its_loss_by_its_name(sft: Path) -> None:
+    (title,) = (line for line in said(sft).splitlines() if "surviving" in line)
     assert title.split()[:3] == ["step", "loss", "pairs"]
 
 
-def test_a_run_leaves_what_the_design_says(
-    run_job: Run, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    run = run_job("grpo", tmp_path / "run")
+def test_a_run_leaves_what_the_design_says(grpo: Path) -> None:
+    run = grpo
     assert {path.name for path in run.iterdir()} >= {
         "config.yaml", "checkpoint-2", "checkpoint-4", "heads", "report.png",
     }  # fmt: skip
@@ -136,7 +140,7 @@ def test_a_run_leaves_what_the_design_says(
     records = Ledger(run / "heads").records()
     assert [record.reward is None for record in records] == [True, False, False]
     assert set(records[0].analyses) == {"cue", "operand"}
-    told = capsys.readouterr().out
+    told = said(run)
     assert re.search(r"^ +2 +\d\.\d+ +cue( +\d+){6} ", told, re.MULTILINE)
     assert "report.png" in told
 
@@ -151,12 +155,11 @@ def test_a_dry_run_writes_the_settings_and_trains_nothing(
     run_job(job, run, max_steps=2, track="false")  # its folder is still free
 
 
-def test_a_folder_with_another_run_is_left_alone(run_job: Run, tmp_path: Path) -> None:
-    run = run_job("sft", tmp_path / "run", max_steps=2)
-    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+def test_a_folder_with_another_run_is_left_alone(run_job: Run, copy: Path) -> None:
+    before = times(copy)
     with pytest.raises(BadInput, match="holds another run"):
-        run_job("sft", run)
-    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+        run_job("sft", copy)
+    assert times(copy) == before
 
 
 @pytest.mark.parametrize(

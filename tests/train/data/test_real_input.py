@@ -26,7 +26,7 @@ pytestmark = [
 COMMON = {
     "dataset_name": GSM8K,
     "dataset_size": 300,
-    "max_steps": 2,
+    "max_steps": 1,
     "save_steps": 1,
     "logging_steps": 1,
     "use_cpu": "true",
@@ -82,8 +82,8 @@ def test_grpo_on_gsm8k(model: Path, tmp_path: Path) -> None:
     }
     grpo.main(words(model_name_or_path=model, output_dir=tmp_path / "run", **COMMON, **keys))
     ledger = Ledger(tmp_path / "run" / "heads")
-    assert ledger.steps() == [0, 1, 2]
-    assert list(ledger.read(2).analyses) == contrasts
+    assert ledger.steps() == [0, 1]
+    assert list(ledger.read(1).analyses) == contrasts
     pairs = load_pairs(ledger.pairs_path)
     clean, corrupted = pairs["operand"].texts[0]
     assert "<|im_start|>user" in clean and clean != corrupted
@@ -100,7 +100,7 @@ def test_sft_on_gsm8k(model: Path, tmp_path: Path) -> None:
     keys = {"per_device_train_batch_size": 2, "max_length": 512, "assistant_only_loss": "true"}
     sft.main(words(model_name_or_path=model, output_dir=tmp_path / "run", **COMMON, **keys))
     records = Ledger(tmp_path / "run" / "heads").records()
-    assert [record.step for record in records] == [0, 1, 2]
+    assert [record.step for record in records] == [0, 1]
     assert records[1].reward_name == "loss"
     # a loss over the assistant's tokens only starts near that of guessing among the vocabulary
     assert records[1].reward == pytest.approx(torch.tensor(151936.0).log().item(), abs=0.5)

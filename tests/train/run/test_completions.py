@@ -20,7 +20,7 @@ def test_the_recipes_keep_completions_and_print_none() -> None:
         assert (recipe["log_completions"], recipe["num_completions_to_print"]) == (True, 0)
 
 
-def test_mean_rewards_are_those_that_the_trainer_logged_and_training_is_the_same(
+def test_mean_rewards_are_the_trainer_s_and_training_is_the_same(
     run_job: Run, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     recipe = yaml.safe_load((REPO / "recipes" / "tiny" / "grpo.yaml").read_text())

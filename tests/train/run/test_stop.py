@@ -53,7 +53,7 @@ def trained(run: Path) -> dict[str, str]:
     [(SFT, signal.SIGTERM), (KEPT, signal.SIGUSR1), (ADAPTED, signal.SIGTERM)],
     ids=lambda value: str(getattr(value, "name", value)),
 )
-def test_a_job_asked_to_end_saves_and_leaves_the_analysis_to_the_resumed_one(
+def test_a_job_asked_to_end_saves_and_leaves_the_analysis_for_later(
     campaign: Campaign, tmp_path: Path, variant: Variant, number: signal.Signals
 ) -> None:
     whole, run = campaign.undisturbed(variant), tmp_path / "run"
@@ -131,7 +131,7 @@ def test_handlers_are_as_before_when_a_job_has_ended(run_job: Run, tmp_path: Pat
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
-def test_a_signal_while_the_job_is_made_ready_ends_it_at_once_with_the_same_code(
+def test_a_signal_while_the_job_is_made_ready_ends_it_at_once(
     campaign: Campaign, tmp_path: Path
 ) -> None:
     asked = Fault("", Place(model, "start"), 1, number=signal.SIGTERM)
@@ -151,7 +151,7 @@ def _forks_and_terminates() -> None:
     sys.exit(0 if child.exitcode == -signal.SIGTERM else 1)
 
 
-def test_workers_of_a_job_that_is_made_ready_can_be_terminated_without_a_word() -> None:
+def test_workers_of_a_job_made_ready_are_terminated_without_a_word() -> None:
     job = processes.Process(target=_forks_and_terminates)
     job.start()
     job.join()
@@ -177,9 +177,7 @@ def test_weights_that_are_no_longer_finite_end_the_job_and_are_not_kept(
     assert max(Ledger(run / "heads").steps()) <= max(saved)
 
 
-def test_a_run_that_diverged_goes_on_from_its_last_checkpoint_at_another_rate(
-    campaign: Campaign, tmp_path: Path
-) -> None:
+def test_a_run_that_diverged_goes_on_at_another_rate(campaign: Campaign, tmp_path: Path) -> None:
     campaign.undisturbed(SFT)
     run = tmp_path / "run"
     wild = {"learning_rate": 1e30}
@@ -229,7 +227,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_disk_that_fills_up_between_checkpoints_costs_only_what_was_not_saved(
+def test_a_disk_that_fills_up_costs_only_what_was_not_saved(
     campaign: Campaign, small_disk: Path, tmp_path: Path
 ) -> None:
     run = small_disk / "run"
