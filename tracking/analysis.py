@@ -60,15 +60,16 @@ def record(
     model: nn.Module,
     pairs: Mapping[str, PromptPairs],
     settings: Settings,
-    thresholds: Thresholds,
     step: int,
     reward: Reward,
     subject: Subject,
+    thresholds: Thresholds | None = None,
     label: str = "",
 ) -> Record:
     """The record of `model` at a step; neither the model nor any random state is changed.
 
-    `label` heads the progress bar; without one there is none.
+    `thresholds` are kept beside it, for those who read the record. `label` heads the progress bar;
+    without one there is none.
     """
     begin, graph = time.monotonic(), Decoder.of(model).graph
     return Record(
@@ -82,7 +83,7 @@ def record(
         reward_parts=reward.parts,
         seconds=time.monotonic() - begin,
         settings=dataclasses.asdict(settings),
-        thresholds=dataclasses.asdict(thresholds),
+        thresholds=dataclasses.asdict(thresholds or Thresholds()),
         versions={package: version(package) for package in PACKAGES},
         precision=str(Decoder.of(model).dtype).removeprefix("torch."),
     )

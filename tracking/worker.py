@@ -100,10 +100,10 @@ class Worker:
                     load(),
                     self.pairs,
                     self.settings,
-                    self.thresholds,
                     step,
                     reward,
                     self.subject,
+                    self.thresholds,
                     label=f"heads at step {step}",
                 )
                 self.ledger.write(analysed)

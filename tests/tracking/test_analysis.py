@@ -341,8 +341,12 @@ def test_the_timeline_has_the_ensemble_and_the_importance_of_every_head() -> Non
 
 def test_the_null_is_a_mean_and_what_hardly_any_split_exceeds() -> None:
     generator = torch.Generator().manual_seed(0)
-    halves = torch.rand(41, 2, 6, generator=generator).round()
-    record = with_active(0, [True] * 6, half_membership=halves, half_effect=torch.ones(41, 2, 6))
+    halves = {
+        "half_membership": torch.rand(41, 2, 6, generator=generator).round(),
+        "half_effect": torch.ones(41, 2, 6),
+        "half_error": torch.zeros(41, 2, 6),
+    }
+    record = with_active(0, [True] * 6, **halves)
     null = null_turnover(record.analyses["pairs"], Thresholds())
     assert float(null.min()) < float(null.max())
     counted = Timeline.of([record]).counts.iloc[0]

@@ -157,7 +157,7 @@ def test_an_unsupported_model_is_refused_before_the_first_step(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({}, "no pairs"),
+        ({}, "no prompt pairs"),
         ({"bare": PromptPairs(pairs().clean, pairs().corrupted)}, "'bare' pairs have no labels"),
         ({"far": PromptPairs(*torch.full((2, 4, 5), 99), labels=torch.ones(4, 2).long())}, "99"),
     ],

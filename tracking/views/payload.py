@@ -59,7 +59,10 @@ def of_run(name: str, run: Path, timeline: Timeline) -> dict[str, Any]:
         "completions": said,
         "caveats": warnings,
         "facts": _facts(run, timeline),
-        "settings": {key: str(value) for key, value in last.settings.items()},
+        "settings": {
+            key: str(value)
+            for key, value in {**last.settings, **asdict(timeline.thresholds)}.items()
+        },
         "recipe": recipe,
     }
 

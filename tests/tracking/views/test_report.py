@@ -1,6 +1,7 @@
 """The report's page, without a browser: what it holds, how large it is, what it refuses."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from tracking.errors import BadInput
 from tracking.ledger.ledger import Mark
 from tracking.model.graph import Graph
 from tracking.settings import Settings
+from tracking.timeline.activity import Thresholds
+from tracking.timeline.columns import HEADS, names
 from tracking.timeline.coupling import Coupling
 from tracking.timeline.summary import Summary
 from tracking.timeline.survival import cohort_table, survival
 from tracking.views.caveats import caveats
-from tracking.views.payload import FAITHFULNESS, HEADS
+from tracking.views.payload import FAITHFULNESS
 from tracking.views.report import named, report, write_report
 
 
@@ -36,7 +39,8 @@ def test_the_page_holds_the_timelines_numbers(tmp_path: Path) -> None:
         for name in ("role", "growth"):
             assert held["heads"][name] == heads[name].tolist()
         assert held["heads"]["fate"] == heads["fate"].tolist()[-6:]
-        same({name: held["heads"][name] for name in HEADS}, heads[list(HEADS)])
+        shown = list(names(HEADS, "in_page"))
+        same({name: held["heads"][name] for name in shown}, heads[shown])
         same(held["counts"], counts.drop(columns="contrast"))
 
 
@@ -69,7 +73,7 @@ def test_the_page_holds_what_follows_from_the_timeline(tmp_path: Path) -> None:
 
 def test_the_page_holds_the_records_circuits_and_curves(tmp_path: Path) -> None:
     curve = torch.tensor([[0.01, 0.3, 0.1, 0.4], [0.2, 0.8, 0.7, 0.9], [1, 1, 0.95, 1.05]])
-    settings = {"settings": vars(Settings(weak_faithfulness=0.55))}
+    settings = {"thresholds": asdict(Thresholds(weak_faithfulness=0.55))}
     run = write_run(tmp_path / "run", facts=settings, curve=curve)
     told = Timeline.read(run)
     held = data_of(report({"run": run}))["runs"][0]["contrasts"]["cue"]
@@ -251,14 +255,14 @@ def test_settings_that_differ_between_runs_are_told_but_not_procedure(
     tmp_path: Path,
 ) -> None:
     runs = {}
-    made = (("a", "float32", 0.9, 1.0), ("b", "bfloat16", 0.8, 0.1))
-    for name, precision, member, budget in made:
-        settings = vars(Settings(member=member, budget=budget))
+    made = (("a", "float32", 100, 1.0), ("b", "bfloat16", 200, 0.1))
+    for name, precision, resamples, budget in made:
+        settings = vars(Settings(resamples=resamples, budget=budget))
         facts = {"settings": settings, "precision": precision}
         runs[name] = write_run(tmp_path / name, facts=facts)
     assert data_of(report(runs))["caveats"] == [
         "The runs were tracked with different precisions (a float32, b bfloat16).",
-        "The runs were tracked with different settings of member (a 0.9, b 0.8).",
+        "The runs were tracked with different settings of resamples (a 100, b 200).",
     ]
 
 

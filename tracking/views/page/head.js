@@ -61,7 +61,7 @@ const drawHistory = (host, run, head) => {
     yaxis: axis({ text: "membership", domain: [0.79, 1], range: [-0.06, 1.06], nticks: 4 }),
     yaxis2: axis({ text: "effect", domain: [0.53, 0.74], range: range("effect_low", "effect_high"), nticks: 4 }),
     yaxis3: axis({ text: "importance", domain: [0.27, 0.48], range: range("importance"), nticks: 4 }),
-    yaxis4: axis({ text: "weights", domain: [0, 0.21], range: range("change"), nticks: 4 }),
+    yaxis4: axis({ text: "weights", domain: [0, 0.21], range: range("weight_change"), nticks: 4 }),
   }, 460);
 };
 
