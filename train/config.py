@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 import yaml
 from transformers.integrations import get_reporting_integration_callbacks
 from trl import (
@@ -32,57 +33,14 @@ from trl.scripts.grpo import GRPOScriptArguments
 
 from tracking.errors import BadInput
 from tracking.settings import Settings
+from train.arguments import JobArguments
+from train.recipe import RENAMED, read
 
 ONCE = (
     "accept_changes",
     "dry_run",
     "resume_from_checkpoint",
 )  # said for one launch, not part of the run
-
-
-@dataclass
-class JobArguments:
-    """What Sparks adds to TRL's arguments, beside the settings of the analysis."""
-
-    dry_run: bool = field(
-        default=False, metadata={"help": "Resolve everything, write config.yaml, train nothing."}
-    )
-    accept_changes: bool = field(
-        default=False, metadata={"help": "Resume a run though this job would change it."}
-    )
-    system_prompt: str | None = field(
-        default=None, metadata={"help": "System prompt before every problem."}
-    )
-    dataset_size: int | None = field(
-        default=None, metadata={"help": "Use only so many rows (the tiny task draws so many)."}
-    )
-    reward_timeout: float = field(
-        default=60.0,
-        metadata={"help": "Seconds that a reward function may take for a batch of completions."},
-    )
-    track: bool = field(default=True, metadata={"help": "Analyse the heads at every checkpoint."})
-    track_contrasts: list[str] = field(
-        default_factory=lambda: ["operand"],
-        metadata={"help": "Contrasts: cue, operand (tiny); operand, result, answer (words)."},
-    )
-    track_pairs_dataset: str | None = field(
-        default=None, metadata={"help": "Where pairs come from; by default the training data."}
-    )
-    track_pairs_config: str | None = field(
-        default=None, metadata={"help": "Configuration of track_pairs_dataset, on the Hub."}
-    )
-    track_pairs_split: str = field(
-        default="train", metadata={"help": "Split of track_pairs_dataset."}
-    )
-    track_pairs_count: int = field(default=128, metadata={"help": "Pairs of each contrast."})
-    track_pairs_minimum: int = field(
-        default=16,
-        metadata={"help": "Fewer usable prompt pairs of a contrast than this is an error."},
-    )
-    track_pairs_solution_tokens: int = field(
-        default=512,
-        metadata={"help": "Length of the model's own solutions, for data without worked ones."},
-    )
 
 
 TrackArguments = dataclasses.make_dataclass(
@@ -135,7 +93,7 @@ def load(name: str, arguments: Sequence[str], trains: bool = True) -> Job:
     """
     parser = _parser(name)
     recipe, rest = _recipe(arguments)
-    config = _read(recipe) if recipe else {}
+    config = read(recipe) if recipe else {}
     _set(config.pop("env", None) or {}, recipe, trains)
     trusted = str(config.pop("trust_remote_code", False)).lower() not in ("false", "no", "0", "n")
     if trains and trusted:
@@ -154,7 +112,9 @@ def load(name: str, arguments: Sequence[str], trains: bool = True) -> Job:
     resolved = {key: value for key, value in vars(namespace).items() if key != "config"}
     _check_named(name, recipe, resolved)
     try:
-        script, training, model, mixture, ours, track = parser.parse_dict(resolved)
+        script, training, model, mixture, ours, track = parser.parse_dict(
+            _anywhere(resolved, trains)
+        )
         settings = Settings(
             **{key.removeprefix("track_"): value for key, value in vars(track).items()}
         )
@@ -202,22 +162,6 @@ def _recipe(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     return found.config, rest
 
 
-def _read(path: str) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such recipe") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BadInput(f"{path}: cannot be read as YAML: {_one_line(error)}") from None
-    except (ValueError, RecursionError) as error:  # a date of month 13; brackets without end
-        raise BadInput(f"{path}: cannot be read as YAML: {type(error).__name__}") from None
-    if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
-        raise BadInput(f"{path}: a recipe is a flat mapping of keys to values")
-    if not isinstance(config.get("env") or {}, dict):
-        raise BadInput(f"{path}: env must be a mapping of names to values")
-    return config
-
-
 def _as_typed(value: Any, action: argparse.Action) -> Any:
     """A recipe's value as the parser wants a default: scalars as text, which it converts and
     checks as it does flags; lists where a list is meant; `{share: 0.9}` as `share=0.9`."""
@@ -232,7 +176,16 @@ def _as_typed(value: Any, action: argparse.Action) -> Any:
     return value
 
 
+def _anywhere(resolved: dict[str, Any], trains: bool) -> dict[str, Any]:
+    """The settings as they resolve here: what trains nothing needs no GPU for its bf16."""
+    idle = not trains or resolved["dry_run"]
+    without = idle and not torch.accelerator.is_available()
+    return {**resolved, "use_cpu": resolved["use_cpu"] or without}
+
+
 def _nearest(key: str, known: dict[str, Any], dashes: str = "") -> str:
+    if key in RENAMED:
+        return f"; it is called {dashes + RENAMED[key]!r} now"
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"; did you mean {dashes + near[0]!r}?" if near else ""
 

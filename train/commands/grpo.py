@@ -15,9 +15,10 @@ from trl import GRPOTrainer, get_peft_config, get_quantization_config
 
 from train import config
 from train.data.prompts import for_grpo
-from train.prepare import finish, prepare
+from train.prepare import Prepared, finish, prepare
 from train.rewards import registry as rewards
 from train.rewards.registry import guarded
+from train.rewards.scoring import Scorer
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -28,11 +29,22 @@ def main(arguments: Sequence[str]) -> None:
     prepared = prepare(job, for_grpo)
     if prepared is None:
         return
-    scorers = guarded(names, length, job.ours.reward_timeout)
+    scorers: list[Scorer] = []
+    with prepared.lock:
+        try:
+            scorers += guarded(names, length, job.ours.reward_timeout)
+            finish(prepared, _trainer(prepared, scorers))
+        finally:
+            for scorer in scorers:
+                scorer.close()
+
+
+def _trainer(prepared: Prepared, scorers: Sequence[Scorer]) -> GRPOTrainer:
+    job = prepared.job
     reward_funcs: list[Any] = [*scorers]
     if job.script.reward_model_name_or_path:
         reward_funcs.append(job.script.reward_model_name_or_path)
-    trainer = GRPOTrainer(
+    return GRPOTrainer(
         model=prepared.start.path,
         reward_funcs=reward_funcs,
         args=job.training,
@@ -42,8 +54,3 @@ def main(arguments: Sequence[str]) -> None:
         quantization_config=get_quantization_config(job.model),
         peft_config=get_peft_config(job.model),
     )
-    try:
-        finish(prepared, trainer)
-    finally:
-        for scorer in scorers:
-            scorer.close()

@@ -20,13 +20,14 @@ def main(arguments: Sequence[str]) -> None:
     prepared = prepare(job, for_sft)
     if prepared is None:
         return
-    trainer = SFTTrainer(
-        model=prepared.start.path,
-        args=job.training,
-        train_dataset=prepared.train,
-        eval_dataset=prepared.evaluation,
-        processing_class=prepared.start.tokenizer,
-        quantization_config=get_quantization_config(job.model),
-        peft_config=get_peft_config(job.model),
-    )
-    finish(prepared, trainer)
+    with prepared.lock:
+        trainer = SFTTrainer(
+            model=prepared.start.path,
+            args=job.training,
+            train_dataset=prepared.train,
+            eval_dataset=prepared.evaluation,
+            processing_class=prepared.start.tokenizer,
+            quantization_config=get_quantization_config(job.model),
+            peft_config=get_peft_config(job.model),
+        )
+        finish(prepared, trainer)

@@ -1,0 +1,63 @@
+"""A recipe's file: flat YAML, each key once."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tracking.errors import BadInput
+
+RENAMED = {
+    "track_probes": "track_contrasts",
+    "track_steps": "track_ig_steps",
+    "track_max_steps": "track_max_ig_steps",
+    **{
+        f"track_probe_{name}": f"track_pairs_{name}"
+        for name in ("dataset", "config", "split", "count", "minimum", "solution_tokens")
+    },
+}  # keys of the first version, and what they are called now
+
+
+def read(path: str) -> dict[str, Any]:
+    """The keys and values of a recipe; `BadInput` in one line where it is not one."""
+    try:
+        config = yaml.load(Path(path).read_text(), _Once)
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such recipe") from None
+    except _Twice as error:
+        raise BadInput(f"{path}, line {error.line}: {error}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadInput(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    except (ValueError, RecursionError) as error:  # a date of month 13; brackets without end
+        raise BadInput(f"{path}: cannot be read as YAML: {type(error).__name__}") from None
+    if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
+        raise BadInput(f"{path}: a recipe is a flat mapping of keys to values")
+    if not isinstance(config.get("env") or {}, dict):
+        raise BadInput(f"{path}: env must be a mapping of names to values")
+    return config
+
+
+class _Twice(Exception):
+    """A key stands twice in a mapping."""
+
+    def __init__(self, key: object, line: int, before: int) -> None:
+        super().__init__(f"{key!r} stands in line {before} already; keep one of the two")
+        self.line = line
+
+
+class _Once(yaml.SafeLoader):
+    """Refuses a mapping in which a key stands twice; YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        lines: dict[Any, int] = {}
+        for name, _ in node.value:
+            if name.value == "<<" or not isinstance(name, yaml.ScalarNode):
+                continue
+            line = name.start_mark.line + 1
+            if name.value in lines:
+                raise _Twice(name.value, line, lines[name.value])
+            lines[name.value] = line
+        return super().construct_mapping(node, deep)
