@@ -91,7 +91,7 @@ def load(name: str, arguments: Sequence[str], trains: bool = True) -> Job:
     Raises `BadInput` in one line for a missing or broken recipe, an unknown key (with the nearest
     known one) and a value that does not fit.
     """
-    parser = _parser(name)
+    parser = make_parser(name)
     recipe, rest = _recipe(arguments)
     config = read(recipe) if recipe else {}
     _set(config.pop("env", None) or {}, recipe, trains)
@@ -138,11 +138,16 @@ def write(job: Job) -> Path:
     return path
 
 
-def _parser(name: str) -> TrlParser:
+def make_parser(name: str) -> TrlParser:
+    """The parser of `sparks <name>`: TRL's flags and ours."""
     script, training = TYPES[name]
     types = (script, training, ModelConfig, DatasetMixtureConfig, JobArguments, TrackArguments)
     parser = TrlParser(types, prog=f"sparks {name}", allow_abbrev=False)  # type: ignore[arg-type]
     parser.add_argument("--config", metavar="RECIPE.yaml", help="A recipe; flags override it.")
+
+    for action in parser._actions:
+        if isinstance(action, argparse._StoreFalseAction):  # the library gives it the other's text
+            action.help = f"Not --{action.dest}."
 
     def refuse(message: str) -> NoReturn:
         raise BadInput(" ".join(message.split()))

@@ -30,13 +30,12 @@ from train.run.manifest import CheckpointCallback
 from train.run.progress import show_progress
 from train.run.reporting import begin_wandb, shield, tell_preempted
 from train.run.resume import AcceptedChangesCallback, TokenCountCallback
-from train.run.signals import PREEMPTED
+from train.run.signals import PREEMPTED, Stop
 from train.run.stop import (
     EvaluationEnded,
     Finished,
     FiniteWeightsCallback,
     PreemptionCallback,
-    Stop,
     disk_full,
     end_evaluations_early,
 )

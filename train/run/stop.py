@@ -19,17 +19,9 @@ from transformers import (
 )
 
 from tracking.callback import HeadTracker
-from train.run.signals import EARLY, PREEMPTED, SIGNALS
+from train.run.signals import EARLY, PREEMPTED, SIGNALS, Stop
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class Stop(Exception):
-    """A job that ends early: one line for its user, and the exit code."""
-
-    def __init__(self, message: str, code: int = 1) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Finished(Exception):
