@@ -13,6 +13,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 from tracking.errors import BadInput
+from train import recipe
 from train.commands.help import print_help
 from train.run.signals import Stop, heed
 
@@ -46,6 +47,8 @@ def main() -> None:
         print_help(words[0], words[1:])
         return
     try:
+        if words[0] in JOBS:
+            recipe.look(words[1:])
         with contextlib.redirect_stdout(io.StringIO()):  # libraries greet while they load
             command = import_module(f"train.commands.{words[0]}")
         command.main(words[1:])

@@ -8,9 +8,11 @@ mistake in them is told in one line before anything is loaded.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
 import enum
+import io
 import math
 import os
 from collections.abc import Sequence
@@ -20,7 +22,6 @@ from typing import Any, NoReturn
 
 import torch
 import yaml
-from transformers.integrations import get_reporting_integration_callbacks
 from trl import (
     DatasetMixtureConfig,
     GRPOConfig,
@@ -34,7 +35,7 @@ from trl.scripts.grpo import GRPOScriptArguments
 from tracking.errors import BadInput
 from tracking.settings import Settings
 from train.arguments import JobArguments
-from train.recipe import RENAMED, read
+from train.recipe import RENAMED, read, renamed
 
 ONCE = (
     "accept_changes",
@@ -190,7 +191,7 @@ def _anywhere(resolved: dict[str, Any], trains: bool) -> dict[str, Any]:
 
 def _nearest(key: str, known: dict[str, Any], dashes: str = "") -> str:
     if key in RENAMED:
-        return f"; it is called {dashes + RENAMED[key]!r} now"
+        return renamed(key, dashes)
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"; did you mean {dashes + near[0]!r}?" if near else ""
 
@@ -231,6 +232,8 @@ def _check(job: Job, recipe: str | None) -> None:
         raise BadInput(f"{where}: a token would be written down; put it into HF_TOKEN")
     named = (name for one in training.report_to for name in one.split(","))
     training.report_to = [name.strip() for name in named]
+    with contextlib.redirect_stdout(io.StringIO()):  # it greets while it loads
+        from transformers.integrations import get_reporting_integration_callbacks
     get_reporting_integration_callbacks(training.report_to)  # refuses an unknown one
     if training.hub_token:
         raise BadInput(

@@ -148,6 +148,9 @@ def finish(prepared: Prepared, trainer: Trainer) -> None:
     say(f"training   {job.name} in {job.folder}")
     try:
         _train(prepared, trainer)
+        if tracker is not None:
+            spent, share = tracker.clock.spent, tracker.clock.share
+            say(f"tracking   took {spent:.0f} s, {share:.0%} of the time since training was set up")
         if not preemption.agreed or trainer.state.global_step >= trainer.state.max_steps:
             trainer.save_model(str(job.folder))
             if trainer.is_world_process_zero():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,28 @@ RENAMED = {
         for name in ("dataset", "config", "split", "count", "minimum", "solution_tokens")
     },
 }  # keys of the first version, and what they are called now
+
+
+def look(arguments: Sequence[str]) -> None:
+    """Refuse what needs no library to be known for a mistake: a recipe that is none, and names of
+    the first version. Whether other keys exist the training libraries alone can say."""
+    flags = [word.partition("=")[0] for word in arguments]
+    for flag in flags:
+        if flag.removeprefix("--") in RENAMED:
+            raise BadInput(f"unknown flag {flag!r}{renamed(flag.removeprefix('--'), '--')}")
+    if "--config" not in flags:
+        return
+    _, given, path = arguments[at := flags.index("--config")].partition("=")
+    if not given and at + 1 < len(arguments):
+        path = arguments[at + 1]
+    for key in read(path) if path else ():
+        if key in RENAMED:
+            raise BadInput(f"{path}: unknown key {key!r}{renamed(key)}")
+
+
+def renamed(key: str, dashes: str = "") -> str:
+    """What a key of the first version is called now, as the end of a line."""
+    return f"; it is called {dashes + RENAMED[key]!r} now" if key in RENAMED else ""
 
 
 def read(path: str) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def test_a_trainer_that_cannot_be_made_leaves_the_folder_free(
     def refuse(*arguments: Any, **keys: Any) -> Any:
         raise BadInput("no trainer today")
 
-    monkeypatch.setattr(f"train.commands.{name}.{name.upper()}Trainer", refuse)
+    monkeypatch.setattr(f"trl.{name.upper()}Trainer", refuse)
     with pytest.raises(BadInput, match="no trainer today"):
         run_job(name, tmp_path / "run", track="false")
     with Lock(tmp_path / "run"):

@@ -25,3 +25,13 @@ def test_an_old_name_is_answered_with_the_new_one(tmp_path: Path, old: str, new:
     path.write_text(f"{old}: 1\n")
     with pytest.raises(BadInput, match=f"unknown key '{old}'; it is called '{new}' now"):
         config.load("grpo", ["--config", str(path)])
+
+
+def test_an_old_name_is_answered_before_anything_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("track_probes: [cue]\n")
+    for words in (["--config", str(path)], [f"--config={path}"], ["--track_probes", "cue"]):
+        with pytest.raises(BadInput, match=r"'(--)?track_probes'; it is called"):
+            recipe.look(words)
+    recipe.look(["--config", GRPO, "--seed", "1"])
+    recipe.look(["--config"])
