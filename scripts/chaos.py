@@ -50,7 +50,14 @@ CLOCKS = ("time", "runtime", "per_second")  # what ends like this in a log is no
 
 # Children are forked from one process that has imported the libraries: that takes seconds.
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["train.commands.grpo", "train.commands.sft"])
+processes.set_forkserver_preload(
+    [
+        "train.prepare",
+        "train.rewards.registry",
+        "trl.trainer.grpo_trainer",
+        "trl.trainer.sft_trainer",
+    ]
+)
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
         # Under the lock: another job may have changed the run since.
         checkpoint = resume.find(job)
         changes = resume.check(job, checkpoint, identity) if checkpoint else []
+        job.training.distributed_state.wait_for_everyone()  # all have found the same
         frozen = _pairs(job, start, checkpoint) if job.ours.track else {}
         job.training.model_init_kwargs = model.loading(job)
         if resume.wanted(job):
