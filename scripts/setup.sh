@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv and installs Sparks into it, with the versions that were tested. Safe to run again.
+# Makes .venv and installs Sparks into it, with the versions that were tested; with uv where that is
+# installed, else with pip. Shows what it does. Safe to run again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,7 +15,14 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
     echo "setup: $python is missing or older than Python 3.11; name another with PYTHON=..." >&2
     exit 2
 fi
-echo "setup: installing into .venv (a few minutes the first time)"
-"$python" -m venv --clear .venv
-.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+if command -v uv >/dev/null; then
+    echo "setup: installing into .venv with uv (a minute the first time)"
+    uv venv --clear --python "$python" .venv
+    uv pip install --python .venv/bin/python -c constraints.txt -e '.[test]'
+else
+    echo "setup: installing into .venv with pip (a few minutes the first time; uv is quicker)"
+    "$python" -m venv --clear .venv
+    .venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[test]'
+fi
 echo "$wanted" > "$stamp"
+echo "setup: done; .venv/bin/sparks demo"

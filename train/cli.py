@@ -1,15 +1,21 @@
 """The command line: `sparks <command> ...`.
 
-A user's mistake is one line on standard error and exit code 2.
+A user's mistake is one line on standard error and exit code 2. Nothing heavy is imported before a
+command is known: the training libraries take seconds to load.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from importlib import import_module
 from importlib.metadata import version
 
-from train.run.signals import heed
+from tracking.errors import BadInput
+from train import recipe
+from train.commands.help import print_help
+from train.run.signals import Stop, heed
 
 COMMANDS = {
     "demo": "the embedded default, end to end, in minutes",
@@ -37,12 +43,15 @@ def main() -> None:
         _refuse(f"unknown command {words[0]!r}; one of {', '.join(COMMANDS)}")
     if words[0] in JOBS:
         heed()
-    # Imported here because the training libraries take seconds to load.
-    from tracking.errors import BadInput
-    from train.run.stop import Stop
-
+    if words[0] in JOBS and {"-h", "--help"} & {*words}:
+        print_help(words[0], words[1:])
+        return
     try:
-        import_module(f"train.commands.{words[0]}").main(words[1:])
+        if words[0] in JOBS:
+            recipe.look(words[1:])
+        with contextlib.redirect_stdout(io.StringIO()):  # libraries greet while they load
+            command = import_module(f"train.commands.{words[0]}")
+        command.main(words[1:])
     except BadInput as error:
         _refuse(str(error))
     except Stop as stop:

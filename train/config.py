@@ -8,9 +8,11 @@ mistake in them is told in one line before anything is loaded.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
 import enum
+import io
 import math
 import os
 from collections.abc import Sequence
@@ -18,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 import yaml
-from transformers.integrations import get_reporting_integration_callbacks
 from trl import (
     DatasetMixtureConfig,
     GRPOConfig,
@@ -33,66 +35,14 @@ from trl.scripts.grpo import GRPOScriptArguments
 from tracking.errors import BadInput
 from tracking.settings import Settings
 from tracking.timeline.activity import Thresholds
+from train.arguments import JobArguments
+from train.recipe import RENAMED, read, renamed
 
 ONCE = (
     "accept_changes",
     "dry_run",
     "resume_from_checkpoint",
 )  # said for one launch, not part of the run
-
-
-@dataclass
-class JobArguments:
-    """What Sparks adds to TRL's arguments, beside the settings of the analysis."""
-
-    dry_run: bool = field(
-        default=False, metadata={"help": "Resolve everything, write config.yaml, train nothing."}
-    )
-    accept_changes: bool = field(
-        default=False, metadata={"help": "Resume a run though this job would change it."}
-    )
-    system_prompt: str | None = field(
-        default=None, metadata={"help": "System prompt before every problem."}
-    )
-    dataset_size: int | None = field(
-        default=None, metadata={"help": "Use only so many rows (the tiny task draws so many)."}
-    )
-    reward_timeout: float = field(
-        default=60.0,
-        metadata={"help": "Seconds that a reward function may take for a batch of completions."},
-    )
-    track: bool = field(default=True, metadata={"help": "Analyse the heads at every checkpoint."})
-    track_contrasts: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "Contrasts: cue, operand (tiny); operand, result, answer (words); or names in "
-            "track_pairs_file. By default operand, or all in the file."
-        },
-    )
-    track_pairs_file: str | None = field(
-        default=None,
-        metadata={
-            "help": "Your own pairs: a JSONL file with clean, corrupted, correct and incorrect."
-        },
-    )
-    track_pairs_dataset: str | None = field(
-        default=None, metadata={"help": "Where pairs come from; by default the training data."}
-    )
-    track_pairs_config: str | None = field(
-        default=None, metadata={"help": "Configuration of track_pairs_dataset, on the Hub."}
-    )
-    track_pairs_split: str = field(
-        default="train", metadata={"help": "Split of track_pairs_dataset."}
-    )
-    track_pairs_count: int = field(default=128, metadata={"help": "Pairs of each contrast."})
-    track_pairs_minimum: int = field(
-        default=16,
-        metadata={"help": "Fewer usable prompt pairs of a contrast than this is an error."},
-    )
-    track_pairs_solution_tokens: int = field(
-        default=512,
-        metadata={"help": "Length of the model's own solutions, for data without worked ones."},
-    )
 
 
 TrackArguments = dataclasses.make_dataclass(
@@ -147,9 +97,9 @@ def load(name: str, arguments: Sequence[str], trains: bool = True) -> Job:
     Raises `BadInput` in one line for a missing or broken recipe, an unknown key (with the nearest
     known one) and a value that does not fit.
     """
-    parser = _parser(name)
+    parser = make_parser(name)
     recipe, rest = _recipe(arguments)
-    config = _read(recipe) if recipe else {}
+    config = read(recipe) if recipe else {}
     _set(config.pop("env", None) or {}, recipe, trains)
     trusted = str(config.pop("trust_remote_code", False)).lower() not in ("false", "no", "0", "n")
     if trains and trusted:
@@ -168,7 +118,9 @@ def load(name: str, arguments: Sequence[str], trains: bool = True) -> Job:
     resolved = {key: value for key, value in vars(namespace).items() if key != "config"}
     _check_named(name, recipe, resolved)
     try:
-        script, training, model, mixture, ours, track = parser.parse_dict(resolved)
+        script, training, model, mixture, ours, track = parser.parse_dict(
+            _anywhere(resolved, trains)
+        )
         parts = _of(Settings, track), _of(Thresholds, track)
         job = Job(name, script, training, model, mixture, ours, *parts, _plain(resolved))
         _check(job, recipe)
@@ -196,11 +148,16 @@ def write(job: Job) -> Path:
     return path
 
 
-def _parser(name: str) -> TrlParser:
+def make_parser(name: str) -> TrlParser:
+    """The parser of `sparks <name>`: TRL's flags and ours."""
     script, training = TYPES[name]
     types = (script, training, ModelConfig, DatasetMixtureConfig, JobArguments, TrackArguments)
     parser = TrlParser(types, prog=f"sparks {name}", allow_abbrev=False)  # type: ignore[arg-type]
     parser.add_argument("--config", metavar="RECIPE.yaml", help="A recipe; flags override it.")
+
+    for action in parser._actions:
+        if isinstance(action, argparse._StoreFalseAction):  # the library gives it the other's text
+            action.help = f"Not --{action.dest}."
 
     def refuse(message: str) -> NoReturn:
         raise BadInput(" ".join(message.split()))
@@ -220,22 +177,6 @@ def _recipe(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     return found.config, rest
 
 
-def _read(path: str) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such recipe") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BadInput(f"{path}: cannot be read as YAML: {_one_line(error)}") from None
-    except (ValueError, RecursionError) as error:  # a date of month 13; brackets without end
-        raise BadInput(f"{path}: cannot be read as YAML: {type(error).__name__}") from None
-    if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
-        raise BadInput(f"{path}: a recipe is a flat mapping of keys to values")
-    if not isinstance(config.get("env") or {}, dict):
-        raise BadInput(f"{path}: env must be a mapping of names to values")
-    return config
-
-
 def _as_typed(value: Any, action: argparse.Action) -> Any:
     """A recipe's value as the parser wants a default: scalars as text, which it converts and
     checks as it does flags; lists where a list is meant; `{share: 0.9}` as `share=0.9`."""
@@ -250,7 +191,16 @@ def _as_typed(value: Any, action: argparse.Action) -> Any:
     return value
 
 
+def _anywhere(resolved: dict[str, Any], trains: bool) -> dict[str, Any]:
+    """The settings as they resolve here: what trains nothing needs no GPU for its bf16."""
+    idle = not trains or resolved["dry_run"]
+    without = idle and not torch.accelerator.is_available()
+    return {**resolved, "use_cpu": resolved["use_cpu"] or without}
+
+
 def _nearest(key: str, known: dict[str, Any], dashes: str = "") -> str:
+    if key in RENAMED:
+        return renamed(key, dashes)
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"; did you mean {dashes + near[0]!r}?" if near else ""
 
@@ -291,6 +241,8 @@ def _check(job: Job, recipe: str | None) -> None:
         raise BadInput(f"{where}: a token would be written down; put it into HF_TOKEN")
     named = (name for one in training.report_to for name in one.split(","))
     training.report_to = [name.strip() for name in named]
+    with contextlib.redirect_stdout(io.StringIO()):  # it greets while it loads
+        from transformers.integrations import get_reporting_integration_callbacks
     get_reporting_integration_callbacks(training.report_to)  # refuses an unknown one
     if training.hub_token:
         raise BadInput(

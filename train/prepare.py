@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 from torch import nn
@@ -22,7 +24,7 @@ from train.data import contrasts
 from train.data.contrasts import digit_ids
 from train.data.preview import preview
 from train.model import Start
-from train.run import resume
+from train.run import preflight, resume
 from train.run.console import quieten, say
 from train.run.folder import check_room, on_main
 from train.run.identity import Identity
@@ -31,8 +33,15 @@ from train.run.manifest import CheckpointCallback
 from train.run.progress import show_progress
 from train.run.reporting import begin_wandb, shield, tell_preempted
 from train.run.resume import AcceptedChangesCallback, TokenCountCallback
-from train.run.signals import PREEMPTED
-from train.run.stop import Finished, FiniteWeightsCallback, PreemptionCallback, Stop, disk_full
+from train.run.signals import PREEMPTED, Stop
+from train.run.stop import (
+    EvaluationEnded,
+    Finished,
+    FiniteWeightsCallback,
+    PreemptionCallback,
+    disk_full,
+    end_evaluations_early,
+)
 
 AGAIN = "go on with --resume_from_checkpoint latest"
 
@@ -52,38 +61,65 @@ class Prepared:
     pairs: dict[str, PromptPairs]  # none where the run is not tracked
 
 
+class NeedsWeights(Exception):
+    """Prompt pairs that cannot be made without the model, as the data has no worked solutions."""
+
+
 def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     """Check and load everything but the weights; None where that was all (`--dry_run`).
 
     `load(job, split)` gives the rows of a split. Raises `BadInput` for every mistake that can be
-    found without training.
+    found without training. What is returned holds the run's lock.
     """
     quieten()
+    preflight.check_machine(job)
     if job.ours.track:
         contrasts.contrasts(job)
-    checkpoint = resume.find(job)
+    resume.find(job, thorough=False)
     start = model.start(job)
     say(f"model      {start.path}")
     train = load(job, job.script.dataset_train_split)
     evaluated = job.training.eval_strategy != "no"
     evaluation = load(job, job.script.dataset_test_split) if evaluated else None
     say(f"data       {job.script.dataset_name or 'mixture'}: {len(train)} rows")
+    say(f"evaluation {preflight.describe_evaluation(job, evaluation)}")
+    preflight.check_rows(job, start.tokenizer, train)
+    if job.ours.track:
+        say(f"tracking   {preflight.describe_tracking(job, len(train))}")
     identity = Identity.of(job, train)
-    changes = resume.check(job, checkpoint, identity) if checkpoint else []
     if job.ours.dry_run:
-        if not resume.wanted(job):  # that would change what the run is said to be made of
-            with Lock(job.folder):
-                on_main(partial(config.write, job))
-        _say_what_would_run(job)
+        _try(job, start, identity)
         return None
-    frozen = _pairs(job, start, checkpoint) if job.ours.track else {}
-    job.training.model_init_kwargs = model.loading(job)
-    lock = Lock(job.folder)
-    if resume.wanted(job):
-        on_main(partial(resume.take_up, job.folder, checkpoint, changes))
-    on_main(partial(config.write, job))
-    begin_wandb(job)
+    with ExitStack() as undo:
+        lock = undo.enter_context(Lock(job.folder))
+        # Under the lock: another job may have changed the run since.
+        checkpoint = resume.find(job)
+        changes = resume.check(job, checkpoint, identity) if checkpoint else []
+        job.training.distributed_state.wait_for_everyone()  # all have found the same
+        frozen = _pairs(job, start, checkpoint) if job.ours.track else {}
+        job.training.model_init_kwargs = model.loading(job)
+        if resume.wanted(job):
+            on_main(partial(resume.take_up, job.folder, checkpoint, changes))
+        on_main(partial(config.write, job))
+        begin_wandb(job)
+        undo.pop_all()
     return Prepared(job, checkpoint, changes, identity, lock, start, train, evaluation, frozen)
+
+
+def _try(job: Job, start: Start, identity: Identity) -> None:
+    """The rest of a dry run: what is checked of a run under its lock, leaving it as it is."""
+    checkpoint = resume.find(job)
+    if checkpoint is not None:
+        resume.check(job, checkpoint, identity)
+    if job.ours.track:
+        try:
+            _pairs(job, start, checkpoint)
+        except NeedsWeights:
+            say("pairs      not tried: they take the model's own solutions, as the data has none")
+    if not resume.wanted(job):  # that would change what the run is said to be made of
+        with Lock(job.folder):
+            on_main(partial(config.write, job))
+    _say_what_would_run(job)
 
 
 def finish(prepared: Prepared, trainer: Trainer) -> None:
@@ -92,11 +128,6 @@ def finish(prepared: Prepared, trainer: Trainer) -> None:
     Raises `Stop` where the job is asked to end, its weights are no longer finite or the disk is
     full.
     """
-    with prepared.lock:
-        _finish(prepared, trainer)
-
-
-def _finish(prepared: Prepared, trainer: Trainer) -> None:
     job = prepared.job
     check_room(trainer)
     show_progress(trainer)
@@ -104,6 +135,7 @@ def _finish(prepared: Prepared, trainer: Trainer) -> None:
     hashed = pairs_hash(prepared.pairs) if prepared.pairs else None
     checkpoints = CheckpointCallback(prepared.identity, hashed, job.training.save_total_limit)
     trainer.args.save_total_limit = None  # `checkpoints` sees to that
+    end_evaluations_early(trainer)
     tracker = _tracker(prepared) if prepared.pairs else None
     preemption = PreemptionCallback(job.generation_steps, tracker)
     accepted = AcceptedChangesCallback() if prepared.changes else None
@@ -122,6 +154,9 @@ def _finish(prepared: Prepared, trainer: Trainer) -> None:
     say(f"training   {job.name} in {job.folder}")
     try:
         _train(prepared, trainer)
+        if tracker is not None:
+            spent, share = tracker.clock.spent, tracker.clock.share
+            say(f"tracking   took {spent:.0f} s, {share:.0%} of the time since training was set up")
         if not preemption.agreed or trainer.state.global_step >= trainer.state.max_steps:
             trainer.save_model(str(job.folder))
             if trainer.is_world_process_zero():
@@ -143,6 +178,8 @@ def _train(prepared: Prepared, trainer: Trainer) -> None:
     checkpoint = prepared.checkpoint
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except EvaluationEnded:  # the one before the first step
+        pass
     except Finished:  # ended between its last checkpoint and its end
         if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint:
             trainer._load_best_model()
@@ -170,8 +207,8 @@ def _pairs(job: Job, start: Start, checkpoint: Path | None) -> dict[str, PromptP
     if checkpoint is not None and path.exists():
         frozen = load_pairs(path)
     else:
-        frozen = contrasts.build(job, start.tokenizer, lambda: model.weights(job, start))
-    say(f"pairs     {contrasts.describe(frozen)}")
+        frozen = contrasts.build(job, start.tokenizer, lambda: _weights(job, start))
+    preflight.describe_pairs(job, frozen)
     return frozen
 
 
@@ -186,6 +223,12 @@ def _preview(prepared: Prepared, trainer: Trainer) -> None:
             say(f"{'' if number else contrast:10} {line}")
 
 
+def _weights(job: Job, start: Start) -> Any:
+    if job.ours.dry_run:
+        raise NeedsWeights
+    return model.weights(job, start)
+
+
 def _say_what_would_run(job: Job) -> None:
     args = job.training
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
@@ -196,7 +239,4 @@ def _say_what_would_run(job: Job) -> None:
         tokens = f"of at most {args.max_completion_length} tokens"
         say(f"           {args.num_generations} generations a prompt {tokens}")
         say(f"rewards    {', '.join(job.script.reward_funcs or [])}")
-    if job.ours.track:
-        count, named = job.ours.track_pairs_count, ", ".join(contrasts.contrasts(job))
-        say(f"tracking   every {args.save_steps} steps, on {count} prompt pairs each: {named}")
     say(f"settings   {job.folder / 'config.yaml'}; nothing was trained")

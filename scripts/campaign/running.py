@@ -19,7 +19,14 @@ LIMIT = 120.0  # seconds that one job may take
 
 # Children are forked from one process that has imported the libraries: that takes seconds.
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["train.commands.grpo", "train.commands.sft"])
+processes.set_forkserver_preload(
+    [
+        "train.prepare",
+        "train.rewards.registry",
+        "trl.trainer.grpo_trainer",
+        "trl.trainer.sft_trainer",
+    ]
+)
 
 
 class Running:

@@ -7,6 +7,7 @@ significant digits, edges three.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 

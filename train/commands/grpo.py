@@ -9,30 +9,48 @@ tracker on it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-from trl import GRPOTrainer, get_peft_config, get_quantization_config
+from typing import TYPE_CHECKING, Any
 
 from train import config
-from train.data.prompts import for_grpo
-from train.prepare import finish, prepare
-from train.rewards import registry as rewards
-from train.rewards.registry import guarded
+
+if TYPE_CHECKING:
+    from trl import GRPOTrainer
+
+    from train.prepare import Prepared
+    from train.rewards.scoring import Scorer
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the job that the command line means."""
     job = config.load("grpo", arguments)
+    # What takes seconds to load: a mistake in the recipe is told before.
+    from train.data.prompts import for_grpo
+    from train.prepare import finish, prepare
+    from train.rewards import registry as rewards
+
     names, length = job.script.reward_funcs or [], job.training.max_completion_length
     rewards.resolve(names, length)  # a mistake is told before anything is loaded
     prepared = prepare(job, for_grpo)
     if prepared is None:
         return
-    scorers = guarded(names, length, job.ours.reward_timeout)
+    scorers: list[Scorer] = []
+    with prepared.lock:
+        try:
+            scorers += rewards.guarded(names, length, job.ours.reward_timeout)
+            finish(prepared, _trainer(prepared, scorers))
+        finally:
+            for scorer in scorers:
+                scorer.close()
+
+
+def _trainer(prepared: Prepared, scorers: Sequence[Scorer]) -> GRPOTrainer:
+    from trl import GRPOTrainer, get_peft_config, get_quantization_config
+
+    job = prepared.job
     reward_funcs: list[Any] = [*scorers]
     if job.script.reward_model_name_or_path:
         reward_funcs.append(job.script.reward_model_name_or_path)
-    trainer = GRPOTrainer(
+    return GRPOTrainer(
         model=prepared.start.path,
         reward_funcs=reward_funcs,
         args=job.training,
@@ -42,8 +60,3 @@ def main(arguments: Sequence[str]) -> None:
         quantization_config=get_quantization_config(job.model),
         peft_config=get_peft_config(job.model),
     )
-    try:
-        finish(prepared, trainer)
-    finally:
-        for scorer in scorers:
-            scorer.close()

@@ -7,26 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trl import SFTTrainer, get_peft_config, get_quantization_config
-
 from train import config
-from train.data.prompts import for_sft
-from train.prepare import finish, prepare
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the job that the command line means."""
     job = config.load("sft", arguments)
+    # What takes seconds to load: a mistake in the recipe is told before.
+    from trl import SFTTrainer, get_peft_config, get_quantization_config
+
+    from train.data.prompts import for_sft
+    from train.prepare import finish, prepare
+
     prepared = prepare(job, for_sft)
     if prepared is None:
         return
-    trainer = SFTTrainer(
-        model=prepared.start.path,
-        args=job.training,
-        train_dataset=prepared.train,
-        eval_dataset=prepared.evaluation,
-        processing_class=prepared.start.tokenizer,
-        quantization_config=get_quantization_config(job.model),
-        peft_config=get_peft_config(job.model),
-    )
-    finish(prepared, trainer)
+    with prepared.lock:
+        trainer = SFTTrainer(
+            model=prepared.start.path,
+            args=job.training,
+            train_dataset=prepared.train,
+            eval_dataset=prepared.evaluation,
+            processing_class=prepared.start.tokenizer,
+            quantization_config=get_quantization_config(job.model),
+            peft_config=get_peft_config(job.model),
+        )
+        finish(prepared, trainer)

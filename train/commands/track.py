@@ -32,6 +32,7 @@ from tracking.views.conclusion import conclude
 from tracking.views.terminal import Table
 from tracking.worker import Worker
 from train import config, model
+from train.commands import help as helping
 from train.commands.parsing import make_parser
 from train.config import Job
 from train.data import contrasts
@@ -48,6 +49,9 @@ JUDGING = tuple(f"--track_{item.name}" for item in dataclasses.fields(Thresholds
 def main(arguments: Sequence[str]) -> None:
     """Run `sparks track` with these arguments."""
     parser = make_parser("track", __doc__)
+    parser.epilog = "\n\n".join(
+        f"{title}:\n" + "\n".join(lines) for title, lines in helping.analysis().items()
+    )
     parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
     parser.add_argument("--rebuild", action="store_true", help="make nothing but the timeline")
     options, rest = parser.parse_known_args(arguments)

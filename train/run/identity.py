@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -12,9 +12,11 @@ import pyarrow as pa
 from datasets import Dataset
 
 from tracking.ledger.record import PROCEDURE
+from tracking.settings import Settings
 from train.config import ONCE, Job
 
-PACKAGES = ("thinking-sparks", "torch", "transformers", "trl", "peft", "accelerate", "deepspeed")
+SPARKS = "thinking-sparks"
+PACKAGES = (SPARKS, "torch", "transformers", "trl", "peft", "accelerate", "deepspeed")
 FREE = (  # settings that change nothing of what is trained
     "disable_tqdm", "hub_", "log_", "logging_", "num_completions_to_print", "output_dir", "project",
     "push_to_hub", "report_to", "run_name", "save_total_limit", "trackio_",
@@ -41,7 +43,7 @@ class Identity:
             _layout(job.training),
             json.loads(json.dumps(kept, default=str)),
             data_hash(train),
-            {package: found for package in PACKAGES if (found := _version(package))},
+            _versions(job),
         )
 
     @property
@@ -96,6 +98,23 @@ def _layout(args: Any) -> dict[str, Any]:
     if plugin is not None:
         strategy = f"DEEPSPEED ZeRO-{plugin.zero_stage}"
     return {"processes": args.world_size, "strategy": strategy, "device": args.device.type}
+
+
+def _versions(job: Job) -> dict[str, str]:
+    """Of the packages that a run's numbers depend on; of Sparks its first two numbers, and what
+    an analysis is made with."""
+    versions = {package: number for package in PACKAGES if (number := _version(package))}
+    if SPARKS in versions:
+        versions[SPARKS] = ".".join(versions[SPARKS].split(".")[:2])
+    if job.ours.track:
+        versions["analysis"] = _analysis()
+    return versions
+
+
+def _analysis() -> str:
+    """Hash of the analysis's settings and their defaults, of those that change a finding."""
+    items = [(item.name, item.default) for item in fields(Settings) if item.name not in PROCEDURE]
+    return hashlib.sha256(repr(sorted(items)).encode()).hexdigest()[:8]
 
 
 def _version(package: str) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +69,21 @@ class AcceptedChangesCallback(TrainerCallback):
             schedule._last_lr = [group["lr"] for group in groups]
 
 
-def complete(folder: Path) -> dict[int, Path]:
-    """The complete checkpoints of a run by step, in order; says which are not complete."""
+def complete(folder: Path, note: Callable[[str], None] = say) -> dict[int, Path]:
+    """The complete checkpoints of a run by step, in order; `note` is given a line on each that is
+    not complete."""
     found = {}
     for path in folder.glob("checkpoint-*"):
         if path.name[11:].isdigit():
             try:
                 found[_manifest(path).step] = path
             except BadInput as damage:
-                say(f"skipped    {path}: {damage}")
+                note(f"skipped    {path}: {damage}")
     return dict(sorted(found.items()))
+
+
+def _nothing(line: str) -> None:
+    pass
 
 
 def _manifest(checkpoint: Path, contents: bool = False) -> Manifest:
@@ -93,11 +98,12 @@ def wanted(job: Job) -> bool:
     return str(job.training.resume_from_checkpoint or "false").lower() != "false"
 
 
-def find(job: Job) -> Path | None:
+def find(job: Job, thorough: bool = True) -> Path | None:
     """The checkpoint to resume from, or None where training begins at step 0.
 
     `latest` takes the newest complete one, and begins again where a run has none yet. Raises
-    `BadInput` where the folder holds another run, none at all, or a finished one.
+    `BadInput` where the folder holds another run, none at all, or a finished one. Without
+    `thorough` it is a first look: the contents of files are not read and nothing is said.
     """
     if not wanted(job):
         if holds_run(job.folder):
@@ -107,10 +113,10 @@ def find(job: Job) -> Path | None:
             )
         return None
     if job.training.resume_from_checkpoint.lower() in ("latest", "true"):
-        return _newest(job)
+        return _newest(job, thorough)
     found = Path(job.training.resume_from_checkpoint)
     try:
-        manifest = _manifest(found, contents=True)
+        manifest = _manifest(found, contents=thorough)
     except BadInput as damage:
         raise BadInput(f"{found} is no complete checkpoint: {damage}") from None
     if found.resolve().parent != job.folder.resolve():
@@ -121,18 +127,19 @@ def find(job: Job) -> Path | None:
     return found
 
 
-def _newest(job: Job) -> Path | None:
+def _newest(job: Job, thorough: bool) -> Path | None:
     if not (job.folder / "config.yaml").exists():
         raise BadInput(f"{job.folder} has no run to resume")
-    for step, path in sorted(complete(job.folder).items(), reverse=True):
+    note = say if thorough else _nothing
+    for step, path in sorted(complete(job.folder, note).items(), reverse=True):
         _check_unfinished(job, step)
         try:
-            _manifest(path, contents=True)
+            _manifest(path, contents=thorough)
         except BadInput as damage:
-            say(f"skipped    {path}: {damage}")
+            note(f"skipped    {path}: {damage}")
             continue
         return path
-    say(f"resuming   {job.folder} has no complete checkpoint: training begins again")
+    note(f"resuming   {job.folder} has no complete checkpoint: training begins again")
     return None
 
 

@@ -16,6 +16,14 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 EARLY = "asked to end before the first step"
 
 
+class Stop(Exception):
+    """A job that ends early: one line for its user, and the exit code."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 def heed() -> None:
     """Until training begins, the signals end the job at once. They are for the job alone:
     processes forked from it are left to end as usual."""

@@ -10,24 +10,26 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from tracking.callback import HeadTracker
-from train.run.signals import EARLY, PREEMPTED, SIGNALS
+from train.run.signals import EARLY, PREEMPTED, SIGNALS, Stop
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class Stop(Exception):
-    """A job that ends early: one line for its user, and the exit code."""
-
-    def __init__(self, message: str, code: int = 1) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 class Finished(Exception):
     """Raised out of the trainer where a resumed run has no step left to train."""
+
+
+class EvaluationEnded(Exception):
+    """Raised out of an evaluation that a job's end does not wait for."""
 
 
 class PreemptionCallback(TrainerCallback):
@@ -65,6 +67,13 @@ class PreemptionCallback(TrainerCallback):
         if self._agree() and state.global_step % self.every == 0:
             control.should_save = control.should_log = control.should_training_stop = True
 
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._agree():
+            self.on_step_end(args, state, control)  # the step before the evaluation is the one
+            raise EvaluationEnded
+
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -82,6 +91,22 @@ class PreemptionCallback(TrainerCallback):
         self.asked = True
         if self.tracker is not None:
             self.tracker.postpone()
+
+
+def end_evaluations_early(trainer: Trainer) -> None:
+    """Let `EvaluationEnded` end an evaluation between two steps, and nothing else: what was to be
+    saved after it is saved, and the training's end comes as for any other step. An evaluation that
+    was not finished gives no metrics."""
+    whole = trainer._maybe_log_save_evaluate
+
+    def ended(*arguments: Any, **keys: Any) -> None:
+        try:
+            whole(*arguments, **keys)
+        except EvaluationEnded:
+            trainer.control.should_evaluate = False
+            whole(*arguments, **keys)
+
+    trainer._maybe_log_save_evaluate = ended  # type: ignore[method-assign]
 
 
 class FiniteWeightsCallback(TrainerCallback):

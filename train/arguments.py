@@ -1,0 +1,63 @@
+"""What Sparks adds to TRL's arguments. Nothing heavy is imported here: `--help` reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class JobArguments:
+    """What Sparks adds to TRL's arguments, beside the settings of the analysis."""
+
+    dry_run: bool = field(
+        default=False,
+        metadata={"help": "Check everything but the weights, write config.yaml, train nothing."},
+    )
+    accept_changes: bool = field(
+        default=False, metadata={"help": "Resume a run though this job would change it."}
+    )
+    system_prompt: str | None = field(
+        default=None, metadata={"help": "System prompt before every problem."}
+    )
+    dataset_size: int | None = field(
+        default=None, metadata={"help": "Use only so many rows (the tiny task draws so many)."}
+    )
+    reward_timeout: float = field(
+        default=60.0,
+        metadata={"help": "Seconds that a reward function may take for a batch of completions."},
+    )
+    track: bool = field(
+        default=True,
+        metadata={"help": "Analyse the heads at every checkpoint; --no_track trains without."},
+    )
+    track_contrasts: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Contrasts: cue, operand (tiny); operand, result, answer (words); or names in "
+            "track_pairs_file. By default operand, or all in the file."
+        },
+    )
+    track_pairs_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "Your own pairs: a JSONL file with clean, corrupted, correct and incorrect."
+        },
+    )
+    track_pairs_dataset: str | None = field(
+        default=None, metadata={"help": "Where pairs come from; by default the training data."}
+    )
+    track_pairs_config: str | None = field(
+        default=None, metadata={"help": "Configuration of track_pairs_dataset, on the Hub."}
+    )
+    track_pairs_split: str = field(
+        default="train", metadata={"help": "Split of track_pairs_dataset."}
+    )
+    track_pairs_count: int = field(default=128, metadata={"help": "Pairs of each contrast."})
+    track_pairs_minimum: int = field(
+        default=16,
+        metadata={"help": "Fewer usable prompt pairs of a contrast than this is an error."},
+    )
+    track_pairs_solution_tokens: int = field(
+        default=512,
+        metadata={"help": "Length of the model's own solutions, for data without worked ones."},
+    )
