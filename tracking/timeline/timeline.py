@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,8 +79,9 @@ class Timeline:
         return cls(records, *tables, thresholds)
 
     @classmethod
-    def read(cls, run: Path, thresholds: Thresholds | None = None) -> Timeline:
-        """The timeline of a run's folder, by these thresholds or those that its last record keeps.
+    def read(cls, run: Path, changed: Mapping[str, float] | None = None) -> Timeline:
+        """The timeline of a run's folder, by the thresholds that its last record keeps, but for
+        those that are `changed`, by their names.
 
         Raises `BadInput` where there is no such run, no ledger in it or no record in that.
         """
@@ -90,7 +91,7 @@ class Timeline:
         records = ledger.records()
         if not records:
             raise BadInput(f"{ledger.folder} has no records; sparks track {run} makes them")
-        return cls.of(records, thresholds)
+        return cls.of(records, Thresholds.kept({**records[-1].thresholds, **(changed or {})}))
 
     @property
     def contrasts(self) -> list[str]:

@@ -23,7 +23,6 @@ USAGE = {
     "grpo": "sparks grpo --config RECIPE.yaml [--any_flag value ...]",
     "sft": "sparks sft --config RECIPE.yaml [--any_flag value ...]",
 }
-THRESHOLDS = ("member", "effect", "weak_faithfulness", "weak_jaccard")
 INDENT = 34
 
 
@@ -60,13 +59,11 @@ def groups(command: str) -> dict[str, list[str]]:
 def analysis() -> dict[str, list[str]]:
     """The flags that set how a checkpoint is analysed."""
     from tracking.settings import Settings
+    from tracking.timeline.activity import Thresholds
 
-    settings = dataclasses.fields(Settings)
-    thresholds = [item for item in settings if item.name in THRESHOLDS]
-    rest = [item for item in settings if item.name not in THRESHOLDS]
     return {
-        "tracking: analysis": _lines(rest, "track_"),
-        "tracking: thresholds": _lines(thresholds, "track_"),
+        "tracking: analysis": _lines(dataclasses.fields(Settings), "track_"),
+        "tracking: thresholds": _lines(dataclasses.fields(Thresholds), "track_"),
     }
 
 

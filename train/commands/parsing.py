@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import NoReturn
 
 from tracking.errors import BadInput
+from tracking.timeline.activity import Thresholds
 
 
 def make_parser(command: str, description: str | None) -> argparse.ArgumentParser:
@@ -23,3 +25,21 @@ def make_parser(command: str, description: str | None) -> argparse.ArgumentParse
 
     parser.error = refuse  # type: ignore[method-assign]
     return parser
+
+
+def add_thresholds(parser: argparse.ArgumentParser) -> None:
+    """Flags for the thresholds by which records are read."""
+    group = parser.add_argument_group("thresholds, by default the run's own")
+    for item in dataclasses.fields(Thresholds):
+        group.add_argument(
+            f"--track_{item.name}", type=float, metavar="X", help=item.metadata["help"]
+        )
+
+
+def thresholds_of(options: argparse.Namespace) -> dict[str, float]:
+    """Those that were given, by their names; `BadInput` where one makes no sense."""
+    names = [item.name for item in dataclasses.fields(Thresholds)]
+    given = {name: getattr(options, f"track_{name}") for name in names}
+    changed = {name: value for name, value in given.items() if value is not None}
+    Thresholds(**changed)
+    return changed

@@ -1,28 +1,27 @@
 """Print a run's heads in the terminal, from its ledger alone.
 
-    sparks show RUN [--follow]
+    sparks show RUN [--follow] [--track_effect 0.05 ...]
 
 A row per checkpoint and contrast, the map of the heads at the last one, and what happened in a
 sentence. With `--follow` rows come as checkpoints are analysed, until the run is over: until its
 newest checkpoint is at the last step of the training and has been analysed, or could not be. The
 run may be resumed meanwhile: rows that it makes again come again. A run that was killed is never
-over; Ctrl-C stops.
+over; Ctrl-C stops. Other thresholds read the same records otherwise; nothing is analysed or
+written.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import yaml
-
 from tracking.errors import BadInput
-from tracking.ledger.ledger import Ledger
+from tracking.run_folder import RunFolder
 from tracking.timeline.timeline import Timeline
 from tracking.views.terminal import Table
-from train.commands.parsing import make_parser
+from train.commands.parsing import add_thresholds, make_parser, thresholds_of
 
 POLL = 1.0  # seconds between two looks at the ledger
 
@@ -32,8 +31,9 @@ def main(arguments: Sequence[str]) -> None:
     parser = make_parser("show", __doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
     parser.add_argument("--follow", action="store_true", help="go on until the run is over")
+    add_thresholds(parser)
     options = parser.parse_args(arguments)
-    view = Watch(options.run)
+    view = Watch(options.run, thresholds_of(options))
     try:
         if options.follow:
             view.follow()
@@ -45,8 +45,9 @@ def main(arguments: Sequence[str]) -> None:
 class Watch:
     """What has been shown of a run, and what is new."""
 
-    def __init__(self, run: Path) -> None:
-        self.run, self.ledger, self.table = run, Ledger(run / "heads"), Table()
+    def __init__(self, run: Path, thresholds: Mapping[str, float] | None = None) -> None:
+        self.run, self.thresholds = run, thresholds
+        self.ledger, self.table = RunFolder(run).ledger, Table()
         self.shown: dict[Path, tuple[int, int]] = {}  # records and marks: inode and time
 
     def follow(self) -> None:
@@ -70,7 +71,7 @@ class Watch:
 
     def conclude(self) -> None:
         """Show what was not shown, the map of the heads and what happened."""
-        timeline = Timeline.read(self.run)
+        timeline = Timeline.read(self.run, self.thresholds)
         self._show_new(timeline)
         self.table.close(timeline)
         self.table.sentences(timeline)
@@ -87,7 +88,7 @@ class Watch:
             self.table.note(f"put aside: step {', '.join(map(str, sorted(gone)))}")
         new = [path for path, identity in now.items() if self.shown.get(path) != identity]
         if any(path.suffix != ".json" for path in new) and timeline is None:
-            timeline = Timeline.read(self.run)
+            timeline = Timeline.read(self.run, self.thresholds)
         for path in sorted(new, key=_step):
             if path.suffix == ".json":
                 self.table.failed(_step(path), marks[_step(path)].message)
@@ -97,12 +98,12 @@ class Watch:
 
     def _over(self) -> bool:
         """Whether the newest checkpoint is the training's last, and has its record or failure."""
-        steps = [_step(path) for path in self.run.glob("checkpoint-*") if path.name[11:].isdigit()]
-        if not steps:
+        checkpoints = RunFolder(self.run).checkpoints()
+        if not checkpoints:
             return False
-        last = max(steps)
+        last = max(checkpoints)
         try:
-            state = json.loads((self.run / f"checkpoint-{last}/trainer_state.json").read_text())
+            state = json.loads((checkpoints[last] / "trainer_state.json").read_text())
             done = state["global_step"] >= max(state["max_steps"], _wanted(self.run)) > 0
         except (OSError, ValueError, LookupError, TypeError):
             return False  # it is being written
@@ -112,8 +113,8 @@ class Watch:
 def _wanted(run: Path) -> int:
     """The steps that a resumed run goes on to, as its `config.yaml` says; 0 where it does not."""
     try:
-        return max(int(yaml.safe_load((run / "config.yaml").read_text())["max_steps"]), 0)
-    except (OSError, yaml.YAMLError, LookupError, TypeError, ValueError):
+        return max(int(RunFolder(run).config()["max_steps"]), 0)
+    except (LookupError, TypeError, ValueError):
         return 0
 
 

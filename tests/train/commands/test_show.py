@@ -133,7 +133,7 @@ def test_a_damaged_record_and_an_unknown_run_are_told_in_one_line(
 def test_a_run_without_records_and_wrong_flags_are_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="has no records; sparks track"):
         show.main([str(tmp_path)])
-    with pytest.raises(BadInput, match=r"--folow; usage: sparks show \[-h\] \[--follow\] RUN$"):
+    with pytest.raises(BadInput, match=r"--folow; usage: sparks show \[-h\] \[--follow\] .* RUN$"):
         show.main([str(tmp_path), "--folow"])
     with pytest.raises(BadInput, match=r"required: RUN; usage: sparks show .* RUN$"):
         show.main([])
@@ -154,3 +154,19 @@ def test_a_mistake_exits_with_2_and_no_colours_are_piped(
     told = capsys.readouterr()
     assert (refused.value.code, told.out) == (2, "")
     assert re.fullmatch(r"sparks: .*no such run\n", told.err)
+
+
+def test_other_thresholds_read_the_same_records_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on = {"in_circuit": torch.ones(10, 4).bool(), "effect": torch.full((16, 4), 0.1)}
+    record = Record(0, 2, 2, "0", {"cue": make_analysis(Graph(2, 2), **on)})
+    path = Ledger(tmp_path / "heads").write(record)
+    before = path.read_bytes()
+    for given, active in (([], 4), (["--track_effect", "0.2"], 0)):
+        show.main([str(tmp_path), *given])
+        (row,) = [line for line in capsys.readouterr().out.splitlines() if " cue 16 " in line]
+        assert row.split()[4] == str(active)
+    with pytest.raises(BadInput, match=r"track_effect is 3\.0; it must be in"):
+        show.main([str(tmp_path), "--track_effect", "3"])
+    assert path.read_bytes() == before and not (tmp_path / "heads" / "timeline.parquet").exists()
