@@ -44,12 +44,12 @@ def table(trials: Sequence[Trial]) -> Table:
     rows: dict[tuple[str, str], list[Trial]] = {}
     for trial in trials:
         rows.setdefault((trial.fault, trial.variant), []).append(trial)
-    found = Table("where killed", "training", "kills", "runs", "ended equal", "records lost")
+    table = Table("where killed", "training", "kills", "runs", "ended equal", "records lost")
     for (fault, variant), some in rows.items():
-        found.add_row(fault, variant, *_totals(some))
-    found.add_section()
-    found.add_row("all", "", *_totals(trials))
-    return found
+        table.add_row(fault, variant, *_totals(some))
+    table.add_section()
+    table.add_row("all", "", *_totals(trials))
+    return table
 
 
 def _totals(trials: Sequence[Trial]) -> list[str]:
@@ -75,8 +75,8 @@ def main() -> None:
         campaign = Campaign(world, options.seed)
         for trial in plan(campaign, variants, options.quick):
             verdict = "; ".join(trial.problems) or "equal"
-            told = f"{trial.kills} kills, {trial.seconds:.0f} s: {verdict}"
-            console.print(f"{trial.variant}, {trial.fault}: {told}")
+            line = f"{trial.kills} kills, {trial.seconds:.0f} s: {verdict}"
+            console.print(f"{trial.variant}, {trial.fault}: {line}")
     console.print(table(campaign.trials), f"{time.monotonic() - begin:.0f} s")
     if any(trial.problems or trial.lost for trial in campaign.trials):
         sys.exit(1)

@@ -87,11 +87,9 @@ def regimes(runs: Sequence[Run], contrasts: Sequence[str]) -> Iterator[list[obje
     for job, seeds in groupby(runs, key=lambda run: run.job):
         seeds = list(seeds)
         for contrast in contrasts:
-            found = [
-                Regime.of(run.heads(contrast), run.counts(contrast), contrast) for run in seeds
-            ]
-            for row in over_seeds(found).to_dict("records"):
-                yield [job, contrast, *row.values(), ", ".join(regime.word for regime in found)]
+            each = [Regime.of(run.heads(contrast), run.counts(contrast), contrast) for run in seeds]
+            for row in over_seeds(each).to_dict("records"):
+                yield [job, contrast, *row.values(), ", ".join(regime.word for regime in each)]
 
 
 def couplings(runs: Sequence[Run], contrasts: Sequence[str]) -> Iterator[list[object]]:

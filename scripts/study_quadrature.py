@@ -48,8 +48,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=64)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = sorted(options.run.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
-    names = options.checkpoints or [path.name for path in found]
+    checkpoints = sorted(options.run.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
+    names = options.checkpoints or [path.name for path in checkpoints]
     rules = ("left", "right", "midpoint", "gauss-legendre", "adaptive")
     print("| checkpoint | pairs |", " | ".join(rules), "| gradients, adaptive / even | passes |")
     print("|" + "---|" * (len(rules) + 4))

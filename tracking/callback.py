@@ -65,6 +65,9 @@ class HeadTracker(TrainerCallback):
     """Analyses the model at step 0 and at every checkpoint, and shows what its heads do."""
 
     def __init__(self, config: TrackingConfig) -> None:
+        if not isinstance(config, TrackingConfig):
+            given = type(config).__name__
+            raise BadInput(f"HeadTracker takes a TrackingConfig(pairs), not {given}")
         self.config, self.settings = config, config.settings
         pairs = config.pairs
         self.pairs = {"pairs": pairs} if isinstance(pairs, PromptPairs) else dict(pairs)
@@ -207,10 +210,10 @@ class HeadTracker(TrainerCallback):
         reward = reward_between(state.log_history, before, step, wanted)
         self.analysing = True
         try:
-            made = self.worker.work(step, load, reward)
+            record = self.worker.work(step, load, reward)
         finally:
             self.analysing = False
-        if made is not None:
+        if record is not None:
             timeline = self.worker.derive()
             self.view.show(timeline, step)
             self.dashboard.show(timeline, self.clock.share if step else None)

@@ -18,6 +18,9 @@ class RunFolder:
 
     path: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))  # a string will do
+
     @property
     def ledger(self) -> Ledger:
         """The records, in `heads/`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from tracking.circuits.selection import Selection
 from tracking.errors import BadInput
@@ -56,6 +56,10 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            value, wanted = getattr(self, item.name), type(item.default)
+            if not isinstance(value, (int, float) if wanted is float else wanted):
+                raise BadInput(f"track_{item.name} is {value!r}; it must be {wanted.__name__}")
         if self.on_error not in ("warn", "raise"):
             raise BadInput(f"track_on_error is {self.on_error!r}; it must be warn or raise")
         Selection.parse(self.select)

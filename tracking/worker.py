@@ -117,5 +117,5 @@ class Worker:
         """Write the timeline of all records that there are."""
         with self.ledger.alone():
             timeline = Timeline.of(self.ledger.records(), self.thresholds)
-            self.ledger.write_timeline(timeline.heads)
+            self.ledger.write_timeline(timeline.heads, timeline.counts)
         return timeline

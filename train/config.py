@@ -33,6 +33,7 @@ from trl import (
 from trl.scripts.grpo import GRPOScriptArguments
 
 from tracking.errors import BadInput
+from tracking.run_folder import RunFolder
 from tracking.settings import Settings
 from tracking.timeline.activity import Thresholds
 from train.arguments import JobArguments
@@ -142,8 +143,8 @@ def write(job: Job) -> Path:
     from tracking.atomic import write_whole
 
     kept = {k: v for k, v in job.resolved.items() if k not in ONCE}
-    text = f"# sparks {job.name} --config {job.folder / 'config.yaml'} --output_dir ...\n"
-    path = job.folder / "config.yaml"
+    path = RunFolder(job.folder).config_path
+    text = f"# sparks {job.name} --config {path} --output_dir ...\n"
     write_whole(path, (text + yaml.safe_dump(kept, sort_keys=True)).encode())
     return path
 
@@ -171,10 +172,10 @@ def _recipe(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config")
     try:
-        found, rest = parser.parse_known_args(arguments)
+        named, rest = parser.parse_known_args(arguments)
     except (argparse.ArgumentError, SystemExit):
         raise BadInput("--config needs the path of a recipe") from None
-    return found.config, rest
+    return named.config, rest
 
 
 def _as_typed(value: Any, action: argparse.Action) -> Any:

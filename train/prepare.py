@@ -15,9 +15,9 @@ from transformers import Trainer
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from tracking.callback import HeadTracker, TrackingConfig
-from tracking.ledger.ledger import Ledger
 from tracking.pairs.frozen import load_pairs, pairs_hash
 from tracking.pairs.prompt_pairs import PromptPairs
+from tracking.run_folder import RunFolder
 from train import config, model
 from train.config import Job
 from train.data import contrasts
@@ -203,7 +203,7 @@ def _tracker(prepared: Prepared) -> HeadTracker:
 
 
 def _pairs(job: Job, start: Start, checkpoint: Path | None) -> dict[str, PromptPairs]:
-    path = Ledger(job.folder / "heads").pairs_path
+    path = RunFolder(job.folder).ledger.pairs_path
     if checkpoint is not None and path.exists():
         frozen = load_pairs(path)
     else:
@@ -239,4 +239,4 @@ def _say_what_would_run(job: Job) -> None:
         tokens = f"of at most {args.max_completion_length} tokens"
         say(f"           {args.num_generations} generations a prompt {tokens}")
         say(f"rewards    {', '.join(job.script.reward_funcs or [])}")
-    say(f"settings   {job.folder / 'config.yaml'}; nothing was trained")
+    say(f"settings   {RunFolder(job.folder).config_path}; nothing was trained")

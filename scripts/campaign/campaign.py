@@ -122,9 +122,9 @@ class Campaign:
         run = self.world.folder / f"{_slug(variant.name)}-{len(self.trials)}"
         kills = disturb(run)
         problems = self._end(variant, run)
-        found = Outcome.of(run)
-        lost = len({*whole.steps} - {*found.steps})
-        problems += found.differences(whole)
+        outcome = Outcome.of(run)
+        lost = len({*whole.steps} - {*outcome.steps})
+        problems += outcome.differences(whole)
         trial = Trial(variant.name, name, kills, problems, lost, time.monotonic() - begin)
         self.trials.append(trial)
         return trial

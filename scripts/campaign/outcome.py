@@ -51,5 +51,5 @@ def _checksum(record: bytes) -> bytes:
 
 def _log(checkpoint: Path) -> list[dict[str, Any]]:
     """What was logged up to a checkpoint, without what a clock says."""
-    told = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
-    return [{key: row[key] for key in row if not key.endswith(CLOCKS)} for row in told]
+    history = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
+    return [{key: row[key] for key in row if not key.endswith(CLOCKS)} for row in history]

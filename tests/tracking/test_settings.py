@@ -25,6 +25,7 @@ from tracking.timeline.activity import Thresholds
         ({"ig_steps": 0}, "track_ig_steps is 0"),
         ({"max_ig_steps": -1}, "track_max_ig_steps is -1"),
         ({"batch_size": 0}, "track_batch_size is 0"),
+        ({"batch_size": "16"}, "track_batch_size is '16'; it must be int"),
         ({"resamples": 0}, "track_resamples is 0"),
     ],
 )

@@ -26,6 +26,7 @@ For each batch of pairs (`tracking.attribution.integrals`):
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -54,6 +55,8 @@ from tracking.model.passes import (
 )
 from tracking.model.taps import tapped
 from tracking.pairs.prompt_pairs import PromptPairs
+
+log = logging.getLogger(__name__)
 
 
 def attribute(
@@ -132,9 +135,15 @@ def attribute_all(
     work = _Work(decoder, graph, losses, pairs, batch_size, per_pair, split_over_ranks, label)
     while True:
         tallies = zip(work.tallied(plan), by, strict=True)
-        found = [tally.scores(graph, method, metric) for tally, metric in tallies]
-        if not plan.adaptive or found[0].gap <= GAP or 2 * plan.steps > plan.max_steps:
-            return found
+        scores = [tally.scores(graph, method, metric) for tally, metric in tallies]
+        if not plan.adaptive or scores[0].gap <= GAP or 2 * plan.steps > plan.max_steps:
+            if plan.method == "eap-ig" and not plan.adaptive and scores[0].gap > GAP:
+                log.warning(
+                    "the integral of %d steps is not complete (gap %.2f): take more steps, or "
+                    "quadrature='adaptive'",
+                    *(plan.steps, scores[0].gap),
+                )
+            return scores
         plan = replace(plan, steps=2 * plan.steps)
 
 
@@ -169,7 +178,7 @@ class Tally:
 
     def scores(self, graph: Graph, method: str, metric: str | Metric) -> Scores:
         """What it all comes to."""
-        clean, corrupted, embed_sum, taken = self.ends
+        clean, corrupted, embed_sum, steps = self.ends
         return Scores(
             graph=graph,
             edges=(self.total / len(clean)).float(),
@@ -179,7 +188,7 @@ class Tally:
             embed_sum=embed_sum,
             method=method,
             metric=metric if isinstance(metric, str) else getattr(metric, "__name__", "custom"),
-            steps=float(taken.mean()),
+            steps=float(steps.mean()),
             per_pair=self.per_pair,
             loss=metric,
         )
@@ -218,10 +227,10 @@ class _Work:
         total = len(self.pairs) // ranks
         with tqdm(total=total, desc=self.label, unit="pair", leave=False, disable=quiet) as bar:
             for rows in list(by_length(self.pairs, self.batch_size))[rank::ranks]:
-                scores, batch, taken = self.batch_scores(plan, trimmed(self.pairs[rows]))
+                scores, batch, steps = self.batch_scores(plan, trimmed(self.pairs[rows]))
                 ends = zip(batch.clean_loss, batch.corrupted_loss, strict=True)
                 for tally, of_metric, (clean, corrupted) in zip(tallies, scores, ends, strict=True):
-                    tally.add(rows, of_metric, clean, corrupted, taken)
+                    tally.add(rows, of_metric, clean, corrupted, steps)
                 bar.update(len(rows))
         if ranks > 1:
             for tally in tallies:
@@ -233,11 +242,11 @@ class _Work:
         with tapped(self.decoder) as taps:
             passes = Passes(self.decoder, self.graph, taps, self.losses)
             batch, clean, corrupted = passes.ends(pairs)
-            taken = torch.full((len(pairs),), plan.steps)
+            steps = torch.full((len(pairs),), plan.steps)
             if plan.method == "eap-ig-activations":
                 written = corrupted.minus(clean).written(self.decoder, self.graph)
                 edges = EdgeIntegral(passes, batch, written)
-                return edges.over_outputs(clean, corrupted, plan.steps), batch, taken
+                return edges.over_outputs(clean, corrupted, plan.steps), batch, steps
             if plan.method != "exact":
                 change = corrupted.minus(clean)
                 del clean, corrupted  # what is left of them is needed no more
@@ -246,10 +255,10 @@ class _Work:
                 else:
                     integral = EdgeIntegral(passes, batch, change.written(self.decoder, self.graph))
                     del change
-                scores, taken = plan.integrate(integral)
-                return scores, batch, taken
+                scores, steps = plan.integrate(integral)
+                return scores, batch, steps
         count = 32 * len(pairs)
         scores = [
             exact(self.decoder, self.graph, batch.pairs, loss, rows=count) for loss in self.losses
         ]
-        return torch.stack(scores), batch, taken
+        return torch.stack(scores), batch, steps

@@ -100,9 +100,9 @@ class EdgeIntegral:
     def add(self, sums: list[_Sums], embeddings: Tensor, weight: Tensor) -> None:
         """One forward and backward pass, added to `sums` times `weight` [pair]."""
         self.passes.taps.outputs = False
-        found = self.passes.gradients(self.batch, embeddings, _read_by_targets)
+        by_metric = self.passes.gradients(self.batch, embeddings, _read_by_targets)
         each = weight[:, None, None]
-        for of_metric, gradients in zip(sums, found, strict=True):
+        for of_metric, gradients in zip(sums, by_metric, strict=True):
             for layer, tap in enumerate(self.passes.taps.layers):
                 *reads, mlp = gradients[4 * layer : 4 * layer + 4]
                 self.add_layer(of_metric, layer, tap, (reads, mlp), each)
@@ -208,8 +208,8 @@ class NodeIntegral:
         scores = self.differences.embeddings.new_zeros(shape)
         for place, weight in zip(places, weights, strict=True):
             at = self.batch.at(place)
-            found = self.passes.gradients(self.batch, at, _written_by_sources)
-            for of_metric, gradients in zip(scores, found, strict=True):
+            by_metric = self.passes.gradients(self.batch, at, _written_by_sources)
+            for of_metric, gradients in zip(scores, by_metric, strict=True):
                 of_metric += weight[:, None] * self.product(gradients)
         return scores[..., None]
 

@@ -66,15 +66,15 @@ class Plan:
         first, last = batch.corrupted_loss[0], batch.clean_loss[0]
         difference, sweep = first - last, Sweep.between(first, last)
         steps, rows = self.steps, torch.arange(len(difference), device=difference.device)
-        scores, taken = difference, torch.zeros_like(rows)
+        scores, total = difference, torch.zeros_like(rows)
         while len(rows) and steps <= max(self.max_steps, self.steps):
             some = integral.rows(rows)
             sweep = sweep.refined(partial(some.passes.value, some.batch), KNOTS * steps // 2)
             part = some.over(*sweep.steps(steps))
             scores = part if steps == self.steps else scores.index_copy(1, rows, part)
-            taken[rows] += steps
+            total[rows] += steps
             error = (part[0, :, 0].sum(-1) - difference[rows]).abs()
             unfinished = error > self.tolerance
             rows, sweep = rows[unfinished], sweep.rows(unfinished)
             steps *= 2
-        return scores, taken
+        return scores, total

@@ -33,6 +33,14 @@ class Scores:
     per_pair: Tensor | None = None  # float32 [pair, source, target], kept on request
     loss: str | Metric = ""  # the metric itself
 
+    def __repr__(self) -> str:
+        graph = self.graph
+        return (
+            f"Scores({self.method} by {self.metric}, {len(self.clean)} pairs, "
+            f"{graph.n_layers} layers x {graph.n_heads} heads, {self.steps:g} steps, "
+            f"completeness gap {self.gap:.3f})"
+        )
+
     def edge(self, source: str, target: str) -> float:
         """The score of one edge, as in `scores.edge("L5H1", "L7H2.q")`."""
         if self.edges.shape[1] == 1:

@@ -45,6 +45,9 @@ class Ledger:
 
     folder: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))  # a string will do
+
     @property
     def pairs_path(self) -> Path:
         """Where the frozen pairs lie."""
@@ -54,6 +57,11 @@ class Ledger:
     def timeline_path(self) -> Path:
         """One row per step, contrast and head; see `tracking.lifecycle`."""
         return self.folder / "timeline.parquet"
+
+    @property
+    def counts_path(self) -> Path:
+        """One row per step and contrast: reward, counts and what is known of the circuit."""
+        return self.folder / "counts.parquet"
 
     def path(self, step: int) -> Path:
         """Where the record of a step lies."""
@@ -135,14 +143,14 @@ class Ledger:
 
     def set_aside_damaged(self) -> list[str]:
         """Move records that cannot be read to `superseded/`; what was wrong with each."""
-        told = []
+        damages = []
         for step in self.steps():
             try:
                 self.read(step)
             except BadInput as error:
                 self.set_aside(step)
-                told.append(f"{error}; set aside")
-        return told
+                damages.append(f"{error}; set aside")
+        return damages
 
     def mark(self, mark: Mark) -> Path:
         """Say beside the records why a step has none."""
@@ -156,7 +164,7 @@ class Ledger:
 
     def marks(self) -> dict[int, Mark]:
         """Why steps have no record, by step, in order; `BadInput` where a mark cannot be read."""
-        found = {}
+        marks = {}
         for path in sorted(self.folder.glob("missing-*.json")):
             try:
                 mark = Mark(**json.loads(path.read_bytes()))
@@ -167,8 +175,8 @@ class Ledger:
             except (OSError, TypeError, ValueError, OverflowError, RecursionError):
                 raise BadInput(f"{path}: not a whole mark; remove it") from None
             if not self.path(mark.step).exists():  # else a write was killed before its last act
-                found[mark.step] = mark
-        return found
+                marks[mark.step] = mark
+        return marks
 
     def before(self, step: int, checkpoints: Iterable[int] = ()) -> int:
         """The last step before this one that was saved: with a record, a mark or among
@@ -187,9 +195,9 @@ class Ledger:
         with FileLock(self.folder / ".derive"):
             yield
 
-    def write_timeline(self, timeline: pd.DataFrame) -> Path:
-        """Write the derived table of heads over time."""
-        buffer = io.BytesIO()
-        timeline.to_parquet(buffer, index=False)
-        write_whole(self.timeline_path, buffer.getvalue())
-        return self.timeline_path
+    def write_timeline(self, heads: pd.DataFrame, counts: pd.DataFrame) -> None:
+        """Write the derived tables: heads over time, and how many are in each state."""
+        for path, table in ((self.timeline_path, heads), (self.counts_path, counts)):
+            buffer = io.BytesIO()
+            table.to_parquet(buffer, index=False)
+            write_whole(path, buffer.getvalue())

@@ -47,7 +47,7 @@ def _parts(rows: Iterable[Mapping]) -> dict[str, float]:
     said: dict[str, list[float]] = {}
     for row in rows:
         for key, value in row.items():
-            found = PART.fullmatch(key)
-            if found and not np.isnan(value):
-                said.setdefault(found[1], []).append(float(value))
+            part = PART.fullmatch(key)
+            if part and not np.isnan(value):
+                said.setdefault(part[1], []).append(float(value))
     return {name: fmean(values) for name, values in said.items()}

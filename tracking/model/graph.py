@@ -107,6 +107,8 @@ class Graph:
     def index(self, edge: str) -> tuple[int, int]:
         """Row and column of an edge written `L5H1->L7H2.q`; `BadInput` where there is none."""
         source, arrow, target = edge.partition("->")
+        if target in self.head_names:
+            raise BadInput(f"no edge {edge!r}: a head reads three times, {target}.q, .k or .v")
         if not arrow or source not in self.sources or target not in self.targets:
             raise BadInput(
                 f"no edge {edge!r} in a decoder of {self.n_layers} layers x {self.n_heads} heads; "

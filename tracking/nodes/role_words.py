@@ -58,8 +58,8 @@ class Roles:
         return [self._main(head) for head in range(len(self.heads))]
 
     def _main(self, head: int) -> str:
-        found = {name: float(self.scores[name][head]) for name in THRESHOLDS}
-        reached = {name: score for name, score in found.items() if score >= THRESHOLDS[name]}
+        scores = {name: float(self.scores[name][head]) for name in THRESHOLDS}
+        reached = {name: score for name, score in scores.items() if score >= THRESHOLDS[name]}
         if not reached:
             return "-"
         name = max(reached, key=lambda n: (reached[n] - THRESHOLDS[n]) / (1 - THRESHOLDS[n]))

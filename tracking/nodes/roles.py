@@ -85,7 +85,7 @@ Measure = Callable[[Tensor], dict[str, Tensor]]
 def _on_pairs(pairs: PromptPairs, digit_ids: Tensor | None) -> Measure:
     tokens, real, looks = pairs.clean, pairs.attention_mask.bool(), pairs.supervised
     labels = pairs.labels
-    found = None if digit_ids is None else torch.isin(tokens, digit_ids.to(tokens))
+    are_digits = None if digit_ids is None else torch.isin(tokens, digit_ids.to(tokens))
 
     def measure(patterns: Tensor) -> dict[str, Tensor]:
         unknown = patterns.new_full((patterns.shape[1],), torch.nan)
@@ -95,7 +95,7 @@ def _on_pairs(pairs: PromptPairs, digit_ids: Tensor | None) -> Measure:
             "copying": unknown
             if labels is None
             else copying(patterns, tokens, real, looks, labels[:, 0]),
-            "digits": unknown if found is None else digits(patterns, real, looks, found),
+            "digits": unknown if are_digits is None else digits(patterns, real, looks, are_digits),
             "entropy": entropy(patterns, real),
             "kurtosis": kurtosis(patterns, real),
         }

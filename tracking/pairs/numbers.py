@@ -108,7 +108,7 @@ IMPLIED: dict[str, tuple[str, ...]] = {
 @lru_cache(maxsize=1024)
 def implied_values(question: str) -> frozenset[Fraction]:
     """What the question's words and percentages, not its plain numbers, may bring in."""
-    found = {
+    brought_in = {
         Fraction(value)
         for words, brought in IMPLIED.items()
         if re.search(rf"\b(?:{words})\b", question, re.IGNORECASE)
@@ -116,8 +116,15 @@ def implied_values(question: str) -> frozenset[Fraction]:
     }
     for match in re.finditer(rf"({NUMBER.pattern})\s*(?:\\?%|percent)", question):
         share = Fraction(match.group(1).replace(",", "")) / 100
-        found |= {share, 1 - share, 1 + share, 100 - 100 * share, 100 + 100 * share, Fraction(100)}
-    return frozenset(found)
+        brought_in |= {
+            share,
+            1 - share,
+            1 + share,
+            100 - 100 * share,
+            100 + 100 * share,
+            Fraction(100),
+        }
+    return frozenset(brought_in)
 
 
 def changeable(question: str) -> list[Number]:
@@ -142,7 +149,7 @@ def digit_swaps(number: Number, question: str) -> list[str]:
     A first digit does not become 0, nor a last decimal, and the number does not become 1 or one
     that the question has or implies already.
     """
-    taken = {Fraction(0), Fraction(1), *values(question), *implied_values(question)}
+    used = {Fraction(0), Fraction(1), *values(question), *implied_values(question)}
     swaps = []
     for place, digit in enumerate(number.text):
         if not digit.isdigit() or (place == 0 and digit == "0"):
@@ -150,7 +157,7 @@ def digit_swaps(number: Number, question: str) -> list[str]:
         ends = place == 0 or ("." in number.text and place == len(number.text) - 1)
         others = "123456789" if ends else "0123456789"
         swaps += [number.text[:place] + other + number.text[place + 1 :] for other in others]
-    return [swap for swap in swaps if Fraction(swap.replace(",", "")) not in taken]
+    return [swap for swap in swaps if Fraction(swap.replace(",", "")) not in used]
 
 
 def first_difference(one: str, other: str) -> int:

@@ -118,14 +118,14 @@ def word_pairs(
 def word_pair(
     contrast: str, problem: WordProblem, tokenizer: Any, seed: int, system_prompt: str | None
 ) -> Pair | Dropped:
-    made: Pair | Dropped = Dropped("no number of the question can be changed safely")
+    pair: Pair | Dropped = Dropped("no number of the question can be changed safely")
     for swap in swaps(contrast, problem, random.Random(f"{seed} {contrast} {problem.question}")):
-        made = (
+        pair = (
             swap if isinstance(swap, Dropped) else tokens(contrast, swap, tokenizer, system_prompt)
         )
-        if isinstance(made, Pair):
+        if isinstance(pair, Pair):
             break
-    return made
+    return pair
 
 
 def tokens(contrast: str, swap: Swap, tokenizer: Any, system_prompt: str | None) -> Pair | Dropped:

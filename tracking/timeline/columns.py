@@ -51,6 +51,7 @@ HEADS = (
         "of the step's record: `sound`, `weak`, `unconverged` or `absent`",
         in_table=True,
     ),
+    Column("in_circuit", "", "whether it stands in the checkpoint's circuit of all prompt pairs"),
     Column(
         "membership",
         "share",

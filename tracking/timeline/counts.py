@@ -101,9 +101,9 @@ def bounds(analyses: Sequence[Analysis], thresholds: Thresholds) -> pd.DataFrame
     out = {
         f"{name}_{end}": np.full(len(sizes), np.nan) for name in BOUNDED for end in ("low", "high")
     }
-    found = coded(np.stack([drawn(one, thresholds) for one in analyses[:same]]))
+    codes = coded(np.stack([drawn(one, thresholds) for one in analyses[:same]]))
     for name, wanted in BOUNDED.items():
-        number = np.isin(STATES, wanted)[found].sum(-1)  # [step, resample]
+        number = np.isin(STATES, wanted)[codes].sum(-1)  # [step, resample]
         low, high = np.quantile(number, [0.025, 0.975], axis=1)
         out[f"{name}_low"][:same], out[f"{name}_high"][:same] = low, high
     return pd.DataFrame(out)

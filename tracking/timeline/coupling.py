@@ -73,8 +73,10 @@ class Hazard:
         if n >= MINIMUM - 1:
             both = _within(table, table["hazard"])
             change = both["change"].to_numpy(float)
-            found = [_spearman(row, change) for row in shifts(both["hazard"].to_numpy(float))]
-            correlation, p = found[0], float(shift_p(np.array(found)))
+            correlations = [
+                _spearman(row, change) for row in shifts(both["hazard"].to_numpy(float))
+            ]
+            correlation, p = correlations[0], float(shift_p(np.array(correlations)))
         return cls(table.rename_axis("step").reset_index(), correlation, p, n)
 
 
@@ -177,14 +179,14 @@ def _at_lags(heads: pd.Series, reward: pd.Series) -> pd.DataFrame:
     inside = _within(pd.DataFrame({"heads": heads, "reward": reward}), reward)
     known, shifted = inside["reward"].to_numpy(float), shifts(inside["heads"].to_numpy(float))
     overlaps = [_overlap(shifted, known, lag) for lag in LAGS]
-    found = np.stack([pearson(*pair) for pair in overlaps], axis=1)  # [shift, lag]
-    size = _size(found)
+    correlations = np.stack([pearson(*pair) for pair in overlaps], axis=1)  # [shift, lag]
+    size = _size(correlations)
     return pd.DataFrame(
         {
             "lag": LAGS,
-            "correlation": found[0],
+            "correlation": correlations[0],
             "n": [int(np.isfinite(values).sum()) for _, values in overlaps],
-            "p": shift_p(found),
+            "p": shift_p(correlations),
             "p_corrected": _share(size.max(axis=1, keepdims=True), size[0]),
         }
     )

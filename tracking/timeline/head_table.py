@@ -50,7 +50,7 @@ MOVED = (
 GROWTHS = ("amplified", "damped")
 
 
-def judged(analysis: Analysis, thresholds: Thresholds) -> pd.DataFrame:
+def judged(graph: Graph, analysis: Analysis, thresholds: Thresholds) -> pd.DataFrame:
     """One row per head: membership, effect with interval, and `verdict` active, inactive or
     undecided, by this checkpoint alone. Where the behaviour is absent all are inactive."""
     effect, now = effects(analysis), activity(analysis, thresholds)
@@ -58,6 +58,7 @@ def judged(analysis: Analysis, thresholds: Thresholds) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "verdict": state,
+            "in_circuit": analysis.circuit.circuit[graph.head_sources].any(1).numpy(),
             "membership": analysis.stability.in_circuit.float().mean(0).numpy(),
             "membership_half": analysis.stability.ensemble[0].numpy(),
             "membership_double": analysis.stability.ensemble[-1].numpy(),
@@ -71,7 +72,7 @@ def judged(analysis: Analysis, thresholds: Thresholds) -> pd.DataFrame:
 def head_table(records: Sequence[Record], contrast: str, thresholds: Thresholds) -> pd.DataFrame:
     """One row per step and head of a contrast, with the columns of `Timeline.heads`."""
     graph = records[0].graph
-    tables = [judged(record.analyses[contrast], thresholds) for record in records]
+    tables = [judged(graph, record.analyses[contrast], thresholds) for record in records]
     verdicts = np.stack([table["verdict"].to_numpy(str) for table in tables])  # [step, head]
     steps = [record.step for record in records]
     active = carried(verdicts)

@@ -86,7 +86,7 @@ class Timeline:
         Raises `BadInput` where there is no such run, no ledger in it or no record in that.
         """
         ledger = RunFolder(run).ledger
-        if not run.is_dir():
+        if not Path(run).is_dir():
             raise BadInput(f"{run}: no such run")
         records = ledger.records()
         if not records:

@@ -39,9 +39,9 @@ def between(timelines: Mapping[str, Timeline]) -> list[str]:
     lines = []
     pairs = {name: one.records[0].pairs for name, one in timelines.items()}
     if len(set(pairs.values())) > 1:
-        told = ", ".join(f"{name} {made[:8]}" for name, made in pairs.items())
+        hashes = ", ".join(f"{name} {made[:8]}" for name, made in pairs.items())
         lines.append(
-            f"The runs were tracked with different pairs ({told}): "
+            f"The runs were tracked with different pairs ({hashes}): "
             "differences between them can be differences of the pairs."
         )
     shapes = {(one.records[0].n_layers, one.records[0].n_heads) for one in timelines.values()}
@@ -67,8 +67,8 @@ def _different(records: Mapping[str, Record]) -> Iterator[str]:
             }
     for what, values in facts.items():
         if len(set(values.values())) > 1:
-            told = ", ".join(f"{run} {value}" for run, value in values.items())
-            yield f"The runs were tracked with different {what} ({told})."
+            listed = ", ".join(f"{run} {value}" for run, value in values.items())
+            yield f"The runs were tracked with different {what} ({listed})."
 
 
 def _few(timeline: Timeline) -> Iterator[str]:
@@ -152,13 +152,13 @@ def _mixed(timeline: Timeline) -> Iterator[str]:
     if len(precisions) > 1:
         yield f"Records were made in different precisions: {', '.join(precisions)}."
     for package in timeline.records[-1].versions:
-        found = _unique(record.versions.get(package, "?") for record in timeline.records)
-        if len(found) > 1:
-            yield f"Records were made with different versions of {package}: {', '.join(found)}."
+        versions = _unique(record.versions.get(package, "?") for record in timeline.records)
+        if len(versions) > 1:
+            yield f"Records were made with different versions of {package}: {', '.join(versions)}."
     for name in timeline.records[-1].settings:
-        found = _unique(str(record.settings.get(name, "?")) for record in timeline.records)
-        if len(found) > 1:
-            yield f"Records were made with different settings of {name}: {', '.join(found)}."
+        versions = _unique(str(record.settings.get(name, "?")) for record in timeline.records)
+        if len(versions) > 1:
+            yield f"Records were made with different settings of {name}: {', '.join(versions)}."
 
 
 def _listed(steps: pd.Series) -> str:

@@ -85,15 +85,15 @@ def digest(run: Path, steps: Sequence[int], count: int, shown: int) -> Digest | 
         samples.append(_table(SAID, [_cut(one) for one in walk.chosen()]))
         turned.append(walk.close(steps[len(turned)]))
 
-    found = False
+    any_batch = False
     for batch in batches(run):
-        found = True
+        any_batch = True
         while len(turned) < len(steps) and batch[0].step > steps[len(turned)]:
             close()
         if len(turned) == len(steps):
             break
         walk.add(batch)
-    if not found:
+    if not any_batch:
         return None
     while len(turned) < len(steps):
         close()
@@ -117,13 +117,13 @@ def batches(run: Path) -> Iterator[list[Said]]:
     weights = _weights(RunFolder(run))
     left_out = set(evaluated(run) or ())
     previous = b""
-    found = sorted(files(run).items())
-    for step, path in found:
+    by_step = sorted(files(run).items())
+    for step, path in by_step:
         try:
             batch = _said(step, _raw(path), weights)
         except (OSError, ArrowException) as error:
             why = str(error).splitlines()[0]
-            if step < found[-1][0]:
+            if step < by_step[-1][0]:
                 raise BadInput(f"{path}: not a whole completions file ({why})") from None
             log.warning("%s is left out, it may not be whole yet (%s)", path, why)
             continue
@@ -218,17 +218,17 @@ class _Walk:
 
     def chosen(self) -> list[Said]:
         """The interval's samples."""
-        made: list[Said] = []
+        samples: list[Said] = []
         for fresh in (True, False):
-            while len(made) < self.count:
-                side = (self.best, self.worst)[len(made) % 2]
-                taken = {one.prompt if fresh else one[1:3] for one in made}
-                left = (one for one in side if (one.prompt if fresh else one[1:3]) not in taken)
+            while len(samples) < self.count:
+                side = (self.best, self.worst)[len(samples) % 2]
+                shown = {one.prompt if fresh else one[1:3] for one in samples}
+                left = (one for one in side if (one.prompt if fresh else one[1:3]) not in shown)
                 picked = next(left, None)
                 if picked is None:
                     break
-                made.append(picked)
-        return made
+                samples.append(picked)
+        return samples
 
     def close(self, step: int) -> dict[str, list[_Turn]]:
         """The problems that turned in the interval that ends here, by their text; begins another
@@ -320,8 +320,8 @@ def _short(words: str) -> str:
 
 
 def _hash(*texts: str) -> bytes:
-    made = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
     for one in texts:
         data = one.encode(errors="surrogatepass")
-        made.update(len(data).to_bytes(8, "little") + data)
-    return made.digest()
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.digest()

@@ -190,13 +190,13 @@ def coupling(timeline: Timeline, contrast: str) -> Figure:
     """Cross-correlation of the heads with the reward and with its change, by lag; a full dot where
     5 % of the shifts in time or fewer do as well at any lag."""
     heads, counts = timeline.of_contrast(contrast)
-    found = Coupling.of(heads, counts, contrast)
+    link = Coupling.of(heads, counts, contrast)
     figure = Figure(figsize=(8.4, 3.9), layout="constrained")
     FigureCanvasAgg(figure)
-    name = called(found.reward_name)
+    name = called(link.reward_name)
     panels = zip(figure.subplots(1, 2, sharey=True), AGAINST, strict=True)
     for axes, against in panels:
-        rows = found.table[found.table["against"] == against]
+        rows = link.table[link.table["against"] == against]
         axes.set(title=name if against == "reward" else f"change of {name}", ylim=(-1.05, 1.05))
         axes.set(xlabel="lag: heads after it, in checkpoints", xlim=(LAGS[0] - 0.3, LAGS[-1] + 0.3))
         axes.axhline(0, color="#555", linewidth=0.8)
@@ -209,10 +209,10 @@ def coupling(timeline: Timeline, contrast: str) -> Figure:
                          facecolor=np.where(sure, color, "white"))  # fmt: skip
         if rows["correlation"].isna().all():
             drawing.say(
-                axes, "the number of heads does not change" if len(rows) else str(found.note)
+                axes, "the number of heads does not change" if len(rows) else str(link.note)
             )
     figure.axes[0].set_ylabel("correlation")
-    note = f"\n{found.note}" if found.note and len(found.table) else ""
+    note = f"\n{link.note}" if link.note and len(link.table) else ""
     figure.suptitle(f"{contrast!r} pairs: heads and {name}{note}", fontsize=10)
     handles = [Line2D([], [], color=LOOKS[state].color, label=state) for state in HEADS]
     for label, face in (("p ≤ 0.05 over lags", "#555"), ("not", "white")):

@@ -18,6 +18,7 @@ import torch
 from tracking.errors import BadInput
 from tracking.ledger.record import Analysis
 from tracking.model.graph import READS, Graph
+from tracking.run_folder import RunFolder
 from tracking.timeline.columns import HEADS, names
 from tracking.timeline.coupling import Coupling, rewards
 from tracking.timeline.summary import Summary
@@ -44,9 +45,9 @@ def of_run(name: str, run: Path, timeline: Timeline) -> dict[str, Any]:
     recipe = _recipe(run)
     if recipe is None:
         warnings.append("The recipe is not known: the folder has no readable config.yaml.")
-    steps, said = [record.step for record in timeline.records], None
+    steps, samples = [record.step for record in timeline.records], None
     try:
-        said = _completions(completions.digest(run, steps, SAMPLES, TURNED))
+        samples = _completions(completions.digest(run, steps, SAMPLES, TURNED))
     except BadInput as error:
         warnings.append(f"No completions are shown: {error}")
     return {
@@ -57,7 +58,7 @@ def of_run(name: str, run: Path, timeline: Timeline) -> dict[str, Any]:
         "contrasts": {
             contrast: _of_contrast(timeline, contrast) for contrast in timeline.contrasts
         },
-        "completions": said,
+        "completions": samples,
         "caveats": warnings,
         "facts": _facts(run, timeline),
         "settings": {
@@ -217,7 +218,7 @@ def _facts(run: Path, timeline: Timeline) -> dict[str, str]:
 
 def _recipe(run: Path) -> str | None:
     try:
-        return (run / "config.yaml").read_text()
+        return RunFolder(run).config_path.read_text()
     except (OSError, UnicodeDecodeError):
         return None
 

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
 def _export(runs: Sequence[Path], folder: Path) -> None:
     timelines = {name: Timeline.read(run) for name, run in named(runs).items()}
     try:
-        made = papers.export(timelines, folder)
+        files = papers.export(timelines, folder)
     except OSError as error:
         raise BadInput(f"{folder} cannot be written: {error.strerror or error}") from None
-    say(f"figures    {len(made)} files in {folder}")
+    say(f"figures    {len(files)} files in {folder}")

@@ -88,7 +88,7 @@ def _track(folder: Path, rebuild: bool, flags: Sequence[str]) -> None:
 
 def _job(folder: Path, flags: Sequence[str]) -> Job:
     """The job that made the run, as its `config.yaml` tells."""
-    path = folder / "config.yaml"
+    path = RunFolder(folder).config_path
     try:
         words = path.read_text().splitlines()[0].split()
     except (OSError, UnicodeDecodeError, IndexError):
@@ -123,11 +123,11 @@ def _analyse(job: Job, worker: Worker, view: Table) -> None:
         history = _history(checkpoints[step]) if step else []
         reward = reward_between(history, ledger.before(step, checkpoints), step, expected)
         try:
-            made = worker.work(step, models[step], reward)
+            record = worker.work(step, models[step], reward)
         except (BadInput, OSError, ValueError, RuntimeError) as error:
             view.failed(step, error)
             continue
-        if made is None:
+        if record is None:
             say(f"left       step {step}: another process has its record, or is at it")
         else:
             view.show(worker.derive(), step)
@@ -172,9 +172,9 @@ def _pairs(job: Job, start: Start, ledger: Ledger) -> dict[str, PromptPairs]:
     """The run's frozen pairs; where it was not tracked, those that its recipe means."""
     if ledger.pairs_path.exists():
         return load_pairs(ledger.pairs_path)
-    made = contrasts.build(job, start.tokenizer, lambda: model.weights(job, start))
-    freeze(made, ledger.pairs_path)
-    return made
+    frozen = contrasts.build(job, start.tokenizer, lambda: model.weights(job, start))
+    freeze(frozen, ledger.pairs_path)
+    return frozen
 
 
 def _history(checkpoint: Path) -> list[dict[str, Any]]:

@@ -32,9 +32,9 @@ def rows(name: str, split: str, config: str | None = None) -> Dataset:
                 raise BadInput(f"data set {name!r}: no such file")
             if path.stat().st_size == 0:
                 raise BadInput(f"data set {name!r} is empty")
-            found = load_dataset(BUILDERS[path.suffix], data_files=name, split="train")
+            data = load_dataset(BUILDERS[path.suffix], data_files=name, split="train")
         else:
-            found = load_dataset(name, config, split=split)
+            data = load_dataset(name, config, split=split)
     except DatasetGenerationError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise BadInput(f"data set {name!r} cannot be read: {reason}") from None
@@ -42,18 +42,18 @@ def rows(name: str, split: str, config: str | None = None) -> Dataset:
         if isinstance(error, BadInput):
             raise
         raise BadInput(f"data set {name!r}: {str(error).strip().splitlines()[0]}") from None
-    if len(found) == 0:
+    if len(data) == 0:
         raise BadInput(f"data set {name!r} is empty")
-    return found
+    return data
 
 
 def training_rows(job: Job, split: str) -> Dataset:
     """The job's rows of a split as they lie, at most `dataset_size` of them."""
     if job.mixture.datasets:
-        found = get_dataset(job.mixture)
-        if split not in found:
+        splits = get_dataset(job.mixture)
+        if split not in splits:
             raise BadInput(f"the data set mixture has no split {split!r}; see test_split_size")
-        data = found[split]
+        data = splits[split]
     else:
         data = rows(job.script.dataset_name, split, job.script.dataset_config)
     size = job.ours.dataset_size

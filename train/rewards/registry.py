@@ -53,11 +53,11 @@ def registered(completion_length: int) -> dict[str, Callable]:
 def resolve(names: Sequence[str], completion_length: int) -> list[Callable]:
     """The rewards of these names, or at these dotted paths; `BadInput` names an unknown one."""
     known = registered(completion_length)
-    found = [known[name] if name in known else _imported(name, known) for name in names]
-    for name, function in zip(names, found, strict=True):
+    functions = [known[name] if name in known else _imported(name, known) for name in names]
+    for name, function in zip(names, functions, strict=True):
         if inspect.iscoroutinefunction(function) or not callable(function):
             raise BadInput(f"reward {name!r} must be a plain function")
-    return found
+    return functions
 
 
 def guarded(names: Sequence[str], completion_length: int, seconds: float) -> list[Scorer]:

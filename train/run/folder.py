@@ -49,8 +49,8 @@ def holds_run(folder: Path) -> bool:
 
 def free_folder(folder: Path) -> Path:
     """`folder`, or the first of `folder`-2, -3, ... that holds no run."""
-    number, found = 1, folder
-    while holds_run(found):
+    number, free = 1, folder
+    while holds_run(free):
         number += 1
-        found = folder.with_name(f"{folder.name}-{number}")
-    return found
+        free = folder.with_name(f"{folder.name}-{number}")
+    return free

@@ -17,6 +17,7 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from tracking.atomic import write_whole
 from tracking.errors import BadInput
+from tracking.run_folder import RunFolder
 from train.run.identity import Identity
 
 MANIFEST = "sparks.json"
@@ -43,8 +44,8 @@ class Manifest:
         read too, and compared with their checksums."""
         path = folder / MANIFEST
         try:
-            told = json.loads(path.read_bytes())
-            manifest = cls(**{**told, "identity": Identity(**told["identity"])})
+            facts = json.loads(path.read_bytes())
+            manifest = cls(**{**facts, "identity": Identity(**facts["identity"])})
             files = {name: (int(size), int(crc)) for name, (size, crc) in manifest.files.items()}
             if not (isinstance(manifest.step, int) and manifest.identity.readable):
                 raise ValueError("values of other kinds")
@@ -56,11 +57,11 @@ class Manifest:
             raise BadInput(f"{MANIFEST} has format {manifest.format}, not {FORMAT}")
         for name, (size, crc) in files.items():
             try:
-                found = (folder / name).stat().st_size
+                written = (folder / name).stat().st_size
             except (OSError, ValueError):
                 raise BadInput(f"{name} is missing") from None
-            if found != size:
-                raise BadInput(f"{name} has {found} bytes, not {size}")
+            if written != size:
+                raise BadInput(f"{name} has {written} bytes, not {size}")
             if contents and _crc(folder / name) != crc:
                 raise BadInput(f"{name} is damaged; its checksum does not match")
         return manifest
@@ -83,7 +84,7 @@ class CheckpointCallback(TrainerCallback):
         if not state.is_world_process_zero:
             return
         run = Path(args.output_dir or ".")
-        folder = run / f"checkpoint-{state.global_step}"
+        folder = RunFolder(run).checkpoint(state.global_step)
         self.seal(folder, [path for path in folder.rglob("*") if path.is_file()], state.global_step)
         rotate_checkpoints(str(run), self.limit, state.best_model_checkpoint, use_mtime=False)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import wandb
-import yaml
 from transformers import Trainer
 from transformers.integrations import get_reporting_integration_callbacks
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
@@ -21,6 +20,7 @@ from wandb.sdk.lib import wbauth
 
 from tracking.atomic import write_whole
 from tracking.errors import BadInput
+from tracking.run_folder import RunFolder
 from train.config import Job
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def begin_wandb(job: Job) -> None:
             log.warning("W&B cannot be reached, the run is kept offline: %s", _one_line(error))
             wandb.teardown()  # or the run's id would be in use
             began = _begin(job, "offline")
-        recipe = yaml.safe_load((job.folder / "config.yaml").read_text())
+        recipe = RunFolder(job.folder).config()
         began.config.update({"job": job.name, "recipe": recipe}, allow_val_change=True)
     except (wandb.Error, OSError, ValueError) as error:
         raise BadInput(f"W&B: {_one_line(error)}; or train without it: --report_to none") from None
@@ -108,8 +108,8 @@ def _told_once(trainer: Trainer, callback: Any, report: Callable) -> Callable:
         try:
             return report(*arguments, **keys)
         except Exception as error:
-            told = "%s failed: %s; it shows nothing more of this run, which goes on"
-            log.warning(told, name, _one_line(error))
+            message = "%s failed: %s; it shows nothing more of this run, which goes on"
+            log.warning(message, name, _one_line(error))
             # also what TRL and the tracker would still send there
             trainer.args.report_to = [other for other in reported if other != name]
             return None

@@ -18,7 +18,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from tracking.atomic import write_whole
 from tracking.errors import BadInput
-from tracking.ledger.ledger import Ledger
+from tracking.run_folder import RunFolder
 from train.config import Job
 from train.run.console import say
 from train.run.folder import holds_run
@@ -72,14 +72,13 @@ class AcceptedChangesCallback(TrainerCallback):
 def complete(folder: Path, note: Callable[[str], None] = say) -> dict[int, Path]:
     """The complete checkpoints of a run by step, in order; `note` is given a line on each that is
     not complete."""
-    found = {}
-    for path in folder.glob("checkpoint-*"):
-        if path.name[11:].isdigit():
-            try:
-                found[_manifest(path).step] = path
-            except BadInput as damage:
-                note(f"skipped    {path}: {damage}")
-    return dict(sorted(found.items()))
+    by_step = {}
+    for path in RunFolder(folder).checkpoints().values():
+        try:
+            by_step[_manifest(path).step] = path
+        except BadInput as damage:
+            note(f"skipped    {path}: {damage}")
+    return by_step
 
 
 def _nothing(line: str) -> None:
@@ -114,21 +113,22 @@ def find(job: Job, thorough: bool = True) -> Path | None:
         return None
     if job.training.resume_from_checkpoint.lower() in ("latest", "true"):
         return _newest(job, thorough)
-    found = Path(job.training.resume_from_checkpoint)
+    checkpoint = Path(job.training.resume_from_checkpoint)
     try:
-        manifest = _manifest(found, contents=thorough)
+        manifest = _manifest(checkpoint, contents=thorough)
     except BadInput as damage:
-        raise BadInput(f"{found} is no complete checkpoint: {damage}") from None
-    if found.resolve().parent != job.folder.resolve():
+        raise BadInput(f"{checkpoint} is no complete checkpoint: {damage}") from None
+    if checkpoint.resolve().parent != job.folder.resolve():
         raise BadInput(
-            f"{found} belongs to another run; go on in its folder: --output_dir {found.parent}"
+            f"{checkpoint} belongs to another run; go on in its folder: "
+            f"--output_dir {checkpoint.parent}"
         )
     _check_unfinished(job, manifest.step)
-    return found
+    return checkpoint
 
 
 def _newest(job: Job, thorough: bool) -> Path | None:
-    if not (job.folder / "config.yaml").exists():
+    if not RunFolder(job.folder).config_path.exists():
         raise BadInput(f"{job.folder} has no run to resume")
     note = say if thorough else _nothing
     for step, path in sorted(complete(job.folder, note).items(), reverse=True):
@@ -170,7 +170,7 @@ def check(job: Job, checkpoint: Path, now: Identity) -> list[str]:
         raise BadInput(
             f"{checkpoint} has no optimizer (save_only_model): it cannot be resumed from"
         )
-    ledger = Ledger(job.folder / "heads")
+    ledger = RunFolder(job.folder).ledger
     if job.ours.track and ledger.steps() and not ledger.pairs_path.exists():
         raise BadInput(f"{ledger.pairs_path} is missing; without it records cannot be compared")
     changes = before.identity.changes(now)
@@ -193,14 +193,14 @@ def take_up(folder: Path, checkpoint: Path | None, changes: Sequence[str]) -> No
     for change in changes:
         say(f"changed    {change}")
     step = int(checkpoint.name[11:]) if checkpoint else 0
-    for path in folder.glob("checkpoint-*"):
-        if path.name[11:].isdigit() and int(path.name[11:]) > step:
+    for number, path in RunFolder(folder).checkpoints().items():
+        if number > step:
             target = folder / "superseded" / path.name
             target.parent.mkdir(exist_ok=True)
             while target.exists():
                 target = target.with_name(f"{target.name}.1")
             path.rename(target)
-    Ledger(folder / "heads").supersede(after=step if checkpoint else -1)
+    RunFolder(folder).ledger.supersede(after=step if checkpoint else -1)
     (folder / MANIFEST).unlink(missing_ok=True)
     now = time.strftime("%Y-%m-%d %H:%M:%S")
     resumes = [*history(folder), {"step": step, "time": now, "changes": [*changes]}]

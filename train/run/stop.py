@@ -151,19 +151,20 @@ def any_rank(said: bool) -> bool:
         return said
     backend = torch.distributed.get_backend()
     device = "cuda" if backend == "nccl" else "cpu"
-    told = torch.tensor(int(said), device=device)
-    torch.distributed.all_reduce(told, op=torch.distributed.ReduceOp.MAX)
-    return bool(told)
+    flag = torch.tensor(int(said), device=device)
+    torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+    return bool(flag)
 
 
 def disk_full(error: BaseException | None) -> bool:
     """Whether an error of any library, or one that it came of, is that of a full disk."""
-    told = [os.strerror(number) for number in FULL]
-    told += ["PytorchStreamWriter failed writing", "unexpected pos "]  # torch's, at the file's end
+    messages = [os.strerror(number) for number in FULL]
+    # torch's own, at the end of the disk
+    messages += ["PytorchStreamWriter failed writing", "unexpected pos "]
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
             return True
-        if any(text in str(error) for text in told):
+        if any(text in str(error) for text in messages):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -209,8 +209,8 @@ def _parameter_groups(
 ) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
     """The layers' matrices, which are Muon's, and everything else."""
     matrices = [weight for weight in model.model.layers.parameters() if weight.ndim == 2]
-    taken = {id(weight) for weight in matrices}
-    return matrices, [weight for weight in model.parameters() if id(weight) not in taken]
+    ours = {id(weight) for weight in matrices}
+    return matrices, [weight for weight in model.parameters() if id(weight) not in ours]
 
 
 def _lr_share(step: int, settings: BaseSettings) -> float:

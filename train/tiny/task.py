@@ -54,8 +54,8 @@ def work_out(expression: str, cue: str, slip: Callable[[int], int]) -> str:
 
 def answer_of(text: str) -> str | None:
     """The digit a completion answers with, or None unless it ends in exactly one `####d`."""
-    found = ANSWER.fullmatch(text)
-    return found[1] if found else None
+    match = ANSWER.fullmatch(text)
+    return match[1] if match else None
 
 
 @dataclass(frozen=True)

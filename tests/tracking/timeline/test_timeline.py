@@ -24,6 +24,9 @@ ON, OFF, MAYBE = "active", "inactive", "undecided"
 RESAMPLES, PAIRS = 200, 12
 
 
+GRAPH = Graph(1, 1)
+
+
 def histories(*verdicts: Any) -> st.SearchStrategy[np.ndarray]:
     """[step, head], of 1 to 8 steps and 1 to 6 heads."""
     return st.tuples(st.integers(1, 8), st.integers(1, 6)).flatmap(
@@ -187,18 +190,20 @@ def test_an_undecided_head_keeps_its_last_certain_state(verdicts: np.ndarray) ->
 def test_the_verdict_takes_membership_and_effect(
     membership: float, effect: float, wanted: str
 ) -> None:
-    found = judged(analysis([membership], [effect]), Thresholds())
+    found = judged(GRAPH, analysis([membership], [effect]), Thresholds())
     assert found["verdict"].tolist() == [wanted]
     assert found["membership"].tolist() == pytest.approx([membership])
     assert found["effect"].tolist() == pytest.approx([effect])
 
 
 def test_an_effect_whose_interval_holds_the_threshold_is_undecided() -> None:
-    wide, narrow = (judged(analysis([1], [0.03], spread), Thresholds()) for spread in (0.1, 0.001))
+    wide, narrow = (
+        judged(GRAPH, analysis([1], [0.03], spread), Thresholds()) for spread in (0.1, 0.001)
+    )
     assert wide["verdict"].tolist() == [MAYBE]
     assert float(wide["effect_low"].iloc[0]) < 0.02 < float(wide["effect_high"].iloc[0])
     assert narrow["verdict"].tolist() == [ON]
-    strict = judged(analysis([1], [0.03], 0.001), Thresholds(effect=0.05))
+    strict = judged(GRAPH, analysis([1], [0.03], 0.001), Thresholds(effect=0.05))
     assert strict["verdict"].tolist() == [OFF]
 
 
@@ -206,7 +211,7 @@ def test_an_effect_whose_interval_holds_the_threshold_is_undecided() -> None:
 def test_verdicts_are_those_of_the_words(
     membership: float, effect: float, spread: float, member: float
 ) -> None:
-    found = judged(analysis([membership], [effect], spread), Thresholds(member=member))
+    found = judged(GRAPH, analysis([membership], [effect], spread), Thresholds(member=member))
     row: dict[str, Any] = found.to_dict("records")[0]  # type: ignore[assignment]
     low, high, share = row["effect_low"], row["effect_high"], row["membership"]
     assert low <= row["effect"] + 1e-6 and row["effect"] <= high + 1e-6
