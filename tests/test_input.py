@@ -27,7 +27,7 @@ from train.data.prompts import for_grpo
 from train.run.manifest import MANIFEST, Manifest
 
 RECIPE = TINY / "grpo.yaml"
-KEYS = sorted(config._parser("grpo")._option_string_actions)
+KEYS = sorted(config.make_parser("grpo")._option_string_actions)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 values = st.recursive(
     scalars,

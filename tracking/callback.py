@@ -74,7 +74,7 @@ class HeadTracker(TrainerCallback):
         self.view = Table()
         self.dashboard = Dashboard(raises=self.settings.on_error == "raise")
         self.clock = Clock(config.settings.budget)
-        self.postponed = self.analysing = False
+        self.postponed = self.begun = False
 
     def on_train_begin(
         self,
@@ -98,6 +98,7 @@ class HeadTracker(TrainerCallback):
             self.config.thresholds,
             models=self.config.models,
         )
+        self.begun = True
         self.worker.check(model)
         with _alone(state) as main:
             if main:
@@ -149,8 +150,8 @@ class HeadTracker(TrainerCallback):
         Made for a signal's handler: it ends an analysis by raising `Postponed` inside it.
         """
         self.postponed = True
-        if self.analysing:
-            self.analysing = False  # a second signal finds nothing to end
+        if self.begun and self.worker.analysing:
+            self.worker.analysing = False  # a second signal finds nothing to end
             raise Postponed
 
     def _facts(self) -> dict[str, object]:
@@ -208,11 +209,7 @@ class HeadTracker(TrainerCallback):
         wanted = "reward" if hasattr(args, "num_generations") else "loss"
         before = self.worker.ledger.before(step, self.config.models)
         reward = reward_between(state.log_history, before, step, wanted)
-        self.analysing = True
-        try:
-            record = self.worker.work(step, load, reward)
-        finally:
-            self.analysing = False
+        record = self.worker.work(step, load, reward)
         if record is not None:
             timeline = self.worker.derive()
             self.view.show(timeline, step)

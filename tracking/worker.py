@@ -45,6 +45,7 @@ class Worker:
     thresholds: Thresholds = field(default_factory=Thresholds)
     subject: Subject = field(default_factory=Subject)
     models: Mapping[int, Callable[[], nn.Module]] = field(default_factory=dict)
+    analysing: bool = False  # while nothing is lost where an analysis is broken off
 
     def check(self, model: nn.Module) -> None:
         """Refuse now what the first analysis would stumble over."""
@@ -96,6 +97,7 @@ class Worker:
             if not claimed or step in self.ledger.steps():
                 return None
             try:
+                self.analysing = True
                 analysed = record(
                     load(),
                     self.pairs,
@@ -106,11 +108,14 @@ class Worker:
                     self.thresholds,
                     label=f"heads at step {step}",
                 )
+                self.analysing = False
                 self.ledger.write(analysed)
             except Exception as error:
                 with contextlib.suppress(OSError):  # a full disk has no room for the mark either
                     self.ledger.mark_failed(step, error)
                 raise
+            finally:
+                self.analysing = False
             return analysed
 
     def derive(self) -> Timeline:

@@ -75,7 +75,7 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     preflight.check_machine(job)
     if job.ours.track:
         contrasts.contrasts(job)
-    resume.find(job, thorough=False)
+    first = resume.find(job, thorough=False)
     start = model.start(job)
     say(f"model      {start.path}")
     train = load(job, job.script.dataset_train_split)
@@ -87,6 +87,8 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     if job.ours.track:
         say(f"tracking   {preflight.describe_tracking(job, len(train))}")
     identity = Identity.of(job, train)
+    if first:
+        resume.check(job, first, identity)
     if job.ours.dry_run:
         _try(job, start, identity)
         return None

@@ -55,3 +55,9 @@ def make_analysis(graph: Graph, **overrides: Any) -> Analysis:
         for part, result in get_type_hints(Analysis).items()
     }
     return Analysis(**parts)
+
+
+def flat(analysis: Analysis) -> dict[str, Any]:
+    """Every tensor and number of an analysis by its name."""
+    parts = [getattr(analysis, part.name) for part in fields(analysis)]
+    return {item.name: getattr(part, item.name) for part in parts for item in fields(part)}

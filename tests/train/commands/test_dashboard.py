@@ -195,16 +195,16 @@ def test_only_the_main_process_begins_a_run(
 def test_a_failure_of_tracking_is_alerted_to_and_training_goes_on(
     run_job: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tracking import callback
+    from tracking import worker
 
-    real = callback.record
+    real = worker.record
 
     def fails_once(model: Any, pairs: Any, settings: Any, step: int, *rest: Any) -> Any:
         if step == 2:
             raise RuntimeError("out of memory")
         return real(model, pairs, settings, step, *rest)
 
-    monkeypatch.setattr(callback, "record", fails_once)
+    monkeypatch.setattr(worker, "record", fails_once)
     folder = run_job("sft", tmp_path / "run", report_to="wandb", track_contrasts="cue")
     (segment,) = segments(folder)
     (alert,) = [row for row in told(segment, "alert") if row["title"] == "Tracking failed"]

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.builders.analyses import flat
 from tracking import BadInput, Ledger, Record
-from tracking.ledger.record import Analysis
 from train.commands import track
 
 Run = Callable[..., Path]
@@ -19,12 +19,9 @@ Run = Callable[..., Path]
 def same(first: Record, second: Record) -> bool:
     """All but the seconds."""
     pairs = [
-        (
-            getattr(first.analyses[contrast], item.name),
-            getattr(second.analyses[contrast], item.name),
-        )
-        for contrast in first.analyses
-        for item in fields(Analysis)
+        (value, flat(second.analyses[contrast])[name])
+        for contrast, analysis in first.analyses.items()
+        for name, value in flat(analysis).items()
     ]
     facts = [
         (getattr(first, item.name), getattr(second, item.name))

@@ -184,9 +184,10 @@ def test_a_mistake_is_told_in_one_line_and_nothing_is_written(
 
 def test_too_few_pairs_are_told_with_what_was_dropped(run_job: Run, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
-    rows.write_text(json.dumps({"question": "How many?", "answer": "None.\n#### 0"}) + "\n")
+    row = json.dumps({"question": "How many?", "answer": "None.\n#### 0"})
+    rows.write_text(f"{row}\n" * 2)
     keys = {"dataset_name": rows, "reward_funcs": "accuracy_reward", "track_contrasts": "operand"}
-    with pytest.raises(BadInput, match=r"pairs 'operand': 0 usable pairs of 1 .*dropped: 1 no"):
+    with pytest.raises(BadInput, match=r"pairs 'operand': 0 usable pairs of 2 .*dropped: 2 no"):
         run_job("grpo", tmp_path / "run", **keys)
     assert not (tmp_path / "run").exists()
 

@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 
+from tests.builders.analyses import make_analysis
 from tests.builders.paths import REPO
 from tracking import BadInput
+from tracking.ledger.ledger import Ledger
+from tracking.ledger.record import Record
+from tracking.model.graph import Graph
 from train.commands import track
 from train.rewards.scoring import Scorer
 from train.run.lock import Lock
@@ -122,9 +126,11 @@ def test_only_the_main_process_of_a_job_takes_it(
     Lock(tmp_path).release()
 
 
-def test_sparks_track_is_refused_while_a_job_trains(holder: Holder, tmp_path: Path) -> None:
+def test_sparks_track_sets_nothing_aside_while_a_job_trains(holder: Holder, tmp_path: Path) -> None:
     recipe = REPO / "recipes" / "tiny" / "sft.yaml"
     (tmp_path / "config.yaml").write_text(f"# sparks sft\n{recipe.read_text()}")
+    analyses = {"cue": make_analysis(Graph(1, 1))}
+    Ledger(tmp_path / "heads").write(Record(0, 1, 1, "ab", analyses, settings={"resamples": 7}))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     with pytest.raises(BadInput, match=f"in use by process {holder.process.pid}"):
         track.main([str(tmp_path)])

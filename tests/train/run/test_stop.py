@@ -23,7 +23,7 @@ from scripts.campaign.outcome import Outcome
 from scripts.campaign.running import processes, tail
 from scripts.campaign.variants import LORA, Variant
 from tests.builders.campaigns import GRPO, KEPT, SFT
-from tests.builders.paths import REPO
+from tests.builders.paths import REPO, TINY
 from tracking import BadInput, Ledger, analysis
 from train import model
 from train.run import resume
@@ -265,7 +265,8 @@ def test_a_finished_model_says_how_far_it_was_trained(campaign: Campaign) -> Non
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_while_the_libraries_load_is_heeded(number: int, tmp_path: Path) -> None:
     job = subprocess.Popen(
-        [sys.executable, "-X", "importtime", "-m", "train.cli", "sft", "--config", "none.yaml"],
+        [sys.executable, "-X", "importtime", "-m", "train.cli", "sft",
+         "--config", str(TINY / "sft.yaml")],
         stderr=subprocess.PIPE, text=True, cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(REPO)},
     )  # fmt: skip
