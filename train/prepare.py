@@ -92,13 +92,13 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     if job.ours.dry_run:
         _try(job, start, identity)
         return None
+    frozen = _pairs(job, start, first) if job.ours.track else {}
     with ExitStack() as undo:
         lock = undo.enter_context(Lock(job.folder))
         # Under the lock: another job may have changed the run since.
         checkpoint = resume.find(job)
         changes = resume.check(job, checkpoint, identity) if checkpoint else []
         job.training.distributed_state.wait_for_everyone()  # all have found the same
-        frozen = _pairs(job, start, checkpoint) if job.ours.track else {}
         job.training.model_init_kwargs = model.loading(job)
         if resume.wanted(job):
             on_main(partial(resume.take_up, job.folder, checkpoint, changes))

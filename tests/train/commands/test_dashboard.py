@@ -199,10 +199,10 @@ def test_a_failure_of_tracking_is_alerted_to_and_training_goes_on(
 
     real = worker.record
 
-    def fails_once(model: Any, pairs: Any, settings: Any, step: int, *rest: Any) -> Any:
+    def fails_once(model: Any, pairs: Any, settings: Any, step: int, *rest: Any, **m: Any) -> Any:
         if step == 2:
             raise RuntimeError("out of memory")
-        return real(model, pairs, settings, step, *rest)
+        return real(model, pairs, settings, step, *rest, **m)
 
     monkeypatch.setattr(worker, "record", fails_once)
     folder = run_job("sft", tmp_path / "run", report_to="wandb", track_contrasts="cue")
