@@ -38,9 +38,11 @@ labels = torch.tensor([[ids[one], ids[other]] for one, other, _ in chosen])
 pairs = PromptPairs(clean, corrupted, labels=labels)
 
 torch.manual_seed(0)
-sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
-model = Qwen2ForCausalLM(Qwen2Config(vocab_size=len(WORDS), **sizes, **heads))
+config = Qwen2Config(
+    vocab_size=len(WORDS), hidden_size=32, intermediate_size=64,
+    num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+)  # fmt: skip
+model = Qwen2ForCausalLM(config)
 rows = [{"prompt": f"{d} {letters()} =", "completion": f" {d}"} for d in "0123456789" * 200]
 trainer = SFTTrainer(
     model=model,

@@ -105,9 +105,8 @@ def fields_of(kind: type) -> set[str]:
 def flags() -> set[str]:
     """Every key of ours that a recipe or a command line takes, by the job's arguments."""
     there = vars(import_module("train.config")).values()
-    types = (kind for kind in there if isinstance(kind, type))
-    arguments = filter(dataclasses.is_dataclass, types)
-    names = set().union(*map(fields_of, arguments))
+    types = [kind for kind in there if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
+    names = set().union(*(fields_of(kind) for kind in types))
     return {name for name in names if name == "track" or name.startswith("track_")}
 
 

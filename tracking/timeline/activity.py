@@ -128,12 +128,10 @@ def null_turnover(analysis: Analysis, thresholds: Thresholds) -> Tensor:
     are the same at every checkpoint, which gives less.
     """
     stability = analysis.stability
-    if stability.half_membership is None:
+    inside, mean, error = stability.half_membership, stability.half_effect, stability.half_error
+    if inside is None or mean is None or error is None:
         return torch.tensor([torch.nan])
-    mean, error = stability.half_effect, stability.half_error
-    halves = Activity.judged(
-        stability.half_membership, Interval(mean, mean - error, mean + error), thresholds
-    )
+    halves = Activity.judged(inside, Interval(mean, mean - error, mean + error), thresholds)
     membership = stability.in_circuit.float().mean(0)
     now = Activity.judged(membership, effects(analysis), thresholds)
     first = torch.where(halves.undecided[:, 0], now.active, halves.active[:, 0])

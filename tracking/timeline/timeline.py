@@ -75,8 +75,8 @@ class Timeline:
             counts_of(records, contrast, of_contrast, thresholds)
             for contrast, of_contrast in zip(contrasts, heads, strict=True)
         ]
-        tables = (pd.concat(of_all, ignore_index=True) for of_all in (heads, counts))
-        return cls(records, *tables, thresholds)
+        whole = pd.concat(heads, ignore_index=True)
+        return cls(records, whole, pd.concat(counts, ignore_index=True), thresholds)
 
     @classmethod
     def read(cls, run: Path, changed: Mapping[str, float] | None = None) -> Timeline:

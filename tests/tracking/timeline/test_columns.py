@@ -17,8 +17,8 @@ def test_a_timeline_has_just_the_columns_of_the_registry() -> None:
     on = {"in_circuit": torch.ones(10, 2).bool(), "effect": torch.full((8, 2), 0.5)}
     record = Record(0, 1, 2, "ab12", {"cue": make_analysis(Graph(1, 2), **on)})
     timeline = Timeline.of([record])
-    assert sorted(timeline.heads) == sorted(names(HEADS))
-    assert sorted(timeline.counts) == sorted(names(COUNTS))
+    assert sorted(timeline.heads.columns) == sorted(names(HEADS))
+    assert sorted(timeline.counts.columns) == sorted(names(COUNTS))
 
 
 def test_the_tables_of_the_documents_are_made_from_the_registry() -> None:
