@@ -25,7 +25,7 @@ from tracking import PromptPairs, attribute
 from tracking.attribution.scores import Scores
 from tracking.circuits.curve import Curve, curve_of, smallest
 from tracking.circuits.faithfulness import Experiment
-from tracking.circuits.selection import by_count, by_share
+from tracking.circuits.top_edges import by_count, by_share
 from tracking.model.decoder import Decoder
 from tracking.stability.agreement import Choose, agreement
 from tracking.stability.bootstrap import resamples

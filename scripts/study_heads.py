@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM
 
 from tracking import Ledger, PromptPairs, Timeline, attribute
 from tracking.circuits.circuit import heads_in
-from tracking.circuits.selection import by_count
+from tracking.circuits.top_edges import by_count
 from tracking.model.graph import Graph
 from tracking.pairs.frozen import load_pairs
 from tracking.stability.bootstrap import halves

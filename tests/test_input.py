@@ -23,8 +23,8 @@ from tracking.pairs.frozen import freeze, load_pairs
 from tracking.pairs.prompt_pairs import PromptPairs
 from train import config
 from train.commands import track
-from train.data.prompts import for_grpo
 from train.run.manifest import MANIFEST, Manifest
+from train.tasks.registry import for_grpo
 
 RECIPE = TINY / "grpo.yaml"
 KEYS = sorted(config.make_parser("grpo")._option_string_actions)

@@ -17,7 +17,7 @@ from tracking.attribution.importance import head_effects
 from tracking.attribution.scores import Scores
 from tracking.circuits.curve import Curve, curve_of, smallest
 from tracking.circuits.faithfulness import Experiment
-from tracking.circuits.selection import Selection, by_count
+from tracking.circuits.top_edges import Selection, by_count
 from tracking.errors import BadInput
 from tracking.ledger.record import (
     Analysis,

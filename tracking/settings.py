@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-from tracking.circuits.selection import Selection
+from tracking.circuits.top_edges import Selection
 from tracking.errors import BadInput
 
 

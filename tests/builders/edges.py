@@ -7,7 +7,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tracking.circuits.selection import by_count
+from tracking.circuits.top_edges import by_count
 from tracking.model.graph import Graph
 from tracking.stability.agreement import (
     Choose,

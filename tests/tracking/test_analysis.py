@@ -23,7 +23,7 @@ from tracking.attribution.attribute import attribute
 from tracking.attribution.importance import head_effects, importance, shift
 from tracking.circuits.curve import counts
 from tracking.circuits.faithfulness import Experiment
-from tracking.circuits.selection import by_count
+from tracking.circuits.top_edges import by_count
 from tracking.ledger.ledger import Ledger
 from tracking.ledger.record import Analysis, Record
 from tracking.ledger.reward import Reward

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tracking.circuits.selection import Selection
+from tracking.circuits.top_edges import Selection
 from tracking.errors import BadInput
 from tracking.settings import Settings
 from tracking.timeline.activity import Thresholds

@@ -5,7 +5,7 @@ import yaml
 
 from tests.builders.paths import REPO
 from tracking import BadInput
-from tracking.circuits.selection import Selection
+from tracking.circuits.top_edges import Selection
 from train import config
 
 RECIPES = sorted((REPO / "recipes").rglob("*.yaml"))

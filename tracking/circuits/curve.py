@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from tracking.circuits.faithfulness import Experiment, Faithfulness
-from tracking.circuits.selection import by_count
+from tracking.circuits.top_edges import by_count
 from tracking.model.graph import Graph
 from tracking.model.passes import Metric
 from tracking.pairs.prompt_pairs import PromptPairs

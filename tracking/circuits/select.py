@@ -8,7 +8,7 @@ from tracking.attribution.scores import Scores
 from tracking.circuits.circuit import Circuit
 from tracking.circuits.curve import curve_of, smallest
 from tracking.circuits.faithfulness import Experiment
-from tracking.circuits.selection import by_count, by_share, grown
+from tracking.circuits.top_edges import by_count, by_share, grown
 from tracking.errors import BadInput
 from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.stability.bootstrap import resamples

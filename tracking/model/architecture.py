@@ -9,6 +9,9 @@ with RMS norms y = weight x / rms(x), and the last stream goes through one more 
 To add a family, add an entry to `ARCHITECTURES` under its `config.model_type`, naming its modules
 where they are called otherwise, and its name to the list in `tests/builders/decoders.py`: every law
 of the attribution is then tried on it, patching all edges against the plain model among them.
+
+Gemma is not such a family yet: its norm multiplies by 1 + weight, its embeddings are scaled inside
+the model and Gemma 2 and 3 have norms after attention and MLP; `Decoder` has to learn these first.
 """
 
 from __future__ import annotations

@@ -24,9 +24,9 @@ def main(arguments: Sequence[str]) -> None:
     """Run the job that the command line means."""
     job = config.load("grpo", arguments)
     # What takes seconds to load: a mistake in the recipe is told before.
-    from train.data.prompts import for_grpo
     from train.prepare import finish, prepare
     from train.rewards import registry as rewards
+    from train.tasks.registry import for_grpo
 
     names, length = job.script.reward_funcs or [], job.training.max_completion_length
     rewards.resolve(names, length)  # a mistake is told before anything is loaded

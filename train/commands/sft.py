@@ -16,8 +16,8 @@ def main(arguments: Sequence[str]) -> None:
     # What takes seconds to load: a mistake in the recipe is told before.
     from trl import SFTTrainer, get_peft_config, get_quantization_config
 
-    from train.data.prompts import for_sft
     from train.prepare import finish, prepare
+    from train.tasks.registry import for_sft
 
     prepared = prepare(job, for_sft)
     if prepared is None:

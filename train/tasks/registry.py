@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
+
 from train.config import Job
 from train.tasks.task import Task
 from train.tasks.tiny import Tiny
-from train.tasks.words import WordProblems
+from train.tasks.word_problems import WordProblems
 from train.tiny.base import base_model
 from train.tiny.tokenizer import tokenizer
 
@@ -39,3 +41,14 @@ def pairs_task(job: Job) -> Task:
     ours, script = job.ours, job.script
     name = ours.track_pairs_dataset or script.dataset_name or job.mixture.datasets[0].path
     return TASKS.get(name, WordProblems)(job)
+
+
+def for_grpo(job: Job, split: str) -> Dataset:
+    """The rows of a split that the job trains on with GRPO: a conversational `prompt`, and
+    `solution` or `answer` for the rewards."""
+    return training_task(job).for_grpo(split)
+
+
+def for_sft(job: Job, split: str) -> Dataset:
+    """The same for SFT: `messages`, or `prompt` and `completion`, or `text`."""
+    return training_task(job).for_sft(split)

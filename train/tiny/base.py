@@ -1,4 +1,4 @@
-"""The tiny world: a model, a tokenizer and a task made in place, so that Sparks runs anywhere.
+"""The tiny world's base model, made in place, so that Sparks runs anywhere.
 
 The task is cued chain arithmetic modulo 10. A prompt is a cue and an expression, evaluated left to
 right; the cue says whether the result is negated:

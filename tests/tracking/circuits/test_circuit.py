@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.builders.edges import drawn, graphs, names, numbers, on_a_path, seeds
 from tracking.circuits.circuit import Circuit, heads_in, prune
-from tracking.circuits.selection import by_count, by_share
+from tracking.circuits.top_edges import by_count, by_share
 from tracking.errors import BadInput
 from tracking.model.graph import Graph
 

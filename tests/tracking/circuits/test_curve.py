@@ -19,7 +19,7 @@ from tracking.circuits.circuit import Circuit
 from tracking.circuits.curve import NEAR, SIZES, Curve, counts, curve, curve_of, smallest
 from tracking.circuits.faithfulness import Experiment, Faithfulness, faithfulness
 from tracking.circuits.select import select
-from tracking.circuits.selection import by_count
+from tracking.circuits.top_edges import by_count
 from tracking.model.decoder import Decoder
 from tracking.model.graph import Graph
 from tracking.pairs.prompt_pairs import PromptPairs

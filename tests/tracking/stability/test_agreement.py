@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 from tests.builders.edges import graphs, paths, random_scores, seeds
 from tracking.circuits.circuit import Circuit
-from tracking.circuits.selection import by_count, by_share
+from tracking.circuits.top_edges import by_count, by_share
 from tracking.model.graph import Graph
 from tracking.stability.agreement import (
     AGREED,

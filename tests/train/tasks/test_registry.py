@@ -6,7 +6,7 @@ import pytest
 from tests.builders.paths import TINY
 from tracking import BadInput
 from train import config
-from train.data.prompts import for_grpo, for_sft
+from train.tasks.registry import for_grpo, for_sft
 
 GRPO = str(TINY / "grpo.yaml")
 SFT = str(TINY / "sft.yaml")

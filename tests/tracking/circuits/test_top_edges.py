@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.builders.edges import graphs, names, numbers, on_a_path, seeds
 from tracking.circuits.circuit import Circuit, prune
-from tracking.circuits.selection import Selection, by_count, by_share, grown
+from tracking.circuits.top_edges import Selection, by_count, by_share, grown
 from tracking.errors import BadInput
 from tracking.model.graph import Graph
 
