@@ -90,9 +90,17 @@ class Worker:
         with torch.random.fork_rng():  # loading a model may draw from it
             return self.models[step]()
 
-    def work(self, step: int, load: Callable[[], nn.Module], reward: Reward) -> Record | None:
-        """Analyse the model of a step and write its record; None where the step has one, or
-        where another process is at it. A failure is marked in the ledger and raised."""
+    def work(
+        self,
+        step: int,
+        load: Callable[[], nn.Module],
+        reward: Reward,
+        current: Callable[[], bool] = lambda: True,
+    ) -> Record | None:
+        """Analyse the model of a step and write its record; None where the step has one, where
+        another process is at it, or where what was analysed is no longer the run's: `current()` is
+        asked before the record is written, since a run may be resumed from an earlier step
+        meanwhile. A failure is marked in the ledger and raised."""
         with self.ledger.claim(step) as claimed:
             if not claimed or step in self.ledger.steps():
                 return None
@@ -109,6 +117,8 @@ class Worker:
                     label=f"heads at step {step}",
                 )
                 self.analysing = False
+                if not current():
+                    return None
                 self.ledger.write(analysed)
             except Exception as error:
                 with contextlib.suppress(OSError):  # a full disk has no room for the mark either

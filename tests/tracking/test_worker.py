@@ -88,3 +88,10 @@ def test_a_claim_ends_with_its_process_however_that_ends(tmp_path: Path) -> None
 def test_what_cannot_be_analysed_is_refused_before(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no prompt pairs"):
         Worker(Ledger(tmp_path), {}, QUICK).check(make_decoder())
+
+
+def test_what_is_no_longer_the_runs_leaves_no_record(tmp_path: Path) -> None:
+    mine = worker(tmp_path)
+    assert mine.work(3, make_decoder, REWARD, current=lambda: False) is None
+    assert mine.ledger.steps() == [] and mine.ledger.marks() == {}
+    assert mine.work(3, make_decoder, REWARD, current=lambda: True) is not None

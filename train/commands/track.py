@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from train.model import Start
 from train.run import resume
 from train.run.console import quieten, say
 from train.run.lock import Lock
+from train.run.manifest import MANIFEST
 
 FROZEN = ("--track_pairs_", "--track_contrasts")  # what was settled before the first step
 JUDGING = tuple(f"--track_{item.name}" for item in dataclasses.fields(Thresholds))
@@ -123,12 +124,13 @@ def _analyse(job: Job, worker: Worker, view: Table) -> None:
         history = _history(checkpoints[step]) if step else []
         reward = reward_between(history, ledger.before(step, checkpoints), step, expected)
         try:
-            record = worker.work(step, models[step], reward)
+            unchanged = _unchanged(checkpoints[step]) if step else lambda: True
+            record = worker.work(step, models[step], reward, unchanged)
         except (BadInput, OSError, ValueError, RuntimeError) as error:
             view.failed(step, error)
             continue
         if record is None:
-            say(f"left       step {step}: another process has its record, or is at it")
+            say(f"left       step {step}: another process is at it, or the run has left it")
         else:
             view.show(worker.derive(), step)
 
@@ -175,6 +177,21 @@ def _pairs(job: Job, start: Start, ledger: Ledger) -> dict[str, PromptPairs]:
     frozen = contrasts.build(job, start.tokenizer, lambda: model.weights(job, start))
     freeze(frozen, ledger.pairs_path)
     return frozen
+
+
+def _unchanged(checkpoint: Path) -> Callable[[], bool]:
+    """Whether a checkpoint is the one that it was when this was called: a resumed run moves it
+    aside and makes another of its name."""
+
+    def seen() -> tuple[int, int] | None:
+        try:
+            status = (checkpoint / MANIFEST).stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
+    before = seen()
+    return lambda: before is not None and seen() == before
 
 
 def _history(checkpoint: Path) -> list[dict[str, Any]]:
