@@ -55,6 +55,16 @@ class Graph:
         return tuple(f"L{layer}H{h}" for layer in range(self.n_layers) for h in range(self.n_heads))
 
     @cached_property
+    def nodes(self) -> tuple[str, ...]:
+        """Heads and MLPs, the sources without `embed`: the order of every tensor [..., node]."""
+        return self.sources[1:]
+
+    @cached_property
+    def node_heads(self) -> Tensor:
+        """LongTensor [head]: the place of every head in `nodes`."""
+        return self.head_sources - 1
+
+    @cached_property
     def head_sources(self) -> Tensor:
         """LongTensor [head]: the row of every head."""
         return torch.tensor([i for i, name in enumerate(self.sources) if "H" in name])

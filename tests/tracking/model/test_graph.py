@@ -115,3 +115,9 @@ def test_an_edge_that_is_not_there_is_named_in_one_line(edge: str) -> None:
 @pytest.mark.parametrize("arch", ["qwen2", "qwen3", "llama", "mistral"])
 def test_the_graph_of_a_model_has_its_layers_and_query_heads(tiny_decoder, arch: str) -> None:
     assert Decoder.of(tiny_decoder(arch, layers=3, heads=6, width=48)).graph == Graph(3, 6)
+
+
+def test_nodes_are_heads_and_mlps_layer_by_layer():
+    graph = Graph(2, 2)
+    assert graph.nodes == ("L0H0", "L0H1", "M0", "L1H0", "L1H1", "M1")
+    assert [graph.nodes[place] for place in graph.node_heads] == list(graph.head_names)
