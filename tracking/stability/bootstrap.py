@@ -45,15 +45,3 @@ def interval(per_pair: Tensor, weights: Tensor, level: float = 0.95) -> Interval
     low, high = means.quantile(torch.tensor([tail, 1 - tail]), dim=0)
     return Interval(per_pair.mean(0), low, high)
 
-
-def resamples_within(weights: Tensor, count: int) -> Tensor:
-    """Float32 [..., resample, pair]: `count` bootstrap resamples within every sample of pairs."""
-    generator = torch.Generator().manual_seed(0)
-    size = int((weights.flatten(0, -2)[0] > 0).sum())
-    flat = weights.flatten(0, -2)
-    drawn = torch.multinomial(
-        flat.repeat_interleave(count, 0), size, replacement=True, generator=generator
-    )
-    out = torch.zeros(len(drawn), weights.shape[-1])
-    out.scatter_add_(1, drawn, torch.full(drawn.shape, 1 / size))
-    return out.unflatten(0, (*weights.shape[:-1], count))

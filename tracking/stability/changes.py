@@ -1,0 +1,84 @@
+"""Tests of change: between two checkpoints, beyond resampling of the pairs; over a run, beyond the
+run's own fluctuation; and their correction for how many there are."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from scipy import stats
+
+WALKS = 200_000  # random walks that give the null of `walk_p`
+LONGEST = 60  # increments of a walk; the null of longer runs is this one's, which is wider
+SCALES = (None, 0.01, 0.002)  # a walk may be additive, or grow with the share itself
+
+
+def change_p(draws_now: np.ndarray, draws_then: np.ndarray, pairs: int) -> np.ndarray:
+    """Two-sided p [...] that a figure is the same at two checkpoints, from its values on the same
+    bootstrap resamples of the same pairs, [resample, ...] each.
+
+    Student's, with the bootstrap's standard error of the paired difference and `pairs` - 1 degrees
+    of freedom, so that p can be as small as a correction over many nodes takes; the percentiles of
+    a few hundred resamples could not. 1 where a draw is not finite, or where nothing differs.
+    """
+    difference = draws_now - draws_then
+    known = np.isfinite(difference).all(axis=0)
+    difference = np.where(known, difference, 0.0)
+    mean, error = difference.mean(axis=0), difference.std(axis=0, ddof=1)
+    size = np.divide(np.abs(mean), error, out=np.full(mean.shape, np.inf), where=error > 0)
+    p = 2 * stats.t.sf(size, max(pairs - 1, 1))
+    return np.where(known & (mean != 0), p, 1.0)
+
+
+def discoveries(p: np.ndarray, level: float) -> np.ndarray:
+    """bool, of p-values of any shape: which are significant after Benjamini and Hochberg (1995)
+    over all of them."""
+    if not p.size:
+        return np.zeros(p.shape, dtype=bool)
+    return stats.false_discovery_control(p.ravel()).reshape(p.shape) <= level
+
+
+def spent(level: float, look: int) -> float:
+    """The part of an error rate that the test at a look (1, 2, ...) may spend, so that all looks
+    together stay within it however many there will be: no look depends on later ones."""
+    return level / (look * (look + 1))
+
+
+def walk_p(paths: np.ndarray) -> np.ndarray:
+    """p [...] that paths [step, ...] end where they do by fluctuating as they do: the null is a
+    random walk with the path's own increments.
+
+    The statistic is the distance from first to last, over the spread that a walk of so many steps
+    would have. The scale of its increments is the median of |second difference|, which neither a
+    steady trend nor a single jump raises; the null of the ratio is that of Gaussian walks, by
+    simulation. Since the steps of a walk may grow with its level, the same is asked of
+    asinh(path / c), and the largest p counts. Independent noise about a level is a special case in
+    which the test is too careful by far. NaN where there are fewer than 5 increments.
+    """
+    steps = len(paths) - 1
+    if steps < 5:
+        return np.full(paths.shape[1:], np.nan)
+    each = [_walk_p(paths if c is None else np.arcsinh(paths / c)) for c in SCALES]
+    return np.max(each, axis=0)
+
+
+def _walk_p(paths: np.ndarray) -> np.ndarray:
+    increments = np.diff(paths, axis=0)
+    null = _null(min(len(increments), LONGEST))
+    statistic = _statistic(increments)
+    beyond = len(null) - np.searchsorted(null, statistic, side="left")
+    return (beyond + 1) / (len(null) + 1)
+
+
+def _statistic(increments: np.ndarray) -> np.ndarray:
+    distance = np.abs(increments.sum(axis=0))
+    scale = 1.4826 * np.median(np.abs(np.diff(increments, axis=0)), axis=0) / np.sqrt(2)
+    spread = np.maximum(scale * np.sqrt(len(increments)), 1e-12)
+    return np.where(distance > 0, distance / spread, 0.0)
+
+
+@lru_cache
+def _null(steps: int) -> np.ndarray:
+    """The statistic of Gaussian walks, sorted."""
+    draws = np.random.default_rng(0).standard_normal((steps, WALKS), dtype=np.float32)
+    return np.sort(_statistic(draws))
