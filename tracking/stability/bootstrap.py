@@ -45,3 +45,38 @@ def interval(per_pair: Tensor, weights: Tensor, level: float = 0.95) -> Interval
     low, high = means.quantile(torch.tensor([tail, 1 - tail]), dim=0)
     return Interval(per_pair.mean(0), low, high)
 
+
+def ratios(effect: Tensor, behaviour: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean effect over mean behaviour, [node], and in every resample, [resample, node].
+
+    Of `effect` [pair, node] and `behaviour` [pair]: ratios of means, both resampled by the same
+    `weights` [resample, pair]. Pairs at which a node's effect is NaN are left out of both its
+    means. NaN where there is no behaviour (mean at most 0), or no pair is left.
+    """
+    measured = ~effect.isnan()
+    effect = effect.masked_fill(~measured, 0)
+    whole = behaviour[:, None] * measured  # [pair, node]
+    return _ratio(effect.sum(0), whole.sum(0)), _ratio(weights @ effect, weights @ whole)
+
+
+def ends(draws: Tensor, level: float = 0.95) -> tuple[Tensor, Tensor]:
+    """The interval's low and high end of ratios [resample, ...]: one without behaviour says nothing
+    of a share and counts as -inf for the low end and as +inf for the high one."""
+    tail, unsure = (1 - level) / 2, draws.isnan()
+    low = draws.masked_fill(unsure, -torch.inf).quantile(tail, dim=0)
+    high = draws.masked_fill(unsure, torch.inf).quantile(1 - tail, dim=0)
+    # between an infinite and a finite resample the quantile is NaN
+    return low.masked_fill(low.isnan(), -torch.inf), high.masked_fill(high.isnan(), torch.inf)
+
+
+def share(effect: Tensor, behaviour: Tensor, weights: Tensor, level: float = 0.95) -> Interval:
+    """The ratio of means [node] as `ratios` has it, with its interval; all NaN where no pair of a
+    node is measured."""
+    value, draws = ratios(effect, behaviour, weights)
+    unmeasured = effect.isnan().all(0)
+    low, high = (end.masked_fill(unmeasured, torch.nan) for end in ends(draws, level))
+    return Interval(value, low, high)
+
+
+def _ratio(effect: Tensor, behaviour: Tensor) -> Tensor:
+    return torch.where(behaviour > 0, effect / behaviour, torch.nan)

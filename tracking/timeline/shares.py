@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tracking.ledger.record import Analysis
-from tracking.stability.bootstrap import resamples
+from tracking.stability.bootstrap import ends, ratios, resamples
 
 DIRECTIONS = ("corrupt", "restore")
 
@@ -46,7 +46,10 @@ class Shares:
             dim=1,
         )  # [pair, direction, node]
         there = behaviour_is_there(behaviour, weights)
-        value, draws = _ratios(effects, behaviour, weights)
+        value, draws = (
+            one.unflatten(-1, effects.shape[1:])
+            for one in ratios(effects.flatten(1), behaviour, weights)
+        )
         if not there:
             value, draws = torch.zeros_like(value), torch.zeros_like(draws)
         return cls(
@@ -59,12 +62,10 @@ class Shares:
         )
 
     def interval(self) -> tuple[np.ndarray, np.ndarray]:
-        """Ends of the 95 % interval, [direction, node] each; a resample without behaviour counts
-        as unboundedly low for the lower end and high for the upper one."""
-        unknown = np.isnan(self.draws)
-        low = np.quantile(np.where(unknown, -np.inf, self.draws), 0.025, axis=0, method="lower")
-        high = np.quantile(np.where(unknown, np.inf, self.draws), 0.975, axis=0, method="higher")
-        return low, high
+        """Ends of the 95 % interval, [direction, node] each; infinite where resamples have no
+        behaviour."""
+        low, high = ends(torch.from_numpy(self.draws))
+        return low.numpy(), high.numpy()
 
     def activity(self, least: float) -> tuple[np.ndarray, np.ndarray]:
         """bool [direction, node]: surely at least `least` in size; surely below it."""
@@ -83,15 +84,3 @@ def behaviour_is_there(behaviour: Tensor, weights: Tensor) -> bool:
     """Whether the 95 % interval of the mean over pairs [pair] is above 0."""
     return bool((weights @ behaviour).quantile(0.025) > 0)
 
-
-def _ratios(effects: Tensor, behaviour: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Ratio of means [direction, node] and of every resample [resample, direction, node], each over
-    the pairs on which the effect is known."""
-    known = ~effects.isnan()
-    flat, where = effects.nan_to_num().flatten(1), known.float().flatten(1)
-    whole = behaviour[:, None] * where
-    value = flat.sum(0) / whole.sum(0)
-    means = weights @ whole
-    draws = torch.where(means > 0, (weights @ flat) / means, torch.nan)
-    shape = effects.shape[1:]
-    return value.unflatten(0, shape), draws.unflatten(1, shape)
