@@ -23,6 +23,13 @@ class Settings:
         default="signed",
         metadata={"help": "Edges are ranked by |signed mean| (signed) or mean |score| (absolute)."},
     )
+    screen: float = field(
+        default=1 / 3,
+        metadata={
+            "help": "Of models with more than 64 heads and MLPs, those are measured whose share by "
+            "their scores is at least this part of the threshold, and 16 others."
+        },
+    )
     quadrature: str = field(
         default="adaptive",
         metadata={
@@ -67,6 +74,8 @@ class Settings:
             raise BadInput(f"track_rank is {self.rank!r}; it must be signed or absolute")
         if not 0 < self.budget <= 1:
             raise BadInput(f"track_budget is {self.budget}; it must be in (0, 1]")
+        if not 0 <= self.screen <= 1:
+            raise BadInput(f"track_screen is {self.screen}; it must be in [0, 1]")
         if not self.memory_gb > 0:
             raise BadInput(f"track_memory_gb is {self.memory_gb}; it must be above 0")
         for name in ("ig_steps", "max_ig_steps", "batch_size", "resamples"):

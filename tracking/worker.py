@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from tracking.analysis import Subject, record
+from tracking.analysis import Before, Subject, record
 from tracking.errors import BadInput
 from tracking.ledger.ledger import Ledger, Mark
 from tracking.ledger.record import Record
@@ -106,6 +106,13 @@ class Worker:
                 return None
             try:
                 self.analysing = True
+                earlier = [one for one in self.ledger.records() if one.step < step]
+                before = {
+                    contrast: Before.of(
+                        [one.analyses[contrast] for one in earlier], self.settings.rank
+                    )
+                    for contrast in self.pairs
+                }
                 analysed = record(
                     load(),
                     self.pairs,
@@ -114,6 +121,7 @@ class Worker:
                     reward,
                     self.subject,
                     self.thresholds,
+                    before,
                     label=f"heads at step {step}",
                 )
                 self.analysing = False
@@ -132,5 +140,5 @@ class Worker:
         """Write the timeline of all records that there are."""
         with self.ledger.alone():
             timeline = Timeline.of(self.ledger.records(), self.thresholds)
-            self.ledger.write_timeline(timeline.heads, timeline.counts)
+            self.ledger.write_timeline(timeline.nodes, timeline.counts)
         return timeline

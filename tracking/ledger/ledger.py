@@ -195,9 +195,9 @@ class Ledger:
         with FileLock(self.folder / ".derive"):
             yield
 
-    def write_timeline(self, heads: pd.DataFrame, counts: pd.DataFrame) -> None:
-        """Write the derived tables: heads over time, and how many are in each state."""
-        for path, table in ((self.timeline_path, heads), (self.counts_path, counts)):
+    def write_timeline(self, nodes: pd.DataFrame, counts: pd.DataFrame) -> None:
+        """Write the derived tables: nodes over time, and how many are in each state."""
+        for path, table in ((self.timeline_path, nodes), (self.counts_path, counts)):
             buffer = io.BytesIO()
             table.to_parquet(buffer, index=False)
             write_whole(path, buffer.getvalue())

@@ -55,9 +55,7 @@ class Agreement:
     rank_correlation: Tensor  # float32 [split], Spearman's, of the scores of all edges
 
 
-def agreement(
-    graph: Graph, per_pair: Tensor, edges: int, pairs: int | None = None
-) -> Agreement:
+def agreement(graph: Graph, per_pair: Tensor, edges: int, pairs: int | None = None) -> Agreement:
     """Of `SPLITS` random splits into halves, or into disjoint samples of so many `pairs`; circuits
     are those of the top `edges`."""
     weights = halves(SPLITS, len(per_pair), pairs)

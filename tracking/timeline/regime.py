@@ -1,4 +1,5 @@
-"""Whether a run accumulates heads or searches among them: three figures and a word for them."""
+"""Whether a run accumulates heads or searches among them: three figures, and with enough heads a
+word for them."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ import pandas as pd
 from scipy import stats
 
 MEASURES = ("survive", "turnover_over_null", "final_over_peak")
-KEPT = 0.75  # a run accumulates where no less of its emergent heads survive
-LOST = 0.5  # and searches where no more do
+FEWEST = 5  # emergent heads; of fewer no word is said
+CHANCE = 0.5  # the null: an emergent head is as likely gone at the end as there
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,11 @@ class Regime:
 
     The word is
 
-    - `nothing emerged` where no head did
-    - `accumulates` where at least `KEPT` of the heads that ever emerged are there at the end, and
-      so at least as much of the most that were there at once
-    - `searches` where at most `LOST` of them are there at the end, and turnover is above its null,
-      so that the coming and going is not that of a judgement by other pairs
+    - `too few heads` where fewer than `FEWEST` emerged
+    - `accumulates` where more of them are there at the end than a coin for each would leave (exact
+      binomial test, 5 %)
+    - `searches` where fewer are, and turnover is above its null, so that the coming and going is
+      not that of a ranking by other pairs
     - `neither` otherwise
 
     A head that emerged at the last checkpoint has survived nothing yet and counts as a survivor all
@@ -38,11 +39,12 @@ class Regime:
     final_over_peak: float  # emergent heads at the end, over the most at any checkpoint; or NaN
 
     @classmethod
-    def of(cls, heads: pd.DataFrame, counts: pd.DataFrame, contrast: str) -> Regime:
-        """From a `Timeline`'s heads and counts, for one contrast."""
-        rows, numbers = heads[heads["contrast"] == contrast], counts[counts["contrast"] == contrast]
+    def of(cls, nodes: pd.DataFrame, counts: pd.DataFrame, contrast: str) -> Regime:
+        """From a `Timeline`'s nodes and counts, for one contrast."""
+        rows = nodes[(nodes["contrast"] == contrast) & (nodes["kind"] == "head")]
+        numbers = counts[counts["contrast"] == contrast]
         emergent = rows[rows["active"].astype(bool) & rows["cohort"].notna()]
-        ever = emergent["head"].nunique()
+        ever = emergent["node"].nunique()
         left = int((emergent["step"] == rows["step"].max()).sum())
         peak = int(emergent.groupby("step").size().max()) if ever else 0
         later = numbers.dropna(subset=["turnover", "null"])
@@ -61,14 +63,14 @@ class Regime:
 
     @property
     def word(self) -> str:
-        """`accumulates`, `searches`, `neither` or `nothing emerged`."""
-        if not self.emerged:
-            return "nothing emerged"
-        if self.survive >= KEPT:
+        """`accumulates`, `searches`, `neither` or `too few heads`."""
+        if self.emerged < FEWEST:
+            return "too few heads"
+        left = round(self.survive * self.emerged)
+        if stats.binomtest(left, self.emerged, CHANCE, alternative="greater").pvalue <= 0.05:
             return "accumulates"
-        if self.survive <= LOST and self.turnover > self.null:
-            return "searches"
-        return "neither"
+        fewer = stats.binomtest(left, self.emerged, CHANCE, alternative="less").pvalue <= 0.05
+        return "searches" if fewer and self.turnover > self.null else "neither"
 
 
 def over_seeds(regimes: Sequence[Regime]) -> pd.DataFrame:

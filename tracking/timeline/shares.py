@@ -83,4 +83,3 @@ class Shares:
 def behaviour_is_there(behaviour: Tensor, weights: Tensor) -> bool:
     """Whether the 95 % interval of the mean over pairs [pair] is above 0."""
     return bool((weights @ behaviour).quantile(0.025) > 0)
-

@@ -32,6 +32,7 @@ class Timeline:
     nodes: pd.DataFrame
     counts: pd.DataFrame
     thresholds: Thresholds
+    controlled: bool = False  # whether drift stands against a control run
 
     @classmethod
     def of(
@@ -58,7 +59,8 @@ class Timeline:
             for contrast, of_contrast in zip(contrasts, nodes, strict=True)
         ]
         whole = pd.concat(nodes, ignore_index=True)
-        return cls(records, whole, pd.concat(counts, ignore_index=True), thresholds)
+        table = pd.concat(counts, ignore_index=True)
+        return cls(records, whole, table, thresholds, control is not None)
 
     @classmethod
     def read(
