@@ -1,4 +1,6 @@
-"""Where entry says that a node or an edge comes in, there the circuit of so many top edges has it."""
+"""A node or an edge is in the circuits of as many top edges as its entry says, and of more."""
+
+from itertools import pairwise
 
 import networkx as nx
 import torch
@@ -63,7 +65,7 @@ def test_a_node_s_entry_is_the_best_of_all_paths_through_it(graph: Graph, seed: 
     best = dict.fromkeys(graph.nodes, beyond(graph))
     if {"embed", "logits"} <= set(web):
         for path in nx.all_simple_paths(web, "embed", "logits"):
-            last = max(web[u][v]["rank"] for u, v in zip(path, path[1:], strict=False))
+            last = max(web[u][v]["rank"] for u, v in pairwise(path))
             for node in path[1:-1]:
                 best[node] = min(best[node], last)
     assert found.nodes.tolist() == [best[name] for name in graph.nodes]
