@@ -42,7 +42,7 @@ def to_bytes(record: Record) -> bytes:
                 name: value for name, value in values.items() if not isinstance(value, Tensor)
             }
             tensors |= {
-                f"{contrast}/{part.name}/{name}": value.contiguous()
+                f"{contrast}/{part.name}/{name}": value.clone().contiguous()
                 for name, value in values.items()
                 if isinstance(value, Tensor)
             }
