@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from tracking.analysis import Before, Subject, record
+from tracking.analysis import record
+from tracking.contrast import Before, Subject
 from tracking.errors import BadInput
 from tracking.ledger.ledger import Ledger, Mark
 from tracking.ledger.record import Record

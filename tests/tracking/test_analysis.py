@@ -18,7 +18,8 @@ from tests.builders import planted as plants
 from tests.builders.analyses import flat, make_analysis
 from tests.builders.decoders import in_training
 from tests.builders.untouched import assert_same, everything
-from tracking.analysis import Subject, _halving, record
+from tracking.analysis import _halving, record
+from tracking.contrast import Subject
 from tracking.attribution.attribute import attribute
 from tracking.attribution.importance import head_effects, importance, shift
 from tracking.circuits.curve import counts

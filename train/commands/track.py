@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tracking.analysis import Subject
+from tracking.contrast import Subject
 from tracking.errors import BadInput
 from tracking.ledger.ledger import Ledger, Mark
 from tracking.ledger.record import PROCEDURE
