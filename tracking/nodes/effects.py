@@ -152,7 +152,8 @@ class Chosen:
 def _at_once(graph: Graph, nodes: Tensor, count: int) -> Iterator[Chosen]:
     """All of `nodes`, BoolTensor [node], up to `count` of one layer at a time."""
     for layer, asked in enumerate(nodes.view(graph.n_layers, -1)):
-        for slots in asked.nonzero()[:, 0].split(count):
+        here = asked.nonzero()[:, 0]
+        for slots in here.split(count) if len(here) else ():
             heads = slots[slots < graph.n_heads]
             yield Chosen(layer, heads, len(heads) < len(slots), layer * len(asked) + slots)
 
