@@ -19,7 +19,7 @@ from tracking import BadInput, PromptPairs, effects
 from tracking.attribution.metrics import METRICS as BY_NAME
 from tracking.attribution.metrics import neg_logit_diff
 from tracking.model.decoder import Decoder
-from tracking.nodes.effects import NodeEffects, node_effects, together
+from tracking.nodes.effects import NodeEffects, node_effects, surely_within, together
 
 
 def all_effects(model, pairs: PromptPairs, metric: str = "neg_logit_diff", batch_size: int = 3):
@@ -209,6 +209,60 @@ def test_half_precision_is_near_full_precision(tiny_decoder, random_pairs) -> No
     assert found.corrupt.dtype == torch.float32
     assert_close(found.corrupt.mean(0), wanted.corrupt.mean(0), 0.1)
     assert_close(found.restore.mean(0), wanted.restore.mean(0), 0.1)
+
+
+# Nodes that few pairs decide
+
+
+def test_a_node_without_effect_sees_a_first_part_of_the_pairs() -> None:
+    decoder, pairs = Decoder.of(planted()), planted_pairs(160)
+    nodes = torch.ones(len(decoder.graph.nodes), dtype=torch.bool)
+    full = node_effects(decoder, pairs, nodes, neg_logit_diff, 8)
+    thrifty = node_effects(decoder, pairs, nodes, neg_logit_diff, 8, least=0.05)
+    copies = torch.tensor([node == COPY for node in decoder.graph.nodes])
+    assert torch.allclose(thrifty.behaviour, full.behaviour, atol=1e-3)
+    for found, wanted in ((thrifty.corrupt, full.corrupt), (thrifty.restore, full.restore)):
+        seen = ~found.isnan()
+        assert bool(seen[:, copies].all())
+        assert seen[:, ~copies].sum(0).tolist() == [40] * (len(nodes) - 1)
+        assert torch.allclose(found[seen], wanted[seen], atol=0.01)
+
+
+def test_few_pairs_are_seen_by_every_node() -> None:
+    decoder = Decoder.of(planted())
+    nodes = torch.ones(len(decoder.graph.nodes), dtype=torch.bool)
+    found = node_effects(decoder, planted_pairs(32), nodes, neg_logit_diff, 8, least=0.05)
+    assert not bool(found.corrupt.isnan().any() or found.restore.isnan().any())
+
+
+@few(4)
+@given(seed=seeds, least=st.sampled_from([0.2, 0.5, 2.0]))
+def test_only_nodes_whose_shares_are_small_are_left(
+    tiny_decoder, random_pairs, seed: int, least: float
+) -> None:
+    model = tiny_decoder(seed=seed)
+    pairs = with_behaviour(model, random_pairs(pairs=100, seed=seed))
+    decoder, full = Decoder.of(model), all_effects(model, pairs, batch_size=25)
+    nodes = torch.ones(len(decoder.graph.nodes), dtype=torch.bool)
+    found = node_effects(decoder, pairs, nodes, neg_logit_diff, 25, least)
+    left = found.corrupt.isnan().any(0)
+    assert torch.equal(left, found.restore.isnan().any(0))
+    for effect in (full.corrupt, full.restore):
+        shares = effect.mean(0) / full.behaviour.mean()
+        assert bool((shares[left].abs() < least).all())
+
+
+def test_a_small_share_is_left_almost_never_where_it_is_not_small() -> None:
+    generator = torch.Generator().manual_seed(0)
+    behaviour = 3 + torch.randn(32, generator=generator)
+    shares = torch.tensor([0.1, -0.1, 0.05, -0.05, 0.0]).repeat_interleave(2000)
+    noise = torch.randn(32, len(shares), generator=generator)
+    effect = shares * behaviour[:, None] + 0.05 * noise
+    left = surely_within(effect, behaviour, 0.05).view(5, -1).float().mean(1)
+    assert left[:2].tolist() == [0, 0]
+    assert float(left[2:4].max()) < 0.004  # at the edge, 0.0005 of a normal one, more of a t
+    assert float(left[4]) > 0.95
+    assert not bool(surely_within(effect, -behaviour, 0.05).any())
 
 
 # The table
