@@ -35,6 +35,9 @@ from tracking.stability.bootstrap import interval, resamples, share
 AT_ONCE = 4
 """Batches of pairs, each with another node, in one pass."""
 
+FIRST = 32
+"""Pairs that every node sees, at least."""
+
 RESAMPLES = 1000
 
 
@@ -100,24 +103,63 @@ def _asked(graph: Graph, nodes: Iterable[str] | None) -> Tensor:
 
 
 def node_effects(
-    decoder: Decoder, pairs: PromptPairs, nodes: Tensor, loss: Metric, batch_size: int
+    decoder: Decoder,
+    pairs: PromptPairs,
+    nodes: Tensor,
+    loss: Metric,
+    batch_size: int,
+    least: float | None = None,
 ) -> NodeEffects:
     """The effects of `nodes`, BoolTensor [node], on all pairs, and the behaviour of each pair.
 
-    A pass takes `AT_ONCE` x `batch_size` rows, nodes of one layer side by side.
+    With `least`, a share that matters, a node sees only a first quarter of the pairs (at least
+    `FIRST`, drawn by a fixed seed) where on these both its shares are surely within `least` / 2 of
+    0; NaN on the others means that they were not needed. A pass takes `AT_ONCE` x `batch_size`
+    rows, nodes of one layer side by side.
     """
     shape = (len(pairs), len(nodes))
     corrupt, restore = torch.full(shape, torch.nan), torch.full(shape, torch.nan)
     behaviour = torch.zeros(len(pairs))
-    with _undisturbed(decoder):
-        for rows in by_length(pairs, batch_size):
+
+    def measure(part: Tensor, nodes: Tensor) -> None:
+        for places in by_length(pairs[part], batch_size):
+            rows = part[places]
             ends = Ends.of(decoder, trimmed(pairs[rows]), loss)
             behaviour[rows] = ends.behaviour.cpu()
             for chosen in _at_once(decoder.graph, nodes, AT_ONCE * batch_size // len(rows)):
                 lost, gained = ends.effects(decoder, loss, chosen)
                 corrupt[rows[:, None], chosen.places] = lost.T.cpu()
                 restore[rows[:, None], chosen.places] = gained.T.cpu()
+
+    first, rest = _parts(len(pairs), thrifty=least is not None)
+    with _undisturbed(decoder):
+        measure(first, nodes)
+        if least is not None and len(rest):
+            both = (effect[first] for effect in (corrupt, restore))
+            below = [surely_within(effect, behaviour[first], least / 2) for effect in both]
+            measure(rest, nodes & ~(below[0] & below[1]))
     return NodeEffects(corrupt, restore, behaviour)
+
+
+def _parts(pairs: int, thrifty: bool) -> tuple[Tensor, Tensor]:
+    """Places of the pairs that all nodes see, and of those that not all need to, LongTensor [pair]
+    each: a random quarter (the order of pairs may mean something), or all of them, and the rest."""
+    if not thrifty:
+        return torch.arange(pairs), torch.arange(0)
+    order = torch.randperm(pairs, generator=torch.Generator().manual_seed(0))
+    count = max(FIRST, pairs // 4)
+    return order[:count], order[count:]
+
+
+def surely_within(effect: Tensor, behaviour: Tensor, share: float) -> Tensor:
+    """BoolTensor [node]: whether mean effect over mean behaviour, of [pair, node] and [pair], is
+    between -share and share, by normal intervals of 99.9 % for effect -+ share x behaviour."""
+
+    def error(values: Tensor) -> Tensor:
+        return 3.29 * values.std(0) / len(values) ** 0.5
+
+    above, below = (effect - sign * share * behaviour[:, None] for sign in (1, -1))
+    return (above.mean(0) + error(above) < 0) & (below.mean(0) - error(below) > 0)
 
 
 def together(
@@ -152,7 +194,8 @@ class Chosen:
 def _at_once(graph: Graph, nodes: Tensor, count: int) -> Iterator[Chosen]:
     """All of `nodes`, BoolTensor [node], up to `count` of one layer at a time."""
     for layer, asked in enumerate(nodes.view(graph.n_layers, -1)):
-        for slots in asked.nonzero()[:, 0].split(count):
+        here = asked.nonzero()[:, 0]
+        for slots in here.split(count) if len(here) else ():
             heads = slots[slots < graph.n_heads]
             yield Chosen(layer, heads, len(heads) < len(slots), layer * len(asked) + slots)
 
