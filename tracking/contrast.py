@@ -38,7 +38,7 @@ from tracking.settings import Settings
 from tracking.stability.agreement import agreement, entries, pairs_needed
 from tracking.stability.bootstrap import resamples
 from tracking.timeline.activity import Activity, Thresholds
-from tracking.timeline.shares import Shares
+from tracking.timeline.shares import Shares, behaviour_is_there
 
 METRIC = "neg_logit_diff"  # its shares do not move when all logits are scaled
 ALL_NODES = 64  # where a model has no more, all are measured
@@ -263,17 +263,11 @@ def _nodes(
     those that were measured before, and of a sample of the others."""
     assert scores.per_pair is not None
     attributed = scores.per_pair[:, 1:].sum(-1)  # a node's score is that of all its edges
-    whole = (scores.corrupted - scores.clean).mean()
-    least = settings.screen * thresholds.share * float(whole)
-    chosen = attributed.mean(0).abs() >= max(least, 1e-12)
-    if before.measured is not None:
-        chosen |= before.measured
-    if len(chosen) <= ALL_NODES:
-        chosen, sampled = torch.ones_like(chosen), torch.zeros_like(chosen)
-    else:
-        sampled = _sample(~chosen)
-    loss = metrics.resolve(METRIC)
-    measured = node_effects(decoder, pairs, chosen | sampled, loss, batch_size)
+    chosen, sampled = _chosen(
+        attributed, scores.corrupted - scores.clean, settings, thresholds, before
+    )
+    loss, least = metrics.resolve(METRIC), thresholds.share
+    measured = node_effects(decoder, pairs, chosen | sampled, loss, batch_size, least)
     none = torch.full((len(pairs),), torch.nan)
     return NodeResult(
         corrupt=measured.corrupt,
@@ -284,6 +278,25 @@ def _nodes(
         together_corrupt=none,
         together_restore=none,
     )
+
+
+def _chosen(
+    attributed: Tensor,
+    behaviour: Tensor,
+    settings: Settings,
+    thresholds: Thresholds,
+    before: Before,
+) -> tuple[Tensor, Tensor]:
+    """BoolTensors [node]: those to be measured on their merits, and a sample of the others; by
+    their `attributed` effects [pair, node]. Without behaviour [pair] nothing has a share of it."""
+    nodes, whole = attributed.shape[1], behaviour.mean()
+    known = torch.zeros(nodes, dtype=torch.bool) if before.measured is None else before.measured
+    if nodes <= ALL_NODES:
+        return torch.ones_like(known), torch.zeros_like(known)
+    if not behaviour_is_there(behaviour, resamples(settings.resamples, len(behaviour))):
+        return known, torch.zeros_like(known)
+    likely = (attributed.mean(0) / whole).abs() >= settings.screen * thresholds.share
+    return likely | known, _sample(~(likely | known))
 
 
 def _sample(others: Tensor) -> Tensor:
