@@ -152,7 +152,9 @@ def _of_contrast(timeline: Timeline, contrast: str) -> Iterator[str]:
         name = called(reward.name)
         less = "; less is better" if reward.name == "loss" else ""
         yield f"No reward was logged; {name} stands for it{less}."
-    if unsure := int(((nodes["state"] == "undecided") & (nodes["step"] == counts["step"].max())).sum()):
+    if unsure := int(
+        ((nodes["state"] == "undecided") & (nodes["step"] == counts["step"].max())).sum()
+    ):
         yield (
             f"{contrast!r} pairs: of {unsure} of {nodes['node'].nunique()} nodes the first "
             "checkpoint could not tell whether they are active, so they have no history; more "
@@ -193,7 +195,9 @@ def _before(timeline: Timeline, contrast: str) -> Iterator[str]:
             f"{_listed(pd.Series(old))}), of an older version: nothing is known of their nodes; "
             "tracked again they would tell."
         )
-    drawn = {step: (len(one.stability.entries), len(one.nodes.corrupt)) for step, one in analyses.items()}
+    drawn = {
+        step: (len(one.stability.entries), len(one.nodes.corrupt)) for step, one in analyses.items()
+    }
     first = next(iter(drawn.values()))
     unlike = [step for step, one in drawn.items() if one != first]
     if unlike:

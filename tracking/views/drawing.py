@@ -12,11 +12,11 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
-from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex, to_rgb
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from tracking.timeline.coupling import rewards
 from tracking.views.palette import NEGATIVE, POSITIVE, REWARD, UNDECIDED, called
@@ -36,15 +36,17 @@ class Marker:
     sign: str
     filled: bool = True
 
-    def style(self, color: str) -> dict[str, Any]:
-        """For `scatter`."""
-        inside = color if self.filled else "none"
-        return {"marker": self.sign, "facecolor": inside, "edgecolor": color, "zorder": 2}
+    @property
+    def style(self) -> dict[str, Any]:
+        """For `scatter`: black with a white rim, or the other way round."""
+        face, rim = (INK, "white") if self.filled else ("white", INK)
+        return {"marker": self.sign, "facecolor": face, "edgecolor": rim, "zorder": 2}
 
-    def line(self, color: str) -> dict[str, Any]:
-        """For a line's markers."""
-        inside = color if self.filled else "none"
-        return {"marker": self.sign, "markerfacecolor": inside, "markeredgecolor": color}
+    @property
+    def handle(self) -> dict[str, Any]:
+        """For a legend."""
+        style = {"marker": self.sign, "markeredgecolor": INK}
+        return {**style, "markerfacecolor": INK if self.filled else "white"}
 
 
 MARKS = {  # as the signs of `palette.LOOKS`; base and retained look alike
@@ -84,7 +86,8 @@ def say(axes: Axes, text: str) -> None:
 def over_steps(axes: Axes, steps: Sequence[int]) -> None:
     """An axis of steps from 0 to where the last checkpoint's cell ends; ticks are whole steps."""
     axes.set_xlim(0, bin_edges(np.array(steps))[-1])
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    locator = MaxNLocator(integer=True) if len(steps) > 1 else FixedLocator(steps)
+    axes.xaxis.set_major_locator(locator)
 
 
 def bin_edges(steps: np.ndarray) -> np.ndarray:
@@ -154,12 +157,12 @@ def raster(axes: Axes, nodes: pd.DataFrame) -> QuadMesh | None:
     mesh = axes.pcolormesh(edges, rows, table["share"], cmap=SHARES, norm=scale(nodes["share"]),
                            edgecolor="#eee", linewidth=0.3)  # fmt: skip
     hatches(axes, table["undecided"].to_numpy(bool), edges)
-    marks(axes, table["state"].to_numpy(str), np.asarray(mesh.to_rgba(table["share"])), edges)
+    marks(axes, table["state"].to_numpy(str), edges)
     pale(axes, nodes, edges)
     mlps = sum(node.startswith("M") for node in order)
     axes.axhline(len(order) - mlps - 0.5, color=INK, linewidth=0.8)
     axes.set_yticks(range(len(order)), order, fontsize=7)
-    axes.set_ylabel("heads, then MLPs, by first activity")
+    axes.set_ylabel("heads, MLPs")
     if left_out:
         axes.set_title(f"{left_out} that cannot be told left out", fontsize=8, loc="right")
     axes.invert_yaxis()
@@ -172,18 +175,13 @@ def scale(shares: pd.Series) -> Normalize:
     return Normalize(-most, most)
 
 
-def marks(axes: Axes, states: np.ndarray, ground: np.ndarray, edges: np.ndarray) -> None:
-    """The signs of states [row, column] in the cells' middles, in ink that reads on `ground`."""
+def marks(axes: Axes, states: np.ndarray, edges: np.ndarray) -> None:
+    """The signs of states [row, column] in the cells' middles; they read on any colour."""
     middle = (edges[1:] + edges[:-1]) / 2
     for state, marker in MARKS.items():
-        for color in ("black", "white"):
-            places = [
-                (middle[column], row)
-                for row, column in np.argwhere(states == state).tolist()
-                if ink(to_hex(ground[row, column]), 0) == color
-            ]
-            if places:
-                axes.scatter(*zip(*places, strict=True), s=16, linewidth=0.9, **marker.style(color))
+        places = [(middle[column], row) for row, column in np.argwhere(states == state).tolist()]
+        if places:
+            axes.scatter(*zip(*places, strict=True), s=22, linewidth=0.9, **marker.style)
 
 
 def hatches(axes: Axes, undecided: np.ndarray, edges: np.ndarray) -> None:
@@ -206,20 +204,12 @@ def pale(axes: Axes, nodes: pd.DataFrame, edges: np.ndarray) -> None:
         axes.axvspan(edges[place], edges[place + 1], **span)
 
 
-def ink(color: str, veil: float) -> str:
-    """Black or white, whichever can be read on a colour under a white veil (WCAG's contrast)."""
-    parts = (1 - veil) * np.array(to_rgb(color)) + veil
-    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-    light = float(linear @ [0.2126, 0.7152, 0.0722])
-    return "white" if 1.05 / (light + 0.05) > (light + 0.05) / 0.05 else "black"
-
-
 def legend(figure: Figure, states: pd.Series, columns: int) -> None:
     """The marks of the states that occur, under a figure."""
     there = {MARKS[state]: state for state in MARKS if (states == state).any()}
     handles: list[Line2D | Patch] = [
         Line2D([], [], linestyle="none", label=word.replace("base", "base, retained"),
-               **marker.line(INK))
+               **marker.handle)
         for marker, word in there.items()
     ]  # fmt: skip
     handles.append(

@@ -85,7 +85,7 @@ def node_map(timeline: Timeline, step: int, contrast: str) -> Figure:
     mesh = axes.pcolormesh(edges, np.arange(layers + 1) - 0.5, shares, linewidth=0.4, **style)
     drawing.hatches(axes, rows["undecided"].to_numpy(bool).reshape(layers, wide), edges)
     states = rows["state"].to_numpy(str).reshape(layers, wide)
-    drawing.marks(axes, states, np.asarray(mesh.to_rgba(shares)), edges)
+    drawing.marks(axes, states, edges)
     verdict = str(rows["verdict"].iloc[0])
     if verdict in ("weak", "absent"):
         axes.axvspan(-0.5, wide - 0.5, color="white", alpha=PALE, linewidth=0, zorder=3)
@@ -251,7 +251,7 @@ def coupling(timeline: Timeline, contrast: str) -> Figure:
     if link.table["correlation"].isna().all():
         drawing.say(axes, "nothing changes" if len(link.table) else str(link.note))
     note = f"\n{link.note}" if link.note and len(link.table) else ""
-    figure.suptitle(f"{contrast!r} pairs: changes beside the {name}'s{note}", fontsize=10)
+    figure.suptitle(f"{contrast!r} pairs: changes beside the {name}'s{note}", fontsize=9)
     figure.supxlabel(CAVEAT, fontsize=7)
     handles = [
         Line2D([], [], color=color, marker=marker, label=series)
@@ -293,6 +293,7 @@ def together(timelines: Mapping[str, Timeline]) -> Figure:
                 bounds = (line["behaviour_low"], line["behaviour_high"])
                 band = {"color": looks[run]["color"], "alpha": 0.12, "linewidth": 0}
                 axes.fill_between(line["step"], *bounds, **band)
+                axes.axhline(0, color="#999", linewidth=0.8)
     figure.axes[-1].set_xlabel("training step")
     drawing.over_steps(figure.axes[-1], sorted(table["step"].unique()))
     handles = [Line2D([], [], label=run, **look) for run, look in looks.items()]

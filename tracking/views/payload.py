@@ -17,7 +17,7 @@ import torch
 
 from tracking.errors import BadInput
 from tracking.ledger.record import Analysis
-from tracking.model.graph import READS, Graph
+from tracking.model.graph import Graph
 from tracking.run_folder import RunFolder
 from tracking.timeline.columns import NODES, names
 from tracking.timeline.coupling import CAVEAT, Coupling, rewards

@@ -30,7 +30,17 @@ from tracking.views.palette import LOOKS, REWARD, UNDECIDED
 from tracking.views.payload import STATES
 
 PAGE = files("tracking.views") / "page"
-SCRIPTS = ("tools.js", "charts.js", "story.js", "map.js", "node.js", "circuit.js", "wiring.js", "sections.js", "page.js")
+SCRIPTS = (
+    "tools.js",
+    "charts.js",
+    "story.js",
+    "map.js",
+    "node.js",
+    "circuit.js",
+    "wiring.js",
+    "sections.js",
+    "page.js",
+)
 
 
 def write_report(runs: Sequence[Path], path: Path, control: Timeline | None = None) -> Path:

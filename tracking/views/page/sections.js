@@ -1,6 +1,7 @@
 // The report's sections, in order. Each returns what it shows of one run.
 
 const NAMED = 12; // nodes of one kind that are named
+const FEWEST = 5; // heads that emerged, of which there are curves
 const COLOURED = 8; // cohorts whose colours are told one by one
 
 const once = (run) => run.steps.length === 1;
@@ -67,6 +68,10 @@ const lasting = (run) => {
   const { cohorts, survival } = run.contrasts[view.contrast];
   if (once(run)) return [onlyOne(run, "no head can have emerged yet.")];
   if (!cohorts.step.length) return [missing("No head emerged, so there is no cohort and nothing to survive.")];
+  const emerged = cohorts.step.map((step, i) => (step === cohorts.cohort[i] ? cohorts.size[i] : 0)).reduce((a, b) => a + b);
+  if (emerged < FEWEST) {
+    return [missing(`${emerged} ${emerged === 1 ? "head" : "heads"} emerged: too few for curves. The picture above shows when, and what became of them.`)];
+  }
   return [el("div", { class: "beside" },
     el("div", {}, figure("Cohorts", `Active emerged heads of ${run.name} by the step at which they came`, () => cohorts,
       (host) => drawCohorts(host, run), "Active heads that emerged, by the step at which they came."), cohortLegend(run)),

@@ -33,9 +33,9 @@ const rasterTraces = (run, names) => {
   const on = { yaxis: "y4", type: "scatter", mode: "markers", hoverinfo: "skip" };
   const signs = Object.entries(SYMBOLS).flatMap(([state, symbol]) => {
     const mine = cells.filter((cell) => DATA.states[nodes.state[cell.at]] === state);
-    const inks = mine.map((cell) => inkOn(shareGround(nodes.share[cell.at], most)));
+    const [face, rim] = /open/.test(symbol) ? ["#ffffff", "#15181b"] : ["#15181b", "#ffffff"];
     return mine.length ? [{ ...on, name: state, x: mine.map((c) => middle[c.i]), y: mine.map((c) => names[c.row]),
-      marker: { symbol, size: 7, color: inks, line: { width: 1.2, color: inks } } }] : [];
+      marker: { symbol: symbol.replace("-open", ""), size: 8, color: face, line: { width: 1, color: rim } } }] : [];
   });
   const strokes = [0.15, 0.38, 0.62, 0.85]; // of the hatching, across a cell
   const unsure = cells.filter((cell) => nodes.undecided[cell.at]).flatMap(({ row, i }) =>
@@ -109,7 +109,8 @@ const shareLegend = () => {
   const node = el("span", { class: "swatch wide", "aria-hidden": "true" });
   const ends = [-1, 0, 1].map((end) => `rgb(${shareGround(end, 1).join(", ")})`);
   node.style.background = `linear-gradient(to right, ${ends.join(", ")})`;
-  return [node, `share of the behaviour, -${num(mostShare())} to ${num(mostShare())}`];
+  const most = Number(mostShare().toPrecision(2));
+  return [node, `share of the behaviour, −${most} to ${most}`];
 };
 
 const stateLegend = (contrasts) => {
@@ -127,7 +128,7 @@ const story = (run) => {
   const note = "Bands: 95 % over pairs. Grey band: the null of wiring kept, today's own ranking by half of the pairs. "
     + "Rows: heads, then MLPs, that were ever active or cannot be told at the end. Shaded, pale: not sound."
     + (others ? ` ${others} nodes that cannot be told and were never active are left out.` : "");
-  const data = dataOf("shares and states", () => rasterData(run));
+  const data = dataOf("shares and states", () => rasterData(run), "Data of the rows");
   return [
     contrast.counts.reward.every((value) => !known(value)) ? missing("No reward is known at any checkpoint; its panel is empty.") : null,
     stateLegend([contrast]), none,

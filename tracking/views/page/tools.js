@@ -60,8 +60,8 @@ const tableOf = (columns, label) => {
 };
 
 // The numbers behind a chart, made when they are asked for.
-const dataOf = (label, columns) => {
-  const details = el("details", { class: "data" }, el("summary", {}, "Data", el("span", { class: "hidden" }, `: ${label}`)));
+const dataOf = (label, columns, title = "Data") => {
+  const details = el("details", { class: "data" }, el("summary", {}, title, el("span", { class: "hidden" }, `: ${label}`)));
   details.addEventListener("toggle", () => {
     if (details.open && details.children.length === 1) details.append(tableOf(columns(), `Data: ${label}`));
   });
