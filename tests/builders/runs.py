@@ -41,8 +41,7 @@ def write_run(
 
 
 def lively(folder: Path, steps: tuple[int, ...] = LONG, **more: Any) -> Path:
-    """A run in which nodes come and go, all but one head after step 0, and in which some checkpoints
-    cannot tell of some."""
+    """A run in which nodes come and go, all but one head after step 0, some at times undecided."""
     nodes = len(SMALL.nodes)
     for step in steps:
         generator = torch.Generator().manual_seed(1000 + step)
