@@ -1,4 +1,4 @@
-"""What a record says of a model is so: behaviour, circuit, nodes and wiring, from model to words."""
+"""What a record says of a model is so: behaviour, circuit, nodes, wiring, from model to words."""
 
 from typing import Any
 
@@ -196,7 +196,7 @@ def test_large_models_measure_likely_nodes_known_ones_and_a_sample(
     for record in (first, second):
         nodes = record.analyses["pairs"].nodes
         measured = ~nodes.corrupt.isnan().all(0)
-        assert int(nodes.sampled.sum()) == 2 and bool((measured & nodes.sampled)[nodes.sampled].all())
+        assert int(nodes.sampled.sum()) == 2 and bool(measured[nodes.sampled].all())
         names = [graph.nodes[i] for i in (measured & ~nodes.sampled).nonzero()[:, 0].tolist()]
         assert names == [plants.COPY]
     states = Timeline.of([first, second]).nodes

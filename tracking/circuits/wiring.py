@@ -24,7 +24,6 @@ from tracking.errors import BadInput
 
 CARRIED = 0.2  # faithfulness below which today's own circuit carries too little to compare with
 SHARES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.85)  # of all edges, for circuits of random edges
-RANKINGS = 3
 
 
 @dataclass(frozen=True)
@@ -108,11 +107,11 @@ def missing_edges(
     for row, column in edges[:candidates]:
         circuits.append(old.clone())
         circuits[-1][row, column] = True
-    carried = _carried(experiment.run(circuits))
+    gained = _carried(experiment.run(circuits))
     gains = [
         (f"{graph.sources[row]}->{graph.targets[column]}", gain)
         for (row, column), gain in zip(
-            edges[:candidates], (carried[1:] - carried[0]).tolist(), strict=True
+            edges[:candidates], (gained[1:] - gained[0]).tolist(), strict=True
         )
         if gain > 0
     ]
@@ -123,22 +122,33 @@ def random_size(experiment: Experiment, reach: float, seed: int = 0) -> float:
     """How many edges circuits of randomly ranked edges need to carry `reach` of the behaviour: what
     a small circuit is small against. NaN where there is no behaviour to carry.
 
-    The median of three rankings, each interpolated between seven sizes; all edges where even they
-    carry less.
+    By bisection over seven sizes and interpolation between the last two; all edges where even
+    fewer of them carry less.
     """
     graph, total = experiment.graph, int(experiment.graph.edge_mask.sum())
-    generator = torch.Generator().manual_seed(seed)
-    sizes = [max(1, round(share * total)) for share in SHARES]
-    circuits = []
-    for _ in range(RANKINGS):
-        scores = torch.zeros(graph.edge_mask.shape)
-        scores[graph.edge_mask] = 1 + torch.randperm(total, generator=generator).float()
-        circuits += [by_count(graph, scores, size) for size in sizes]
-    carried = _carried(experiment.run(circuits)).view(RANKINGS, -1)
-    if bool(carried.isnan().any()):
-        return np.nan
-    return float(np.median([_crossing([*sizes, total], [*one, 1.0], reach)
-                            for one in carried.tolist()]))  # fmt: skip
+    scores = torch.zeros(graph.edge_mask.shape)
+    drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+    scores[graph.edge_mask] = 1 + drawn.float()
+    sizes = [0, *(max(1, round(share * total)) for share in SHARES), total]
+    low, high, had, has = 0, len(sizes) - 1, 0.0, 1.0
+    while high - low > 1:
+        middle = (low + high) // 2
+        carries = float(carried(experiment, scores, [sizes[middle]])[0])
+        if np.isnan(carries):
+            return np.nan
+        if carries >= reach:
+            high, has = middle, carries
+        else:
+            low, had = middle, carries
+    between = (reach - had) / max(has - had, 1e-9)
+    return sizes[low] + (sizes[high] - sizes[low]) * min(max(between, 0.0), 1.0)
+
+
+def carried(experiment: Experiment, scores: Tensor, counts: Sequence[int]) -> Tensor:
+    """Float32 [size]: the faithfulness of circuits of the top edges by `scores` [source, target];
+    NaN where there is no behaviour to carry."""
+    circuits = [by_count(experiment.graph, scores, count) for count in counts]
+    return _carried(experiment.run(circuits))
 
 
 def _by_other_half(experiment: Experiment, per_pair: Tensor, counts: Sequence[int]) -> Tensor:
@@ -172,13 +182,3 @@ def _ratio(carried: Tensor, own: Tensor, compared: Tensor, weights: Tensor) -> R
     low, high = drawn.quantile(torch.tensor([0.025, 0.975]), dim=1)
     value = carried.mean(1) / own.mean(1)
     return Ratio(*(one.masked_fill(~compared, torch.nan) for one in (value, low, high)))
-
-
-def _crossing(sizes: Sequence[int], carried: Sequence[float], reach: float) -> float:
-    """Where a curve from no edges, which carry nothing, first comes to `reach`."""
-    before, had = 0.0, 0.0
-    for size, has in zip(sizes, carried, strict=True):
-        if has >= reach:
-            return before + (size - before) * max(reach - had, 0) / max(has - had, 1e-9)
-        before, had = float(size), has
-    return float(sizes[-1])
