@@ -53,7 +53,7 @@ def save_adapter(folder: Path, base: Path, seed: int, named: str = "", **more: A
             r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False, **more
         )
         model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
-        model.save_pretrained(folder)
+        model.save_pretrained(str(folder))
     path = folder / "adapter_config.json"
     facts = json.loads(path.read_text())
     path.write_text(json.dumps({**facts, "base_model_name_or_path": named or str(base)}))

@@ -69,9 +69,10 @@ class Model:
         """The model with its weights, on the GPU where there is one, in the precision that they
         were saved in; `BadInput` where its files lack some of them."""
         whole = self.base or self.source
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             whole.name, revision=whole.revision, dtype="auto", output_loading_info=True
         )
+        model, report = loaded
         if lacking := sorted(report["missing_keys"]):
             raise BadInput(f"{whole} lacks weights: {lacking[0]} and {len(lacking) - 1} more")
         model = model.to("cuda" if torch.cuda.is_available() else "cpu")

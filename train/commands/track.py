@@ -33,6 +33,7 @@ from tracking.nodes.weight_change import snapshot
 from tracking.pairs.frozen import freeze, load_pairs
 from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.run_folder import RunFolder
+from tracking.settings import Settings
 from tracking.timeline.activity import Thresholds
 from tracking.views.conclusion import conclude
 from tracking.views.terminal import Table
@@ -66,19 +67,32 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--output_dir", metavar="RUN", help="where records go, where it is no run")
     parser.add_argument("--base", metavar="MODEL", help="the model of step 0, if not the first")
     parser.add_argument("--reward", metavar="FILE.csv", help="the reward: columns step,reward")
-    options, rest = parser.parse_known_args(arguments)
-    for word in rest:
+    options, flags = _parse(parser, arguments)
+    for word in flags:
         if word.startswith("--") and not word.startswith("--track_"):
             raise BadInput(f"sparks track takes --rebuild and --track_... flags, not {word!r}")
         if options.rebuild and word.startswith("--") and word.partition("=")[0] not in JUDGING:
             raise BadInput(f"--rebuild takes the records as they are; it cannot honour {word!r}")
     quieten()
     try:
-        _choose(options, rest)
+        _choose(options, flags)
     except OSError as error:
         raise BadInput(
             f"{error.filename or options.models[0]}: {error.strerror or error}"
         ) from None
+
+
+def _parse(
+    parser: argparse.ArgumentParser, arguments: Sequence[str]
+) -> tuple[argparse.Namespace, list[str]]:
+    """The options of the command, and the flags of the analysis, wherever they stand in it."""
+    for part in (Settings, Thresholds):
+        for item in dataclasses.fields(part):
+            name = f"--track_{item.name}"
+            parser.add_argument(name, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    options, rest = parser.parse_known_args(arguments)
+    given = {name: value for name, value in vars(options).items() if name.startswith("track_")}
+    return options, [*(word for name in given for word in (f"--{name}", given[name])), *rest]
 
 
 def _choose(options: argparse.Namespace, flags: Sequence[str]) -> None:

@@ -10,8 +10,9 @@ goes on with checkpoints that have come since.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,27 +150,28 @@ def _analyse(
     first = min({*by_step, *worker.ledger.steps()})
     change = None
     if first in by_step:
-        base = by_step[first].load()
-        worker.check(base)
-        change = snapshot(base)
-        del base
+        change = snapshot(_load(worker, by_step[first]))
     else:
         say(f"note       the model of step {first} is gone: weights have no change since it")
     worker.subject = Subject(change, digits)
     for step in todo:
-        files = by_step[step].source.files
+        model = by_step[step]
         reward = reward_between(history, worker.ledger.before(step, by_step), step, "reward")
-        before = folders.identity(files)
+        unchanged = _unchanged(model.source.files)
+        make_record(worker, step, partial(_load, worker, model), reward, unchanged, view)
 
-        def load(model: Model = by_step[step]) -> Any:
-            loaded = model.load()
-            worker.check(loaded)
-            return loaded
 
-        def unchanged(files: Path = files, before: object = before) -> bool:
-            return folders.identity(files) == before
+def _load(worker: Worker, model: Model) -> Any:
+    """The model with its weights; `BadInput` where it cannot be analysed."""
+    loaded = model.load()
+    worker.check(loaded)
+    return loaded
 
-        make_record(worker, step, load, reward, unchanged, view)
+
+def _unchanged(files: Path) -> Callable[[], bool]:
+    """Whether the weights in a folder are those that were there when this was called."""
+    before = folders.identity(files)
+    return lambda: folders.identity(files) == before
 
 
 def _models(asked: Request) -> dict[int, Model]:
@@ -273,11 +275,11 @@ def _settings(flags: Sequence[str], before: Mapping[str, Any]) -> tuple[Settings
             value = before.get(flag, item.default)
             parser.add_argument(f"--{flag}", type=type(item.default), default=value)
     given = vars(parser.parse_args(list(flags)))
-    settings, thresholds = (
-        part(**{item.name: given[f"track_{item.name}"] for item in dataclasses.fields(part)})
-        for part in PARTS
-    )
-    return settings, thresholds
+
+    def values(part: type[Settings] | type[Thresholds]) -> dict[str, Any]:
+        return {item.name: given[f"track_{item.name}"] for item in dataclasses.fields(part)}
+
+    return Settings(**values(Settings)), Thresholds(**values(Thresholds))
 
 
 def _lasting(word: str) -> str:
