@@ -30,7 +30,7 @@ from tests.builders.decoders import LINEAR, with_adapter
 from tests.builders.draws import arches, few, seeds
 from tests.builders.untouched import assert_same, everything
 from tracking.attribution.attribute import attribute
-from tracking.circuits.wiring import sound_wiring
+from tracking.circuits.sound import sound_wiring
 from tracking.errors import BadInput
 from tracking.model.adapters import check_config
 from tracking.model.decoder import Decoder
