@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tracking.ledger.ledger import Ledger
     from tracking.ledger.record import Record
     from tracking.model.graph import Graph
+    from tracking.nodes.effects import NodeEffects, effects
     from tracking.pairs.prompt_pairs import PromptPairs
     from tracking.settings import Settings
     from tracking.timeline.activity import Thresholds
@@ -37,6 +38,7 @@ __all__ = [
     "Graph",
     "HeadTracker",
     "Ledger",
+    "NodeEffects",
     "PromptPairs",
     "Record",
     "Regime",
@@ -49,6 +51,7 @@ __all__ = [
     "attribute_all",
     "cohort_table",
     "curve",
+    "effects",
     "faithfulness",
     "select",
     "survival",
@@ -62,6 +65,7 @@ HOMES = {
     "Graph": "model.graph",
     "HeadTracker": "callback",
     "Ledger": "ledger.ledger",
+    "NodeEffects": "nodes.effects",
     "PromptPairs": "pairs.prompt_pairs",
     "Record": "ledger.record",
     "Regime": "timeline.regime",
@@ -74,6 +78,7 @@ HOMES = {
     "attribute_all": "attribution.attribute",
     "cohort_table": "timeline.survival",
     "curve": "circuits.curve",
+    "effects": "nodes.effects",
     "faithfulness": "circuits.faithfulness",
     "select": "circuits.select",
     "survival": "timeline.survival",

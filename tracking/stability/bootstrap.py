@@ -46,6 +46,32 @@ def interval(per_pair: Tensor, weights: Tensor, level: float = 0.95) -> Interval
     return Interval(per_pair.mean(0), low, high)
 
 
+def share(effect: Tensor, behaviour: Tensor, weights: Tensor, level: float = 0.95) -> Interval:
+    """Mean effect over mean behaviour, [node]: of `effect` [pair, node] and `behaviour` [pair].
+
+    A ratio of means, whose interval resamples both by the same `weights` [resample, pair]. A
+    resample without behaviour (mean at most 0) says nothing of a share: it counts as -inf for the
+    low end and as +inf for the high one. Where all pairs together have none, the mean is NaN. Pairs
+    at which a node's effect is NaN are left out of both its means; all NaN where no pair is left.
+    """
+    measured = ~effect.isnan()
+    effect = effect.masked_fill(~measured, 0)
+    whole = behaviour[:, None] * measured  # [pair, node]
+    ratios = _ratio(weights @ effect, weights @ whole)  # [resample, node], NaN without behaviour
+    tail, unsure = (1 - level) / 2, ratios.isnan()
+    low = ratios.masked_fill(unsure, -torch.inf).quantile(tail, dim=0)
+    high = ratios.masked_fill(unsure, torch.inf).quantile(1 - tail, dim=0)
+    # between an infinite and a finite resample the quantile is NaN
+    low, high = low.masked_fill(low.isnan(), -torch.inf), high.masked_fill(high.isnan(), torch.inf)
+    low, high = (end.masked_fill(~measured.any(0), torch.nan) for end in (low, high))
+    return Interval(_ratio(effect.sum(0), whole.sum(0)), low, high)
+
+
+def _ratio(effect: Tensor, behaviour: Tensor) -> Tensor:
+    """NaN where there is no behaviour, at most 0."""
+    return torch.where(behaviour > 0, effect / behaviour, torch.nan)
+
+
 def resamples_within(weights: Tensor, count: int) -> Tensor:
     """Float32 [..., resample, pair]: `count` bootstrap resamples within every sample of pairs."""
     generator = torch.Generator().manual_seed(0)
