@@ -23,15 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from tracking import PromptPairs
-from tracking.model.decoder import Decoder, embed
-from tracking.model.edits import replaced
-from tracking.model.passes import Outputs, logits
-from tracking.model.patching import outputs
-from tracking.stability.bootstrap import resamples
+from tracking.attribution import metrics
+from tracking.model.decoder import Decoder
+from tracking.nodes.effects import node_effects
+from tracking.stability.bootstrap import Interval, interval, resamples, share
 from train import config
 from train.commands import grpo
 from train.commands.demo import RECIPE
@@ -43,7 +41,6 @@ from train.tiny.base import base_model
 SETS = ("default", "avx2", "avx512")
 SEEDS = range(10)
 ACTIVE = 0.05  # share of the behaviour
-RESAMPLES = 1000
 
 
 # --------------------------------------------------------------------------------------------------
@@ -86,55 +83,31 @@ def measured(model: Any) -> dict[str, Any]:
     """By contrast the behaviour, and the shares in it of heads and MLPs: [mean, low, high]."""
     job = config.load("grpo", ["--config", str(RECIPE), "--report_to", "none"])
     pairs = contrasts.build(job, tiny.tokenizer(), lambda: None)
-    return {name: shares(Decoder.of(model), of_contrast) for name, of_contrast in pairs.items()}
+    return {name: shares(model, of_contrast) for name, of_contrast in pairs.items()}
 
 
-def shares(decoder: Decoder, pairs: PromptPairs) -> dict[str, Any]:
+def shares(model: Any, pairs: PromptPairs) -> dict[str, Any]:
     """The behaviour, and the share of every node in it, with 95 % intervals over the pairs."""
-    clean, corrupted = (outputs(decoder, pairs, ids) for ids in (pairs.clean, pairs.corrupted))
-    ends = [difference(decoder, pairs, ids) for ids in (pairs.clean, pairs.corrupted)]
-    whole = ends[0] - ends[1]
-    nodes = {}
-    for name in decoder.graph.nodes:
-        lost = ends[0] - swapped(decoder, pairs, pairs.clean, name, clean, corrupted)
-        gained = swapped(decoder, pairs, pairs.corrupted, name, corrupted, clean) - ends[1]
-        nodes[name] = {"corrupt": interval(lost, whole), "restore": interval(gained, whole)}
-    return {"behaviour": interval(whole), "nodes": nodes}
+    decoder = Decoder.of(model)
+    everything = torch.ones(len(decoder.graph.nodes), dtype=torch.bool)
+    loss = metrics.resolve("neg_logit_diff")
+    effects = node_effects(decoder, pairs, everything, loss, batch_size=64)
+    weights = resamples(1000, len(pairs))
+    of_all = numbers(interval(effects.behaviour[:, None], weights))[0]
+    by_node = zip(
+        decoder.graph.nodes,
+        numbers(share(effects.corrupt, effects.behaviour, weights)),
+        numbers(share(effects.restore, effects.behaviour, weights)),
+        strict=True,
+    )
+    nodes = {name: {"corrupt": lost, "restore": gained} for name, lost, gained in by_node}
+    return {"behaviour": of_all, "nodes": nodes}
 
 
-def swapped(
-    decoder: Decoder, pairs: PromptPairs, ids: Tensor, node: str, here: Outputs, there: Outputs
-) -> Tensor:
-    """The logit difference [pair] on `ids`, the node alone giving what it gives `there`."""
-    layer = int(node.removeprefix("L").removeprefix("M").partition("H")[0])
-    if node.startswith("M"):
-        part, given = "mlp_out", there.mlp_outs[layer]
-    else:
-        head = int(node.partition("H")[2])
-        slot = slice(head * decoder.head_dim, (head + 1) * decoder.head_dim)
-        part, given = "z", here.z[layer].clone()
-        given[..., slot] = there.z[layer][..., slot]
-    with replaced(decoder, layer, part, given):
-        return difference(decoder, pairs, ids)
-
-
-@torch.no_grad()
-def difference(decoder: Decoder, pairs: PromptPairs, ids: Tensor) -> Tensor:
-    """The right token's logit less the other side's, [pair]."""
-    assert pairs.labels is not None
-    at_target = logits(decoder, embed(decoder, ids), pairs)[:, 0]
-    right, other = at_target.gather(1, pairs.labels).T
-    return right - other
-
-
-def interval(part: Tensor, whole: Tensor | None = None) -> list[float]:
-    """Mean [pair], or ratio of the means of two, and its 95 % interval over resampled pairs."""
-    weights = resamples(RESAMPLES, len(part))
-    weights = torch.cat([torch.full((1, len(part)), 1 / len(part)), weights])
-    means = weights @ part
-    ratio = means if whole is None else means / (weights @ whole)
-    ends = ratio[1:].quantile(torch.tensor([0.025, 0.975]))
-    return [round(value, 4) for value in (ratio[0].item(), *ends.tolist())]
+def numbers(intervals: Interval) -> list[list[float]]:
+    """Mean, low and high of each."""
+    columns = torch.stack([intervals.mean, intervals.low, intervals.high], dim=1)
+    return [[round(value, 4) for value in row] for row in columns.tolist()]
 
 
 # --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The shipped bases are the listed bytes, whole models, and calculate but hardly read the cue."""
+"""The shipped bases are the listed bytes and whole models; they calculate and hardly read the cue."""
 
 import hashlib
 from pathlib import Path
@@ -9,7 +9,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.builders.chains import CHARS, SMALL, cue_behaviour
+from tests.builders.chains import CHARS, SMALL
+from tracking import PromptPairs
+from train import config
+from train.data import contrasts
 from train.tiny import base, evaluation, task
 from train.tiny.base import BASES, SHIPPED, BaseSettings
 
@@ -28,18 +31,15 @@ def test_every_shipped_file_is_listed_with_its_bytes():
 @SEEDS
 def test_a_shipped_base_is_not_made(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SPARKS_CACHE", str(tmp_path / "none"))
-    assert (
-        base.base_model(seed)
-        == base.base_model(seed, settings=BaseSettings())
-        == (BASES / f"seed{seed}")
-    )
+    for settings in (None, SHIPPED[seed]):
+        assert base.base_model(seed, settings=settings) == BASES / f"seed{seed}"
     assert not (tmp_path / "none").exists()
 
 
 def test_other_seeds_and_settings_are_not_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SPARKS_CACHE", str(tmp_path))
     assert base.base_model(0, settings=SMALL).parent == tmp_path
-    monkeypatch.setattr(base, "_pretrain", lambda *_: base._new_model(SMALL, CHARS))
+    monkeypatch.setattr(base, "_pretrain", lambda *_: base._new_model(SMALL, CHARS))  # in no time
     assert base.base_model(3).parent == tmp_path
 
 
@@ -66,8 +66,33 @@ def test_a_shipped_base_calculates_but_hardly_reads_the_cue(seed: int):
     assert model.dtype == torch.float32
     asked = task.problems("test", 400, seed=7, cue_matters=True)
     result = evaluation.evaluate(model, CHARS, asked)
-    assert 0.35 < result.right < 0.6
-    assert 0.25 < result.flip < 0.5
+    assert 0.35 < result.right < 0.7
+    assert 0.2 < result.flip < 0.5
     assert result.malformed < 0.03
     greedy = evaluation.evaluate(model, CHARS, asked, temperature=0)
     assert greedy.right + greedy.flip > 0.98
+
+
+@SEEDS
+def test_the_shipped_bases_have_the_behaviour_hardly_or_a_little(seed: int):
+    """Against 16 on pairs that differ in an operand, which every base reads."""
+    size = {name: behaviour(load(seed), pairs(name)) for name in ("cue", "operand")}
+    low, high = {0: (0.5, 0.9), 1: (1.3, 1.9), 2: (-0.1, 0.1)}[seed]
+    assert low < size["cue"] < high
+    assert 14 < size["operand"] < 18
+
+
+def pairs(contrast: str) -> PromptPairs:
+    job = config.load("grpo", ["--config", "recipes/tiny/grpo.yaml", "--report_to", "none"])
+    return contrasts.build(job, CHARS, lambda: None)[contrast]
+
+
+@torch.no_grad()
+def behaviour(model: Any, of: PromptPairs) -> float:
+    """Mean logit difference, right token less the other side's, clean less corrupted; by hand."""
+    assert of.labels is not None
+    last = of.attention_mask.sum(1) - 1
+    rows = torch.arange(len(of))
+    sides = (model(input_ids=ids).logits[rows, last] for ids in (of.clean, of.corrupted))
+    clean, corrupted = (at.gather(1, of.labels).T for at in sides)
+    return ((clean[0] - clean[1]) - (corrupted[0] - corrupted[1])).mean().item()
