@@ -41,14 +41,13 @@ def write_run(
 
 
 def lively(folder: Path, steps: tuple[int, ...] = LONG, **more: Any) -> Path:
-    """A run in which nodes come and go, all but one head after step 0, and in which some checkpoints
-    cannot tell of some."""
+    """A run in which nodes come and go, all but one head after step 0, some at times undecided."""
     nodes = len(SMALL.nodes)
     for step in steps:
         generator = torch.Generator().manual_seed(1000 + step)
         share = 0.3 * (torch.rand(nodes, generator=generator) < 0.6)
         share[torch.rand(nodes, generator=generator) < 0.15] = 0.05
-        if step == steps[0]:
+        if step == 0:
             share = 0.3 * (torch.arange(nodes) == 1)
         halves = torch.randint(1, 20, (20, 2, nodes), generator=generator).int()
         write_run(folder, (step,), **{"share": share, "half_entries": halves, **more})

@@ -152,11 +152,10 @@ def _of_contrast(timeline: Timeline, contrast: str) -> Iterator[str]:
         name = called(reward.name)
         less = "; less is better" if reward.name == "loss" else ""
         yield f"No reward was logged; {name} stands for it{less}."
-    if unsure := int(
-        ((nodes["state"] == "undecided") & (nodes["step"] == counts["step"].max())).sum()
-    ):
+    last = nodes[nodes["step"] == counts["step"].iloc[-1]]
+    if unsure := int((last["state"] == "undecided").sum()):
         yield (
-            f"{contrast!r} pairs: of {unsure} of {nodes['node'].nunique()} nodes the first "
+            f"{contrast!r} pairs: of {unsure} of {len(last)} nodes the first "
             "checkpoint could not tell whether they are active, so they have no history; more "
             "pairs would."
         )

@@ -1,4 +1,4 @@
-"""What a run shows in the terminal: a row per checkpoint, at the end a map of its heads and MLPs and
+"""What a run shows in the terminal: a row per checkpoint, at the end a map of heads and MLPs and
 what became of the behaviour."""
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     sparks dashboard PROJECT [--entity ENTITY] [--print]
 
 Reward and loss are on top, behaviour, wiring and heads under them on the same x-axis, the picture
-and the table beside each other below. It shows the first contrast; panels of all else that runs log are added by
-W&B itself. `--print` shows the view's spec as JSON and needs neither network nor key.
+and the table beside each other below. It shows the first contrast; panels of all else that runs log
+are added by W&B itself. `--print` shows the view's spec as JSON and needs neither network nor key.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@
 
 A row per checkpoint and contrast with the behaviour first, the map of heads and MLPs at the last
 one, and what happened in a few sentences. With `--control`, a run in which nothing was taught,
-shares that drift are set against its. With `--follow` rows come as checkpoints are analysed, until the run is over: until its
-newest checkpoint is at the last step of the training and has been analysed, or could not be. The
-run may be resumed meanwhile: rows that it makes again come again. A run that was killed is never
-over; Ctrl-C stops. Other thresholds read the same records otherwise; nothing is analysed or
-written.
+shares that drift are set against its. With `--follow` rows come as checkpoints are analysed, until
+the run is over: until its newest checkpoint is at the last step of the training and has been
+analysed, or could not be. The run may be resumed meanwhile: rows that it makes again come again. A
+run that was killed is never over; Ctrl-C stops. Other thresholds read the same records otherwise;
+nothing is analysed or written.
 """
 
 from __future__ import annotations
