@@ -13,21 +13,24 @@ LONGEST = 60  # increments of a walk; the null of longer runs is this one's, whi
 SCALES = (None, 0.01, 0.002)  # a walk may be additive, or grow with the share itself
 
 
-def change_p(draws_now: np.ndarray, draws_then: np.ndarray, pairs: int) -> np.ndarray:
+def change_p(draws_now: np.ndarray, draws_then: np.ndarray, pairs: np.ndarray | int) -> np.ndarray:
     """Two-sided p [...] that a figure is the same at two checkpoints, from its values on the same
-    bootstrap resamples of the same pairs, [resample, ...] each.
+    bootstrap resamples, [resample, ...] each, of so many `pairs`, one number or [...].
 
-    Student's, with the bootstrap's standard error of the paired difference and `pairs` - 1 degrees
-    of freedom, so that p can be as small as a correction over many nodes takes; the percentiles of
-    a few hundred resamples could not. 1 where a draw is not finite, or where nothing differs.
+    Student's, with the bootstrap's standard error of the paired difference, so that p can be as
+    small as a correction over many nodes takes; the percentiles of a few hundred resamples could
+    not. Degrees of freedom are those of an error known from `pairs` values by so many resamples
+    (Welch and Satterthwaite). 1 where a draw is not finite, where nothing differs, and of one pair.
     """
     difference = draws_now - draws_then
-    known = np.isfinite(difference).all(axis=0)
+    known = np.isfinite(difference).all(axis=0) & (np.asarray(pairs) > 1)
     difference = np.where(known, difference, 0.0)
+    others = np.maximum(pairs, 2) - 1
     mean, error = difference.mean(axis=0), difference.std(axis=0, ddof=1)
+    error = error * np.sqrt((others + 1) / others)  # a resample takes its pairs for all there are
     size = np.divide(np.abs(mean), error, out=np.full(mean.shape, np.inf), where=error > 0)
-    p = 2 * stats.t.sf(size, max(pairs - 1, 1))
-    return np.where(known & (mean != 0), p, 1.0)
+    freedom = 1 / (1 / others + 1 / (len(difference) - 1))
+    return np.where(known & (mean != 0), 2 * stats.t.sf(size, freedom), 1.0)
 
 
 def discoveries(p: np.ndarray, level: float) -> np.ndarray:

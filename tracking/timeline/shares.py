@@ -27,6 +27,7 @@ class Shares:
     draws: np.ndarray  # float32 [resample, direction, node]; NaN without behaviour in the resample
     measured: np.ndarray  # bool [node]
     known: np.ndarray  # bool [node]: measured or attributed; a record of before has neither
+    seen: np.ndarray  # int [node]: pairs that it was measured on, or attributed
     there: bool  # the behaviour: the 95 % interval of its mean is above 0
     pairs: int
 
@@ -57,6 +58,7 @@ class Shares:
             draws=draws.numpy(),
             measured=measured.numpy(),
             known=known.numpy(),
+            seen=(~effects.isnan()).sum(0).amin(0).numpy(),
             there=there,
             pairs=len(behaviour),
         )
