@@ -10,6 +10,8 @@ from scipy import stats
 
 WALKS = 200_000  # random walks that give the null of `walk_p`
 LONGEST = 60  # increments of a walk; the null of longer runs is this one's, which is wider
+COMMON = 8  # paths that move, of which a pace can be told
+STILL = 1e-9  # of a pace: a checkpoint at which nothing moved
 SCALES = (None, 0.01, 0.002)  # a walk may be additive, or grow with the share itself
 
 
@@ -49,39 +51,58 @@ def spent(level: float, look: int) -> float:
 
 def walk_p(paths: np.ndarray) -> np.ndarray:
     """p [...] that paths [step, ...] end where they do by fluctuating as they do: the null is a
-    random walk with the path's own increments.
+    random walk with the path's own increments, at a pace that all paths share.
 
-    The statistic is the distance from first to last, over the spread that a walk of so many steps
-    would have. The scale of its increments is the median of |second difference|, which neither a
-    steady trend nor a single jump raises; the null of the ratio is that of Gaussian walks, by
-    simulation. Since the steps of a walk may grow with its level, the same is asked of
-    asinh(path / c), and the largest p counts. Independent noise about a level is a special case in
-    which the test is too careful by far. NaN where there are fewer than 5 increments.
+    The statistic is the distance from first to last, over the spread that such a walk would have.
+    The scale of its increments is the median of |second difference|, which neither a steady trend
+    nor a single jump raises, each relative to that of all paths there: a run whose learning rate
+    decays moves less and less. The null of the ratio is that of Gaussian walks, by simulation.
+    Since the steps of a walk may grow with its level, the same is asked of asinh(path / c), and the
+    largest p counts. Independent noise about a level is a special case in which the test is too
+    careful by far; walks of heavy-tailed or of autocorrelated steps are not in the null, and pass
+    too often. NaN where there are fewer than 5 increments.
     """
     steps = len(paths) - 1
     if steps < 5:
         return np.full(paths.shape[1:], np.nan)
-    each = [_walk_p(paths if c is None else np.arcsinh(paths / c)) for c in SCALES]
-    return np.max(each, axis=0)
+    flat = paths.reshape(len(paths), -1)
+    each = [_walk_p(flat if c is None else np.arcsinh(flat / c)) for c in SCALES]
+    return np.max(each, axis=0).reshape(paths.shape[1:])
 
 
 def _walk_p(paths: np.ndarray) -> np.ndarray:
     increments = np.diff(paths, axis=0)
     null = _null(min(len(increments), LONGEST))
-    statistic = _statistic(increments)
+    statistic = _statistic(increments, _pace(increments))
     beyond = len(null) - np.searchsorted(null, statistic, side="left")
     return (beyond + 1) / (len(null) + 1)
 
 
-def _statistic(increments: np.ndarray) -> np.ndarray:
+def _pace(increments: np.ndarray) -> np.ndarray:
+    """float [step - 1]: how much paths with these increments, [step, path], fluctuate around each
+    checkpoint, against what they do in the median; 1 where too few do to tell."""
+    size = np.abs(np.diff(increments, axis=0))
+    own = np.median(size, axis=0)
+    own = np.where(own > 0, own, size.mean(axis=0))
+    moving = own > 0
+    if moving.sum() < COMMON:
+        return np.ones(len(size))
+    return np.median(size[:, moving] / own[moving], axis=1)
+
+
+def _statistic(increments: np.ndarray, pace: np.ndarray) -> np.ndarray:
     distance = np.abs(increments.sum(axis=0))
-    scale = 1.4826 * np.median(np.abs(np.diff(increments, axis=0)), axis=0) / np.sqrt(2)
-    spread = np.maximum(scale * np.sqrt(len(increments)), 1e-12)
-    return np.where(distance > 0, distance / spread, 0.0)
+    size, moving = np.abs(np.diff(increments, axis=0)), pace > STILL
+    if not moving.any():
+        return np.where(distance > 0, np.inf, 0.0)
+    scale = 1.4826 * np.median(size[moving] / pace[moving, None], axis=0) / np.sqrt(2)
+    ends = np.concatenate([pace[:1], pace, pace[-1:]]) ** 2
+    spread = scale * np.sqrt((ends[:-1] + ends[1:]).sum() / 2)
+    return np.where(distance > 0, distance / np.maximum(spread, 1e-12), 0.0)
 
 
 @lru_cache
 def _null(steps: int) -> np.ndarray:
     """The statistic of Gaussian walks, sorted."""
     draws = np.random.default_rng(0).standard_normal((steps, WALKS), dtype=np.float32)
-    return np.sort(_statistic(draws))
+    return np.sort(_statistic(draws, np.ones(steps - 1)))
