@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from scipy import stats
 from torch import Tensor
 
 
@@ -39,11 +40,8 @@ class Interval:
 
 
 def interval(per_pair: Tensor, weights: Tensor, level: float = 0.95) -> Interval:
-    """The mean over pairs of [pair, head] and the percentiles of its resampled means."""
-    means = weights @ per_pair  # [resample, head]
-    tail = (1 - level) / 2
-    low, high = means.quantile(torch.tensor([tail, 1 - tail]), dim=0)
-    return Interval(per_pair.mean(0), low, high)
+    """The mean over pairs of [pair, head] and the `ends` of its resampled means."""
+    return Interval(per_pair.mean(0), *ends(weights @ per_pair, len(per_pair), level))
 
 
 def ratios(effect: Tensor, behaviour: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,12 +57,23 @@ def ratios(effect: Tensor, behaviour: Tensor, weights: Tensor) -> tuple[Tensor, 
     return _ratio(effect.sum(0), whole.sum(0)), _ratio(weights @ effect, weights @ whole)
 
 
-def ends(draws: Tensor, level: float = 0.95) -> tuple[Tensor, Tensor]:
-    """The interval's low and high end of ratios [resample, ...]: one without behaviour says nothing
-    of a share and counts as -inf for the low end and as +inf for the high one."""
+def ends(draws: Tensor, pairs: int, level: float = 0.95) -> tuple[Tensor, Tensor]:
+    """The interval's low and high end of a figure of so many pairs, from its draws [resample, ...].
+
+    The percentiles, or where these are wider the ends of Student's interval with the bootstrap's
+    standard error: resamples of few pairs never reach beyond them, and would be sure of two pairs
+    that agree by chance. Of one pair nothing is sure. A resample without behaviour says nothing of
+    a share: it counts as -inf for the low end and as +inf for the high one.
+    """
     tail, unsure = (1 - level) / 2, draws.isnan()
     low = draws.masked_fill(unsure, -torch.inf).quantile(tail, dim=0)
     high = draws.masked_fill(unsure, torch.inf).quantile(1 - tail, dim=0)
+    if pairs > 1:
+        times = float(stats.t.ppf(1 - tail, pairs - 1)) * (pairs / (pairs - 1)) ** 0.5
+        mean, half = draws.mean(0), times * draws.std(0, correction=0)
+        low, high = low.fmin(mean - half), high.fmax(mean + half)
+    else:
+        low, high = low - torch.inf, high + torch.inf
     # between an infinite and a finite resample the quantile is NaN
     return low.masked_fill(low.isnan(), -torch.inf), high.masked_fill(high.isnan(), torch.inf)
 
@@ -74,7 +83,7 @@ def share(effect: Tensor, behaviour: Tensor, weights: Tensor, level: float = 0.9
     node is measured."""
     value, draws = ratios(effect, behaviour, weights)
     unmeasured = effect.isnan().all(0)
-    low, high = (end.masked_fill(unmeasured, torch.nan) for end in ends(draws, level))
+    low, high = (end.masked_fill(unmeasured, torch.nan) for end in ends(draws, len(effect), level))
     return Interval(value, low, high)
 
 

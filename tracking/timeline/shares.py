@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tracking.ledger.record import Analysis
-from tracking.stability.bootstrap import ends, ratios, resamples
+from tracking.stability.bootstrap import ends, interval, ratios, resamples
 
 DIRECTIONS = ("corrupt", "restore")
 
@@ -66,7 +66,7 @@ class Shares:
     def interval(self) -> tuple[np.ndarray, np.ndarray]:
         """Ends of the 95 % interval, [direction, node] each; infinite where resamples have no
         behaviour."""
-        low, high = ends(torch.from_numpy(self.draws))
+        low, high = ends(torch.from_numpy(self.draws), self.pairs)
         return low.numpy(), high.numpy()
 
     def activity(self, least: float) -> tuple[np.ndarray, np.ndarray]:
@@ -84,4 +84,4 @@ class Shares:
 
 def behaviour_is_there(behaviour: Tensor, weights: Tensor) -> bool:
     """Whether the 95 % interval of the mean over pairs [pair] is above 0."""
-    return bool((weights @ behaviour).quantile(0.025) > 0)
+    return bool(interval(behaviour[:, None], weights).low > 0)
