@@ -113,7 +113,8 @@ class Summary:
 
     @property
     def change(self) -> str:
-        """`grew`, `fell`, `is not known to have changed` or `is not known`, by the paired interval."""
+        """`grew`, `fell`, `is not known to have changed` or, of records of before, `is not known`,
+        by the paired interval."""
         if np.isnan(self.growth.value):
             return "is not known"
         if self.growth.low > 0:
@@ -215,7 +216,7 @@ def _figure(row: pd.Series, name: str) -> Figure:
 
 
 def _interrupted(nodes: pd.DataFrame, there: pd.DataFrame) -> tuple[str, ...]:
-    """Of the nodes that are `there`, by name, those that were inactive after they had been active."""
+    """Of the nodes that are `there`, by name, those that were active before and then not."""
     rows = nodes[nodes["node"].isin(there.index)]
     active = rows.pivot(index="step", columns="node", values="active").to_numpy(bool)
     names = rows.pivot(index="step", columns="node", values="active").columns
