@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from tracking.attribution import metrics
 from tracking.attribution.attribute import attribute
 from tracking.attribution.scores import Scores
-from tracking.circuits.curve import Curve, counts, curve_of, smallest
+from tracking.circuits.curve import Curve, curve_of, smallest
 from tracking.circuits.entry import entry
 from tracking.circuits.faithfulness import Experiment
 from tracking.circuits.top_edges import Selection, by_count
-from tracking.circuits.wiring import missing_edges, random_size, wiring
+from tracking.circuits.wiring import carried, missing_edges, random_size, wiring
 from tracking.ledger.record import (
     Analysis,
     BehaviourResult,
@@ -116,7 +116,7 @@ def analyse_contrast(
             roles=torch.stack(list(roles(model, pairs, subject.digit_ids).scores.values())),
             weight_change=_weight_change(model, subject.base),
         ),
-        wiring=_wiring(tried, ranks, size, before.ranked),
+        wiring=_wiring(tried, ranks, size, curve, before.ranked),
     )
     return _with_active_together(analysis, decoder, pairs, thresholds, batch_size)
 
@@ -183,7 +183,7 @@ def _circuit(
     graph = tried.whole.graph
     circuit = by_count(graph, ranked, size)
     runs = tried.whole.run([circuit, graph.edge_mask & ~circuit])
-    carried, rest = (runs.faithfulness(place, tried.weights) for place in range(2))
+    alone, rest = (runs.faithfulness(place, tried.weights) for place in range(2))
     bounds = tried.part.run([graph.edge_mask, torch.zeros_like(circuit)])
     clean, corrupted = scores.clean[tried.part_rows], scores.corrupted[tried.part_rows]
     ends = (bounds.patched - corrupted).mean(1) / (clean - corrupted).mean()
@@ -191,43 +191,51 @@ def _circuit(
     return CircuitResult(
         circuit=circuit,
         curve=torch.tensor([(size, point.value, point.low, point.high) for size, point in points]),
-        faithfulness=carried.value,
-        faithfulness_low=carried.low,
-        faithfulness_high=carried.high,
+        faithfulness=alone.value,
+        faithfulness_low=alone.low,
+        faithfulness_high=alone.high,
         complement=rest.value,
-        accuracy=carried.accuracy,
+        accuracy=alone.accuracy,
         clean_accuracy=float(runs.clean_right.mean()),
         cpr=curve.cpr,
         cmd=curve.cmd,
         size=size,
         all_edges=float(ends[0]),
         no_edges=float(ends[1]),
-        random_size=random_size(tried.part, carried.value),
+        random_size=random_size(tried.part, alone.value),
     )
 
 
-def _wiring(tried: Tried, ranks: Ranks, size: int, old: Tensor | None) -> WiringResult | None:
+def _wiring(
+    tried: Tried, ranks: Ranks, size: int, curve: Curve, old: Tensor | None
+) -> WiringResult | None:
     """Against step 0's ranking; None at the first checkpoint."""
     if old is None:
         return None
-    over = wiring(tried.part, old, ranks.per_pair[tried.part_rows], counts(tried.part.graph),
-                  tried.part_weights)  # fmt: skip
     at = wiring(tried.whole, old, ranks.per_pair, (size, 2 * size), tried.weights)
-    missing = missing_edges(tried.part, old, ranks.whole, size)
+    others = torch.ones(len(ranks.per_pair), dtype=torch.bool)
+    others[tried.part_rows] = False
+    if int(others.sum()) >= 2:
+        by_others = ranks.per_pair[others][: max(len(others) // 2, 2)].mean(0)
+    else:  # so few pairs that the part is all of them
+        by_others = ranks.per_pair[: max(len(others) // 2, 1)].mean(0)
+    missing = []
+    if at.kept.high[0] < at.null_kept.low[0]:
+        missing = missing_edges(tried.part, old, ranks.whole, size)
     index = [tried.part.graph.index(edge) for edge, _ in missing]
+    numbers = {
+        f"wiring_{name}{end}": float(getattr(ratio, place)[0])
+        for name, ratio in (("kept", at.kept), ("null", at.null_kept))
+        for end, place in (("", "value"), ("_low", "low"), ("_high", "high"))
+    }
     return WiringResult(
-        sizes=torch.tensor(over.counts) / over.counts[-1],
-        own=over.own,
-        old=over.old,
-        half=over.null,
-        wiring_kept=float(at.kept.mean[0]),
-        wiring_kept_low=float(at.kept.low[0]),
-        wiring_kept_high=float(at.kept.high[0]),
-        wiring_null=float(at.null_kept.mean[0]),
-        wiring_null_low=float(at.null_kept.low[0]),
-        wiring_null_high=float(at.null_kept.high[0]),
-        wiring_kept_double=float(at.kept.mean[1]),
-        wiring_null_double=float(at.null_kept.mean[1]),
+        sizes=torch.tensor(curve.sizes).float(),
+        own=torch.tensor([point.value for point in curve.values]),
+        old=carried(tried.part, old, curve.counts),
+        half=carried(tried.part, by_others, curve.counts),
+        **numbers,
+        wiring_kept_double=float(at.kept.value[1]),
+        wiring_null_double=float(at.null_kept.value[1]),
         missing=torch.tensor(index, dtype=torch.long).view(-1, 2),
         restored=torch.tensor([gain for _, gain in missing]),
     )

@@ -92,7 +92,8 @@ class Experiment:
 
         Equal circuits (small ones are often empty once pruned) are run once.
         """
-        each, places = torch.stack(list(circuits)).unique(dim=0, return_inverse=True)
+        pruned = prune(self.graph, torch.stack(list(circuits)))
+        each, places = pruned.unique(dim=0, return_inverse=True)
         runs = self._run(list(each))
         return replace(runs, patched=runs.patched[places], right=runs.right[places])
 
@@ -100,7 +101,7 @@ class Experiment:
         count, total = len(circuits), len(self.pairs)
         clean, corrupted, clean_right = torch.zeros(3, total)
         patched, right = torch.zeros(2, count, total)
-        kept = [prune(self.graph, edges).to(self.decoder.device) for edges in circuits]
+        kept = [edges.to(self.decoder.device) for edges in circuits]
         for number, rows in enumerate(by_length(self.pairs, self.batch_size)):
             batch, ended = self._ends(number, rows)
             clean[rows], corrupted[rows] = batch.clean_loss[0].cpu(), batch.corrupted_loss[0].cpu()

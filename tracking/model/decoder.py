@@ -91,7 +91,8 @@ class Decoder:
     def norm_rate(self, layer: int, stream: Tensor) -> Tensor:
         """Float32 [row, position, 1]: what the layer's attention norm multiplies a stream [row,
         position, width] by, (mean(x^2) + eps)^-1/2."""
-        return (stream.square().mean(-1, keepdim=True) + self._epsilon(layer)).rsqrt()
+        size = torch.linalg.vector_norm(stream, dim=-1, keepdim=True).square() / self.width
+        return (size + self._epsilon(layer)).rsqrt()
 
     def projection(self, layer: int, name: str) -> Tensor:
         """Float32 [out, in]: the weight of `q`, `k`, `v` or `o`, active LoRA adapters added."""

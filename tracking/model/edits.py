@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from tracking.model.architecture import Block
@@ -87,7 +86,7 @@ def _edit_attention(stack: ExitStack, block: Block, editor: Editor, layer: int) 
         if of_heads is not None:
             reads[:] = [read.to(hidden_states) for read in of_heads]
             attend(hidden_states, *args, **kwargs)
-        return torch.zeros_like(hidden_states), None
+        return _nothing(hidden_states), None
 
     def z(given: Tensor) -> Tensor:
         editor.z(layer, given.float())
@@ -107,10 +106,15 @@ def _edit_mlp(stack: ExitStack, block: Block, editor: Editor, layer: int) -> Non
         stream = editor.mlp(layer)
         if stream is not None:
             editor.mlp_out(layer, run(norm(stream.to(hidden_states))).float())
-        return torch.zeros_like(hidden_states)
+        return _nothing(hidden_states)
 
     stack.enter_context(_forward(block.mlp_norm, lambda stream: stream))
     stack.enter_context(_forward(block.mlp, mlp))
+
+
+def _nothing(stream: Tensor) -> Tensor:
+    """Zeros of a stream's shape, without its memory."""
+    return stream.new_zeros(()).expand_as(stream)
 
 
 @contextmanager

@@ -66,110 +66,127 @@ class Corrupted:
 
 
 class Patch:
-    """A `hooks.Editor` that keeps the edges `kept`, BoolTensor [source, target] for all rows alike,
-    or [row, source, target]."""
+    """An `Editor` that keeps the edges `kept`, BoolTensor [source, target] for all rows alike, or
+    [row, source, target].
+
+    A target that keeps all that runs, in every row, reads the sum of all changes, and one that
+    keeps nothing the corrupted stream; only the others have a stream of their `own`.
+    """
 
     def __init__(self, decoder: Decoder, graph: Graph, corrupted: Corrupted, kept: Tensor) -> None:
         self.decoder, self.graph, self.corrupted = decoder, graph, corrupted
-        computed = kept.any(-1) if kept.ndim == 2 else kept.any(-1).any(0)  # [source]
-        self.computed = computed.nonzero()[:, 0]
-        self.rows = [0, *self.computed.cpu().tolist()]  # of the graph, by place in `changes`
-        into = kept[..., self.computed, :].transpose(-1, -2)  # [.., target, computed source]
-        self.kept, self.shape = into, corrupted.outputs.embeddings.shape
+        self.before = corrupted.outputs
+        each = kept if kept.ndim == 3 else kept[None]
+        runs = each.any(2).any(0)  # [source]
+        sees = graph.edge_mask.to(kept.device)
+        some = each.any(1).any(0)  # [target]
+        self.whole = some & (each | ~(sees & runs[:, None])).all(1).all(0)
+        self.own = some & ~self.whole
+        self.summed = bool(self.whole.any())
+        listed = runs & (each & self.own).any(2).any(0)  # [source]: read by an `own` target
+        self.runs, self.listed = runs.tolist(), listed.tolist()
+        self.kept = kept[..., listed, :].transpose(-1, -2).float()  # [.., target, listed source]
+
+        new, self.shape = self.before.embeddings.new_empty, self.before.embeddings.shape
         # a base first, so that one product adds the changes to it too
-        self.changes = corrupted.outputs.embeddings.new_empty(1 + len(self.computed), *self.shape)
+        self.changes = new(1 + sum(self.listed), *self.shape)  # output here - output corrupted
         self.filled = 1
-        self.sum = torch.zeros_like(corrupted.outputs.embeddings)  # of all changes so far
+        self.sum = torch.zeros_like(self.before.embeddings) if self.summed else None
+        self.scratch = new(0)  # for streams: memory that is new is slower than the product itself
 
     def embed(self, embeddings: Tensor) -> None:
         """Told what `embed` writes, [row, position, width]."""
-        if 0 in self.rows[1:]:
-            self._add(embeddings.float() - self.corrupted.outputs.embeddings)
+        self._add(0, embeddings.float() - self.before.embeddings)
 
     def heads(self, layer: int) -> list[int]:
         """The heads of a layer that run."""
-        rows = self.graph.head_rows(layer)
-        return [row - rows.start for row in self.rows[1:] if rows.start <= row < rows.stop]
+        rows = self.runs[self.graph.head_rows(layer)]
+        return [head for head, runs in enumerate(rows) if runs]
 
     def reads(self, layer: int) -> tuple[Tensor, ...] | None:
-        heads = torch.tensor(self.heads(layer), dtype=torch.long, device=self.changes.device)
-        if not len(heads):
+        if not (heads := self.heads(layer)):
             return None
-        targets = torch.cat([heads + place * self.graph.n_heads for place in range(3)])
-        stream = self.corrupted.streams[layer].float()
+        n_heads, stream = self.graph.n_heads, self.corrupted.streams[layer].float()
+        targets = torch.tensor([place * n_heads + head for place in range(3) for head in heads])
+        targets = targets.to(stream.device)
         columns = self.graph.attention_columns(layer).start + targets
-        whole, none, own = self._sorted(columns)
         weights = self.decoder.read_weights(layer)[targets]  # [target, head_dim, width]
         out = stream.new_empty(len(targets), self.shape[0] * self.shape[1], weights.shape[1])
-        for places, shared in ((none, stream), (whole, stream + self.sum)):
-            if len(places):
+        whole, own = self.whole[columns], self.own[columns]
+        for places, shared in ((~whole & ~own, stream), (whole, self._summed(stream))):
+            if bool(places.any()):
                 out[places] = self._shared_reads(layer, shared, weights[places])
-        if len(own):
+        if bool(own.any()):
             streams = self._streams(columns[own], stream).flatten(1, 2)  # [target, position, width]
             read = torch.bmm(streams, weights[own].transpose(1, 2))
-            out[own] = read * self.decoder.norm_rate(layer, streams)
+            out[own] = read.mul_(self.decoder.norm_rate(layer, streams))
         bias = self.decoder.read_biases(layer)
         if bias is not None:
-            out += bias.view(3 * self.graph.n_heads, 1, -1)[targets]
+            out += bias.view(3 * n_heads, 1, -1)[targets]
         by_read = out.unflatten(1, self.shape[:2]).chunk(3)  # [head, row, position, head_dim]
         return tuple(read.permute(1, 2, 0, 3).flatten(2) for read in by_read)
 
     def z(self, layer: int, z: Tensor) -> None:
-        heads = self.heads(layer)
-        before = self.corrupted.outputs.z[layer].unflatten(-1, (self.graph.n_heads, -1))
+        heads, rows = self.heads(layer), self.graph.head_rows(layer)
+        before = self.before.z[layer].unflatten(-1, (self.graph.n_heads, -1))
         change = z.unflatten(-1, (len(heads), -1)) - before[:, :, heads]
-        weight = self.decoder.projection(layer, "o")  # [width, head * head_dim]
-        each = weight.T.unflatten(0, (self.graph.n_heads, -1))[heads]  # [head, head_dim, width]
-        change = change.flatten(0, 1).transpose(0, 1)  # [head, position, head_dim]
-        self._add(torch.bmm(change, each).unflatten(1, self.shape[:2]))
+        weight = self.decoder.projection(layer, "o").unflatten(1, (self.graph.n_heads, -1))
+        weight = weight[:, heads]  # [width, head, head_dim]
+        if self.sum is not None:
+            self.sum += torch.nn.functional.linear(change.flatten(2), weight.flatten(1))
+        listed = [place for place, head in enumerate(heads) if self.listed[rows.start + head]]
+        if listed:
+            each = change[:, :, listed].flatten(0, 1).transpose(0, 1)  # [head, position, head_dim]
+            torch.bmm(each, weight[:, listed].permute(1, 2, 0), out=self._next(len(listed)))
 
     def mlp(self, layer: int) -> Tensor | None:
-        if self.graph.mlp_row(layer) not in self.rows[1:]:
+        if not self.runs[self.graph.mlp_row(layer)]:
             return None
         return self._stream(self.graph.mlp_column(layer), self.corrupted.mlp_streams[layer])
 
     def mlp_out(self, layer: int, out: Tensor) -> None:
-        self._add(out - self.corrupted.outputs.mlp_outs[layer])
+        self._add(self.graph.mlp_row(layer), out - self.before.mlp_outs[layer])
 
     def logits(self) -> Tensor:
-        return self._stream(len(self.graph.targets) - 1, self.corrupted.last_stream)
+        return self._stream(-1, self.corrupted.last_stream)
 
-    def _add(self, changes: Tensor) -> None:
-        """The changes of the next sources, [row, position, width] or [source, ...]."""
-        changes = changes.view(-1, *self.shape)
-        self.changes[self.filled : self.filled + len(changes)] = changes
-        self.filled += len(changes)
-        self.sum += changes.sum(0)
+    def _add(self, row: int, change: Tensor) -> None:
+        """The change of the source of a row, [row, position, width]."""
+        if self.runs[row] and self.sum is not None:
+            self.sum += change
+        if self.listed[row]:
+            self._next(1)[0] = change.flatten(0, 1)
 
-    def _sorted(self, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The places of `columns` that keep all changes so far, none of them, or some."""
-        kept = self.kept[..., columns, : self.filled - 1]  # [.., target, source]
-        kept = kept.transpose(0, -2).flatten(1)  # [target, all else]
-        none = ~kept.any(1)
-        whole = kept.all(1) & ~none
-        return tuple(where.nonzero()[:, 0] for where in (whole, none, ~whole & ~none))
+    def _next(self, count: int) -> Tensor:
+        """Where the changes of the next sources go, [source, position, width]."""
+        self.filled += count
+        return self.changes[self.filled - count : self.filled].flatten(1, 2)
+
+    def _summed(self, corrupted: Tensor) -> Tensor:
+        return corrupted if self.sum is None else corrupted + self.sum
 
     def _stream(self, column: int, corrupted: Tensor) -> Tensor:
         """What one target reads, [row, position, width]."""
-        columns = torch.tensor([column], device=self.changes.device)
-        whole, none, _ = self._sorted(columns)
-        if len(none):
-            return corrupted.float()
-        if len(whole):
-            return corrupted + self.sum
-        return self._streams(columns, corrupted.float())[0]
+        if self.own[column]:
+            columns = torch.tensor([column], device=corrupted.device)
+            return self._streams(columns, corrupted.float())[0]
+        return self._summed(corrupted.float()) if self.whole[column] else corrupted
 
     def _streams(self, columns: Tensor, corrupted: Tensor) -> Tensor:
-        """What each of some targets reads, [target, row, position, width]."""
+        """What each of some targets reads, [target, row, position, width], until the next call."""
         self.changes[0] = corrupted
         changes = self.changes[: self.filled].flatten(2)  # [source, row, position * width]
-        kept = self.kept[..., columns, : self.filled - 1].to(changes)
-        shares = torch.nn.functional.pad(kept, (1, 0), value=1)  # all of the base
-        if shares.ndim == 2:
-            streams = (shares @ changes.flatten(1)).unflatten(1, changes.shape[1:])
-        else:
+        kept = self.kept[..., columns, : self.filled - 1]
+        shares = torch.nn.functional.pad(kept, (1, 0), value=1.0)  # all of the base
+        if shares.ndim == 3:
             streams = torch.bmm(shares, changes.transpose(0, 1)).transpose(0, 1)
-        return streams.unflatten(2, self.shape[1:])
+            return streams.unflatten(2, self.shape[1:])
+        size = len(columns) * corrupted.numel()
+        if len(self.scratch) < size:
+            self.scratch = corrupted.new_empty(size)
+        streams = self.scratch[:size].view(len(columns), -1)
+        torch.mm(shares, changes.flatten(1), out=streams)
+        return streams.view(-1, *self.shape)
 
     def _shared_reads(self, layer: int, stream: Tensor, weights: Tensor) -> Tensor:
         """[target, position, head_dim] of targets that read the same stream."""
