@@ -50,6 +50,7 @@ class Summary:
     against: Sequence[str]  # of these, those whose share is negative: they work against it
     interrupted: Sequence[str]  # of these, those that were not active at all checkpoints since
     cohorts: dict[str, int]  # of emergent nodes that are active, the step at which they emerged
+    scored: Sequence[str]  # of the emergent ones, those that step 0 knew by their scores alone
     faded: Sequence[str]
     transient: Sequence[str]  # emerged and active no more
     drifted: dict[str, Sequence[str]]  # by `drift`
@@ -70,6 +71,7 @@ class Summary:
         first, last = counts.iloc[0], counts.iloc[-1]
         now = nodes[nodes["step"] == last["step"]].set_index("node")
         analyses = [record.analyses[contrast] for record in timeline.records]
+        began = nodes[nodes["step"] == first["step"]].set_index("node")
         there = now[now["active"]]
         origin = there["origin"].replace("", "base")
         drift = now["drift"]
@@ -84,6 +86,7 @@ class Summary:
             against=tuple(there.index[there["share"] < 0]),
             interrupted=_interrupted(nodes, there),
             cohorts={str(k): int(v) for k, v in there["cohort"].dropna().items()},
+            scored=tuple(now.index[now["cohort"].notna() & now["active"] & ~began["measured"]]),
             faded=tuple(now.index[now["state"] == "faded"]),
             transient=tuple(now.index[now["state"] == "pruned"]),
             drifted={w: tuple(drift[drift == w].index) for w in drift.unique() if w},
@@ -149,6 +152,8 @@ class Summary:
         if names := self.against:
             works = "works" if len(names) == 1 else "work"
             text += f"; {_counted(names)} {works} against it ({_listed(self._since(names))})"
+        if self.scored:
+            text += f"; of these step 0 knew {_listed(self.scored)} by scores alone"
         if not any(self.carriers[origin] for origin in ORIGINS):
             text += "; no recruitment was found"
         for names, word in ((self.faded, "faded"), (self.transient, "came and went")):
