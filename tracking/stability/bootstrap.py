@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
@@ -41,7 +42,7 @@ class Interval:
 
 def interval(per_pair: Tensor, weights: Tensor, level: float = 0.95) -> Interval:
     """The mean over pairs of [pair, head] and the `ends` of its resampled means."""
-    return Interval(per_pair.mean(0), *ends(weights @ per_pair, len(per_pair), level))
+    return Interval(per_pair.mean(0), *ends(weights @ per_pair, torch.tensor(len(per_pair)), level))
 
 
 def ratios(effect: Tensor, behaviour: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,8 +58,9 @@ def ratios(effect: Tensor, behaviour: Tensor, weights: Tensor) -> tuple[Tensor, 
     return _ratio(effect.sum(0), whole.sum(0)), _ratio(weights @ effect, weights @ whole)
 
 
-def ends(draws: Tensor, pairs: int, level: float = 0.95) -> tuple[Tensor, Tensor]:
-    """The interval's low and high end of a figure of so many pairs, from its draws [resample, ...].
+def ends(draws: Tensor, pairs: Tensor, level: float = 0.95) -> tuple[Tensor, Tensor]:
+    """The interval's low and high end of figures [...] that so many `pairs` [...] say, from their
+    draws [resample, ...].
 
     The percentiles, or where these are wider the ends of Student's interval with the bootstrap's
     standard error: resamples of few pairs never reach beyond them, and would be sure of two pairs
@@ -68,22 +70,21 @@ def ends(draws: Tensor, pairs: int, level: float = 0.95) -> tuple[Tensor, Tensor
     tail, unsure = (1 - level) / 2, draws.isnan()
     low = draws.masked_fill(unsure, -torch.inf).quantile(tail, dim=0)
     high = draws.masked_fill(unsure, torch.inf).quantile(1 - tail, dim=0)
-    if pairs > 1:
-        times = float(stats.t.ppf(1 - tail, pairs - 1)) * (pairs / (pairs - 1)) ** 0.5
-        mean, half = draws.mean(0), times * draws.std(0, correction=0)
-        low, high = low.fmin(mean - half), high.fmax(mean + half)
-    else:
-        low, high = low - torch.inf, high + torch.inf
+    others = (pairs - 1).clamp(min=1)
+    times = torch.from_numpy(np.asarray(stats.t.ppf(1 - tail, others))) * (1 + 1 / others).sqrt()
+    mean, half = draws.mean(0), (times * draws.std(0, correction=0)).to(draws)
+    low, high = low.fmin(mean - half), high.fmax(mean + half)
     # between an infinite and a finite resample the quantile is NaN
-    return low.masked_fill(low.isnan(), -torch.inf), high.masked_fill(high.isnan(), torch.inf)
+    unknown = low.isnan() | (pairs < 2), high.isnan() | (pairs < 2)
+    return low.masked_fill(unknown[0], -torch.inf), high.masked_fill(unknown[1], torch.inf)
 
 
 def share(effect: Tensor, behaviour: Tensor, weights: Tensor, level: float = 0.95) -> Interval:
     """The ratio of means [node] as `ratios` has it, with its interval; all NaN where no pair of a
     node is measured."""
     value, draws = ratios(effect, behaviour, weights)
-    unmeasured = effect.isnan().all(0)
-    low, high = (end.masked_fill(unmeasured, torch.nan) for end in ends(draws, len(effect), level))
+    seen = (~effect.isnan()).sum(0)
+    low, high = (end.masked_fill(seen == 0, torch.nan) for end in ends(draws, seen, level))
     return Interval(value, low, high)
 
 

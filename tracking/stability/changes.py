@@ -72,8 +72,11 @@ def walk_p(paths: np.ndarray) -> np.ndarray:
 
 def _walk_p(paths: np.ndarray) -> np.ndarray:
     increments = np.diff(paths, axis=0)
-    null = _null(min(len(increments), LONGEST))
-    statistic = _statistic(increments, _pace(increments))
+    pace = _pace(increments)
+    moved = int((pace > STILL).sum()) + 1  # where nothing moves a walk makes no step
+    if moved < 5:
+        return np.ones(paths.shape[1])
+    null, statistic = _null(min(moved, LONGEST)), _statistic(increments, pace)
     beyond = len(null) - np.searchsorted(null, statistic, side="left")
     return (beyond + 1) / (len(null) + 1)
 
@@ -93,8 +96,6 @@ def _pace(increments: np.ndarray) -> np.ndarray:
 def _statistic(increments: np.ndarray, pace: np.ndarray) -> np.ndarray:
     distance = np.abs(increments.sum(axis=0))
     size, moving = np.abs(np.diff(increments, axis=0)), pace > STILL
-    if not moving.any():
-        return np.where(distance > 0, np.inf, 0.0)
     scale = 1.4826 * np.median(size[moving] / pace[moving, None], axis=0) / np.sqrt(2)
     ends = np.concatenate([pace[:1], pace, pace[-1:]]) ** 2
     spread = scale * np.sqrt((ends[:-1] + ends[1:]).sum() / 2)

@@ -66,7 +66,7 @@ class Shares:
     def interval(self) -> tuple[np.ndarray, np.ndarray]:
         """Ends of the 95 % interval, [direction, node] each; infinite where resamples have no
         behaviour."""
-        low, high = ends(torch.from_numpy(self.draws), self.pairs)
+        low, high = ends(torch.from_numpy(self.draws), torch.from_numpy(self.seen))
         return low.numpy(), high.numpy()
 
     def activity(self, least: float) -> tuple[np.ndarray, np.ndarray]:
