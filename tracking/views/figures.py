@@ -243,10 +243,9 @@ def coupling(timeline: Timeline, contrast: str) -> Figure:
     axes.grid(alpha=0.3)
     for series, (color, marker) in CHANGES.items():
         line = link.table[link.table["series"] == series]
-        style = {"color": color, "marker": marker}
         axes.plot(line["lag"], line["correlation"], color=color, label=series)
         sure = line["p_corrected"] <= 0.05
-        axes.scatter(line["lag"], line["correlation"], s=28, zorder=3, **style,
+        axes.scatter(line["lag"], line["correlation"], s=28, zorder=3, color=color, marker=marker,
                      facecolor=np.where(sure, color, "white"))  # fmt: skip
     if link.table["correlation"].isna().all():
         drawing.say(axes, "nothing changes" if len(link.table) else str(link.note))

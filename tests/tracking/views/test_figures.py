@@ -114,7 +114,7 @@ def test_the_raster_is_the_timelines_shares_states_and_doubts() -> None:
     (mesh,) = [one for one in below.collections if isinstance(one, QuadMesh)]
     shares = told.nodes.pivot(index="node", columns="step", values="share").loc[names]
     np.testing.assert_array_equal(mesh.get_array(), shares)
-    assert mesh.norm.vmin == -mesh.norm.vmax == -0.5
+    assert mesh.get_clim() == (-0.5, 0.5)
     low, middle, high = mesh.cmap([0.0, 0.5, 1.0])
     assert middle[:3].min() > 0.99 and low[0] > low[2] and high[2] > high[0]
     hatched = [one.get_xy() for one in below.patches if one.get_hatch()]  # type: ignore[attr-defined]
@@ -126,7 +126,7 @@ def test_the_raster_is_the_timelines_shares_states_and_doubts() -> None:
     assert placed == {
         (middles[step], row)
         for row, name in enumerate(names)
-        for step in word
+        for step in middles
         if word.at[name, step] in drawing.MARKS
     }
     words = [text.get_text() for text in picture(told).legends[0].get_texts()]
