@@ -79,7 +79,7 @@ def test_a_planted_lag_shows_there_with_its_sign(series: str, lag: int, sign: in
     changes = generator.normal(size=120)
     # the change at t is what the reward's was `lag` checkpoints before
     follows = sign * np.roll(changes, lag) + 0.5 * generator.normal(size=120)
-    table = coupling(counted(changes.cumsum(), **{series: follows.cumsum()}), "cue")
+    table = coupling(counted(changes.cumsum(), "cue", **{series: follows.cumsum()}), "cue")
     planted = at(table, series)
     assert planted["correlation"].abs().idxmax() == lag
     assert np.sign(planted["correlation"][lag]) == sign
@@ -159,7 +159,7 @@ def test_nodes_unrelated_to_a_saturating_reward_are_rarely_significant(kind: str
         frame = counted(reward, behaviour=levels[1:, 0])
         corrected.append(at(coupling(frame, "cue"), "behaviour")["p_corrected"].min())
         paths = {f"L0H{head}": 0.3 + levels[:, head] for head in range(2)}
-        q.append(by_node(nodes_of(**paths), frame, "cue")["q"].min())
+        q.append(by_node(nodes_of("cue", **paths), frame, "cue")["q"].min())
     for ps in (corrected, q):  # the share can lie above by chance: two standard errors
         assert np.mean(np.array(ps) <= 0.05) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / runs)
 
@@ -283,7 +283,7 @@ def test_a_node_s_changes_are_ranked_against_the_reward_s() -> None:
     paths = {f"L0H{head}": generator.normal(size=41).cumsum() for head in range(5)}
     paths["L0H5"] = np.concatenate([[0], (changes**3).cumsum()])
     paths["L0H6"] = np.full(41, 0.3)
-    table = by_node(nodes_of(**paths), counted(changes.cumsum()), "cue").set_index("node")
+    table = by_node(nodes_of("cue", **paths), counted(changes.cumsum()), "cue").set_index("node")
     assert list(table.index) == [f"L0H{head}" for head in range(6)]  # what does not vary has no row
     assert table["correlation"]["L0H5"] == pytest.approx(1) and table["p"]["L0H5"] == 1 / 39
     for head in range(5):
