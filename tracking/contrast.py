@@ -43,6 +43,8 @@ from tracking.timeline.shares import Shares, behaviour_is_there
 METRIC = "neg_logit_diff"  # its shares do not move when all logits are scaled
 ALL_NODES = 64  # where a model has no more, all are measured
 SAMPLE = 16  # of the nodes that the scores rule out, measured to see how often that errs
+ROOM = 2  # what is learned later takes more edges, and one size serves the whole run
+LARGEST = 0.2  # share of all edges up to which wiring is drawn: beyond it rankings hardly matter
 FEW_PAIRS = 32  # for curves over sizes, or a quarter of all where that is more
 
 
@@ -158,9 +160,11 @@ class Tried:
 
 
 def _size(part: Experiment, ranked: Tensor, selection: Selection, curve: Curve) -> int:
-    """How many top edges the run's circuits have."""
+    """How many top edges the run's circuits have: where faithfulness decides, `ROOM` times as many
+    as are needed here."""
     if selection.kind == "faithfulness":
-        return smallest(part, ranked, selection.amount, curve)
+        fewest = smallest(part, ranked, selection.amount, curve)
+        return min(ROOM * fewest, int(part.graph.edge_mask.sum()))
     return selection.count(part.graph, ranked)
 
 
@@ -219,6 +223,8 @@ def _wiring(
         by_others = ranks.per_pair[others][: max(len(others) // 2, 2)].mean(0)
     else:  # so few pairs that the part is all of them
         by_others = ranks.per_pair[: max(len(others) // 2, 1)].mean(0)
+    drawn = [place for place, size in enumerate(curve.sizes) if size <= LARGEST]
+    sizes = [curve.counts[place] for place in drawn]
     missing = []
     if at.kept.high[0] < at.null_kept.low[0]:
         missing = missing_edges(tried.part, old, ranks.whole, size)
@@ -229,10 +235,10 @@ def _wiring(
         for end, place in (("", "value"), ("_low", "low"), ("_high", "high"))
     }
     return WiringResult(
-        sizes=torch.tensor(curve.sizes).float(),
-        own=torch.tensor([point.value for point in curve.values]),
-        old=carried(tried.part, old, curve.counts),
-        half=carried(tried.part, by_others, curve.counts),
+        sizes=torch.tensor(curve.sizes[drawn]).float(),
+        own=torch.tensor([curve.values[place].value for place in drawn]),
+        old=carried(tried.part, old, sizes),
+        half=carried(tried.part, by_others, sizes),
         **numbers,
         wiring_kept_double=float(at.kept.value[1]),
         wiring_null_double=float(at.null_kept.value[1]),

@@ -112,7 +112,14 @@ class Summary:
                 f"{_listed(self._named('base')) or 'no node for sure'}; nothing can be said yet "
                 "of change."
             )
-        return " ".join([self.grew, self.carried, self.rewired, self.supported])
+        return " ".join(self.parts)
+
+    @property
+    def parts(self) -> list[str]:
+        """The sentences of `sentence`, for who has a line for each."""
+        if self.checkpoints == 1:
+            return [self.sentence]
+        return [self.grew, self.carried, self.rewired, self.supported]
 
     @property
     def change(self) -> str:
