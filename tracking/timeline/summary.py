@@ -187,7 +187,7 @@ class Summary:
     def rewired(self) -> str:
         """Whether the wires are the old ones."""
         kept, null = self.wiring, self.wiring_null
-        if np.isnan(kept.value):
+        if np.isnan(kept.value) or self.verdict == "absent":
             return "Whether it is wired as before is not known."
         if kept.high < null.low and kept.value < null.value - WIRED:
             word = "it is not wired as before"

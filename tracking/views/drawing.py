@@ -18,8 +18,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
+from tracking.timeline.columns import COUNTS, names
 from tracking.timeline.coupling import rewards
-from tracking.views.palette import NEGATIVE, POSITIVE, REWARD, UNDECIDED, called
+from tracking.views.palette import NEGATIVE, POSITIVE, REWARD, UNDECIDED, called, untold
 
 INK = "#222222"
 GREY = UNDECIDED.color  # of nulls
@@ -116,8 +117,9 @@ def reward(axes: Axes, counts: pd.DataFrame) -> None:
 
 
 def wiring(axes: Axes, counts: pd.DataFrame) -> None:
-    """What step 0's wiring carries of today's behaviour, with its 95 % interval, and the null's
-    band; where no record has it, that."""
+    """What step 0's wiring carries of today's behaviour where there is any, with its 95 % interval,
+    and the null's band; where no record has it, that."""
+    counts = carried(counts)
     axes.set_ylabel("wiring kept")
     axes.set_ylim(0, max(1.1, 1.05 * counts[["wiring_kept_high", "wiring_null_high"]].max().max()))
     if counts["wiring_kept"].isna().all():
@@ -129,6 +131,12 @@ def wiring(axes: Axes, counts: pd.DataFrame) -> None:
                       label="null: today's own ranking by half of the pairs")  # fmt: skip
     interval(axes, counts, "wiring_kept", INK)
     axes.legend(loc="lower left", frameon=False, fontsize=8)
+
+
+def carried(counts: pd.DataFrame) -> pd.DataFrame:
+    """The counts with what speaks of a behaviour missing where it is absent."""
+    absent, columns = counts["verdict"] == "absent", list(names(COUNTS, "carried"))
+    return counts.assign(**{name: counts[name].mask(absent) for name in columns})
 
 
 def interval(axes: Axes, counts: pd.DataFrame, name: str, color: str, **more: str) -> None:
@@ -148,8 +156,9 @@ def raster(axes: Axes, nodes: pd.DataFrame) -> QuadMesh | None:
         say(axes, "no node was active")
         axes.set_yticks([])
         return None
+    told = nodes.assign(undecided=untold(nodes))
     table = {
-        name: nodes.pivot(index="node", columns="step", values=name).loc[order]
+        name: told.pivot(index="node", columns="step", values=name).loc[order]
         for name in ("share", "state", "undecided")
     }
     edges = bin_edges(table["share"].columns.to_numpy())
@@ -226,7 +235,7 @@ def shown(nodes: pd.DataFrame) -> tuple[list[str], int]:
     `nodes` are the rows of one contrast of a timeline."""
     last = nodes[nodes["step"] == nodes["step"].max()].set_index("node")
     first = nodes[nodes["active"]].groupby("node")["step"].min()
-    unsure = set(last.index[last["undecided"] & (last["verdict"] != "absent")])
+    unsure = set(last.index[untold(last)])
     mlp = last["kind"] == "mlp"
     there = [node for node in last.index if node in first or node in unsure]
     active = [node for node in there if node in first]

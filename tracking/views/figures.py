@@ -20,7 +20,7 @@ from tracking.timeline.survival import cohort_table, survival
 from tracking.timeline.timeline import Timeline
 from tracking.views import drawing
 from tracking.views.drawing import GREY, INK, NONE, PALE, shades
-from tracking.views.palette import LOOKS, NEGATIVE, POSITIVE, REWARD, called
+from tracking.views.palette import LOOKS, NEGATIVE, POSITIVE, REWARD, called, untold
 
 WIRED = {  # what a ranking of edges is called, and how it looks
     "own": ("today's own ranking", INK, "-"),
@@ -83,7 +83,7 @@ def node_map(timeline: Timeline, step: int, contrast: str) -> Figure:
     edges = np.arange(wide + 1) - 0.5
     style = {"cmap": drawing.SHARES, "norm": drawing.scale(rows["share"]), "edgecolor": "#ddd"}
     mesh = axes.pcolormesh(edges, np.arange(layers + 1) - 0.5, shares, linewidth=0.4, **style)
-    drawing.hatches(axes, rows["undecided"].to_numpy(bool).reshape(layers, wide), edges)
+    drawing.hatches(axes, untold(rows).to_numpy(bool).reshape(layers, wide), edges)
     states = rows["state"].to_numpy(str).reshape(layers, wide)
     drawing.marks(axes, states, edges)
     verdict = str(rows["verdict"].iloc[0])
@@ -325,7 +325,7 @@ def together_table(timelines: Mapping[str, Timeline]) -> pd.DataFrame:
     for run, timeline in timelines.items():
         for contrast in timeline.contrasts:
             reward = rewards(timeline.counts, contrast)
-            counts = timeline.of_contrast(contrast)[1]
+            counts = drawing.carried(timeline.of_contrast(contrast)[1])
             name = called(reward.name)
             same = counts.assign(reward=reward.to_numpy(), reward_name=name)
             tables.append(same[columns].assign(run=run))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pandas as pd
+
 
 @dataclass(frozen=True)
 class Look:
@@ -32,6 +34,12 @@ LOOKS = {
 UNDECIDED = LOOKS["undecided"]
 REWARD = "#D55E00"
 POSITIVE, NEGATIVE = "#0072B2", "#D55E00"  # of shares and of edges: for the behaviour, against it
+
+
+def untold(nodes: pd.DataFrame) -> pd.Series:
+    """Of rows of a timeline's nodes, which are shown as undecided: where the behaviour is absent
+    nothing is known of any, and that is said once."""
+    return nodes["undecided"].astype(bool) & (nodes["verdict"] != "absent")
 
 
 def called(reward: object) -> str:

@@ -27,10 +27,9 @@ from tracking.timeline.timeline import Timeline
 from tracking.views import completions
 from tracking.views.caveats import caveats
 from tracking.views.completions import Digest
-from tracking.views.drawing import shown
-from tracking.views.palette import LOOKS, called
+from tracking.views.drawing import carried, shown
+from tracking.views.palette import LOOKS, called, untold
 
-FAITHFULNESS = ("faithfulness", "faithfulness_low", "faithfulness_high")
 STATES = tuple(LOOKS)
 GRAPH_EDGES = 60  # of the circuit, the strongest, for its picture
 NODE_EDGES = 4  # into each node and out of it, the strongest
@@ -79,10 +78,8 @@ def _of_contrast(timeline: Timeline, contrast: str) -> dict[str, Any]:
     nodes, counts = timeline.of_contrast(contrast)
     reward = rewards(counts, contrast)
     absent = counts["verdict"] == "absent"  # there is nothing that a circuit could be faithful to
-    table = counts.drop(columns=["contrast"]).assign(
-        reward=reward.to_numpy(),
-        reward_name=called(reward.name),
-        **{name: counts[name].mask(absent) for name in FAITHFULNESS},
+    table = carried(counts.drop(columns=["contrast"])).assign(
+        reward=reward.to_numpy(), reward_name=called(reward.name)
     )
     graph = timeline.records[-1].graph
     analyses = [record.analyses[contrast] for record in timeline.records]
@@ -92,7 +89,7 @@ def _of_contrast(timeline: Timeline, contrast: str) -> dict[str, Any]:
         "counts": columns(table),
         "nodes": {
             "state": [STATES.index(state) for state in nodes["state"]],
-            "undecided": [int(one) for one in nodes["undecided"]],
+            "undecided": [int(one) for one in untold(nodes)],
             "active": [int(one) for one in nodes["active"]],
             **{name: nodes[name].tolist() for name in ("role", "drift", "origin")},
             **{name: nodes[name].tolist()[: len(graph.nodes)] for name in ("fate", "lasting")},

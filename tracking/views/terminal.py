@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from tracking.timeline.summary import Summary
 from tracking.timeline.timeline import Timeline
-from tracking.views.palette import LOOKS, UNDECIDED
+from tracking.views.palette import LOOKS, UNDECIDED, untold
 
 COUNTS = ("active", "emergent", "faded")  # of heads and of MLPs
 WIDTHS = {  # of the columns, in characters; of `pairs` more where a contrast's name is long
@@ -114,8 +114,8 @@ def node_map(nodes: pd.DataFrame, room: int | None = None) -> list[Text]:
     space = " " if room is None or 12 + 2 * heads <= room else ""
     for layer, row in sorted(nodes.groupby("layer"), reverse=True):
         line = Text(f"  L{layer:<{3 if space else 4}}")
-        for kind, state, undecided in zip(row["kind"], row["state"], row["undecided"], strict=True):
-            sign = UNDECIDED.sign if undecided else LOOKS[state].sign
+        for kind, state, unsure in zip(row["kind"], row["state"], untold(row), strict=True):
+            sign = UNDECIDED.sign if unsure else LOOKS[state].sign
             line.append(f"{space}{sign}" if kind == "head" else f"   {sign}", LOOKS[state].color)
         lines.append(line)
     places = space.join(str(head % 10) for head in range(heads))
@@ -130,7 +130,7 @@ def legend(timeline: Timeline) -> Text:
     line = Text("  ")
     for state in there:
         line.append(f"{LOOKS[state].sign} {state}  ", LOOKS[state].color)
-    if (last["undecided"] & (last["state"] != "undecided")).any():
+    if (untold(last) & (last["state"] != "undecided")).any():
         line.append(f"{UNDECIDED.sign} in a state's colour: this checkpoint alone cannot tell")
     return line
 
@@ -145,14 +145,15 @@ def where(places: Mapping[str, Path]) -> None:
 
 def _row(row: pd.Series, first: bool, room: int) -> dict[str, str]:
     """What stands in each column; step, reward and seconds only once for all contrasts."""
+    absent = row["verdict"] == "absent"  # there is nothing that wires could carry
     return {
         "step": str(row["step"]) if first else "",
         "reward": "" if not first else "-" if pd.isna(row["reward"]) else f"{row['reward']:.3f}",
         "behaviour": _interval(row, "behaviour"),
         "pairs": _pairs(row, room),
         **{name: f"{row[name]}+{row[f'mlps_{name}']}" for name in COUNTS},
-        "wiring": _interval(row, "wiring_kept"),
-        "faithful": "-" if row["verdict"] == "absent" else _interval(row, "faithfulness"),
+        "wiring": "-" if absent else _interval(row, "wiring_kept"),
+        "faithful": "-" if absent else _interval(row, "faithfulness"),
         "verdict": str(row["verdict"]),
         "seconds": f"{row['seconds']:.1f}" if first else "",
     }

@@ -24,7 +24,7 @@ from tracking.timeline.summary import Summary
 from tracking.timeline.survival import cohort_table, survival
 from tracking.views.caveats import caveats
 from tracking.views.drawing import shown
-from tracking.views.payload import FAITHFULNESS
+from tracking.views.palette import untold
 from tracking.views.report import named, report, write_report
 
 
@@ -36,7 +36,7 @@ def test_the_page_holds_the_timelines_numbers(tmp_path: Path) -> None:
         nodes, counts = told.of_contrast(contrast)
         held = data["runs"][0]["contrasts"][contrast]
         assert [data["states"][code] for code in held["nodes"]["state"]] == nodes["state"].tolist()
-        assert held["nodes"]["undecided"] == nodes["undecided"].astype(int).tolist()
+        assert held["nodes"]["undecided"] == untold(nodes).astype(int).tolist()
         assert held["nodes"]["active"] == nodes["active"].astype(int).tolist()
         for name in ("role", "drift", "origin"):
             assert held["nodes"][name] == nodes[name].tolist()
@@ -146,7 +146,7 @@ def test_where_the_behaviour_is_absent_no_faithfulness_is_shown(tmp_path: Path) 
     write_run(run, (20,), clean=torch.full((16,), -2.0))
     held = data_of(report({"run": run}))["runs"][0]["contrasts"]["cue"]
     assert held["summary"]["verdict"] == "absent"
-    for name in FAITHFULNESS:
+    for name in ("faithfulness", "faithfulness_low", "wiring_kept", "wiring_null_high"):
         assert [value is None for value in held["counts"][name]] == [False, False, True]
     assert [len(one["share"]) for one in held["curves"]] == [2, 2, 0]
 
