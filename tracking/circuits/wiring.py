@@ -151,6 +151,18 @@ def carried(experiment: Experiment, scores: Tensor, counts: Sequence[int]) -> Te
     return _carried(experiment.run(circuits))
 
 
+def kept_by(
+    experiment: Experiment, rankings: Sequence[Tensor], own: Tensor, count: int, weights: Tensor
+) -> Ratio:
+    """What circuits of `count` edges by other `rankings` [source, target] carry of what today's
+    `own` ranking carries, float32 [ranking] each; NaN where `own` carries too little."""
+    circuits = [by_count(experiment.graph, one, count) for one in (own, *rankings)]
+    runs = experiment.run(circuits)
+    carries = runs.patched - runs.corrupted
+    compared = (carries[:1].mean(1) / _behaviour(runs) >= CARRIED).expand(len(rankings))
+    return _ratio(carries[1:], carries[:1].expand(len(rankings), -1), compared, weights)
+
+
 def _by_other_half(experiment: Experiment, per_pair: Tensor, counts: Sequence[int]) -> Tensor:
     """Float32 [size, pair]: what circuits ranked by the half of the pairs that a pair is not in
     carry of its behaviour."""

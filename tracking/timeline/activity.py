@@ -79,7 +79,7 @@ class Activity:
         beyond, below = shares.activity(least)
         if not shares.there:
             return cls(np.zeros_like(shares.measured), shares.known.copy())
-        return cls(beyond.any(axis=0), below.all(axis=0))
+        return cls(np.any(beyond, axis=0), np.all(below, axis=0))
 
     @property
     def undecided(self) -> np.ndarray:

@@ -212,7 +212,7 @@ def by_node(nodes: pd.DataFrame, counts: pd.DataFrame, contrast: str) -> pd.Data
     shares = _by_step(nodes, contrast, "share").diff()
     both = _within(shares.assign(_reward=change), change).dropna()
     value = both.pop("_reward").to_numpy(float)
-    rows = [_one_node(node, both[node].to_numpy(float), value) for node in both]
+    rows = [_one_node(str(node), both[node].to_numpy(float), value) for node in both]
     table = pd.DataFrame(rows, columns=list(PER_NODE)).dropna(subset=["correlation"])
     q = stats.false_discovery_control(table["p"].to_numpy(float)) if len(table) else []
     return table.reset_index(drop=True).assign(q=q)

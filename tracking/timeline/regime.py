@@ -82,7 +82,7 @@ class Regime:
 
 
 def _beyond_a_coin(heads: int, of: int, side: str) -> bool:
-    return stats.binomtest(heads, of, CHANCE, alternative=side).pvalue <= 0.05
+    return bool(stats.binomtest(heads, of, CHANCE, alternative=side).pvalue <= 0.05)
 
 
 def over_seeds(regimes: Sequence[Regime]) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Analyse checkpoints outside the training process, also while it trains.
 
-    sparks track RUN [--rebuild] [--track_select share=0.9 ...]
+    sparks track RUN [--rebuild] [--wiring] [--track_select share=0.9 ...]
     sparks track FOLDER --pairs FILE.jsonl --output_dir RUN [--base MODEL] [--reward FILE.csv]
     sparks track MODEL MODEL ... --pairs FILE.jsonl --output_dir RUN
 
@@ -9,7 +9,8 @@ analysed with the run's own settings and pairs; `--track_...` flags change the s
 are another reading of the same records: they cost no analysis. Records that were made with other
 settings are moved to `heads/superseded/` and made again, so that all compare; steps whose
 checkpoint is gone leave the timeline with theirs. `--rebuild` only makes the timeline and the
-picture again from the records.
+picture again from the records. `--wiring` also tries the ranking of each checkpoint in the model of
+the next, and the last one's in all that still exist, into `heads/wiring.parquet`.
 
 A folder of Hugging Face checkpoints that any trainer made, or models in a row (folders, or Hub
 names with @revision), are analysed into a folder that is then shown, reported and gone on with
@@ -32,6 +33,7 @@ from tracking.ledger.reward import reward_between
 from tracking.nodes.weight_change import snapshot
 from tracking.pairs.frozen import freeze, load_pairs
 from tracking.pairs.prompt_pairs import PromptPairs
+from tracking.rewiring import rewiring
 from tracking.run_folder import RunFolder
 from tracking.settings import Settings
 from tracking.timeline.activity import Thresholds
@@ -63,6 +65,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("models", nargs="+", metavar="RUN", help="a run, a folder, or models")
     parser.add_argument("--rebuild", action="store_true", help="make nothing but the timeline")
+    parser.add_argument("--wiring", action="store_true", help="wiring between all checkpoints")
     parser.add_argument("--pairs", metavar="FILE.jsonl", help="prompt pairs, where it is no run")
     parser.add_argument("--output_dir", metavar="RUN", help="where records go, where it is no run")
     parser.add_argument("--base", metavar="MODEL", help="the model of step 0, if not the first")
@@ -101,6 +104,8 @@ def _choose(options: argparse.Namespace, flags: Sequence[str]) -> None:
     ours = track_models.is_ours(folder)
     if options.rebuild and (len(options.models) > 1 or options.output_dir or any(said)):
         raise BadInput("--rebuild takes the folder of a run, and --track_... thresholds")
+    if options.wiring and (options.rebuild or ours or len(options.models) > 1 or any(said)):
+        raise BadInput("--wiring takes the folder of a training run, without --rebuild")
     if options.rebuild and ours:
         track_models.rebuild(folder, flags)
     elif ours or len(options.models) > 1 or options.output_dir or any(said):
@@ -112,10 +117,10 @@ def _choose(options: argparse.Namespace, flags: Sequence[str]) -> None:
                 raise BadInput(
                     f"{folder}: its prompt pairs are frozen; {word!r} cannot change them"
                 )
-        _track(folder, options.rebuild, flags)
+        _track(folder, options.rebuild, options.wiring, flags)
 
 
-def _track(folder: Path, rebuild: bool, flags: Sequence[str]) -> None:
+def _track(folder: Path, rebuild: bool, wiring: bool, flags: Sequence[str]) -> None:
     job, view = _job(folder, flags), Table()
     ledger = RunFolder(folder).ledger
     worker = Worker(ledger, {}, job.settings, job.thresholds)
@@ -128,6 +133,18 @@ def _track(folder: Path, rebuild: bool, flags: Sequence[str]) -> None:
         for step in ledger.steps():
             view.show(timeline, step)
     conclude(RunFolder(folder), timeline, view)
+    if wiring:
+        _rewire(job, ledger)
+
+
+def _rewire(job: Job, ledger: Ledger) -> None:
+    """Print and write the wiring between the checkpoints that still exist."""
+    pairs, start = load_pairs(ledger.pairs_path), model.start(job)
+    models = model.at_steps(job, start, resume.complete(job.folder))
+    table = rewiring(ledger.records(), pairs, models, job.settings.batch_size)
+    ledger.write_table(ledger.wiring_path, table)
+    say(f"wiring     between checkpoints, in {ledger.wiring_path}")
+    say(table.round(2).to_string(index=False))
 
 
 def _job(folder: Path, flags: Sequence[str]) -> Job:

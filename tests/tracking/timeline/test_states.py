@@ -277,8 +277,9 @@ def test_growth_is_of_the_size_of_a_share_on_one_side(path: list[float], growth:
 
 def test_growth_is_of_the_direction_that_changed() -> None:
     graph = Graph(1, 1)
-    less, more = ([record.analyses["cue"].nodes.corrupt for record in
-                   records_named(graph, {"L0H0": path})] for path in ([0.5, 0.49], [0.1, 0.4]))  # fmt: skip
+    paths = [0.5, 0.49], [0.1, 0.4]
+    runs = [records_named(graph, {"L0H0": path}) for path in paths]
+    less, more = ([one.analyses["cue"].nodes.corrupt for one in run] for run in runs)
     analyses = [make_analysis(graph, corrupt=a, restore=b) for a, b in zip(less, more, strict=True)]
     records = [Record(step, 1, 1, "ab", {"cue": one}) for step, one in enumerate(analyses)]
     history = history_of(records)
