@@ -20,7 +20,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from tracking.timeline.columns import COUNTS, names
 from tracking.timeline.coupling import rewards
-from tracking.views.palette import NEGATIVE, POSITIVE, REWARD, UNDECIDED, called, untold
+from tracking.views.palette import LOOKS, NEGATIVE, POSITIVE, REWARD, UNDECIDED, called, untold
 
 INK = "#222222"
 GREY = UNDECIDED.color  # of nulls
@@ -121,15 +121,16 @@ def wiring(axes: Axes, counts: pd.DataFrame) -> None:
     and the null's band; where no record has it, that."""
     counts = carried(counts)
     axes.set_ylabel("wiring kept")
-    axes.set_ylim(0, max(1.1, 1.05 * counts[["wiring_kept_high", "wiring_null_high"]].max().max()))
+    highest = counts[["wiring_kept_high", "wiring_null_high"]].max().max()
+    axes.set_ylim(0, min(max(1.1, 1.05 * np.nan_to_num(highest)), 2.5))  # few pairs, wide intervals
     if counts["wiring_kept"].isna().all():
         axes.set_yticks([])
-        say(axes, "no later checkpoint to compare step 0's wiring at")
+        say(axes, "step 0's wiring was compared at no checkpoint")
         return
     bounds = (counts["wiring_null_low"], counts["wiring_null_high"])
     axes.fill_between(counts["step"], *bounds, color=GREY, alpha=0.3, linewidth=0,
                       label="null: today's own ranking by half of the pairs")  # fmt: skip
-    interval(axes, counts, "wiring_kept", INK)
+    interval(axes, counts, "wiring_kept", LOOKS["surviving"].color)
     axes.legend(loc="lower left", frameon=False, fontsize=8)
 
 

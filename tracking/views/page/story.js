@@ -70,7 +70,7 @@ const drawStory = (host, run) => {
     ...withBand("behaviour", ink, "y"),
     line(counts.step, counts.reward, DATA.reward, { yaxis: "y2", name, hovertemplate: "step %{x}: %{y:.3g}<extra></extra>" }),
     band(counts.step, counts.wiring_null_low, counts.wiring_null_high, css("--null"), { yaxis: "y3" }),
-    ...withBand("wiring_kept", ink, "y3"),
+    ...withBand("wiring_kept", css("--emergent"), "y3"),
     ...rasterTraces(run, names),
   ];
   const panel = (text, place, range) => axis({ text, domain: domain(place), range, nticks: 5 });
