@@ -18,7 +18,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ from train.tiny import evaluation, task
 from train.tiny import tokenizer as tiny
 from train.tiny.base import base_model
 
-SETS = ("default", "avx2", "avx512")
+SETS = ("avx512", "avx2", "default")
 SEEDS = range(10)
 ACTIVE = 0.05  # share of the behaviour
 
@@ -47,32 +46,38 @@ ACTIVE = 0.05  # share of the behaviour
 # One run
 
 
-def run(folder: Path, instructions: str, seed: int, flags: Sequence[str]) -> dict[str, Any]:
-    """Train and measure one run; what a line of the table is made from."""
+def run(folder: Path, instructions: str, seed: int) -> dict[str, Any]:
+    """Train one run, if it has not been, and measure it: what a line of the table is made from."""
     out = folder / f"{instructions}-seed{seed}"
-    shutil.rmtree(out, ignore_errors=True)
-    base = base_model(0)
-    fixed = {
-        "config": RECIPE, "model_name_or_path": base, "output_dir": out, "seed": seed,
-        "track": False, "report_to": "none", "log_completions": False, "save_only_model": True,
-    }  # fmt: skip
-    grpo.main([*(word for k, v in fixed.items() for word in (f"--{k}", str(v))), *flags])
+    if not (out / "model.safetensors").exists():
+        shutil.rmtree(out, ignore_errors=True)
+        train(out, seed)
     checkpoints = sorted(out.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
-    state = json.loads((checkpoints[-1] / "trainer_state.json").read_text())
-    rewards = [line["reward"] for line in state["log_history"] if "reward" in line]
     middle, last = checkpoints[(len(checkpoints) - 1) // 2], checkpoints[-1]
-    for checkpoint in checkpoints:
-        if checkpoint not in (checkpoints[0], middle, last):
-            shutil.rmtree(checkpoint)
-    models = {"first": base, "middle": middle, "last": last}
+    log = json.loads((last / "trainer_state.json").read_text())["log_history"]
+    models = {"first": base_model(0), "middle": middle, "last": last}
     asked = task.problems("test", 500, seed=7, cue_matters=True)
     answers = evaluation.evaluate(load(last), tiny.tokenizer(), asked)
-    return {
-        "instructions": instructions, "seed": seed, "rewards": rewards,
-        "seconds": state["log_history"][-1]["train_runtime"],
+    row = {
+        "instructions": instructions, "seed": seed,
+        "rewards": [line["reward"] for line in log if "reward" in line],
+        "seconds": round(sum(line.get("step_time", 0) for line in log)),
         "right": answers.right, "flip": answers.flip,
         "at": {name: measured(load(path)) for name, path in models.items()},
     }  # fmt: skip
+    for checkpoint in checkpoints:
+        if checkpoint not in (checkpoints[0], middle, last):
+            shutil.rmtree(checkpoint)
+    return row
+
+
+def train(out: Path, seed: int) -> None:
+    """The recipe of the demo from the base of seed 0, untracked."""
+    fixed = {
+        "config": RECIPE, "model_name_or_path": base_model(0), "output_dir": out, "seed": seed,
+        "track": False, "report_to": "none", "log_completions": False, "save_only_model": True,
+    }  # fmt: skip
+    grpo.main([word for key, value in fixed.items() for word in (f"--{key}", str(value))])
 
 
 def load(folder: Path) -> Any:
@@ -169,24 +174,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--table", action="store_true", help="train nothing")
-    parser.add_argument("--one", nargs=2, metavar=("SET", "SEED"), help="one run, in this process")
-    options, flags = parser.parse_known_args()
+    parser.add_argument("--only", choices=SETS, help="the runs of one set, in this process")
+    options = parser.parse_args()
     path = options.folder / "rows.jsonl"
-    if options.one:
+    if options.only:
         torch.set_num_threads(1)
-        row = run(options.folder, options.one[0], int(options.one[1]), flags)
-        with path.open("a") as lines:
-            lines.write(json.dumps(row) + "\n")
+        for seed in missing(path, options.only):
+            row = run(options.folder, options.only, seed)
+            with path.open("a") as lines:
+                lines.write(json.dumps(row) + "\n")
         return
     options.folder.mkdir(parents=True, exist_ok=True)
-    for seed, instructions in product([] if options.table else SEEDS, SETS):
-        # A process each: torch chooses its kernels when it is loaded.
-        if (instructions, seed) not in {(row["instructions"], row["seed"]) for row in read(path)}:
-            again = [sys.executable, __file__, str(options.folder), *flags]
+    for instructions in SETS:
+        if missing(path, instructions) and not options.table:
+            # A process of its own: torch chooses its kernels when it is loaded.
             environment = {"ATEN_CPU_CAPABILITY": instructions, "OMP_NUM_THREADS": "1"}
-            one = ["--one", instructions, str(seed)]
-            subprocess.run([*again, *one], check=True, env={**os.environ, **environment})
+            again = [sys.executable, __file__, str(options.folder), "--only", instructions]
+            subprocess.run(again, check=True, env={**os.environ, **environment})
     print(table(read(path)))
+
+
+def missing(path: Path, instructions: str) -> list[int]:
+    """The seeds that have no row yet."""
+    there = {row["seed"] for row in read(path) if row["instructions"] == instructions}
+    return [seed for seed in SEEDS if seed not in there]
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -80,8 +80,8 @@ class BaseSettings:
 
 
 SHIPPED = {0: BaseSettings(), 1: BaseSettings(cue_obeyed=0.4), 2: BaseSettings()}
-"""The bases in `BASES` by seed; of three that obey alike, none has learnt to read the cue more than
-hardly."""
+"""The bases in `BASES` by seed. Seed 1's text obeys the cue more: one of the three reads it a
+little, the others hardly or not."""
 
 
 def base_model(seed: int = 0, progress: bool = True, settings: BaseSettings | None = None) -> Path:

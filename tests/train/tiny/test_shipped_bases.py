@@ -1,4 +1,4 @@
-"""The shipped bases are the listed bytes and whole models; they calculate and hardly read the cue."""
+"""The shipped bases are the listed bytes, whole models; they calculate but hardly read the cue."""
 
 import hashlib
 from pathlib import Path
