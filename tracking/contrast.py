@@ -107,9 +107,9 @@ def analyse_contrast(
     curve = curve_of(tried.part, ranks.whole, tried.part_weights)
     size = before.size or _size(tried.part, ranks.whole, Selection.parse(settings.select), curve)
     decoder = Decoder.of(model)
-    behaviour = _behaviour(decoder, pairs, batch_size)
+    there = behaviour_is_there(scores.corrupted - scores.clean, weights)
     analysis = Analysis(
-        behaviour=behaviour,
+        behaviour=_behaviour(decoder, pairs, batch_size),
         scores=ScoreResult(scores.edges, scores.strength, scores.gap),
         circuit=_circuit(tried, ranks.whole, size, curve, scores),
         stability=_stability(scores.graph, ranks.per_pair, size, weights),
@@ -118,7 +118,7 @@ def analyse_contrast(
             roles=torch.stack(list(roles(model, pairs, subject.digit_ids).scores.values())),
             weight_change=_weight_change(model, subject.base),
         ),
-        wiring=_wiring(tried, ranks, size, curve, before.ranked),
+        wiring=_wiring(tried, ranks, size, curve, before.ranked) if there else None,
     )
     return _with_active_together(analysis, decoder, pairs, thresholds, batch_size)
 
@@ -213,7 +213,7 @@ def _circuit(
 def _wiring(
     tried: Tried, ranks: Ranks, size: int, curve: Curve, old: Tensor | None
 ) -> WiringResult | None:
-    """Against step 0's ranking; None at the first checkpoint."""
+    """Against step 0's ranking; None at the first checkpoint, whose ranking it is."""
     if old is None:
         return None
     at = wiring(tried.whole, old, ranks.per_pair, (size, 2 * size), tried.weights)
@@ -277,9 +277,8 @@ def _nodes(
     those that were measured before, and of a sample of the others."""
     assert scores.per_pair is not None
     attributed = scores.per_pair[:, 1:].sum(-1)  # a node's score is that of all its edges
-    chosen, sampled = _chosen(
-        attributed, scores.corrupted - scores.clean, settings, thresholds, before
-    )
+    behaviour = scores.corrupted - scores.clean
+    chosen, sampled = _chosen(attributed, behaviour, settings, thresholds, before)
     loss, least = metrics.resolve(METRIC), thresholds.share
     measured = node_effects(decoder, pairs, chosen | sampled, loss, batch_size, least)
     none = torch.full((len(pairs),), torch.nan)

@@ -39,4 +39,3 @@ def shift(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Change of importance between two checkpoints, from -1 to 1: (after - before) / (after +
     before + 1e-6) ("Thinking Sparks!", A.6)."""
     return (after - before) / (after + before + 1e-6)
-

@@ -57,7 +57,8 @@ class CircuitResult:
 
 @dataclass(frozen=True)
 class WiringResult:
-    """What circuits ranked by step 0's scores carry today; the first record has none.
+    """What circuits ranked by step 0's scores carry today; the first record has none, and one in
+    which the behaviour is absent.
 
     Curves are of a part of the pairs, intervals of all: the ratio of step 0's circuit to today's
     own, at the run's size and at twice it, and the same ratio for a ranking by half of the pairs.

@@ -55,7 +55,7 @@ class Summary:
     transient: Sequence[str]  # emerged and active no more
     drifted: dict[str, Sequence[str]]  # by `drift`
     lasting: Sequence[str]  # changed for more than the run's own fluctuation
-    undecided: int  # nodes that step 0 could not tell
+    undecided: Sequence[str]  # step 0 could not tell, so they have no history
     wiring: Figure  # kept at the run's size; NaN where unknown
     wiring_null: Figure
     verdict: str  # of the last record
@@ -91,7 +91,7 @@ class Summary:
             transient=tuple(now.index[now["state"] == "pruned"]),
             drifted={w: tuple(drift[drift == w].index) for w in drift.unique() if w},
             lasting=tuple(now.index[now["lasting"] & (now["state"] != "undecided")]),
-            undecided=int((now["state"] == "undecided").sum()),
+            undecided=tuple(now.index[now["state"] == "undecided"]),
             wiring=_figure(last, "wiring_kept"),
             wiring_null=_figure(last, "wiring_null"),
             verdict=str(last["verdict"]),
@@ -170,7 +170,9 @@ class Summary:
             beside = "" if self.control else ", as shares do under a random reward too"
             text += f"; the share of {_counted(names)} has {word} ({_listed(names)}{beside})"
         if self.undecided:
-            text += f"; of {self.undecided} nodes step 0 could not tell, so they have no history"
+            text += (
+                f"; of {_counted(self.undecided)} step 0 could not tell ({_listed(self.undecided)})"
+            )
         return text + "."
 
     def _named(self, origin: str) -> Sequence[str]:

@@ -81,4 +81,3 @@ def test_a_head_that_comes_from_nothing_shifts_by_one() -> None:
     assert shift(np.array([0.0, 0.2]), np.array([0.2, 0.0])).tolist() == pytest.approx(
         [1, -1], abs=1e-5
     )
-

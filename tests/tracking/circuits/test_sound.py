@@ -72,7 +72,7 @@ def test_a_hook_that_no_list_knows_is_seen(
     tiny_decoder, random_pairs, place: str, dtype: torch.dtype, factor: float
 ) -> None:
     model = hooked(tiny_decoder(seed=2), place, factor).to(dtype)
-    with pytest.raises(BadInput, match="cannot track this model: .* says|and the model"):
+    with pytest.raises(BadInput, match=r"cannot track this model: .* says|and the model"):
         sound_wiring(Decoder.of(model), random_pairs(seed=2))
 
 
