@@ -129,15 +129,21 @@ def test_a_circuit_is_of_the_size_that_is_asked_for(
 # A run
 
 
-def test_one_size_serves_a_run_and_wiring_is_against_its_first_record(
-    tiny_decoder, random_pairs
-) -> None:
-    models = [tiny_decoder(seed=4), tiny_decoder(seed=5)]
-    first, second = in_a_row(models, random_pairs(pairs=12), select="edges=40")
+def test_one_size_serves_a_run_and_wiring_is_against_its_first_record() -> None:
+    models = [plants.planted(), plants.planted()]
+    first, second = in_a_row(models, plants.pairs(32), **FINE)
     assert first.analyses["pairs"].wiring is None
     wiring = second.analyses["pairs"].wiring
     assert wiring is not None and len(wiring.sizes) == len(wiring.old) == len(wiring.own)
-    assert second.analyses["pairs"].circuit.size == 40
+    assert wiring.wiring_kept == pytest.approx(1, abs=1e-5)
+    assert not len(wiring.missing)
+    assert second.analyses["pairs"].circuit.size == first.analyses["pairs"].circuit.size
+
+
+def test_without_behaviour_nothing_is_said_of_wires(tiny_decoder, random_pairs) -> None:
+    pairs = alike(random_pairs(pairs=12))
+    records = in_a_row([tiny_decoder(seed=4), tiny_decoder(seed=5)], pairs, select="edges=40")
+    assert [record.analyses["pairs"].wiring for record in records] == [None, None]
 
 
 def test_a_gain_on_the_logits_changes_the_behaviour_and_nothing_else() -> None:

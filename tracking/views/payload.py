@@ -120,7 +120,7 @@ def _summary(told: Summary) -> dict[str, Any]:
         "growth": _figure(told.growth),
         "wiring": _figure(told.wiring),
         "wiring_null": _figure(told.wiring_null),
-        "undecided": told.undecided,
+        "undecided": list(told.undecided),
         "regime": told.regime.word,
         "verdict": told.verdict,
         "weaknesses": list(told.weaknesses),
