@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import stats
 
-WALKS = 200_000  # random walks that give the null of `walk_p`
+WALKS = 50_000  # random walks that give the null of `walk_p`: p of 2e-5 at the least
 LONGEST = 60  # increments of a walk; the null of longer runs is this one's, which is wider
 COMMON = 8  # paths that move, of which a pace can be told
 STILL = 1e-9  # of a pace: a checkpoint at which nothing moved
