@@ -1,0 +1,114 @@
+"""Controls in which no node changes: a gain, weight noise, other pairs of the same contrast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scripts.control.control import Outcome, World
+from scripts.control.models import add_noise, loaded, samples, scaled, spreads
+from scripts.control.story import PAIRS, emergent, records, shares, turned
+from tracking.timeline.activity import Thresholds
+from tracking.timeline.timeline import Timeline
+from train.tiny.base import base_model
+
+GAINS = (0.1, 0.25, 0.5, 1, 2, 4, 8)
+CHECKPOINTS = 4  # of noise on top of noise
+FRESH = 512  # pairs that say what a share truly is
+WIRING = 1e-3
+FALSE = Thresholds().share / 2  # an emergent head whose true share is smaller
+SEEDS = (0, 1, 2)  # of bases
+
+
+def gain(world: World) -> Outcome:
+    """The last norm's weight scaled up, everything else as it was."""
+    problems, made, without = [], 0, []
+    trained = [] if world.quick else [("trained", world.trained)]
+    for name, folder in [("base", base_model()), *trained]:
+        for contrast in ("operand",) if world.quick else ("cue", "operand"):
+            model, (pairs,) = loaded(folder), samples(contrast, PAIRS)
+            gains = GAINS[::3] if world.quick else GAINS
+            timeline = Timeline.of(records(_gained(model, gains), pairs))
+            counts = timeline.counts
+            if not (counts["behaviour_low"] > 0).any():
+                without.append(f"{name}, {contrast}")
+            elif (counts["behaviour"].diff().dropna() <= 0).any():
+                problems.append(f"{name}, {contrast}: the behaviour does not grow")
+            kept = counts["wiring_kept"].dropna()
+            if ((kept - 1).abs() > WIRING).any():
+                problems.append(f"{name}, {contrast}: wiring kept {kept.min():.3f}")
+            if changed := turned(timeline):
+                problems.append(f"{name}, {contrast}: {', '.join(changed)} changed state")
+            made += 1
+    absent = f"; the behaviour is absent in {'; '.join(without)}" if without else ""
+    came = "; ".join(problems) or "no node changed state, wiring kept 1, the behaviour grew"
+    return Outcome(f"{made} runs of {len(gains)} checkpoints: {came}{absent}", not problems)
+
+
+def _gained(model: Any, gains: Sequence[float]) -> Iterator[Any]:
+    for one in gains:
+        with scaled(model.model.norm.weight.data, one):
+            yield model
+
+
+def noise(share: float) -> Callable[[World], Outcome]:
+    """Gaussian noise of a `share` of each matrix's own spread, added anew at each checkpoint."""
+
+    def make(world: World) -> Outcome:
+        draws, any_emergent, false, sizes = world.draws(20), 0, 0, []
+        for draw in range(draws):
+            folder, contrast = _subject(world, draw)
+            pairs, fresh = samples(contrast, PAIRS, FRESH, seed=draw)
+            said = emergent(Timeline.of(records(_noised(loaded(folder), share, draw), pairs)))
+            if said:
+                truth = shares(_noised(loaded(folder), share, draw), fresh, said)
+                largest = _largest(said, truth)
+                any_emergent, false = any_emergent + 1, false + (min(largest) < FALSE)
+                sizes += largest
+        came = (
+            f"a false emergent head in {false} of {draws} draws, any emergent head in "
+            f"{any_emergent}"
+        )
+        true = ", ".join(f"{one:.2f}" for one in sorted(sizes))
+        came += f" (true shares {true})" if sizes else ""
+        return Outcome(came, false <= 0.05 * draws)
+
+    return make
+
+
+def _subject(world: World, draw: int) -> tuple[Path, str]:
+    """Bases on operand pairs, and the trained model on cue pairs."""
+    subjects = [(base_model(seed), "operand") for seed in SEEDS]
+    return (subjects if world.quick else [*subjects, (world.trained, "cue")])[draw % 4]
+
+
+def _noised(model: Any, share: float, draw: int) -> Iterator[Any]:
+    of_matrices = spreads(model)
+    yield model
+    for checkpoint in range(CHECKPOINTS):
+        add_noise(model, share, of_matrices, seed=draw * CHECKPOINTS + checkpoint)
+        yield model
+
+
+def _largest(said: dict[str, list[int]], truth: dict[str, np.ndarray]) -> list[float]:
+    """For every head said to be emergent its largest share, by brute force, at such a step."""
+    return [float(np.abs(truth[node][steps]).max()) for node, steps in said.items()]
+
+
+def other_pairs(world: World) -> Outcome:
+    """The verdicts of two disjoint samples of pairs on the same checkpoints."""
+    agreed = decided = 0
+    for draw in range(world.draws(10)):
+        folder, contrast = _subject(world, draw)
+        tables = []
+        for pairs in samples(contrast, PAIRS, PAIRS, seed=draw):
+            timeline = Timeline.of(records(_noised(loaded(folder), 0.1, draw), pairs))
+            tables.append(timeline.nodes)
+        sure = ~tables[0]["undecided"] & ~tables[1]["undecided"]
+        same = tables[0]["active"] == tables[1]["active"]
+        agreed, decided = agreed + int((sure & same).sum()), decided + int(sure.sum())
+    share = agreed / decided
+    came = f"{share:.1%} of {decided} verdicts that both samples decide"
+    return Outcome(came, share >= 0.95)
