@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tracking.timeline.activity import Thresholds
     from tracking.timeline.coupling import Coupling
     from tracking.timeline.regime import Regime
+    from tracking.timeline.summary import Summary
     from tracking.timeline.survival import cohort_table, survival
     from tracking.timeline.timeline import Timeline
 
@@ -44,6 +45,7 @@ __all__ = [
     "Regime",
     "Scores",
     "Settings",
+    "Summary",
     "Thresholds",
     "Timeline",
     "TrackingConfig",
@@ -61,6 +63,7 @@ HOMES = {
     "BadInput": "errors",
     "Circuit": "circuits.circuit",
     "Coupling": "timeline.coupling",
+    "Summary": "timeline.summary",
     "Faithfulness": "circuits.faithfulness",
     "Graph": "model.graph",
     "HeadTracker": "callback",

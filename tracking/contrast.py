@@ -43,6 +43,7 @@ from tracking.timeline.shares import Shares, behaviour_is_there
 METRIC = "neg_logit_diff"  # its shares do not move when all logits are scaled
 ALL_NODES = 64  # where a model has no more, all are measured
 SAMPLE = 16  # of the nodes that the scores rule out, measured to see how often that errs
+ROOM = 2  # what is learned later takes more edges, and one size serves the whole run
 FEW_PAIRS = 32  # for curves over sizes, or a quarter of all where that is more
 
 
@@ -158,9 +159,11 @@ class Tried:
 
 
 def _size(part: Experiment, ranked: Tensor, selection: Selection, curve: Curve) -> int:
-    """How many top edges the run's circuits have."""
+    """How many top edges the run's circuits have: where faithfulness decides, `ROOM` times as many
+    as are needed here."""
     if selection.kind == "faithfulness":
-        return smallest(part, ranked, selection.amount, curve)
+        fewest = smallest(part, ranked, selection.amount, curve)
+        return min(ROOM * fewest, int(part.graph.edge_mask.sum()))
     return selection.count(part.graph, ranked)
 
 

@@ -15,8 +15,9 @@ class Settings:
     select: str = field(
         default="faithfulness=0.8",
         metadata={
-            "help": "Size of a circuit: faithfulness=0.8 (the smallest that reaches it), share=0.9 "
-            "(of the sum of |score|) or edges=5000."
+            "help": "Size of a run's circuits, settled at the first checkpoint with the behaviour: "
+            "faithfulness=0.8 (twice the fewest edges that reach it), share=0.9 (of the sum of "
+            "|score|) or edges=5000."
         },
     )
     rank: str = field(
@@ -38,7 +39,7 @@ class Settings:
         },
     )
     ig_steps: int = field(
-        default=8, metadata={"help": "Integration steps; adaptive may take more."}
+        default=6, metadata={"help": "Integration steps; adaptive may take more."}
     )
     max_ig_steps: int = field(
         default=64, metadata={"help": "At most so many steps for a pair, when adaptive."}

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from tracking.analysis import record
+from tracking.circuits.sound import sound_wiring
 from tracking.contrast import Before, Subject
 from tracking.errors import BadInput
 from tracking.ledger.ledger import Ledger, Mark
@@ -59,6 +60,7 @@ class Worker:
                     f"the {contrast!r} pairs have no labels: the correct and the incorrect token"
                 )
             check(decoder, of_contrast, self.settings.batch_size)
+            sound_wiring(decoder, of_contrast)
 
     def take_up(self, step: int) -> list[str]:
         """Freeze the pairs of a new run; for one that goes on at `step`, check that they are its

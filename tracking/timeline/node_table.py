@@ -84,7 +84,7 @@ def node_table(
     words = pd.DataFrame(
         {
             "change": history.change.ravel(),
-            "drift": _drift(history, shares, level).ravel(),
+            "drift": _drift(history, level).ravel(),
             "origin": _origin(history, shares[0].there).ravel(),
             "cohort": cohorts(history.active, steps).ravel(),
             "activations": (ever / np.arange(1, count + 1)[:, None]).ravel(),
@@ -119,15 +119,14 @@ def _effects(shares: Shares, analysis: Analysis) -> pd.DataFrame:
     )
 
 
-def _drift(history: History, shares: Sequence[Shares], level: float | None) -> np.ndarray:
+def _drift(history: History, level: float | None) -> np.ndarray:
     """str [step, node]: `drifted`; against a control's level `grown` or `shrunk` where that is
     less; else empty."""
+    drifted = np.where(history.drifted, "drifted", "")
     if level is None:
-        return np.where(history.drifted, "drifted", "")
-    size = np.stack([np.abs(one.value).max(axis=0) for one in shares])
-    word = np.where(size > size[0], "grown", "shrunk")
-    beyond = history.drifted & (np.abs(history.change) > level)
-    return np.where(beyond, word, np.where(history.drifted, "drifted", ""))
+        return drifted
+    word = np.where(history.growth > 0, "grown", "shrunk")
+    return np.where(np.abs(history.growth) > level, word, drifted)
 
 
 def _origin(history: History, there: bool) -> np.ndarray:

@@ -21,15 +21,16 @@ class Regime:
 
     The word is
 
-    - `too few heads` where fewer than `FEWEST` emerged
-    - `accumulates` where more of them are there at the end than a coin for each would leave (exact
-      binomial test, 5 %)
+    - `too few heads` where fewer than `FEWEST` emerged before the last checkpoint
+    - `accumulates` where more of them are there at the end, by a change that lasts, than a coin for
+      each would leave (exact binomial test, 5 %): of heads whose shares only wander most are still
+      where they went last
     - `searches` where fewer are, and turnover is above its null, so that the coming and going is
       not that of a ranking by other pairs
     - `neither` otherwise
 
-    A head that emerged at the last checkpoint has survived nothing yet and counts as a survivor all
-    the same: `survive` is somewhat high where heads still emerge at the end.
+    A head that emerged at the last checkpoint has survived nothing yet. It counts in `survive` all
+    the same, which is somewhat high where heads still emerge at the end, but not for the word.
     """
 
     emerged: int  # heads that were ever emergent
@@ -37,6 +38,9 @@ class Regime:
     turnover: float  # mean over the checkpoints after the first; NaN where there are none
     null: float  # the mean of its null over the same checkpoints
     final_over_peak: float  # emergent heads at the end, over the most at any checkpoint; or NaN
+    tried: int  # heads that emerged before the last checkpoint
+    left: int  # of these, emergent at the end
+    lasting: int  # of these, changed for more than the run's own fluctuation
 
     @classmethod
     def of(cls, nodes: pd.DataFrame, counts: pd.DataFrame, contrast: str) -> Regime:
@@ -45,15 +49,20 @@ class Regime:
         numbers = counts[counts["contrast"] == contrast]
         emergent = rows[rows["active"].astype(bool) & rows["cohort"].notna()]
         ever = emergent["node"].nunique()
-        left = int((emergent["step"] == rows["step"].max()).sum())
+        end = emergent[emergent["step"] == rows["step"].max()]
+        tried = emergent[emergent["cohort"] < rows["step"].max()]["node"].unique()
+        kept = end[end["node"].isin(tried)]
         peak = int(emergent.groupby("step").size().max()) if ever else 0
         later = numbers.dropna(subset=["turnover", "null"])
         return cls(
             ever,
-            left / ever if ever else np.nan,
+            len(end) / ever if ever else np.nan,
             float(later["turnover"].mean()),
             float(later["null"].mean()),
-            left / peak if peak else np.nan,
+            len(end) / peak if peak else np.nan,
+            len(tried),
+            len(kept),
+            int(kept["lasting"].sum()),
         )
 
     @property
@@ -64,13 +73,16 @@ class Regime:
     @property
     def word(self) -> str:
         """`accumulates`, `searches`, `neither` or `too few heads`."""
-        if self.emerged < FEWEST:
+        if self.tried < FEWEST:
             return "too few heads"
-        left = round(self.survive * self.emerged)
-        if stats.binomtest(left, self.emerged, CHANCE, alternative="greater").pvalue <= 0.05:
+        if _beyond_a_coin(self.lasting, self.tried, "greater"):
             return "accumulates"
-        fewer = stats.binomtest(left, self.emerged, CHANCE, alternative="less").pvalue <= 0.05
-        return "searches" if fewer and self.turnover > self.null else "neither"
+        gone = _beyond_a_coin(self.left, self.tried, "less")
+        return "searches" if gone and self.turnover > self.null else "neither"
+
+
+def _beyond_a_coin(heads: int, of: int, side: str) -> bool:
+    return stats.binomtest(heads, of, CHANCE, alternative=side).pvalue <= 0.05
 
 
 def over_seeds(regimes: Sequence[Regime]) -> pd.DataFrame:

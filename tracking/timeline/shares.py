@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tracking.ledger.record import Analysis
-from tracking.stability.bootstrap import ends, ratios, resamples
+from tracking.stability.bootstrap import ends, interval, ratios, resamples
 
 DIRECTIONS = ("corrupt", "restore")
 
@@ -27,6 +27,7 @@ class Shares:
     draws: np.ndarray  # float32 [resample, direction, node]; NaN without behaviour in the resample
     measured: np.ndarray  # bool [node]
     known: np.ndarray  # bool [node]: measured or attributed; a record of before has neither
+    seen: np.ndarray  # int [node]: pairs that it was measured on, or attributed
     there: bool  # the behaviour: the 95 % interval of its mean is above 0
     pairs: int
 
@@ -57,6 +58,7 @@ class Shares:
             draws=draws.numpy(),
             measured=measured.numpy(),
             known=known.numpy(),
+            seen=(~effects.isnan()).sum(0).amin(0).numpy(),
             there=there,
             pairs=len(behaviour),
         )
@@ -64,7 +66,7 @@ class Shares:
     def interval(self) -> tuple[np.ndarray, np.ndarray]:
         """Ends of the 95 % interval, [direction, node] each; infinite where resamples have no
         behaviour."""
-        low, high = ends(torch.from_numpy(self.draws))
+        low, high = ends(torch.from_numpy(self.draws), torch.from_numpy(self.seen))
         return low.numpy(), high.numpy()
 
     def activity(self, least: float) -> tuple[np.ndarray, np.ndarray]:
@@ -82,4 +84,4 @@ class Shares:
 
 def behaviour_is_there(behaviour: Tensor, weights: Tensor) -> bool:
     """Whether the 95 % interval of the mean over pairs [pair] is above 0."""
-    return bool((weights @ behaviour).quantile(0.025) > 0)
+    return bool(interval(behaviour[:, None], weights).low > 0)

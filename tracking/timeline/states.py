@@ -28,6 +28,7 @@ class History:
     verdicts: np.ndarray  # str: active, inactive or undecided by the checkpoint alone
     unsettled: np.ndarray  # bool [node]: step 0 could not tell, so it can neither emerge nor fade
     drifted: np.ndarray  # bool: in its state of step 0, yet its share has changed
+    growth: np.ndarray  # float: of the size of a drifted share; 0 where it has changed sides
     change: np.ndarray  # float: of the share since step 0, where it has changed most
     lasting: np.ndarray  # bool [node]: changed since step 0 beyond the run's own fluctuation
 
@@ -44,12 +45,13 @@ class History:
         no state changes: that is the behaviour's change, not the nodes'.
         """
         judged = [Activity.judged(one, thresholds.share) for one in shares]
+        sure = [one.activity(thresholds.share)[0] for one in shares]
         verdicts = np.array(
             [np.select([j.active, j.inactive], ["active", "inactive"], "undecided") for j in judged]
         )
         steps, nodes = verdicts.shape
         active = np.zeros((steps, nodes), dtype=bool)
-        drifted, change = active.copy(), np.zeros((steps, nodes))
+        drifted, change, growth = active.copy(), *np.zeros((2, steps, nodes))
         active[0], unsettled = verdicts[0] == "active", verdicts[0] == "undecided"
         since = np.zeros(nodes, dtype=int)  # the checkpoint at which it came into its state
         for step in range(1, steps):
@@ -59,20 +61,36 @@ class History:
                 verdicts[step] = "undecided"
                 continue
             changed = _changed(shares, step, since, thresholds)  # [direction, node]
-            beyond, _ = now.activity(thresholds.share)
-            before = _at(since, [one.activity(thresholds.share)[0] for one in shares[: step + 1]])
-            on = ~active[step - 1] & (changed & beyond).any(axis=0)
+            before = _at(since, sure[: step + 1])
+            on = ~active[step - 1] & (changed & sure[step]).any(axis=0)
             off = active[step - 1] & (verdicts[step] == "inactive") & (changed & before).any(axis=0)
             turned = (on | off) & ~unsettled
             active[step] ^= turned
             since[turned] = step
-            moved = now.value - shares[0].value
-            most = np.abs(moved).argmax(axis=0)
-            change[step] = np.take_along_axis(moved, most[None], axis=0)[0]
+            change[step] = _most(now.value - shares[0].value)
             same = active[step] == active[0]
-            drift = _changed(shares, step, np.zeros(nodes, dtype=int), thresholds).any(axis=0)
-            drifted[step] = drift & same & (active[0] | unsettled) & shares[0].there
-        return cls(active, verdicts, unsettled, drifted, change, _lasting(shares, thresholds))
+            tested = _changed(shares, step, np.zeros(nodes, dtype=int), thresholds)
+            stayed = same & (active[0] | unsettled) & shares[0].there
+            drifted[step] = tested.any(axis=0) & stayed
+            growth[step] = np.where(drifted[step], _growth(shares[0], now, tested), 0.0)
+        lasting = _lasting(shares, thresholds)
+        return cls(active, verdicts, unsettled, drifted, growth, change, lasting)
+
+
+def _most(moved: np.ndarray) -> np.ndarray:
+    """float [node] of [direction, node]: the one that is largest in size."""
+    most = np.abs(moved).argmax(axis=0)
+    return np.take_along_axis(moved, most[None], axis=0)[0]
+
+
+def _growth(then: Shares, now: Shares, tested: np.ndarray) -> np.ndarray:
+    """float [node]: of the share's size, in the direction of those `tested`, bool [direction,
+    node], where it has changed most; 0 where it helped and now works against, or the reverse."""
+    same_side = np.sign(then.value) * np.sign(now.value) >= 0
+    grown = np.abs(now.value) - np.abs(then.value)
+    moved = np.where(tested, now.value - then.value, 0.0)
+    most = np.abs(moved).argmax(axis=0)[None]
+    return np.take_along_axis(np.where(same_side, grown, 0.0), most, axis=0)[0]
 
 
 def _at(places: np.ndarray, by_step: Sequence[np.ndarray]) -> np.ndarray:
@@ -90,9 +108,14 @@ def _changed(
     p, size = np.ones_like(now.value), np.zeros_like(now.value)
     for place in np.unique(since):
         then, these = shares[place], since == place
-        if len(then.draws) != len(now.draws) or then.pairs != now.pairs:
-            continue  # other resamples: nothing is paired
-        p[:, these] = change_p(now.draws[..., these], then.draws[..., these], now.pairs)
+        if then.pairs != now.pairs:
+            continue  # other pairs: nothing is paired
+        draws = min(len(then.draws), len(now.draws))  # more resamples begin with the fewer
+        p[:, these] = change_p(
+            now.draws[:draws, :, these],
+            then.draws[:draws, :, these],
+            np.minimum(now.seen, then.seen)[these],
+        )
         size[:, these] = np.abs(now.value - then.value)[:, these]
     tested = now.known
     significant = np.zeros_like(p, dtype=bool)
@@ -102,8 +125,12 @@ def _changed(
 
 def _lasting(shares: Sequence[Shares], thresholds: Thresholds) -> np.ndarray:
     """bool [node]: changed from step 0 to now by at least the threshold, beyond a random walk with
-    the run's own increments, after Benjamini and Hochberg over all nodes and both directions."""
-    paths = np.stack([one.value for one in shares])  # [step, direction, node]
+    the run's own increments, after Benjamini and Hochberg over all nodes and both directions.
+
+    Without behaviour all shares are 0, which is no fluctuation: such a checkpoint counts as step 0
+    alone."""
+    steps = [shares[0], *(one for one in shares[1:] if one.there)]
+    paths = np.stack([one.value for one in steps])  # [step, direction, node]
     known = shares[-1].known & shares[-1].there
     p = walk_p(paths)
     if not known.any() or np.isnan(p).all():

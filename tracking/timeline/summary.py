@@ -16,6 +16,7 @@ from tracking.timeline.shares import Shares
 from tracking.timeline.timeline import Timeline
 
 NAMED = 6  # nodes that a sentence names of one kind
+WIRED = 0.1  # of what today's own circuits carry: a smaller loss is not another wiring
 ORIGINS = {"recruited": "recruited", "with the behaviour": "emerged with the behaviour"}
 
 
@@ -46,7 +47,10 @@ class Summary:
     growth: Figure  # their paired difference
     probability: tuple[float, float]  # of the right token, clean less corrupted
     carriers: dict[str, Sequence[str]]
+    against: Sequence[str]  # of these, those whose share is negative: they work against it
+    interrupted: Sequence[str]  # of these, those that were not active at all checkpoints since
     cohorts: dict[str, int]  # of emergent nodes that are active, the step at which they emerged
+    scored: Sequence[str]  # of the emergent ones, those that step 0 knew by their scores alone
     faded: Sequence[str]
     transient: Sequence[str]  # emerged and active no more
     drifted: dict[str, Sequence[str]]  # by `drift`
@@ -67,6 +71,7 @@ class Summary:
         first, last = counts.iloc[0], counts.iloc[-1]
         now = nodes[nodes["step"] == last["step"]].set_index("node")
         analyses = [record.analyses[contrast] for record in timeline.records]
+        began = nodes[nodes["step"] == first["step"]].set_index("node")
         there = now[now["active"]]
         origin = there["origin"].replace("", "base")
         drift = now["drift"]
@@ -78,7 +83,10 @@ class Summary:
             growth=_growth(analyses[0], analyses[-1]),
             probability=(float(first["probability"]), float(last["probability"])),
             carriers={word: tuple(origin[origin == word].index) for word in ("base", *ORIGINS)},
+            against=tuple(there.index[there["share"] < 0]),
+            interrupted=_interrupted(nodes, there),
             cohorts={str(k): int(v) for k, v in there["cohort"].dropna().items()},
+            scored=tuple(now.index[now["cohort"].notna() & now["active"] & ~began["measured"]]),
             faded=tuple(now.index[now["state"] == "faded"]),
             transient=tuple(now.index[now["state"] == "pruned"]),
             drifted={w: tuple(drift[drift == w].index) for w in drift.unique() if w},
@@ -101,19 +109,27 @@ class Summary:
             return (
                 f"On {self.contrast!r} pairs one checkpoint has been analysed (step "
                 f"{self.steps[0]}): the behaviour is {self.behaviour[0]} logits, carried by "
-                f"{_listed(self.carriers['base']) or 'no node for sure'}; nothing can be said yet "
+                f"{_listed(self._named('base')) or 'no node for sure'}; nothing can be said yet "
                 "of change."
             )
-        return " ".join([self.grew, self.carried, self.rewired, self.supported])
+        return " ".join(self.parts)
+
+    @property
+    def parts(self) -> list[str]:
+        """The sentences of `sentence`, for who has a line for each."""
+        if self.checkpoints == 1:
+            return [self.sentence]
+        return [self.grew, self.carried, self.rewired, self.supported]
 
     @property
     def change(self) -> str:
-        """`grew`, `fell`, `did not change` or `is not known`, by the paired interval."""
+        """`grew`, `fell`, `is not known to have changed` or, of records of before, `is not known`,
+        by the paired interval."""
         if np.isnan(self.growth.value):
             return "is not known"
         if self.growth.low > 0:
             return "grew"
-        return "fell" if self.growth.high < 0 else "did not change"
+        return "fell" if self.growth.high < 0 else "is not known to have changed"
 
     @property
     def grew(self) -> str:
@@ -132,16 +148,21 @@ class Summary:
         """Which heads and MLPs carry it, and since when."""
         if self.verdict == "absent":
             return "It is not there at the end, so nothing carries it."
-        base, parts = self.carriers["base"], []
-        if base:
-            parts.append(f"{_counted(base)} from the start ({_listed(base)})")
+        parts = []
+        if base := self._named("base"):
+            parts.append(f"{_counted(base)} from the start ({_listed(self._since(base))})")
         for origin, word in ORIGINS.items():
-            if names := self.carriers[origin]:
-                since = [f"{name} since step {self.cohorts[name]}" for name in names]
-                parts.append(f"{_counted(names)} that {_were(names, word)} ({_listed(since)})")
+            if names := self._named(origin):
+                since = _listed(self._since(names))
+                parts.append(f"{_counted(names)} that {_were(names, word)} ({since})")
         text = f"It is carried by {' and '.join(parts) or 'no node for sure'}"
+        if names := self.against:
+            works = "works" if len(names) == 1 else "work"
+            text += f"; {_counted(names)} {works} against it ({_listed(self._since(names))})"
+        if self.scored:
+            text += f"; of these step 0 knew {_listed(self.scored)} by scores alone"
         if not any(self.carriers[origin] for origin in ORIGINS):
-            text += "; none was recruited"
+            text += "; no recruitment was found"
         for names, word in ((self.faded, "faded"), (self.transient, "came and went")):
             if names:
                 text += f"; {_counted(names)} {word} ({_listed(names)})"
@@ -152,15 +173,25 @@ class Summary:
             text += f"; of {self.undecided} nodes step 0 could not tell, so they have no history"
         return text + "."
 
+    def _named(self, origin: str) -> Sequence[str]:
+        """Those that carry the behaviour and do not work against it."""
+        return [name for name in self.carriers[origin] if name not in self.against]
+
+    def _since(self, names: Sequence[str]) -> Sequence[str]:
+        """With the step at which they emerged, and whether they were active at all since."""
+        since = [f"{n} since step {self.cohorts[n]}" if n in self.cohorts else n for n in names]
+        pairs = zip(names, since, strict=True)
+        return [f"{s} with breaks" if n in self.interrupted else s for n, s in pairs]
+
     @property
     def rewired(self) -> str:
         """Whether the wires are the old ones."""
         kept, null = self.wiring, self.wiring_null
         if np.isnan(kept.value):
             return "Whether it is wired as before is not known."
-        if kept.high < null.low:
+        if kept.high < null.low and kept.value < null.value - WIRED:
             word = "it is not wired as before"
-        elif kept.low >= null.low - 0.05:
+        elif kept.low >= null.value - WIRED:
             word = "it is wired as before"
         else:
             word = "whether it is wired as before cannot be told"
@@ -172,7 +203,8 @@ class Summary:
     @property
     def supported(self) -> str:
         """What supports it."""
-        changed = [*self.cohorts, *self.faded]
+        turned = (*self.cohorts, *self.faded, *self.transient, *self.interrupted)
+        changed = list(dict.fromkeys(turned))
         text = "Changes are beyond resampling of these pairs" if changed else "No state changed"
         if changed:
             last = [name for name in changed if name in self.lasting]
@@ -193,6 +225,15 @@ class Summary:
 
 def _figure(row: pd.Series, name: str) -> Figure:
     return Figure(float(row[name]), float(row[f"{name}_low"]), float(row[f"{name}_high"]))
+
+
+def _interrupted(nodes: pd.DataFrame, there: pd.DataFrame) -> tuple[str, ...]:
+    """Of the nodes that are `there`, by name, those that were active before and then not."""
+    rows = nodes[nodes["node"].isin(there.index)]
+    active = rows.pivot(index="step", columns="node", values="active").to_numpy(bool)
+    names = rows.pivot(index="step", columns="node", values="active").columns
+    broken = {n for n, one in zip(names, active.T, strict=True) if not one[one.argmax() :].all()}
+    return tuple(str(name) for name in there.index if name in broken)
 
 
 def _growth(first: Analysis, last: Analysis) -> Figure:

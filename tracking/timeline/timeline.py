@@ -104,5 +104,7 @@ class Timeline:
 
     def drift(self, contrast: str) -> float:
         """The largest change of any node's share since step 0, at any checkpoint; `BadInput` for
-        an unknown contrast."""
+        an unknown contrast, and for a single checkpoint, which has none."""
+        if len(self.records) < 2:
+            raise BadInput("a control run of one checkpoint says nothing of drift; it takes two")
         return float(self.of_contrast(contrast)[0]["change"].abs().max())
