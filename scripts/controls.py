@@ -31,9 +31,9 @@ UNTAUGHT = "at most one node changes state, no lasting word"
 HEADS = "336 heads x 30 checkpoints"
 RARELY = "a false emergent head in at most 5 % of draws"
 CONTROLS = (
-    Control("random reward, GRPO, 3 seeds", UNTAUGHT, random_reward),
-    Control("shuffled solutions, SFT", UNTAUGHT, shuffled_solutions),
-    Control("plateau, learning rate 0, 10 checkpoints", "nothing", plateau),
+    Control("random reward, GRPO, 3 seeds", UNTAUGHT, random_reward, trains=True),
+    Control("shuffled solutions, SFT", UNTAUGHT, shuffled_solutions, trains=True),
+    Control("plateau, learning rate 0, 10 checkpoints", "nothing", plateau, trains=True),
     Control(
         "gain on the last norm, 0.1 to 8, base and trained, both contrasts",
         "no node changes state, wiring kept 1, behaviour grows",

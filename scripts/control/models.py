@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,33 +14,45 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scripts.control.control import REPO
+from scripts.control.crossed import crossed, pairs_of
 from tracking.pairs.prompt_pairs import PromptPairs
 from train import config
 from train.data.contrasts import build
 from train.tiny.base import base_model
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A model that has a behaviour, and pairs that show it."""
+
+    folder: Path | None  # of a model of the tiny world; None: the one that is set by hand
+    contrast: str = "operand"
+
+    @property
+    def model(self) -> Any:
+        """The model anew."""
+        return crossed(0) if self.folder is None else loaded(self.folder)
+
+    def samples(self, *sizes: int, seed: int = 0) -> list[PromptPairs]:
+        """Disjoint random samples of pairs."""
+        pairs = pairs_of(sum(sizes), seed) if self.folder is None else tiny_pairs(self.contrast)
+        order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
+        return [pairs[some] for some in order[: sum(sizes)].split(sizes)]
+
+
 def loaded(folder: Path) -> Any:
+    """A saved model, in float32."""
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 @cache
-def all_pairs(contrast: str, count: int = 1024) -> PromptPairs:
+def tiny_pairs(contrast: str, count: int = 1024) -> PromptPairs:
     """Different prompt pairs of the tiny task."""
     keys = {"config": REPO / "recipes" / "tiny" / "grpo.yaml", "track_contrasts": contrast,
             "track_pairs_count": count}  # fmt: skip
     words = [word for key, value in keys.items() for word in (f"--{key}", str(value))]
     tokenizer = AutoTokenizer.from_pretrained(base_model())
     return build(config.load("grpo", words, False), tokenizer, lambda: None)[contrast]
-
-
-def samples(contrast: str, *sizes: int, seed: int = 0) -> list[PromptPairs]:
-    """Disjoint random samples of the pairs of a contrast."""
-    pairs = all_pairs(contrast)
-    order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
-    ends = torch.tensor([0, *sizes]).cumsum(0).tolist()
-    assert ends[-1] <= len(pairs)
-    return [pairs[order[a:b]] for a, b in zip(ends[:-1], ends[1:], strict=True)]
 
 
 def write_of(model: Any, node: str) -> Tensor:

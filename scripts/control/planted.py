@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from scripts.control.control import Outcome, World
-from scripts.control.models import add_noise, loaded, samples, scaled, spreads, write_of
+from scripts.control.models import Subject, add_noise, scaled, spreads, write_of
 from scripts.control.story import PAIRS, lasting, records, shares, turned
 from tracking.nodes.effects import effects
+from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.timeline.activity import Thresholds
 from tracking.timeline.timeline import Timeline
 from train.tiny.base import base_model
@@ -23,58 +22,67 @@ DRAWS = 20
 GRADUAL = tuple(step / 8 for step in range(9))
 SUDDEN = (0, 0, 0, 0, 0, 1, 1, 1, 1, 1)
 FRESH = 256  # pairs that say what a share truly is
+SOME = 128  # pairs that say which nodes are worth planting
 CARRIES = 2 * Thresholds().share  # a node worth planting surely has this share
 JITTER = 0.01  # weight noise of every checkpoint of its own, beside a sudden change
 
 
 @dataclass(frozen=True)
 class Plant:
-    """A node of a model that carries a behaviour which the model has without it too."""
+    """A node that carries a behaviour which its model has without it too."""
 
-    folder: Path
-    contrast: str
+    subject: Subject
     node: str
 
-    def models(self, factors: Iterable[float], jitter: float = 0.0) -> Iterator[nn.Module]:
+    def models(self, factors: Iterable[float], jitter: float = 0.0) -> Iterator[Any]:
         """The model with the node's write scaled by each factor."""
-        model, of_matrices = loaded(self.folder), {}
+        model = self.subject.model
+        of_matrices = spreads(model)
         for seed, factor in enumerate(factors):
-            model = loaded(self.folder) if jitter else model
             if jitter:
-                add_noise(model, jitter, of_matrices or spreads(model), seed)
+                model = self.subject.model
+                add_noise(model, jitter, of_matrices, seed)
             with scaled(write_of(model, self.node), factor):
                 yield model
 
 
 @cache
-def plants(folder: Path, contrast: str) -> list[Plant]:
-    """All nodes of a model that surely carry enough of a behaviour and are not needed for it."""
-    (pairs,), model = samples(contrast, FRESH, seed=1), loaded(folder)
-    table = effects(model, pairs).set_index("node")
-    out = []
-    for node, row in table.iterrows():
-        ends = [row[f"{way}_share_low"] for way in ("corrupt", "restore")]
-        ends += [-row[f"{way}_share_high"] for way in ("corrupt", "restore")]
-        with scaled(write_of(model, str(node)), 0.0):
-            left = effects(model, pairs, [str(node)])
-        there = left["corrupt_share"].notna().all() and np.isfinite(left["corrupt_share_low"]).all()
-        if max(ends) >= CARRIES and there:
-            out.append(Plant(folder, contrast, str(node)))
-    return out
+def plants(subject: Subject) -> list[Plant]:
+    """All nodes of a model that surely carry enough of the behaviour and are not needed for it."""
+    (pairs,), model, out = subject.samples(SOME, seed=1), subject.model, []
+    table = effects(model, pairs, batch_size=PAIRS).set_index("node")
+    for way in ("corrupt", "restore"):
+        size = np.maximum(table[f"{way}_share_low"], -table[f"{way}_share_high"])
+        out += [str(node) for node in table.index[size >= CARRIES]]
+    return [
+        Plant(subject, node) for node in table.index if node in out and _spared(model, node, pairs)
+    ]
+
+
+def _spared(model: Any, node: str, pairs: PromptPairs) -> bool:
+    """Whether the behaviour is there without the node, in all resamples."""
+    with scaled(write_of(model, node), 0.0):
+        left = effects(model, pairs, [node], batch_size=PAIRS).iloc[0]
+    return bool(
+        np.isfinite(left[["corrupt_share_low", "corrupt_share_high"]].to_numpy(float)).all()
+    )
 
 
 def drawn(world: World, count: int) -> list[Plant]:
     """Plants, models taken in turn, heads and MLPs in turn as far as there are."""
-    folders = [(base_model(seed), "operand") for seed in ((0,) if world.quick else (0, 1, 2))]
-    folders += [] if world.quick else [(world.trained, "cue")]
-    generator = np.random.default_rng(0)
-    out: list[Plant] = []
-    while len(out) < count:
-        for folder, contrast in folders:
-            there = plants(folder, contrast)
-            kind = [one for one in there if one.node.startswith("LM"[len(out) % 2])] or there
-            out.append(kind[generator.integers(len(kind))])
-    return out[:count]
+    subjects = [Subject(None)]
+    if not world.quick:
+        subjects += [
+            *(Subject(base_model(seed)) for seed in (0, 1, 2)),
+            Subject(world.trained, "cue"),
+        ]
+    generator, out = np.random.default_rng(0), []
+    for place in range(count):
+        there = plants(subjects[place % len(subjects)])
+        kind = [one for one in there if one.node.startswith("LM"[place // len(subjects) % 2])]
+        kind = kind or there
+        out.append(kind[generator.integers(len(kind))])
+    return out
 
 
 def gradual(backwards: bool) -> Callable[[World], Outcome]:
@@ -96,7 +104,7 @@ def gradual(backwards: bool) -> Callable[[World], Outcome]:
 
 def _gradual_problem(plant: Plant, factors, backwards: bool, draw: int) -> str:
     """What is not as it should be; empty where all is."""
-    pairs, fresh = samples(plant.contrast, PAIRS, FRESH, seed=draw)
+    pairs, fresh = plant.subject.samples(PAIRS, FRESH, seed=draw)
     timeline = Timeline.of(records(plant.models(factors), pairs))
     changed, node, least = turned(timeline), plant.node, Thresholds().share
     exact = np.abs(shares(plant.models(factors), pairs, [node])[node]).max(axis=1)  # [step]
@@ -104,9 +112,9 @@ def _gradual_problem(plant: Plant, factors, backwards: bool, draw: int) -> str:
     if node not in changed:
         return f"never changed state (shares {exact.round(2)})"
     last = timeline.at(len(factors) - 1, "pairs").set_index("node").loc[node]
-    if last["state"] not in (("faded",) if backwards else ("new", "surviving")):
+    if str(last["state"]) not in (("faded",) if backwards else ("new", "surviving")):
         return f"is {last['state']} at the end"
-    if not backwards and last["origin"] != "recruited":
+    if not backwards and str(last["origin"]) != "recruited":
         return f"its origin is {last['origin']!r}"
     if abs(changed[node] - right) > 1:
         return f"changed at {changed[node]}, by brute force at {right} (shares {exact.round(2)})"
@@ -121,11 +129,13 @@ def sudden(world: World) -> Outcome:
     chosen, at = drawn(world, world.draws(10)), SUDDEN.index(1)
     problems = []
     for place, plant in enumerate(chosen):
-        (pairs,) = samples(plant.contrast, PAIRS, seed=place)
+        (pairs,) = plant.subject.samples(PAIRS, seed=place)
         timeline = Timeline.of(records(plant.models(SUDDEN, JITTER), pairs))
         if turned(timeline).get(plant.node) != at:
             problems.append(f"{plant.node}: changed at {turned(timeline).get(plant.node)}")
         elif plant.node not in lasting(timeline):
             problems.append(f"{plant.node}: not lasting")
-    came = f"found at its checkpoint, and lasting, in {len(chosen) - len(problems)} of {len(chosen)}"
+    came = (
+        f"found at its checkpoint, and lasting, in {len(chosen) - len(problems)} of {len(chosen)}"
+    )
     return Outcome("; ".join([came, *problems]), not problems)

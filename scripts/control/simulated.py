@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from scripts.control.control import Outcome, World
+from scripts.control.story import PAIRS
 from tracking.model.graph import Graph
 from tracking.timeline.activity import Thresholds
 from tracking.timeline.coupling import Coupling
@@ -56,7 +57,9 @@ def _shares(values: np.ndarray, seed: int) -> Shares:
     spread = 0.002 + 0.05 * np.abs(both)
     drawn = np.random.default_rng(seed).standard_normal((RESAMPLES, *both.shape))
     known = np.ones(len(values), dtype=bool)
-    return Shares(both, (both + spread * drawn).astype(np.float32), known, known, True, 64)
+    return Shares(
+        both, (both + spread * drawn).astype(np.float32), known, known, PAIRS * known, True, PAIRS
+    )
 
 
 def unrelated(world: World) -> Outcome:

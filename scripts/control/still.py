@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from scripts.control.control import Outcome, World
-from scripts.control.models import add_noise, loaded, samples, scaled, spreads
+from scripts.control.models import Subject, add_noise, scaled, spreads
 from scripts.control.story import PAIRS, emergent, records, shares, turned
 from tracking.timeline.activity import Thresholds
 from tracking.timeline.timeline import Timeline
@@ -19,32 +19,38 @@ CHECKPOINTS = 4  # of noise on top of noise
 FRESH = 512  # pairs that say what a share truly is
 WIRING = 1e-3
 FALSE = Thresholds().share / 2  # an emergent head whose true share is smaller
-SEEDS = (0, 1, 2)  # of bases
 
 
 def gain(world: World) -> Outcome:
     """The last norm's weight scaled up, everything else as it was."""
-    problems, made, without = [], 0, []
-    trained = [] if world.quick else [("trained", world.trained)]
-    for name, folder in [("base", base_model()), *trained]:
-        for contrast in ("operand",) if world.quick else ("cue", "operand"):
-            model, (pairs,) = loaded(folder), samples(contrast, PAIRS)
-            gains = GAINS[::3] if world.quick else GAINS
-            timeline = Timeline.of(records(_gained(model, gains), pairs))
-            counts = timeline.counts
-            if not (counts["behaviour_low"] > 0).any():
-                without.append(f"{name}, {contrast}")
-            elif (counts["behaviour"].diff().dropna() <= 0).any():
-                problems.append(f"{name}, {contrast}: the behaviour does not grow")
-            kept = counts["wiring_kept"].dropna()
-            if ((kept - 1).abs() > WIRING).any():
-                problems.append(f"{name}, {contrast}: wiring kept {kept.min():.3f}")
-            if changed := turned(timeline):
-                problems.append(f"{name}, {contrast}: {', '.join(changed)} changed state")
-            made += 1
+    problems, without, made = [], [], 0
+    gains = GAINS[::3] if world.quick else GAINS
+    for name, subject in _trained_or_not(world):
+        (pairs,), made = subject.samples(PAIRS), made + 1
+        timeline = Timeline.of(records(_gained(subject.model, gains), pairs))
+        counts, place = timeline.counts, f"{name}, {subject.contrast}"
+        if not (counts["behaviour_low"] > 0).any():
+            without.append(place)
+        elif (counts["behaviour"].diff().dropna() <= 0).any():
+            problems.append(f"{place}: the behaviour does not grow")
+        kept = counts["wiring_kept"].dropna()
+        if ((kept - 1).abs() > WIRING).any():
+            problems.append(f"{place}: wiring kept {kept.min():.3f}")
+        if changed := turned(timeline):
+            problems.append(f"{place}: {', '.join(changed)} changed state")
     absent = f"; the behaviour is absent in {'; '.join(without)}" if without else ""
     came = "; ".join(problems) or "no node changed state, wiring kept 1, the behaviour grew"
     return Outcome(f"{made} runs of {len(gains)} checkpoints: {came}{absent}", not problems)
+
+
+def _trained_or_not(world: World) -> list[tuple[str, Subject]]:
+    if world.quick:
+        return [("base", Subject(base_model()))]
+    return [
+        (name, Subject(folder, contrast))
+        for name, folder in (("base", base_model()), ("trained", world.trained))
+        for contrast in ("cue", "operand")
+    ]
 
 
 def _gained(model: Any, gains: Sequence[float]) -> Iterator[Any]:
@@ -59,11 +65,11 @@ def noise(share: float) -> Callable[[World], Outcome]:
     def make(world: World) -> Outcome:
         draws, any_emergent, false, sizes = world.draws(20), 0, 0, []
         for draw in range(draws):
-            folder, contrast = _subject(world, draw)
-            pairs, fresh = samples(contrast, PAIRS, FRESH, seed=draw)
-            said = emergent(Timeline.of(records(_noised(loaded(folder), share, draw), pairs)))
+            subject = _subject(world, draw)
+            pairs, fresh = subject.samples(PAIRS, FRESH, seed=draw)
+            said = emergent(Timeline.of(records(_noised(subject, share, draw), pairs)))
             if said:
-                truth = shares(_noised(loaded(folder), share, draw), fresh, said)
+                truth = shares(_noised(subject, share, draw), fresh, said)
                 largest = _largest(said, truth)
                 any_emergent, false = any_emergent + 1, false + (min(largest) < FALSE)
                 sizes += largest
@@ -78,13 +84,15 @@ def noise(share: float) -> Callable[[World], Outcome]:
     return make
 
 
-def _subject(world: World, draw: int) -> tuple[Path, str]:
+def _subject(world: World, draw: int) -> Subject:
     """Bases on operand pairs, and the trained model on cue pairs."""
-    subjects = [(base_model(seed), "operand") for seed in SEEDS]
-    return (subjects if world.quick else [*subjects, (world.trained, "cue")])[draw % 4]
+    if draw % 4 < 3:
+        return Subject(base_model(draw % 4))
+    return Subject(base_model() if world.quick else world.trained, "cue")
 
 
-def _noised(model: Any, share: float, draw: int) -> Iterator[Any]:
+def _noised(subject: Subject, share: float, draw: int) -> Iterator[Any]:
+    model = subject.model
     of_matrices = spreads(model)
     yield model
     for checkpoint in range(CHECKPOINTS):
@@ -101,11 +109,11 @@ def other_pairs(world: World) -> Outcome:
     """The verdicts of two disjoint samples of pairs on the same checkpoints."""
     agreed = decided = 0
     for draw in range(world.draws(10)):
-        folder, contrast = _subject(world, draw)
-        tables = []
-        for pairs in samples(contrast, PAIRS, PAIRS, seed=draw):
-            timeline = Timeline.of(records(_noised(loaded(folder), 0.1, draw), pairs))
-            tables.append(timeline.nodes)
+        subject = _subject(world, draw)
+        tables = [
+            Timeline.of(records(_noised(subject, 0.1, draw), pairs)).nodes
+            for pairs in subject.samples(PAIRS, PAIRS, seed=draw)
+        ]
         sure = ~tables[0]["undecided"] & ~tables[1]["undecided"]
         same = tables[0]["active"] == tables[1]["active"]
         agreed, decided = agreed + int((sure & same).sum()), decided + int(sure.sum())

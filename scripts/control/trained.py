@@ -17,7 +17,13 @@ ROWS = 4096
 def random_reward(world: World) -> Outcome:
     """GRPO under a coin."""
     runs = [
-        world.run(f"coin-{seed}", "grpo", seed=seed, reward_funcs="scripts.control.coin.coin")
+        world.run(
+            f"coin-{seed}",
+            "grpo",
+            seed=seed,
+            reward_funcs="scripts.control.coin.coin",
+            log_completions="false",
+        )
         for seed in SEEDS
     ]
     return _untaught(runs)
@@ -61,7 +67,9 @@ def plateau(world: World) -> Outcome:
         nodes, counts = timeline.of_contrast(contrast)
         said = {"changed state": turned(timeline, contrast), "lasting": lasting(timeline, contrast),
                 "drifted": nodes.loc[nodes["drift"] != "", "node"].unique()}  # fmt: skip
-        problems += [f"{contrast}: {', '.join(one)} {word}" for word, one in said.items() if len(one)]
+        problems += [
+            f"{contrast}: {', '.join(one)} {word}" for word, one in said.items() if len(one)
+        ]
         if (counts["wiring_kept"].dropna() - 1).abs().max() > 0:
             problems.append(f"{contrast}: wiring kept is not 1")
     count = len(timeline.records)
