@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from train.run.manifest import MANIFEST
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -22,7 +25,7 @@ class World:
 
     def draws(self, all_of_them: int) -> int:
         """How many draws a control makes that would make so many."""
-        return max(1, all_of_them // 10) if self.quick else all_of_them
+        return max(1, all_of_them // 20) if self.quick else all_of_them
 
     @property
     def trained(self) -> Path:
@@ -32,17 +35,19 @@ class World:
     def run(self, name: str, job: str, **keys: object) -> Path:
         """The folder of a run of the tiny world under the recipe of `job`, by the project's own
         command line; trained now where it is not there whole."""
-        folder, log = self.folder / name, self.folder / f"{name}.log"
-        if not (folder / "sparks.json").exists():
+        folder = self.folder / name
+        keys = {"config": REPO / "recipes" / "tiny" / f"{job}.yaml", "output_dir": folder,
+                "report_to": "none", **keys}  # fmt: skip
+        words = [word for key, value in keys.items() for word in (f"--{key}", str(value))]
+        with (self.folder / f"{name}.log").open("a") as log:
+            fcntl.flock(log, fcntl.LOCK_EX)  # two controls may ask for one run
+            if (folder / MANIFEST).exists():
+                return folder
             shutil.rmtree(folder, ignore_errors=True)
-            keys = {"config": REPO / "recipes" / "tiny" / f"{job}.yaml", "output_dir": folder,
-                    "report_to": "none", **keys}  # fmt: skip
-            words = [word for key, value in keys.items() for word in (f"--{key}", str(value))]
-            with log.open("wb") as file:
-                command = [sys.executable, "-m", "train.cli", job, *words]
-                ended = subprocess.run(command, cwd=REPO, stdout=file, stderr=file, check=False)
-            if ended.returncode:
-                raise RuntimeError(f"sparks {job}: exit code {ended.returncode}; see {log}")
+            command = [sys.executable, "-m", "train.cli", job, *words]
+            ended = subprocess.run(command, cwd=REPO, stdout=log, stderr=log, check=False)
+        if ended.returncode:
+            raise RuntimeError(f"sparks {job}: exit code {ended.returncode}; see {log.name}")
         return folder
 
 

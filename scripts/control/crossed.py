@@ -1,8 +1,9 @@
 """A decoder whose weights are set by hand: two writers and two readers, wired straight or crossed.
 
 The answer is the token that stood first. Each writer copies it to a channel of its own at every
-position; each reader copies a channel, or a part of both, to where the unembedding looks. Other
-heads and all MLPs write noise that the unembedding does not see.
+position; each reader copies a channel, or a part of both, to where the unembedding looks. The heads
+between copy a little of it directly: they are next in rank, and no wire of the crossed model is.
+Other heads and all MLPs write noise that the unembedding does not see.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from tracking.pairs.prompt_pairs import PromptPairs
 
 TOKENS, WIDTH, HEAD_DIM, LENGTH = 12, 64, 16, 8
 WRITERS, READERS = ("L0H1", "L0H2"), ("L2H0", "L2H3")
+DIRECT = ("L1H0", "L1H1", "L1H2", "L1H3")
+LOUD = 20.0  # of the mark, so that norms hardly depend on what is written
 CHANNELS = (slice(12, 24), slice(24, 36))
 ANSWER, MARK, NOISE = slice(36, 48), 48, slice(50, WIDTH)  # directions of the stream
 
@@ -39,15 +42,16 @@ def crossed(part: float, seed: int = 0) -> Any:
                 projection.weight[: NOISE.start] = 0
         model.model.embed_tokens.weight.zero_()
         model.model.embed_tokens.weight[:, :TOKENS] = 3 * torch.eye(TOKENS)
-        model.model.embed_tokens.weight[:, MARK] = 1
+        model.model.embed_tokens.weight[:, MARK] = LOUD
         model.lm_head.weight.zero_()
         model.lm_head.weight[:, ANSWER] = 4 * torch.eye(TOKENS)
-        for writer, channel in zip(WRITERS, CHANNELS, strict=True):
-            query, key, value, out = _head(model, writer)
+        copies = [*zip(WRITERS, CHANNELS, strict=True), *((node, ANSWER) for node in DIRECT)]
+        for node, target in copies:
+            query, key, value, out = _head(model, node)
             query[HEAD_DIM // 2 - 1, MARK] = 8  # the slowest rotation hardly turns
             key[HEAD_DIM // 2 - 1, : TOKENS // 2] = 8  # these tokens stand only first
             value[:TOKENS, :TOKENS] = torch.eye(TOKENS)
-            out[channel, :TOKENS] = 4 * torch.eye(TOKENS)
+            out[target, :TOKENS] = (4 if node in WRITERS else 0.25) * torch.eye(TOKENS)
         for reader, own, other in zip(READERS, CHANNELS, CHANNELS[::-1], strict=True):
             *_, value, out = _head(model, reader)
             value[:TOKENS, own] = (1 - part) * torch.eye(TOKENS)

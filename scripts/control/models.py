@@ -88,4 +88,6 @@ def add_noise(model: nn.Module, share: float, spreads: dict[str, float], seed: i
 
 def spreads(model: nn.Module) -> dict[str, float]:
     """The standard deviation of every matrix, by its name."""
-    return {name: float(one.std()) for name, one in model.named_parameters() if one.ndim == 2}
+    return {
+        name: float(one.detach().std()) for name, one in model.named_parameters() if one.ndim == 2
+    }

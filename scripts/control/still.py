@@ -85,10 +85,10 @@ def noise(share: float) -> Callable[[World], Outcome]:
 
 
 def _subject(world: World, draw: int) -> Subject:
-    """Bases on operand pairs, and the trained model on cue pairs."""
-    if draw % 4 < 3:
-        return Subject(base_model(draw % 4))
-    return Subject(base_model() if world.quick else world.trained, "cue")
+    """The bases on both contrasts, and the trained model on cue pairs."""
+    if draw % 4 == 3 and not world.quick:
+        return Subject(world.trained, "cue")
+    return Subject(base_model(draw % 3), ("operand", "cue")[draw % 2])
 
 
 def _noised(subject: Subject, share: float, draw: int) -> Iterator[Any]:
