@@ -216,7 +216,8 @@ def _wiring(
     """Against step 0's ranking; None at the first checkpoint, whose ranking it is."""
     if old is None:
         return None
-    at = wiring(tried.whole, old, ranks.per_pair, (size, 2 * size), tried.weights)
+    at_sizes = (size, max(size // 2, 1), 2 * size)
+    at = wiring(tried.whole, old, ranks.per_pair, at_sizes, tried.weights)
     others = torch.ones(len(ranks.per_pair), dtype=torch.bool)
     others[tried.part_rows] = False
     if int(others.sum()) >= 2:
@@ -226,13 +227,14 @@ def _wiring(
     drawn = [place for place, size in enumerate(curve.sizes) if size <= LARGEST]
     sizes = [curve.counts[place] for place in drawn]
     missing = []
-    if at.kept.high[0] < at.null_kept.low[0]:
+    if bool((at.kept.high < at.null_kept.low)[:2].any()):
         missing = missing_edges(tried.part, old, ranks.whole, size)
     index = [tried.part.graph.index(edge) for edge, _ in missing]
     numbers = {
-        f"wiring_{name}{end}": float(getattr(ratio, place)[0])
+        f"wiring_{name}{of_size}{end}": float(getattr(ratio, bound)[place])
         for name, ratio in (("kept", at.kept), ("null", at.null_kept))
-        for end, place in (("", "value"), ("_low", "low"), ("_high", "high"))
+        for place, of_size in enumerate(("", "_half"))
+        for end, bound in (("", "value"), ("_low", "low"), ("_high", "high"))
     }
     return WiringResult(
         sizes=torch.tensor(curve.sizes[drawn]).float(),
@@ -240,8 +242,8 @@ def _wiring(
         old=carried(tried.part, old, sizes),
         half=carried(tried.part, by_others, sizes),
         **numbers,
-        wiring_kept_double=float(at.kept.value[1]),
-        wiring_null_double=float(at.null_kept.value[1]),
+        wiring_kept_double=float(at.kept.value[2]),
+        wiring_null_double=float(at.null_kept.value[2]),
         missing=torch.tensor(index, dtype=torch.long).view(-1, 2),
         restored=torch.tensor([gain for _, gain in missing]),
     )

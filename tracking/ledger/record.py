@@ -61,7 +61,8 @@ class WiringResult:
     which the behaviour is absent.
 
     Curves are of a part of the pairs, intervals of all: the ratio of step 0's circuit to today's
-    own, at the run's size and at twice it, and the same ratio for a ranking by half of the pairs.
+    own, at the run's size, at half of it and at twice it, and the same ratio for a ranking by half
+    of the pairs.
     """
 
     sizes: Tensor  # float32 [size], shares of all edges
@@ -74,6 +75,12 @@ class WiringResult:
     wiring_null: float
     wiring_null_low: float
     wiring_null_high: float
+    wiring_kept_half: float
+    wiring_kept_half_low: float
+    wiring_kept_half_high: float
+    wiring_null_half: float
+    wiring_null_half_low: float
+    wiring_null_half_high: float
     wiring_kept_double: float
     wiring_null_double: float
     missing: Tensor  # LongTensor [edge, 2]: source and target of the edges that restore most

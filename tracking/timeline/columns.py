@@ -272,6 +272,12 @@ COUNTS = (
     ),
     Column("wiring_null_low", "ratio", "lower end of its 95 % paired interval", carried=True),
     Column("wiring_null_high", "ratio", "upper end", carried=True),
+    Column("wiring_kept_half", "ratio", "wiring kept at half of the run's size", carried=True),
+    Column("wiring_kept_half_low", "ratio", "lower end of its 95 % paired interval", carried=True),
+    Column("wiring_kept_half_high", "ratio", "upper end", carried=True),
+    Column("wiring_null_half", "ratio", "its null", carried=True),
+    Column("wiring_null_half_low", "ratio", "lower end of its 95 % paired interval", carried=True),
+    Column("wiring_null_half_high", "ratio", "upper end", carried=True),
     Column("wiring_kept_double", "ratio", "wiring kept at twice the run's size", carried=True),
     Column("wiring_null_double", "ratio", "its null", carried=True),
     Column(

@@ -23,7 +23,9 @@ NUMBERS = (
 )  # fmt: skip
 WIRING = (
     "wiring_kept", "wiring_kept_low", "wiring_kept_high", "wiring_null", "wiring_null_low",
-    "wiring_null_high", "wiring_kept_double", "wiring_null_double",
+    "wiring_null_high", "wiring_kept_half", "wiring_kept_half_low", "wiring_kept_half_high",
+    "wiring_null_half", "wiring_null_half_low", "wiring_null_half_high", "wiring_kept_double",
+    "wiring_null_double",
 )  # fmt: skip
 COUNTED = ("base", "retained", "faded", "new", "surviving", "revived", "pruned")
 

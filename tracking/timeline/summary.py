@@ -58,6 +58,8 @@ class Summary:
     undecided: Sequence[str]  # step 0 could not tell, so they have no history
     wiring: Figure  # kept at the run's size; NaN where unknown
     wiring_null: Figure
+    wiring_half: Figure  # at half of it, where less of the circuit is room
+    wiring_half_null: Figure
     verdict: str  # of the last record
     weaknesses: Sequence[str]  # of the last record
     sound: int  # checkpoints whose verdict is sound
@@ -94,6 +96,8 @@ class Summary:
             undecided=tuple(now.index[now["state"] == "undecided"]),
             wiring=_figure(last, "wiring_kept"),
             wiring_null=_figure(last, "wiring_null"),
+            wiring_half=_figure(last, "wiring_kept_half"),
+            wiring_half_null=_figure(last, "wiring_null_half"),
             verdict=str(last["verdict"]),
             weaknesses=weaknesses(analyses[-1], Shares.of(analyses[-1]), timeline.thresholds),
             sound=int((counts["verdict"] == "sound").sum()),
@@ -187,19 +191,19 @@ class Summary:
 
     @property
     def rewired(self) -> str:
-        """Whether the wires are the old ones."""
-        kept, null = self.wiring, self.wiring_null
-        if np.isnan(kept.value) or self.verdict == "absent":
+        """Whether the wires are the old ones, at the run's size and at half of it."""
+        sizes = ((self.wiring, self.wiring_null), (self.wiring_half, self.wiring_half_null))
+        known = [one for one in sizes if not np.isnan(one[0].value)]
+        if not known or self.verdict == "absent":
             return "Whether it is wired as before is not known."
-        if kept.high < null.low and kept.value < null.value - WIRED:
-            word = "it is not wired as before"
-        elif kept.low >= null.value - WIRED:
-            word = "it is wired as before"
-        else:
-            word = "whether it is wired as before cannot be told"
+        words = [_wired(kept, null) for kept, null in known]
+        order = ("it is not wired as before", "whether it is wired as before cannot be told")
+        word = next((word for word in order if word in words), "it is wired as before")
+        kept, null = known[words.index(word)]
+        at_half = " of half the run's size" if (kept, null) == sizes[1] else ""
         return (
-            f"Circuits by step 0's scores carry {kept} of what today's own carry, those by half of "
-            f"the pairs {null}: {word}."
+            f"Circuits{at_half} by step 0's scores carry {kept} of what today's own carry, those by "
+            f"half of the pairs {null}: {word}."
         )
 
     @property
@@ -236,6 +240,14 @@ def _interrupted(nodes: pd.DataFrame, there: pd.DataFrame) -> tuple[str, ...]:
     names = rows.pivot(index="step", columns="node", values="active").columns
     broken = {n for n, one in zip(names, active.T, strict=True) if not one[one.argmax() :].all()}
     return tuple(str(name) for name in there.index if name in broken)
+
+
+def _wired(kept: Figure, null: Figure) -> str:
+    if kept.high < null.low and kept.value < null.value - WIRED:
+        return "it is not wired as before"
+    if kept.low >= null.value - WIRED:
+        return "it is wired as before"
+    return "whether it is wired as before cannot be told"
 
 
 def _growth(first: Analysis, last: Analysis) -> Figure:

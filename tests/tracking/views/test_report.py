@@ -74,9 +74,9 @@ def test_the_page_holds_what_follows_from_the_timeline(tmp_path: Path) -> None:
         assert summary["sentence"] == said.sentence == " ".join(summary["parts"])
         assert len(summary["parts"]) == 4 and summary["regime"] == said.regime.word
         assert summary["carriers"] == {name: list(of) for name, of in said.carriers.items()}
-        for name in ("faded", "transient", "weaknesses"):
+        for name in ("faded", "transient", "weaknesses", "undecided"):
             assert summary[name] == list(getattr(said, name))
-        for name in ("verdict", "sound", "checkpoints", "undecided"):
+        for name in ("verdict", "sound", "checkpoints"):
             assert summary[name] == getattr(said, name)
         for name in ("growth", "wiring", "wiring_null"):
             figure = getattr(said, name)
