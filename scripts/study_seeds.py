@@ -1,6 +1,6 @@
 """Whether the tiny world's GRPO tells one story, whatever the seed and the CPU's instruction set.
 
-    python scripts/study_seeds.py runs/seeds             trains what is missing: 30 runs, 40 minutes
+    python scripts/study_seeds.py runs/seeds             trains what is missing: 30 runs, 75 s each
     python scripts/study_seeds.py runs/seeds --table     the table of docs/tiny.md
 
 Seeds 0 to 9 from the base of seed 0, each with torch's plain, AVX2 and AVX-512 kernels, which round

@@ -103,8 +103,9 @@ def weaknesses(analysis: Analysis, shares: Shares, thresholds: Thresholds) -> li
     circuit, size = analysis.circuit, float(analysis.circuit.circuit.sum())
     random, error = circuit.random_size / max(size, 1), screen_error(analysis, shares, thresholds)
     against = {
-        f"faithfulness {circuit.faithfulness:.2f}": not circuit.faithfulness
-        >= thresholds.weak_faithfulness,
+        f"faithfulness {circuit.faithfulness:.2f} ({circuit.faithfulness_low:.2f} or more)": not (
+            min(circuit.faithfulness, circuit.faithfulness_low) >= thresholds.weak_faithfulness
+        ),
         f"random circuits of {random:.1f} times the edges carry as much": random < SMALL,
         f"halves of the pairs share {analysis.stability.jaccard:.0%} of heads": not (
             analysis.stability.jaccard >= thresholds.weak_jaccard

@@ -28,6 +28,7 @@ def with_wiring(kept: tuple[float, ...], null: tuple[float, ...]) -> Summary:
     ends = ("", "_low", "_high")
     named = {f"wiring_kept{e}": v for e, v in zip(ends, kept, strict=True)}
     named |= {f"wiring_null{e}": v for e, v in zip(ends, null, strict=True)}
+    named |= {f"{k[:11]}_half{k[11:]}": value for k, value in named.items()}
     analyses = [make_analysis(GRAPH, wiring=None), make_analysis(GRAPH)]
     analyses[1] = replace(analyses[1], wiring=replace(plain, **named))
     return Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")

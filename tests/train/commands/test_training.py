@@ -141,7 +141,7 @@ def test_a_run_leaves_what_the_design_says(grpo: Path) -> None:
     assert [record.reward is None for record in records] == [True, False, False]
     assert set(records[0].analyses) == {"cue", "operand"}
     told = said(run)
-    assert re.search(r"^ +2 +\d\.\d+ +\S+ +cue( +\d+\+\d+){3} ", told, re.MULTILINE)
+    assert re.search(r"^ +2 +\d\.\d+ +\S+ +cue +\d+( +\d+\+\d+){3} ", told, re.MULTILINE)
     assert "report.png" in told
 
 

@@ -232,7 +232,7 @@ def test_a_disk_that_fills_up_costs_only_what_was_not_saved(
 ) -> None:
     run = small_disk / "run"
     ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(440_000))
+    ballast.write_bytes(bytes(380_000))
     job = campaign.world.start(SFT, run)
     code = job.wait()
     assert (code, "the disk is full" in tail(job.log, 1)) == (1, True), tail(job.log)

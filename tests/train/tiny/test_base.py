@@ -149,7 +149,7 @@ def test_the_base_loads_as_any_checkpoint_does(cache: Path):
 def test_training_lowers_the_loss(cache: Path):
     def loss(steps: int) -> float:
         settings = BaseSettings(layers=1, steps=steps, batch_size=16)
-        model = AutoModelForCausalLM.from_pretrained(base.base_model(settings=settings))
+        model: Any = AutoModelForCausalLM.from_pretrained(base.base_model(settings=settings))
         texts = base._texts(random.Random(9), settings)
         return base._solution_loss(model, CHARS, [next(texts) for _ in range(64)]).item()
 
