@@ -202,8 +202,8 @@ class Summary:
         kept, null = known[words.index(word)]
         at_half = " of half the run's size" if (kept, null) == sizes[1] else ""
         return (
-            f"Circuits{at_half} by step 0's scores carry {kept} of what today's own carry, those by "
-            f"half of the pairs {null}: {word}."
+            f"Circuits{at_half} by step 0's scores carry {kept} of what today's own carry, those "
+            f"by half of the pairs {null}: {word}."
         )
 
     @property
