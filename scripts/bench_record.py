@@ -1,6 +1,6 @@
 """Time of a whole record against its floor, by part, measured in the same process and run.
 
-    python scripts/bench_record.py [--repeats 3] [--model FOLDER --pairs PAIRS.jsonl]
+    python -m scripts.bench_record [--repeats 3] [--model FOLDER --pairs PAIRS.jsonl]
 
 The floor is 8 bare forward and backward passes of the model on the record's pairs, with gradients
 to activations only. What is timed is a run's second record, of the same weights: the first also
