@@ -70,6 +70,7 @@ def timed() -> Iterator[dict[str, float]]:
 
 def floor(model: Any, pairs: PromptPairs) -> float:
     """Seconds of the bare passes, in batches of the same size."""
+    assert pairs.labels is not None
     begin = time.perf_counter()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -81,7 +82,8 @@ def floor(model: Any, pairs: PromptPairs) -> float:
             out = model.model(inputs_embeds=start, attention_mask=batch.attention_mask,
                               use_cache=False).last_hidden_state  # fmt: skip
             logits = model.lm_head(out[:, -1:]).float()
-            torch.autograd.grad(logits.gather(-1, batch.labels[:, None, :1]).sum(), start)
+            right = logits.gather(-1, pairs.labels[rows][:, None, :1].to(logits.device))
+            torch.autograd.grad(right.sum(), start)
     return time.perf_counter() - begin
 
 

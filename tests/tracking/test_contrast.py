@@ -21,7 +21,7 @@ from tracking.timeline.activity import Thresholds, verdict
 from tracking.timeline.shares import Shares
 from tracking.timeline.timeline import Timeline
 
-FINE = {"ig_steps": 20, "max_ig_steps": 40}
+FINE: dict[str, Any] = {"ig_steps": 20, "max_ig_steps": 40}
 
 
 def alike(pairs: PromptPairs) -> PromptPairs:
@@ -47,7 +47,7 @@ def test_the_planted_head_is_the_one_that_a_sound_record_names() -> None:
     timeline = Timeline.of([record])
     nodes = timeline.nodes.set_index("node")
     assert nodes.index[nodes["active"]].tolist() == [plants.COPY]
-    copy = nodes.loc[plants.COPY]
+    copy: Any = nodes.loc[plants.COPY]
     assert copy["corrupt"] == pytest.approx(1, abs=1e-4) == copy["restore"]
     assert copy["membership"] == 1 and copy["importance"] > 0.9
     rest = nodes.drop(index=plants.COPY)
@@ -153,11 +153,10 @@ def test_a_gain_on_the_logits_changes_the_behaviour_and_nothing_else() -> None:
         models[-1].model.norm.weight.data *= gain
     timeline = Timeline.of(in_a_row(models, plants.pairs(32), **FINE))
     counts = timeline.counts
-    assert (counts["behaviour"] / counts["behaviour"][0]).tolist() == pytest.approx(
-        [1, 0.3, 4], rel=1e-3
-    )
+    grown = (counts["behaviour"] / counts["behaviour"].iloc[0]).tolist()
+    assert grown == pytest.approx([1, 0.3, 4], rel=1e-3)
     assert set(timeline.nodes["state"]) == {"base", "retained", "inactive"}
-    assert (timeline.nodes["drift"] == "").all()
+    assert not timeline.nodes["drift"].any()
     assert counts["wiring_kept"][1:].tolist() == pytest.approx([1, 1], abs=1e-3)
 
 

@@ -151,7 +151,7 @@ def turns_of(series: pd.Series) -> pd.Series:
     for rounding, missing where either change is."""
     change = change_of(series)
     turn = change.diff()
-    return np.sign(turn.mask(turn.abs() <= ROUNDING * series.abs(), 0.0))
+    return turn.mask(turn.abs() <= ROUNDING * series.abs(), 0.0).apply(np.sign)
 
 
 def coupling(counts: pd.DataFrame, contrast: str) -> pd.DataFrame:
