@@ -184,7 +184,8 @@ def test_a_behaviour_that_comes_brings_its_nodes_with_it() -> None:
     assert timeline.counts["verdict"].tolist() == ["absent", "sound"]
     last = timeline.at(1, "pairs").set_index("node")
     assert last.index[last["active"]].tolist() == [plants.COPY]
-    assert last.loc[plants.COPY, ["state", "origin"]].tolist() == ["new", "with the behaviour"]
+    copy: Any = last.loc[plants.COPY]
+    assert (copy["state"], copy["origin"]) == ("new", "with the behaviour")
 
 
 # Which nodes are measured
