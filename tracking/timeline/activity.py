@@ -102,9 +102,11 @@ def weaknesses(analysis: Analysis, shares: Shares, thresholds: Thresholds) -> li
     nothing does."""
     circuit, size = analysis.circuit, float(analysis.circuit.circuit.sum())
     random, error = circuit.random_size / max(size, 1), screen_error(analysis, shares, thresholds)
+    faithful = thresholds.weak_faithfulness
     against = {
-        f"faithfulness {circuit.faithfulness:.2f} ({circuit.faithfulness_low:.2f} or more)": not (
-            min(circuit.faithfulness, circuit.faithfulness_low) >= thresholds.weak_faithfulness
+        f"faithfulness {circuit.faithfulness:.2f}": not circuit.faithfulness >= faithful,
+        f"faithfulness not surely above {circuit.faithfulness_low:.2f}": (
+            circuit.faithfulness >= faithful and not circuit.faithfulness_low >= faithful
         ),
         f"random circuits of {random:.1f} times the edges carry as much": random < SMALL,
         f"halves of the pairs share {analysis.stability.jaccard:.0%} of heads": not (

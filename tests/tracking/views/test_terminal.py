@@ -24,8 +24,8 @@ def wide(layers: int, heads: int) -> Timeline:
         analysis = make_analysis(
             graph,
             0.5 * (torch.arange(len(graph.nodes)) < active),
-            faithfulness_low=-40.0,
-            faithfulness_high=240.0,
+            faithfulness_low=0.8,
+            faithfulness_high=280.8,
             gap=1234.5,
         )
         records.append(
