@@ -45,7 +45,7 @@ ALL_NODES = 64  # where a model has no more, all are measured
 SAMPLE = 16  # of the nodes that the scores rule out, measured to see how often that errs
 ROOM = 2  # what is learned later takes more edges, and one size serves the whole run
 LARGEST = 0.2  # share of all edges up to which wiring is drawn: beyond it rankings hardly matter
-FEW_PAIRS = 32  # for curves over sizes, or a quarter of all where that is more
+FEW_PAIRS = 16  # for curves over sizes, or a quarter of all where that is more
 
 
 @dataclasses.dataclass(frozen=True)
