@@ -54,6 +54,24 @@ def test_a_node_with_a_negative_share_does_not_carry_the_behaviour() -> None:
     )
 
 
+def test_a_node_that_step_0_could_not_tell_is_named_where_it_carries_today() -> None:
+    said = summed({"L0H0": [0.4, 0.0], "L0H1": [0.05, 0.9]}, noise=0.05)
+    assert said.undecided == said.unsettled == ("L0H1",)
+    assert "carried by 1 head without a history (L0H1)" in said.carried
+
+
+def test_a_node_that_is_surely_small_today_does_not_carry() -> None:
+    said = summed({"L0H0": [0.4] * 2, "L0H1": [0.06, 0.02]}, noise=0.005)
+    assert said.small == ("L0H1",) and said.carriers["base"] == ("L0H0",)
+    assert "1 head fell below the threshold by no tested change (L0H1)" in said.carried
+
+
+def test_a_carrier_that_began_by_working_against_is_told() -> None:
+    said = summed({"L0H0": [-0.3, 0.3], "L0H1": [0.4, 0.4]})
+    assert said.crossed == ("L0H0",)
+    assert "L0H0 at first on the other side, L0H1" in said.carried
+
+
 def test_a_node_that_was_gone_in_between_is_not_there_since() -> None:
     said = summed({"L0H0": [0, 0.4, 0, 0.4], "L0H1": [0.4, 0, 0.4, 0.4], "M0": [0.4] * 4})
     assert said.interrupted == ("L0H0", "L0H1")
