@@ -63,8 +63,10 @@ class Summary:
     wiring_null: Figure
     wiring_half: Figure  # at half of it, where less of the circuit is room
     wiring_half_null: Figure
+    began: str  # the verdict of the first record
     verdict: str  # of the last record
     weaknesses: Sequence[str]  # of the last record
+    absent: int  # checkpoints between the first and the last without the behaviour
     sound: int  # checkpoints whose verdict is sound
     control: bool  # whether drift was measured against a control run
     regime: Regime
@@ -105,8 +107,10 @@ class Summary:
             wiring_null=_figure(last, "wiring_null"),
             wiring_half=_figure(last, "wiring_kept_half"),
             wiring_half_null=_figure(last, "wiring_null_half"),
+            began=str(first["verdict"]),
             verdict=str(last["verdict"]),
             weaknesses=weaknesses(analyses[-1], Shares.of(analyses[-1]), timeline.thresholds),
+            absent=int((counts["verdict"].iloc[1:-1] == "absent").sum()),
             sound=int((counts["verdict"] == "sound").sum()),
             control=timeline.controlled,
             regime=Regime.of(nodes, counts, contrast),
@@ -148,20 +152,25 @@ class Summary:
         if self.change == "is not known":
             return f"On {self.contrast!r} pairs the behaviour is not known (records of before)."
         first, last = self.behaviour
+        gone = f"; at {self.absent} of the checkpoints between it was not there"
         return (
             f"On {self.contrast!r} pairs the behaviour {self.change}, from {first} at step "
             f"{self.steps[0]} to {last} logits at step {self.steps[1]} (in probability "
-            f"{self.probability[0]:.2f} to {self.probability[1]:.2f})."
+            f"{self.probability[0]:.2f} to {self.probability[1]:.2f})"
+            f"{gone if self.absent else ''}."
         )
 
     @property
     def carried(self) -> str:
         """Which heads and MLPs carry it, and since when."""
         if self.verdict == "absent":
+            if self.behaviour[1].high < 0:
+                return "It is turned round at the end; who carries that is not asked."
             return "It is not there at the end, so nothing carries it."
         parts = []
         if base := self._named("base"):
-            parts.append(f"{_counted(base)} from the start ({_listed(self._since(base))})")
+            start = f"since step {self.steps[0]}" if self.steps[0] else "from the start"
+            parts.append(f"{_counted(base)} {start} ({_listed(self._since(base))})")
         for origin, word in ORIGINS.items():
             if names := self._named(origin):
                 since = _listed(self._since(names))
@@ -173,7 +182,7 @@ class Summary:
             works = "works" if len(names) == 1 else "work"
             text += f"; {_counted(names)} {works} against it ({_listed(self._since(names))})"
         if self.scored:
-            text += f"; of these step 0 knew {_listed(self.scored)} by scores alone"
+            text += f"; of these step {self.steps[0]} knew {_listed(self.scored)} by scores alone"
         if not any(self.carriers[origin] for origin in ORIGINS):
             text += "; no recruitment was found"
         lost = "fell below the threshold by no tested change"
@@ -186,7 +195,8 @@ class Summary:
             text += f"; the share of {_counted(names)} has {word} ({_listed(names)}{beside})"
         if self.undecided:
             text += (
-                f"; of {_counted(self.undecided)} step 0 could not tell ({_listed(self.undecided)})"
+                f"; of {_counted(self.undecided)} step {self.steps[0]} could not tell "
+                f"({_listed(self.undecided)})"
             )
         return text + "."
 
@@ -210,16 +220,19 @@ class Summary:
         """Whether the wires are the old ones, at the run's size and at half of it."""
         sizes = ((self.wiring, self.wiring_null), (self.wiring_half, self.wiring_half_null))
         known = [one for one in sizes if not np.isnan(one[0].value)]
+        if self.began == "absent" and self.verdict != "absent":
+            return f"At step {self.steps[0]} it was not there, so it had no wires to keep."
         if not known or self.verdict == "absent":
             return "Whether it is wired as before is not known."
         words = [_wired(kept, null) for kept, null in known]
         order = ("it is not wired as before", "whether it is wired as before cannot be told")
         word = next((word for word in order if word in words), "it is wired as before")
-        kept, null = known[words.index(word)]
-        at_half = " of half the run's size" if (kept, null) == sizes[1] else ""
+        size = known[words.index(word)]
+        kept, null = size
+        at_half = " of half the run's size" if size is not sizes[0] else ""
         return (
-            f"Circuits{at_half} by step 0's scores carry {kept} of what today's own carry, those "
-            f"by half of the pairs {null}: {word}."
+            f"Circuits{at_half} by step {self.steps[0]}'s scores carry {kept} of what today's "
+            f"own carry, those by half of the pairs {null}: {word}."
         )
 
     @property
@@ -278,7 +291,7 @@ def _crossed(nodes: pd.DataFrame, there: pd.DataFrame) -> tuple[str, ...]:
 def _wired(kept: Figure, null: Figure) -> str:
     if kept.high < null.low and kept.value < null.value - WIRED:
         return "it is not wired as before"
-    if kept.low >= null.value - WIRED:
+    if kept.low >= max(null.value, 1 - WIRED) - WIRED:  # a low null excuses no loss
         return "it is wired as before"
     return "whether it is wired as before cannot be told"
 

@@ -72,6 +72,31 @@ def test_a_carrier_that_began_by_working_against_is_told() -> None:
     assert "L0H0 at first on the other side, L0H1" in said.carried
 
 
+def test_wires_are_not_compared_with_a_step_that_had_no_behaviour() -> None:
+    analyses = [make_analysis(GRAPH, clean=torch.full((PAIRS,), by)) for by in (-2.0, 2.0)]
+    said = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
+    assert said.began == "absent" and "it had no wires to keep" in said.rewired
+
+
+def test_a_run_that_begins_later_speaks_of_no_step_0() -> None:
+    records = [replace(one, step=one.step + 12) for one in records_named(GRAPH, {"M0": [0.4] * 2})]
+    said = Summary.of(Timeline.of(records), "cue")
+    assert "1 MLP since step 12 (M0)" in said.carried
+    assert "step 0" not in said.sentence and "from the start" not in said.sentence
+
+
+def test_a_behaviour_that_was_away_in_between_is_told() -> None:
+    analyses = [make_analysis(GRAPH, clean=torch.full((PAIRS,), by)) for by in (2.0, -2.0, 2.0)]
+    said = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
+    assert said.absent == 1 and "at 1 of the checkpoints between it was not there" in said.grew
+
+
+def test_a_behaviour_that_is_turned_round_is_not_carried_by_nothing() -> None:
+    analyses = [make_analysis(GRAPH, clean=torch.full((PAIRS,), by)) for by in (2.0, -5.0)]
+    said = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
+    assert said.carried.startswith("It is turned round at the end")
+
+
 def test_a_node_that_was_gone_in_between_is_not_there_since() -> None:
     said = summed({"L0H0": [0, 0.4, 0, 0.4], "L0H1": [0.4, 0, 0.4, 0.4], "M0": [0.4] * 4})
     assert said.interrupted == ("L0H0", "L0H1")
@@ -119,6 +144,7 @@ def test_drift_has_grown_only_beyond_a_control() -> None:
         # what is not sure is said of neither: too few pairs for the null, or for the kept
         ((0.6, 0.45, 0.75), (0.9, 0.4, 1.2), "cannot be told"),
         ((0.85, 0.6, 1.1), (0.99, 0.97, 1.01), "cannot be told"),
+        ((0.3, 0.25, 0.35), (0.3, 0.2, 0.4), "cannot be told"),
         ((np.nan,) * 3, (np.nan,) * 3, "is not known"),
     ],
 )
