@@ -48,6 +48,7 @@ class Summary:
     probability: tuple[float, float]  # of the right token, clean less corrupted
     carriers: dict[str, Sequence[str]]
     against: Sequence[str]  # of these, those whose share is negative: they work against it
+    together: float  # share lost with all that are surely active today corrupted; NaN where unknown
     small: Sequence[str]  # active by their state, surely below the threshold today
     crossed: Sequence[str]  # of the carriers, those that began on the other side of 0
     interrupted: Sequence[str]  # of these, those that were not active at all checkpoints since
@@ -92,6 +93,7 @@ class Summary:
             probability=(float(first["probability"]), float(last["probability"])),
             carriers={word: tuple(origin[origin == word].index) for word in ("base", *ORIGINS)},
             against=tuple(there.index[there["share"] < 0]),
+            together=float(last["together_corrupt"]),
             small=tuple(now.index[now["active"] & below]),
             crossed=_crossed(nodes, there),
             interrupted=_interrupted(nodes, there),
@@ -178,6 +180,8 @@ class Summary:
         if names := self.unsettled:
             parts.append(f"{_counted(names)} without a history ({_listed(names)})")
         text = f"It is carried by {' and '.join(parts) or 'no node for sure'}"
+        if parts and not np.isnan(self.together):
+            text += f"; all that are surely active today lose {self.together:.2f} of it at once"
         if names := self.against:
             works = "works" if len(names) == 1 else "work"
             text += f"; {_counted(names)} {works} against it ({_listed(self._since(names))})"

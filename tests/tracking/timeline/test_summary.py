@@ -97,6 +97,17 @@ def test_a_behaviour_that_is_turned_round_is_not_carried_by_nothing() -> None:
     assert said.carried.startswith("It is turned round at the end")
 
 
+def test_what_the_carriers_carry_at_once_is_told() -> None:
+    first, last = records_named(GRAPH, {"L0H0": [0.1, 0.1]})
+    part = last.analyses["cue"]
+    active = torch.zeros(len(GRAPH.nodes), dtype=torch.bool)
+    active[GRAPH.nodes.index("L0H0")] = True
+    lost = replace(part.nodes, together=active, together_corrupt=torch.full((PAIRS,), 0.4))
+    records = [first, replace(last, analyses={"cue": replace(part, nodes=lost)})]
+    said = Summary.of(Timeline.of(records), "cue")
+    assert "(L0H0); all that are surely active today lose 0.10 of it at once" in said.carried
+
+
 def test_a_node_that_was_gone_in_between_is_not_there_since() -> None:
     said = summed({"L0H0": [0, 0.4, 0, 0.4], "L0H1": [0.4, 0, 0.4, 0.4], "M0": [0.4] * 4})
     assert said.interrupted == ("L0H0", "L0H1")
