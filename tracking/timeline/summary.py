@@ -12,7 +12,7 @@ from tracking.ledger.record import Analysis
 from tracking.stability.bootstrap import interval, resamples
 from tracking.timeline.activity import weaknesses
 from tracking.timeline.regime import Regime
-from tracking.timeline.shares import Shares
+from tracking.timeline.shares import DIRECTIONS, Shares
 from tracking.timeline.timeline import Timeline
 
 NAMED = 6  # nodes that a sentence names of one kind
@@ -37,7 +37,7 @@ class Summary:
     """A run's last checkpoint against its first, on the prompt pairs of one contrast.
 
     Nodes are named in the graph's order. `carriers` are the active ones by where they come from:
-    `base`, `recruited`, `with the behaviour`.
+    `base`, `recruited`, `with the behaviour`; without those that are surely `small` today.
     """
 
     contrast: str
@@ -48,6 +48,9 @@ class Summary:
     probability: tuple[float, float]  # of the right token, clean less corrupted
     carriers: dict[str, Sequence[str]]
     against: Sequence[str]  # of these, those whose share is negative: they work against it
+    together: float  # share lost with all that are surely active today corrupted; NaN where unknown
+    small: Sequence[str]  # active by their state, surely below the threshold today
+    crossed: Sequence[str]  # of the carriers, those that began on the other side of 0
     interrupted: Sequence[str]  # of these, those that were not active at all checkpoints since
     cohorts: dict[str, int]  # of emergent nodes that are active, the step at which they emerged
     scored: Sequence[str]  # of the emergent ones, those that step 0 knew by their scores alone
@@ -56,12 +59,15 @@ class Summary:
     drifted: dict[str, Sequence[str]]  # by `drift`
     lasting: Sequence[str]  # changed for more than the run's own fluctuation
     undecided: Sequence[str]  # step 0 could not tell, so they have no history
+    unsettled: Sequence[str]  # of these, those that are surely active today
     wiring: Figure  # kept at the run's size; NaN where unknown
     wiring_null: Figure
     wiring_half: Figure  # at half of it, where less of the circuit is room
     wiring_half_null: Figure
+    began: str  # the verdict of the first record
     verdict: str  # of the last record
     weaknesses: Sequence[str]  # of the last record
+    absent: int  # checkpoints between the first and the last without the behaviour
     sound: int  # checkpoints whose verdict is sound
     control: bool  # whether drift was measured against a control run
     regime: Regime
@@ -74,7 +80,8 @@ class Summary:
         now = nodes[nodes["step"] == last["step"]].set_index("node")
         analyses = [record.analyses[contrast] for record in timeline.records]
         began = nodes[nodes["step"] == first["step"]].set_index("node")
-        there = now[now["active"]]
+        surely, below = _today(now, timeline.thresholds.share)
+        there = now[now["active"] & ~below]
         origin = there["origin"].replace("", "base")
         drift = now["drift"]
         return cls(
@@ -86,20 +93,26 @@ class Summary:
             probability=(float(first["probability"]), float(last["probability"])),
             carriers={word: tuple(origin[origin == word].index) for word in ("base", *ORIGINS)},
             against=tuple(there.index[there["share"] < 0]),
+            together=float(last["together_corrupt"]),
+            small=tuple(now.index[now["active"] & below]),
+            crossed=_crossed(nodes, there),
             interrupted=_interrupted(nodes, there),
-            cohorts={str(k): int(v) for k, v in there["cohort"].dropna().items()},
+            cohorts={str(k): int(v) for k, v in now[now["active"]]["cohort"].dropna().items()},
             scored=tuple(now.index[now["cohort"].notna() & now["active"] & ~began["measured"]]),
             faded=tuple(now.index[now["state"] == "faded"]),
             transient=tuple(now.index[now["state"] == "pruned"]),
             drifted={w: tuple(drift[drift == w].index) for w in drift.unique() if w},
             lasting=tuple(now.index[now["lasting"] & (now["state"] != "undecided")]),
             undecided=tuple(now.index[now["state"] == "undecided"]),
+            unsettled=tuple(now.index[(now["state"] == "undecided") & surely]),
             wiring=_figure(last, "wiring_kept"),
             wiring_null=_figure(last, "wiring_null"),
             wiring_half=_figure(last, "wiring_kept_half"),
             wiring_half_null=_figure(last, "wiring_null_half"),
+            began=str(first["verdict"]),
             verdict=str(last["verdict"]),
             weaknesses=weaknesses(analyses[-1], Shares.of(analyses[-1]), timeline.thresholds),
+            absent=int((counts["verdict"].iloc[1:-1] == "absent").sum()),
             sound=int((counts["verdict"] == "sound").sum()),
             control=timeline.controlled,
             regime=Regime.of(nodes, counts, contrast),
@@ -141,33 +154,44 @@ class Summary:
         if self.change == "is not known":
             return f"On {self.contrast!r} pairs the behaviour is not known (records of before)."
         first, last = self.behaviour
+        gone = f"; at {self.absent} of the checkpoints between it was not there"
         return (
             f"On {self.contrast!r} pairs the behaviour {self.change}, from {first} at step "
             f"{self.steps[0]} to {last} logits at step {self.steps[1]} (in probability "
-            f"{self.probability[0]:.2f} to {self.probability[1]:.2f})."
+            f"{self.probability[0]:.2f} to {self.probability[1]:.2f})"
+            f"{gone if self.absent else ''}."
         )
 
     @property
     def carried(self) -> str:
         """Which heads and MLPs carry it, and since when."""
         if self.verdict == "absent":
+            if self.behaviour[1].high < 0:
+                return "It is turned round at the end; who carries that is not asked."
             return "It is not there at the end, so nothing carries it."
         parts = []
         if base := self._named("base"):
-            parts.append(f"{_counted(base)} from the start ({_listed(self._since(base))})")
+            start = f"since step {self.steps[0]}" if self.steps[0] else "from the start"
+            parts.append(f"{_counted(base)} {start} ({_listed(self._since(base))})")
         for origin, word in ORIGINS.items():
             if names := self._named(origin):
                 since = _listed(self._since(names))
                 parts.append(f"{_counted(names)} that {_were(names, word)} ({since})")
+        if names := self.unsettled:
+            parts.append(f"{_counted(names)} without a history ({_listed(names)})")
         text = f"It is carried by {' and '.join(parts) or 'no node for sure'}"
+        if parts and not np.isnan(self.together):
+            text += f"; all that are surely active today lose {self.together:.2f} of it at once"
         if names := self.against:
             works = "works" if len(names) == 1 else "work"
             text += f"; {_counted(names)} {works} against it ({_listed(self._since(names))})"
         if self.scored:
-            text += f"; of these step 0 knew {_listed(self.scored)} by scores alone"
+            text += f"; of these step {self.steps[0]} knew {_listed(self.scored)} by scores alone"
         if not any(self.carriers[origin] for origin in ORIGINS):
             text += "; no recruitment was found"
-        for names, word in ((self.faded, "faded"), (self.transient, "came and went")):
+        lost = "fell below the threshold by no tested change"
+        gone = ((self.faded, "faded"), (self.transient, "came and went"), (self.small, lost))
+        for names, word in gone:
             if names:
                 text += f"; {_counted(names)} {word} ({_listed(names)})"
         for word, names in self.drifted.items():
@@ -175,7 +199,8 @@ class Summary:
             text += f"; the share of {_counted(names)} has {word} ({_listed(names)}{beside})"
         if self.undecided:
             text += (
-                f"; of {_counted(self.undecided)} step 0 could not tell ({_listed(self.undecided)})"
+                f"; of {_counted(self.undecided)} step {self.steps[0]} could not tell "
+                f"({_listed(self.undecided)})"
             )
         return text + "."
 
@@ -184,26 +209,34 @@ class Summary:
         return [name for name in self.carriers[origin] if name not in self.against]
 
     def _since(self, names: Sequence[str]) -> Sequence[str]:
-        """With the step at which they emerged, and whether they were active at all since."""
-        since = [f"{n} since step {self.cohorts[n]}" if n in self.cohorts else n for n in names]
-        pairs = zip(names, since, strict=True)
-        return [f"{s} with breaks" if n in self.interrupted else s for n, s in pairs]
+        """With the step at which they emerged, whether they were active at all since, and whether
+        they did then what they do now."""
+        return [
+            name
+            + (f" since step {self.cohorts[name]}" if name in self.cohorts else "")
+            + " with breaks" * (name in self.interrupted)
+            + " at first on the other side" * (name in self.crossed)
+            for name in names
+        ]
 
     @property
     def rewired(self) -> str:
         """Whether the wires are the old ones, at the run's size and at half of it."""
         sizes = ((self.wiring, self.wiring_null), (self.wiring_half, self.wiring_half_null))
         known = [one for one in sizes if not np.isnan(one[0].value)]
+        if self.began == "absent" and self.verdict != "absent":
+            return f"At step {self.steps[0]} it was not there, so it had no wires to keep."
         if not known or self.verdict == "absent":
             return "Whether it is wired as before is not known."
         words = [_wired(kept, null) for kept, null in known]
         order = ("it is not wired as before", "whether it is wired as before cannot be told")
         word = next((word for word in order if word in words), "it is wired as before")
-        kept, null = known[words.index(word)]
-        at_half = " of half the run's size" if (kept, null) == sizes[1] else ""
+        size = known[words.index(word)]
+        kept, null = size
+        at_half = " of half the run's size" if size is not sizes[0] else ""
         return (
-            f"Circuits{at_half} by step 0's scores carry {kept} of what today's own carry, those "
-            f"by half of the pairs {null}: {word}."
+            f"Circuits{at_half} by step {self.steps[0]}'s scores carry {kept} of what today's "
+            f"own carry, those by half of the pairs {null}: {word}."
         )
 
     @property
@@ -242,10 +275,27 @@ def _interrupted(nodes: pd.DataFrame, there: pd.DataFrame) -> tuple[str, ...]:
     return tuple(str(name) for name in there.index if name in broken)
 
 
+def _today(now: pd.DataFrame, least: float) -> tuple[pd.Series, pd.Series]:
+    """bool [node] each: surely active, and surely inactive, by the rows of one checkpoint alone."""
+    told = ~now["undecided"]
+    ends = [(now[f"{one}_low"], now[f"{one}_high"]) for one in DIRECTIONS]
+    beyond = [(low >= least) | (high <= -least) for low, high in ends]
+    surely = told & now["measured"] & (beyond[0] | beyond[1])
+    return surely, told & ~surely
+
+
+def _crossed(nodes: pd.DataFrame, there: pd.DataFrame) -> tuple[str, ...]:
+    """Of the nodes that are `there`, by name, those whose share had the other sign when they first
+    were active."""
+    active = nodes[nodes["active"] & nodes["node"].isin(there.index)]
+    began = active.groupby("node")["share"].first()
+    return tuple(str(name) for name in there.index if began[name] * there["share"][name] < 0)
+
+
 def _wired(kept: Figure, null: Figure) -> str:
     if kept.high < null.low and kept.value < null.value - WIRED:
         return "it is not wired as before"
-    if kept.low >= null.value - WIRED:
+    if kept.low >= max(null.value, 1 - WIRED) - WIRED:  # a low null excuses no loss
         return "it is wired as before"
     return "whether it is wired as before cannot be told"
 

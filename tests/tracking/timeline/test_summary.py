@@ -54,6 +54,60 @@ def test_a_node_with_a_negative_share_does_not_carry_the_behaviour() -> None:
     )
 
 
+def test_a_node_that_step_0_could_not_tell_is_named_where_it_carries_today() -> None:
+    said = summed({"L0H0": [0.4, 0.0], "L0H1": [0.05, 0.9]}, noise=0.05)
+    assert said.undecided == said.unsettled == ("L0H1",)
+    assert "carried by 1 head without a history (L0H1)" in said.carried
+
+
+def test_a_node_that_is_surely_small_today_does_not_carry() -> None:
+    said = summed({"L0H0": [0.4] * 2, "L0H1": [0.06, 0.02]}, noise=0.005)
+    assert said.small == ("L0H1",) and said.carriers["base"] == ("L0H0",)
+    assert "1 head fell below the threshold by no tested change (L0H1)" in said.carried
+
+
+def test_a_carrier_that_began_by_working_against_is_told() -> None:
+    said = summed({"L0H0": [-0.3, 0.3], "L0H1": [0.4, 0.4]})
+    assert said.crossed == ("L0H0",)
+    assert "L0H0 at first on the other side, L0H1" in said.carried
+
+
+def test_wires_are_not_compared_with_a_step_that_had_no_behaviour() -> None:
+    analyses = [make_analysis(GRAPH, clean=torch.full((PAIRS,), by)) for by in (-2.0, 2.0)]
+    said = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
+    assert said.began == "absent" and "it had no wires to keep" in said.rewired
+
+
+def test_a_run_that_begins_later_speaks_of_no_step_0() -> None:
+    records = [replace(one, step=one.step + 12) for one in records_named(GRAPH, {"M0": [0.4] * 2})]
+    said = Summary.of(Timeline.of(records), "cue")
+    assert "1 MLP since step 12 (M0)" in said.carried
+    assert "step 0" not in said.sentence and "from the start" not in said.sentence
+
+
+def test_a_behaviour_that_was_away_in_between_is_told() -> None:
+    analyses = [make_analysis(GRAPH, clean=torch.full((PAIRS,), by)) for by in (2.0, -2.0, 2.0)]
+    said = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
+    assert said.absent == 1 and "at 1 of the checkpoints between it was not there" in said.grew
+
+
+def test_a_behaviour_that_is_turned_round_is_not_carried_by_nothing() -> None:
+    analyses = [make_analysis(GRAPH, clean=torch.full((PAIRS,), by)) for by in (2.0, -5.0)]
+    said = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
+    assert said.carried.startswith("It is turned round at the end")
+
+
+def test_what_the_carriers_carry_at_once_is_told() -> None:
+    first, last = records_named(GRAPH, {"L0H0": [0.1, 0.1]})
+    part = last.analyses["cue"]
+    active = torch.zeros(len(GRAPH.nodes), dtype=torch.bool)
+    active[GRAPH.nodes.index("L0H0")] = True
+    lost = replace(part.nodes, together=active, together_corrupt=torch.full((PAIRS,), 0.4))
+    records = [first, replace(last, analyses={"cue": replace(part, nodes=lost)})]
+    said = Summary.of(Timeline.of(records), "cue")
+    assert "(L0H0); all that are surely active today lose 0.10 of it at once" in said.carried
+
+
 def test_a_node_that_was_gone_in_between_is_not_there_since() -> None:
     said = summed({"L0H0": [0, 0.4, 0, 0.4], "L0H1": [0.4, 0, 0.4, 0.4], "M0": [0.4] * 4})
     assert said.interrupted == ("L0H0", "L0H1")
@@ -101,6 +155,7 @@ def test_drift_has_grown_only_beyond_a_control() -> None:
         # what is not sure is said of neither: too few pairs for the null, or for the kept
         ((0.6, 0.45, 0.75), (0.9, 0.4, 1.2), "cannot be told"),
         ((0.85, 0.6, 1.1), (0.99, 0.97, 1.01), "cannot be told"),
+        ((0.3, 0.25, 0.35), (0.3, 0.2, 0.4), "cannot be told"),
         ((np.nan,) * 3, (np.nan,) * 3, "is not known"),
     ],
 )
