@@ -39,6 +39,7 @@ from train.tiny.base import base_model
 
 SETS = ("avx512", "avx2", "default")
 SEEDS = range(10)
+PAIRS = "128"  # more than the demo takes, so that states are sure
 ACTIVE = 0.05  # share of the behaviour
 
 
@@ -86,7 +87,9 @@ def load(folder: Path) -> Any:
 
 def measured(model: Any) -> dict[str, Any]:
     """By contrast the behaviour, and the shares in it of heads and MLPs: [mean, low, high]."""
-    job = config.load("grpo", ["--config", str(RECIPE), "--report_to", "none"])
+    job = config.load(
+        "grpo", ["--config", str(RECIPE), "--report_to", "none", "--track_pairs_count", PAIRS]
+    )
     pairs = contrasts.build(job, tiny.tokenizer(), lambda: None)
     return {name: shares(model, of_contrast) for name, of_contrast in pairs.items()}
 

@@ -60,6 +60,12 @@ class Worker:
                     f"the {contrast!r} pairs have no labels: the correct and the incorrect token"
                 )
             check(decoder, of_contrast, self.settings.batch_size)
+            sides = torch.cat([of_contrast.clean, of_contrast.corrupted], dim=1)
+            if twice := len(sides) - len(sides.unique(dim=0)):
+                raise BadInput(
+                    f"{twice} of the {len(sides)} {contrast!r} pairs stand twice; intervals take "
+                    "each for another: leave them out"
+                )
             sound_wiring(decoder, of_contrast)
 
     def take_up(self, step: int) -> list[str]:

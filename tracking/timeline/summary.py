@@ -154,10 +154,12 @@ class Summary:
         if self.change == "is not known":
             return f"On {self.contrast!r} pairs the behaviour is not known (records of before)."
         first, last = self.behaviour
+        changed = self.change in ("grew", "fell")
+        by = f" by {self.growth} logits" if changed else ""
         gone = f"; at {self.absent} of the checkpoints between it was not there"
         return (
-            f"On {self.contrast!r} pairs the behaviour {self.change}, from {first} at step "
-            f"{self.steps[0]} to {last} logits at step {self.steps[1]} (in probability "
+            f"On {self.contrast!r} pairs the behaviour {self.change}{by}, from {first} at step "
+            f"{self.steps[0]} to {last} at step {self.steps[1]} (in probability "
             f"{self.probability[0]:.2f} to {self.probability[1]:.2f})"
             f"{gone if self.absent else ''}."
         )
@@ -195,8 +197,7 @@ class Summary:
             if names:
                 text += f"; {_counted(names)} {word} ({_listed(names)})"
         for word, names in self.drifted.items():
-            beside = "" if self.control else ", as shares do under a random reward too"
-            text += f"; the share of {_counted(names)} has {word} ({_listed(names)}{beside})"
+            text += f"; the share of {_counted(names)} has {word} ({_listed(names)})"
         if self.undecided:
             text += (
                 f"; of {_counted(self.undecided)} step {self.steps[0]} could not tell "
@@ -227,10 +228,10 @@ class Summary:
         if self.began == "absent" and self.verdict != "absent":
             return f"At step {self.steps[0]} it was not there, so it had no wires to keep."
         if not known or self.verdict == "absent":
-            return "Whether it is wired as before is not known."
+            return "Whether the old wires suffice is not known."
         words = [_wired(kept, null) for kept, null in known]
-        order = ("it is not wired as before", "whether it is wired as before cannot be told")
-        word = next((word for word in order if word in words), "it is wired as before")
+        order = ("the old wires do not suffice", "whether the old wires suffice cannot be told")
+        word = next((word for word in order if word in words), "the old wires suffice")
         size = known[words.index(word)]
         kept, null = size
         at_half = " of half the run's size" if size is not sizes[0] else ""
@@ -294,10 +295,10 @@ def _crossed(nodes: pd.DataFrame, there: pd.DataFrame) -> tuple[str, ...]:
 
 def _wired(kept: Figure, null: Figure) -> str:
     if kept.high < null.low and kept.value < null.value - WIRED:
-        return "it is not wired as before"
+        return "the old wires do not suffice"
     if kept.low >= max(null.value, 1 - WIRED) - WIRED:  # a low null excuses no loss
-        return "it is wired as before"
-    return "whether it is wired as before cannot be told"
+        return "the old wires suffice"
+    return "whether the old wires suffice cannot be told"
 
 
 def _growth(first: Analysis, last: Analysis) -> Figure:

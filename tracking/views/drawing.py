@@ -231,12 +231,12 @@ def legend(figure: Figure, states: pd.Series, columns: int) -> None:
 
 def shown(nodes: pd.DataFrame) -> tuple[list[str], int]:
     """The nodes that a raster shows, heads before MLPs, each by the first step at which it was
-    active, then in the graph's order: all that were ever active or are undecided at the end. Where
-    these are more than `MANY`, those that were ever active; and how many are left out for that.
-    `nodes` are the rows of one contrast of a timeline."""
+    active, then in the graph's order: all that were ever active, are undecided at the end, or were
+    at step 0. Where these are more than `MANY`, those that were ever active; and how many are left
+    out for that. `nodes` are the rows of one contrast of a timeline."""
     last = nodes[nodes["step"] == nodes["step"].max()].set_index("node")
     first = nodes[nodes["active"]].groupby("node")["step"].min()
-    unsure = set(last.index[untold(last)])
+    unsure = set(last.index[untold(last) | (last["state"] == "undecided")])
     mlp = last["kind"] == "mlp"
     there = [node for node in last.index if node in first or node in unsure]
     active = [node for node in there if node in first]

@@ -42,6 +42,11 @@ def control_of(runs: Sequence[Path], control: Path | None) -> Timeline | None:
                 f"{control} cannot be the control of {run}: it is of {theirs.n_layers} layers of "
                 f"{theirs.n_heads} heads, the run of {ours.n_layers} of {ours.n_heads}"
             )
+        if ours.pairs != theirs.pairs:
+            raise BadInput(
+                f"{control} cannot be the control of {run}: its prompt pairs are others; train it "
+                "by the same recipe and seed"
+            )
         if lacking := [one for one in ours.analyses if one not in theirs.analyses]:
             raise BadInput(
                 f"{control} cannot be the control of {run}: it has no "

@@ -137,21 +137,21 @@ def test_drift_has_grown_only_beyond_a_control() -> None:
     paths = {"L0H0": [0.4, 0.5], "L0H1": [0.5, 0.4]}
     plain = summed(paths)
     assert plain.drifted == {"drifted": ("L0H0", "L0H1")}
-    assert "has drifted" in plain.carried and "random reward" in plain.carried
+    assert "has drifted" in plain.carried and "no control was given" in plain.supported
     for level, words in ((0.06, {"grown": ("L0H0",), "shrunk": ("L0H1",)}),
                          (0.2, {"drifted": ("L0H0", "L0H1")})):  # fmt: skip
         control = Timeline.of(records_named(GRAPH, {"L0H0": [0.4, 0.4 + level]}))
         said = summed(paths, control)
-        assert said.drifted == words and "random reward" not in said.carried
+        assert said.drifted == words and "no control" not in said.supported
         assert "drift is set against a control run" in said.supported
 
 
 @pytest.mark.parametrize(
     ("kept", "null", "word"),
     [
-        ((1.0, 0.98, 1.02), (0.99, 0.97, 1.01), "it is wired as before"),
-        ((0.5, 0.45, 0.55), (0.96, 0.9, 1.0), "it is not wired as before"),
-        ((0.97, 0.965, 0.975), (0.99, 0.985, 0.995), "it is wired as before"),
+        ((1.0, 0.98, 1.02), (0.99, 0.97, 1.01), "the old wires suffice"),
+        ((0.5, 0.45, 0.55), (0.96, 0.9, 1.0), "the old wires do not suffice"),
+        ((0.97, 0.965, 0.975), (0.99, 0.985, 0.995), "the old wires suffice"),
         # what is not sure is said of neither: too few pairs for the null, or for the kept
         ((0.6, 0.45, 0.75), (0.9, 0.4, 1.2), "cannot be told"),
         ((0.85, 0.6, 1.1), (0.99, 0.97, 1.01), "cannot be told"),
