@@ -1,6 +1,6 @@
 """Time and memory of edge attribution against its floor, measured in the same process and run.
 
-    python scripts/bench_attribution.py [--repeats 5] [--growth | --circuit]
+    python scripts/bench_attribution.py [--repeats 5] [--growth]
 
 The floor is what no method can do without: one clean and one corrupted forward pass and m forward
 and backward passes of the bare model on the same tokens, with gradients to activations only. Floor
@@ -21,10 +21,8 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from tracking import PromptPairs, attribute
-from tracking.analysis import analyse
 from tracking.attribution.metrics import neg_logit_diff
 from tracking.model.decoder import Decoder
-from tracking.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,6 @@ class Shape:
 
 
 BASE = Shape("base", 8, 8, 2, 64, 512, 1408, 1024, pairs=4, tokens=128)
-TINY = Shape("tiny world", 4, 6, 2, 16, 96, 384, 101, pairs=128, tokens=24)
 CPU = (
     BASE,
     replace(BASE, name="longer", tokens=384, pairs=2),
@@ -174,40 +171,12 @@ def growth(shape: Shape, repeats: int, device: str) -> None:
         print(f"{field:<10} {floor_two / floor_one:7.2f} {ours_two / ours_one:8.2f}")
 
 
-def circuits(shape: Shape, repeats: int, device: str) -> None:
-    """Print one row: the whole analysis of a checkpoint against its attribution alone."""
-    model, pairs, settings = build(shape, device), pairs_for(shape), Settings()
-
-    def scored() -> None:
-        attribute(
-            model, pairs, metric="prob", quadrature=settings.quadrature, steps=settings.ig_steps,
-            max_steps=settings.max_ig_steps, batch_size=settings.batch_size, per_pair=True,
-        )  # fmt: skip
-
-    def analysed() -> None:
-        analyse(model, {"pairs": pairs}, settings)
-
-    times = [(seconds(scored, device), seconds(analysed, device)) for _ in range(repeats)]
-    alone, whole = (min(column) for column in zip(*times, strict=True))
-    print(f"{shape.name:<18} {alone:8.3f} {whole:8.3f} {whole / alone:6.2f}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--growth", action="store_true", help="also print how time grows")
-    parser.add_argument(
-        "--circuit",
-        action="store_true",
-        help="the cost of the whole analysis instead",
-    )
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if options.circuit:
-        print(f"{'size':<18} {'scores s':>8} {'all s':>8} {'ratio':>6}")
-        for shape in (TINY, BASE):
-            circuits(shape, options.repeats, device)
-        return
     print(f"{device}, {torch.get_num_threads()} threads; memory is the peak above the start, GB")
     print(
         f"{'size':<18} {'floor s':>8} {'ours s':>8} {'ratio':>6}"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,9 @@ from tracking import PromptPairs, attribute
 from tracking.attribution.scores import Scores
 from tracking.circuits.curve import Curve, curve_of, smallest
 from tracking.circuits.faithfulness import Experiment
-from tracking.circuits.top_edges import by_count, by_share
+from tracking.circuits.top_edges import by_share
 from tracking.model.decoder import Decoder
-from tracking.stability.agreement import Choose, agreement
+from tracking.stability.agreement import agreement
 from tracking.stability.bootstrap import resamples
 from train import config
 from train.data import contrasts
@@ -37,7 +36,7 @@ from train.tiny.base import base_model
 CURVED = 128  # pairs of the curves
 COUNTS = (16, 32, 64, 128, 256, 512)  # pairs in each of two disjoint samples
 COLORS = {"eap-ig": "#0072B2", "eap": "#E69F00", "random": "#777777"}
-METRIC = "prob"
+METRIC = "neg_logit_diff"
 
 
 def models(runs: list[Path]) -> Iterator[tuple[str, Any]]:
@@ -92,12 +91,12 @@ def draw(curves: dict[tuple[str, str, str], Curve], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def stable(found: Scores, choose: Choose) -> str:
+def stable(scored: Scores, edges: int) -> str:
     """The cells of one row: mean Jaccard, and its 95 % of splits, by number of pairs."""
-    assert found.per_pair is not None
+    assert scored.per_pair is not None
     cells = []
     for count in COUNTS:
-        both = agreement(found.graph, found.per_pair[: 2 * count], choose)
+        both = agreement(scored.graph, scored.per_pair[: 2 * count], edges)
         low, high = both.jaccard.quantile(torch.tensor([0.025, 0.975])).tolist()
         cells.append(f"{float(both.jaccard.mean()):.2f} ({low:.2f}-{high:.2f})")
     return " | ".join(cells)
@@ -129,12 +128,9 @@ def main() -> None:
                 print(f"| {name} | {contrast} | {method} | {areas} | {by_90} |", flush=True)
                 if method == "eap-ig":
                     whole = scores(model, of_contrast)
-                    choose = partial(by_count, experiment.graph, count=count)
                     agreements.append(
-                        f"| {name} | {contrast} | {count} edges | {stable(whole, choose)} |"
+                        f"| {name} | {contrast} | {count} edges | {stable(whole, count)} |"
                     )
-                    choose = partial(by_share, experiment.graph, share=0.9)
-                    agreements.append(f"| {name} | {contrast} | 90 % | {stable(whole, choose)} |")
     draw(curves, options.picture)
     print("\n| model | pairs | circuit |", " | ".join(str(count) for count in COUNTS), "|")
     print("|" + "---|" * (3 + len(COUNTS)))

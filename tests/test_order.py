@@ -18,11 +18,19 @@ MAY_IMPORT = {  # besides its own and the leaves; the longest name that fits a m
     "model": {"pairs"},
     "model.graph": set(),
     "attribution": {"pairs", "model", "model.graph"},
+    "attribution.metrics": {"pairs", "model"},
     "attribution.importance": {"model.graph"},  # a function of scores that are there
     "stability.bootstrap": set(),
     "circuits": {"pairs", "model", "model.graph", "attribution", "stability.bootstrap"},
     "stability": {"model.graph", "circuits", "stability.bootstrap"},
-    "nodes": {"pairs", "model", "model.graph", "nodes.role_words"},
+    "nodes": {
+        "pairs",
+        "model",
+        "model.graph",
+        "attribution.metrics",
+        "stability.bootstrap",
+        "nodes.role_words",
+    },
     "nodes.role_words": set(),  # data: it needs no model
     "interventions": {"pairs", "model"},
     "ledger": {"model.graph"},

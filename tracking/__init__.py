@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from tracking.ledger.ledger import Ledger
     from tracking.ledger.record import Record
     from tracking.model.graph import Graph
+    from tracking.nodes.effects import NodeEffects, effects
     from tracking.pairs.prompt_pairs import PromptPairs
     from tracking.settings import Settings
     from tracking.timeline.activity import Thresholds
     from tracking.timeline.coupling import Coupling
     from tracking.timeline.regime import Regime
+    from tracking.timeline.summary import Summary
     from tracking.timeline.survival import cohort_table, survival
     from tracking.timeline.timeline import Timeline
 
@@ -37,11 +39,13 @@ __all__ = [
     "Graph",
     "HeadTracker",
     "Ledger",
+    "NodeEffects",
     "PromptPairs",
     "Record",
     "Regime",
     "Scores",
     "Settings",
+    "Summary",
     "Thresholds",
     "Timeline",
     "TrackingConfig",
@@ -49,6 +53,7 @@ __all__ = [
     "attribute_all",
     "cohort_table",
     "curve",
+    "effects",
     "faithfulness",
     "select",
     "survival",
@@ -58,10 +63,12 @@ HOMES = {
     "BadInput": "errors",
     "Circuit": "circuits.circuit",
     "Coupling": "timeline.coupling",
+    "Summary": "timeline.summary",
     "Faithfulness": "circuits.faithfulness",
     "Graph": "model.graph",
     "HeadTracker": "callback",
     "Ledger": "ledger.ledger",
+    "NodeEffects": "nodes.effects",
     "PromptPairs": "pairs.prompt_pairs",
     "Record": "ledger.record",
     "Regime": "timeline.regime",
@@ -74,6 +81,7 @@ HOMES = {
     "attribute_all": "attribution.attribute",
     "cohort_table": "timeline.survival",
     "curve": "circuits.curve",
+    "effects": "nodes.effects",
     "faithfulness": "circuits.faithfulness",
     "select": "circuits.select",
     "survival": "timeline.survival",

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import is_deepspeed_zero3_enabled
 
-from tracking.analysis import Subject
 from tracking.clock import Clock
+from tracking.contrast import Subject
 from tracking.errors import BadInput, Postponed
 from tracking.ledger.ledger import Mark
 from tracking.ledger.reward import reward_between

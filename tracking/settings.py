@@ -15,13 +15,21 @@ class Settings:
     select: str = field(
         default="faithfulness=0.8",
         metadata={
-            "help": "Size of a circuit: faithfulness=0.8 (the smallest that reaches it), share=0.9 "
-            "(of the sum of |score|) or edges=5000."
+            "help": "Size of a run's circuits, settled at the first checkpoint with the behaviour: "
+            "faithfulness=0.8 (twice the fewest edges that reach it), share=0.9 (of the sum of "
+            "|score|) or edges=5000."
         },
     )
     rank: str = field(
         default="signed",
         metadata={"help": "Edges are ranked by |signed mean| (signed) or mean |score| (absolute)."},
+    )
+    screen: float = field(
+        default=1 / 3,
+        metadata={
+            "help": "Of models with more than 64 heads and MLPs, those are measured whose share by "
+            "their scores is at least this part of the threshold, and 16 others."
+        },
     )
     quadrature: str = field(
         default="adaptive",
@@ -31,7 +39,7 @@ class Settings:
         },
     )
     ig_steps: int = field(
-        default=8, metadata={"help": "Integration steps; adaptive may take more."}
+        default=6, metadata={"help": "Integration steps; adaptive may take more."}
     )
     max_ig_steps: int = field(
         default=64, metadata={"help": "At most so many steps for a pair, when adaptive."}
@@ -67,6 +75,8 @@ class Settings:
             raise BadInput(f"track_rank is {self.rank!r}; it must be signed or absolute")
         if not 0 < self.budget <= 1:
             raise BadInput(f"track_budget is {self.budget}; it must be in (0, 1]")
+        if not 0 <= self.screen <= 1:
+            raise BadInput(f"track_screen is {self.screen}; it must be in [0, 1]")
         if not self.memory_gb > 0:
             raise BadInput(f"track_memory_gb is {self.memory_gb}; it must be above 0")
         for name in ("ig_steps", "max_ig_steps", "batch_size", "resamples"):

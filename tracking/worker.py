@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from tracking.analysis import Subject, record
+from tracking.analysis import record
+from tracking.circuits.sound import sound_wiring
+from tracking.contrast import Before, Subject
 from tracking.errors import BadInput
 from tracking.ledger.ledger import Ledger, Mark
 from tracking.ledger.record import Record
@@ -58,6 +60,13 @@ class Worker:
                     f"the {contrast!r} pairs have no labels: the correct and the incorrect token"
                 )
             check(decoder, of_contrast, self.settings.batch_size)
+            sides = torch.cat([of_contrast.clean, of_contrast.corrupted], dim=1)
+            if twice := len(sides) - len(sides.unique(dim=0)):
+                raise BadInput(
+                    f"{twice} of the {len(sides)} {contrast!r} pairs stand twice; intervals take "
+                    "each for another: leave them out"
+                )
+            sound_wiring(decoder, of_contrast)
 
     def take_up(self, step: int) -> list[str]:
         """Freeze the pairs of a new run; for one that goes on at `step`, check that they are its
@@ -106,6 +115,13 @@ class Worker:
                 return None
             try:
                 self.analysing = True
+                earlier = [one for one in self.ledger.records() if one.step < step]
+                before = {
+                    contrast: Before.of(
+                        [one.analyses[contrast] for one in earlier], self.settings.rank
+                    )
+                    for contrast in self.pairs
+                }
                 analysed = record(
                     load(),
                     self.pairs,
@@ -114,6 +130,7 @@ class Worker:
                     reward,
                     self.subject,
                     self.thresholds,
+                    before,
                     label=f"heads at step {step}",
                 )
                 self.analysing = False
@@ -132,5 +149,5 @@ class Worker:
         """Write the timeline of all records that there are."""
         with self.ledger.alone():
             timeline = Timeline.of(self.ledger.records(), self.thresholds)
-            self.ledger.write_timeline(timeline.heads, timeline.counts)
+            self.ledger.write_timeline(timeline.nodes, timeline.counts)
         return timeline

@@ -14,6 +14,7 @@ RENAMED = {
     "track_probes": "track_contrasts",
     "track_steps": "track_ig_steps",
     "track_max_steps": "track_max_ig_steps",
+    "track_effect": "track_share",
     **{
         f"track_probe_{name}": f"track_pairs_{name}"
         for name in ("dataset", "config", "split", "count", "minimum", "solution_tokens")

@@ -64,7 +64,7 @@ def move_to(page: Any, place: int) -> None:
 def states_shown(page: Any, run: str) -> dict[str, str]:
     return dict(
         page.locator(f"#map [data-run={run}] .map button").evaluate_all(
-            "all => all.map(one => [one.dataset.head, one.dataset.state])"
+            "all => all.map(one => [one.dataset.node, one.dataset.state])"
         )
     )
 

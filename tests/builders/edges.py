@@ -1,17 +1,11 @@
 """Circuits of random edges."""
 
-from functools import partial
-
 import networkx as nx
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tracking.circuits.top_edges import by_count
 from tracking.model.graph import Graph
-from tracking.stability.agreement import (
-    Choose,
-)
 
 
 def drawn(graph: Graph, kept: float, seed: int, *more: int) -> Tensor:
@@ -40,11 +34,9 @@ def random_scores(graph: Graph, pairs: int, seed: int) -> Tensor:
     return torch.randn(pairs, *graph.edge_mask.shape, generator=generator) * graph.edge_mask
 
 
-def paths(
-    effects: Tensor, noise: float, pairs: int, count: int, seed: int = 0
-) -> tuple[Graph, Tensor, Choose]:
-    """Heads side by side, each with an effect that every pair shows with noise of its own; a
-    circuit takes `count` edges, first those from `embed`, which are sure."""
+def paths(effects: Tensor, noise: float, pairs: int, seed: int = 0) -> tuple[Graph, Tensor]:
+    """Heads side by side, each with an effect that every pair shows with noise of its own; edges
+    from `embed` are sure and come first."""
     graph = Graph(1, len(effects))
     generator = torch.Generator().manual_seed(seed)
     scores = torch.zeros(pairs, *graph.edge_mask.shape)
@@ -52,7 +44,7 @@ def paths(
         scores[:, 0, graph.targets.index(f"{name}.v")] = 1
         seen = effect + noise * torch.randn(pairs, generator=generator)
         scores[:, graph.sources.index(name), -1] = seen
-    return graph, scores, partial(by_count, graph, count=count)
+    return graph, scores
 
 
 seeds = st.integers(0, 2**31)

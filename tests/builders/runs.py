@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.builders.analyses import make_analysis
+from tests.builders.analyses import PAIRS, make_analysis
 from tracking import Ledger, Record
 from tracking.model.graph import Graph
 
@@ -27,7 +27,7 @@ def write_run(
     facts: Mapping[str, Any] = MappingProxyType({}),
     **overrides: Any,
 ) -> Path:
-    """A run of random heads; the same seed for the same step and contrast. `facts` are of records,
+    """A run of random nodes; the same seed for the same step and contrast. `facts` are of records,
     `overrides` of analyses."""
     for step in steps:
         analyses = {
@@ -41,39 +41,42 @@ def write_run(
 
 
 def lively(folder: Path, steps: tuple[int, ...] = LONG, **more: Any) -> Path:
-    """A run in which heads come and go, some for sure and some not."""
-    heads = len(SMALL.head_names)
+    """A run in which nodes come and go, all but one head after step 0, some at times undecided."""
+    nodes = len(SMALL.nodes)
     for step in steps:
         generator = torch.Generator().manual_seed(1000 + step)
-        strength = torch.rand(heads, generator=generator)
-        chosen = torch.rand(20, heads, generator=generator) < 1.6 * strength
-        noise = 0.02 * torch.randn(16, heads, generator=generator)
-        halves = {
-            "half_membership": torch.rand(20, 2, heads, generator=generator).round(),
-            "half_effect": (0.2 * strength).expand(20, 2, -1),
-        }
-        effect = 0.2 * strength + noise
-        write_run(folder, (step,), in_circuit=chosen, effect=effect, **{**halves, **more})
+        share = 0.3 * (torch.rand(nodes, generator=generator) < 0.6)
+        share[torch.rand(nodes, generator=generator) < 0.15] = 0.05
+        if step == 0:
+            share = 0.3 * (torch.arange(nodes) == 1)
+        halves = torch.randint(1, 20, (20, 2, nodes), generator=generator).int()
+        write_run(folder, (step,), **{"share": share, "half_entries": halves, **more})
     return folder
 
 
-def drawn(graph: Graph, seed: int, **overrides: Any) -> Any:
+def drawn(graph: Graph, seed: int, share: torch.Tensor | None = None, **overrides: Any) -> Any:
+    """An analysis of random scores, memberships, roles and, where none are given, shares [node]."""
     generator = torch.Generator().manual_seed(seed)
-    shape, heads = graph.edge_mask.shape, len(graph.head_names)
+    shape, heads, nodes = graph.edge_mask.shape, len(graph.head_names), len(graph.nodes)
 
     def normal(*size: int) -> torch.Tensor:
         return torch.randn(*size, generator=generator)
 
     edges = 0.01 * normal(*shape) ** 3 * graph.edge_mask
-    share = torch.rand(heads, generator=generator)
+    if share is None:
+        share = 0.4 * torch.rand(nodes, generator=generator) ** 2 - 0.05
+    exact = 4 * (share + 0.02 * normal(PAIRS, nodes))
     fields = {
+        "clean": 2 + 0.3 * normal(PAIRS),
         "edge_scores": edges,
         "strength": edges.abs(),
         "circuit": (edges.abs() > 0.02) & graph.edge_mask,
         "edge_membership": torch.rand(*shape, generator=generator),
-        "in_circuit": torch.rand(20, heads, generator=generator) < share**0.1,
-        "ensemble": torch.rand(3, heads, generator=generator),
-        "effect": 0.1 * normal(16, heads) + 0.2 * share,
+        "entries": torch.randint(1, 20, (50, nodes), generator=generator).int(),
+        "edge_entry": torch.randint(1, 20, shape, generator=generator).int(),
+        "corrupt": exact,
+        "restore": 0.9 * exact,
+        "attributed": exact,
         "roles": torch.rand(8, heads, generator=generator),
         "weight_change": torch.rand(5, heads, generator=generator),
     }

@@ -43,4 +43,4 @@ def increments(run: Path) -> list[pd.DataFrame]:
 
 
 def keys(table: pd.DataFrame) -> list[tuple]:
-    return [tuple(row) for row in table[["step", "contrast", "head"]].itertuples(index=False)]
+    return [tuple(row) for row in table[["step", "contrast", "node"]].itertuples(index=False)]

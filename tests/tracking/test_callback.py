@@ -91,7 +91,7 @@ def test_several_kinds_are_kept_apart(tmp_path: Path) -> None:
     sets = {"one": pairs(4), "two": pairs(6)}
     train(tmp_path, HeadTracker(TrackingConfig(sets, QUICK)))
     analyses = Ledger(tmp_path / "heads").read(4).analyses
-    assert {contrast: len(analysis.heads.effect) for contrast, analysis in analyses.items()} == {
+    assert {contrast: len(analysis.nodes.corrupt) for contrast, analysis in analyses.items()} == {
         "one": 4,
         "two": 6,
     }

@@ -19,7 +19,7 @@ from tracking.timeline.activity import Thresholds
         ({"rank": "loud"}, "track_rank is 'loud'"),
         ({"on_error": "ignore"}, "track_on_error is 'ignore'"),
         ({"member": 0}, "track_member is 0"),
-        ({"effect": 1.5}, "track_effect is 1.5"),
+        ({"share": 1.5}, "track_share is 1.5"),
         ({"weak_faithfulness": -0.7}, "track_weak_faithfulness is -0.7"),
         ({"weak_jaccard": float("nan")}, "track_weak_jaccard is nan"),
         ({"ig_steps": 0}, "track_ig_steps is 0"),
@@ -40,5 +40,5 @@ def test_the_defaults_are_those_of_the_design() -> None:
     plain = Settings()
     assert Selection.parse(plain.select) == Selection("faithfulness", 0.8)
     apart = Thresholds()
-    assert (apart.member, apart.effect, apart.gap) == (0.9, 0.02, 0.05)
+    assert (apart.member, apart.share, apart.gap) == (0.9, 0.05, 0.05)
     assert (apart.weak_faithfulness, apart.weak_jaccard) == (0.7, 0.5)

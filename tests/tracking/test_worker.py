@@ -32,7 +32,7 @@ def test_a_step_is_analysed_once_and_the_tables_follow(tmp_path: Path) -> None:
     timeline = mine.derive()
     heads = pd.read_parquet(mine.ledger.timeline_path)
     counts = pd.read_parquet(mine.ledger.counts_path)
-    assert list(heads) == list(timeline.heads) and counts["reward"].tolist() == [0.5]
+    assert list(heads) == list(timeline.nodes) and counts["reward"].tolist() == [0.5]
     assert sorted(path.name for path in tmp_path.glob(".claim-*")) == []
 
 

@@ -8,25 +8,25 @@ from torch import Tensor
 from tracking.model.decoder import Decoder
 from tracking.model.graph import Graph
 from tracking.model.passes import Metric
-from tracking.model.patching import outputs, patched_logits
+from tracking.model.patching import Corrupted, patched_logits
 from tracking.pairs.prompt_pairs import PromptPairs
 
 
 def exact(decoder: Decoder, graph: Graph, pairs: PromptPairs, loss: Metric, rows: int) -> Tensor:
     """Float32 [pair, source, target]: the metric with that edge alone corrupted, less the clean
     metric. One pass per pair and edge, `rows` of them at a time: for small models."""
-    corrupted = outputs(decoder, pairs, pairs.corrupted)
+    corrupted, whole = Corrupted.of(decoder, pairs), graph.edge_mask.to(pairs.clean.device)
     scores = torch.zeros(len(pairs), *graph.edge_mask.shape, device=pairs.clean.device)
-    clean_logits = patched_logits(decoder, graph, pairs, corrupted, scores)
+    clean_logits = patched_logits(decoder, graph, pairs, corrupted, whole)
     clean = loss(clean_logits, clean_logits, pairs)
     edges = graph.edge_mask.nonzero().to(pairs.clean.device)
     jobs = torch.cartesian_prod(torch.arange(len(pairs)), torch.arange(len(edges)))
     for part in jobs.to(pairs.clean.device).split(rows):
         pair, (source, target) = part[:, 0], edges[part[:, 1]].T
-        dropped = scores.new_zeros(len(part), *graph.edge_mask.shape)
-        dropped[torch.arange(len(part)), source, target] = 1
+        kept = whole.repeat(len(part), 1, 1)
+        kept[torch.arange(len(part)), source, target] = False
         some = pairs[pair.cpu()]
-        patched = patched_logits(decoder, graph, some, corrupted.rows(pair), dropped)
+        patched = patched_logits(decoder, graph, some, corrupted.rows(pair), kept)
         changed = loss(patched, clean_logits[pair], some)
         scores[pair, source, target] = changed - clean[pair]
     return scores

@@ -39,12 +39,3 @@ def shift(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Change of importance between two checkpoints, from -1 to 1: (after - before) / (after +
     before + 1e-6) ("Thinking Sparks!", A.6)."""
     return (after - before) / (after + before + 1e-6)
-
-
-def head_effects(graph: Graph, per_pair: Tensor) -> Tensor:
-    """Float32 [pair, head]: signed sum of the scores of each head's outgoing edges.
-
-    The gradient at what a head writes is the sum of those at all its readers, so this is the
-    head's own node score: its attributed change of the metric when it alone is corrupted.
-    """
-    return per_pair[:, graph.head_sources].sum(-1)

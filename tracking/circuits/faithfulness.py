@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from tracking.attribution import metrics
-from tracking.circuits.circuit import Circuit
+from tracking.circuits.circuit import Circuit, prune
 from tracking.errors import BadInput
 from tracking.model.decoder import Decoder
 from tracking.model.graph import Graph
-from tracking.model.passes import Batch, Metric, Outputs, Passes, by_length, check, trimmed
-from tracking.model.patching import patched_logits
+from tracking.model.passes import Batch, Metric, Passes, by_length, check, trimmed
+from tracking.model.patching import Corrupted, patched_logits
 from tracking.model.taps import tapped
 from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.stability.bootstrap import resamples
@@ -76,7 +76,7 @@ class Experiment:
     loss: Metric
     pairs: PromptPairs
     batch_size: int
-    kept: list[tuple[Batch, Outputs]] = field(default_factory=list)  # both ends, by batch
+    kept: list[tuple[Batch, Corrupted]] = field(default_factory=list)  # both ends, by batch
 
     @classmethod
     def of(
@@ -92,7 +92,8 @@ class Experiment:
 
         Equal circuits (small ones are often empty once pruned) are run once.
         """
-        each, places = torch.stack(list(circuits)).unique(dim=0, return_inverse=True)
+        pruned = prune(self.graph, torch.stack(list(circuits)))
+        each, places = pruned.unique(dim=0, return_inverse=True)
         runs = self._run(list(each))
         return replace(runs, patched=runs.patched[places], right=runs.right[places])
 
@@ -100,29 +101,46 @@ class Experiment:
         count, total = len(circuits), len(self.pairs)
         clean, corrupted, clean_right = torch.zeros(3, total)
         patched, right = torch.zeros(2, count, total)
-        dropped = [(self.graph.edge_mask & ~edges).to(self.decoder.device) for edges in circuits]
+        kept = [edges.to(self.decoder.device) for edges in circuits]
         for number, rows in enumerate(by_length(self.pairs, self.batch_size)):
-            batch, outputs = self._ends(number, rows)
+            batch, ended = self._ends(number, rows)
             clean[rows], corrupted[rows] = batch.clean_loss[0].cpu(), batch.corrupted_loss[0].cpu()
             clean_right[rows] = _right(batch.clean_logits, batch.pairs)
-            for place, edges in enumerate(dropped):
-                each = edges.expand(len(rows), -1, -1)
-                given = patched_logits(self.decoder, self.graph, batch.pairs, outputs, each)
+            for place, edges in enumerate(kept):
+                given = patched_logits(self.decoder, self.graph, batch.pairs, ended, edges)
                 patched[place, rows] = self.loss(given, batch.clean_logits, batch.pairs).cpu()
                 right[place, rows] = _right(given, batch.pairs)
         return Runs(clean, corrupted, patched, clean_right, right)
 
-    def _ends(self, number: int, rows: Tensor) -> tuple[Batch, Outputs]:
+    def _ends(self, number: int, rows: Tensor) -> tuple[Batch, Corrupted]:
         """Both ends of a batch; kept for the next run where all batches fit into `KEPT_GB`."""
         if number < len(self.kept):
             return self.kept[number]
         with tapped(self.decoder) as taps:
             passes = Passes(self.decoder, self.graph, taps, (self.loss,))
             batch, _, outputs = passes.ends(trimmed(self.pairs[rows]))
-        size = sum(part.numel() for part in outputs.parts) * 4 / 1e9
-        if size * len(self.pairs) / len(rows) <= KEPT_GB and number == len(self.kept):
-            self.kept.append((batch, outputs))
-        return batch, outputs
+            corrupted = Corrupted.seen(outputs, taps)
+        if self.decoder.dtype != torch.float32:
+            batch = self._patched_ends(batch, corrupted)
+        size = corrupted.bytes / 1e9 * len(self.pairs) / len(rows)
+        if size <= KEPT_GB and number == len(self.kept):
+            self.kept.append((batch, corrupted))
+        return batch, corrupted
+
+    def _patched_ends(self, batch: Batch, corrupted: Corrupted) -> Batch:
+        """The batch with both ends as patched runs give them, with all edges and with none: in less
+        than float32 they round otherwise than a plain pass, by more than a small circuit does."""
+        full = self.graph.edge_mask.to(self.decoder.device)
+        clean_logits, corrupted_logits = (
+            patched_logits(self.decoder, self.graph, batch.pairs, corrupted, edges)
+            for edges in (full, torch.zeros_like(full))
+        )
+        return replace(
+            batch,
+            clean_logits=clean_logits,
+            clean_loss=self.loss(clean_logits, clean_logits, batch.pairs)[None],
+            corrupted_loss=self.loss(corrupted_logits, clean_logits, batch.pairs)[None],
+        )
 
 
 def _right(logits: Tensor, pairs: PromptPairs) -> Tensor:

@@ -88,13 +88,35 @@ def _within_share(graph: Graph, scores: Tensor, share: float) -> Tensor:
 
 
 def by_count(graph: Graph, scores: Tensor, count: int) -> Tensor:
-    """The `count` edges of largest |score|, dead ends pruned; shapes as in `by_share`."""
+    """The `count` edges of largest |score|, dead ends pruned; shapes as in `by_share`, ties cut as
+    in `ranks`."""
     if count < 1:
         raise BadInput(f"edges is {count}; a circuit needs at least 1")
-    strength = scores.abs().masked_fill(~graph.edge_mask, -1).flatten(-2)
-    top = strength.topk(min(count, int(graph.edge_mask.sum())), dim=-1).indices
-    mask = torch.zeros_like(strength, dtype=torch.bool).scatter(-1, top, True)
-    return prune(graph, (mask & (strength > 0)).unflatten(-1, scores.shape[-2:]))
+    strength = scores.abs()[..., graph.edge_mask]  # [..., edge]
+    top = strength.topk(min(count, strength.shape[-1]), dim=-1, sorted=False).values
+    last = top.amin(-1, keepdim=True)
+    above, tied = strength > last, strength == last
+    room = count - above.sum(-1, keepdim=True)
+    chosen = above | (tied & (tied.cumsum(-1, dtype=torch.int32) <= room))
+    mask = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
+    mask[..., graph.edge_mask] = chosen & (strength > 0)
+    return prune(graph, mask)
+
+
+def ranks(graph: Graph, scores: Tensor) -> Tensor:
+    """Int32 [..., source, target]: the place of every edge by |score|, 1 for the largest.
+
+    Of edges that tie, the one in the earlier row comes first, then the one in the earlier column.
+    Edges without a score, and cells where there is no edge, have the number of all edges + 1.
+    """
+    strength = scores.abs()[..., graph.edge_mask]  # [..., edge]
+    total = strength.shape[-1]
+    order = strength.argsort(dim=-1, descending=True, stable=True)
+    places = torch.arange(1, total + 1, dtype=torch.int32, device=scores.device)
+    ranked = torch.empty_like(order, dtype=torch.int32).scatter_(-1, order, places.expand_as(order))
+    beyond = ranked.new_full(scores.shape, total + 1)
+    beyond[..., graph.edge_mask] = ranked.masked_fill_(strength == 0, total + 1)
+    return beyond
 
 
 def grown(graph: Graph, scores: Tensor, count: int) -> Tensor:

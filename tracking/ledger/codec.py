@@ -23,7 +23,7 @@ from tracking.errors import BadInput
 from tracking.ledger.older import laid_out
 from tracking.ledger.record import Analysis, Record
 
-FORMAT, OLDEST = 4, 3
+FORMAT, OLDEST = 5, 3
 NAME = "sparks-record-{}"
 
 
@@ -42,7 +42,7 @@ def to_bytes(record: Record) -> bytes:
                 name: value for name, value in values.items() if not isinstance(value, Tensor)
             }
             tensors |= {
-                f"{contrast}/{part.name}/{name}": value.contiguous()
+                f"{contrast}/{part.name}/{name}": value.clone().contiguous()
                 for name, value in values.items()
                 if isinstance(value, Tensor)
             }
@@ -64,7 +64,7 @@ def read_record(path: Path) -> Record:
         if _digest(header["facts"], tensors) != header["sha256"]:
             raise BadInput(f"{path}: damaged; its checksum does not match")
         facts = json.loads(header["facts"])
-        if header["format"] == NAME.format(3):
+        if header["format"] != NAME.format(FORMAT):
             facts, tensors = laid_out(facts, tensors)
         analyses = {
             contrast: _analysis(contrast, numbers, tensors)

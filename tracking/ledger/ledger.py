@@ -55,13 +55,18 @@ class Ledger:
 
     @property
     def timeline_path(self) -> Path:
-        """One row per step, contrast and head; see `tracking.lifecycle`."""
+        """One row per step, contrast and node; see `tracking.timeline.columns`."""
         return self.folder / "timeline.parquet"
 
     @property
     def counts_path(self) -> Path:
         """One row per step and contrast: reward, counts and what is known of the circuit."""
         return self.folder / "counts.parquet"
+
+    @property
+    def wiring_path(self) -> Path:
+        """Wiring between checkpoints, where it was asked for; see `tracking.rewiring`."""
+        return self.folder / "wiring.parquet"
 
     def path(self, step: int) -> Path:
         """Where the record of a step lies."""
@@ -195,9 +200,13 @@ class Ledger:
         with FileLock(self.folder / ".derive"):
             yield
 
-    def write_timeline(self, heads: pd.DataFrame, counts: pd.DataFrame) -> None:
-        """Write the derived tables: heads over time, and how many are in each state."""
-        for path, table in ((self.timeline_path, heads), (self.counts_path, counts)):
-            buffer = io.BytesIO()
-            table.to_parquet(buffer, index=False)
-            write_whole(path, buffer.getvalue())
+    def write_timeline(self, nodes: pd.DataFrame, counts: pd.DataFrame) -> None:
+        """Write the derived tables: nodes over time, and how many are in each state."""
+        for path, table in ((self.timeline_path, nodes), (self.counts_path, counts)):
+            self.write_table(path, table)
+
+    def write_table(self, path: Path, table: pd.DataFrame) -> None:
+        """Write a derived table; it is there whole or not at all."""
+        buffer = io.BytesIO()
+        table.to_parquet(buffer, index=False)
+        write_whole(path, buffer.getvalue())

@@ -7,6 +7,7 @@ part that an analysis gets later may be None: a record of before is read with th
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from math import nan
 
 from torch import Tensor
 
@@ -16,20 +17,27 @@ PROCEDURE = ("batch_size", "memory_gb", "budget", "on_error")  # settings that c
 
 
 @dataclass(frozen=True)
+class BehaviourResult:
+    """What the model does with the prompt pairs; float32 [pair] each."""
+
+    clean: Tensor  # logit of the right token less that of the other side's, clean prompts
+    corrupted: Tensor  # the same two tokens, corrupted prompts
+    clean_probability: Tensor  # of the right token, clean prompts
+    corrupted_probability: Tensor  # of the same token, corrupted prompts
+
+
+@dataclass(frozen=True)
 class ScoreResult:
-    """The scores of edges, and how complete their integral is."""
+    """The scores of edges, in logits, and how complete their integral is."""
 
     edge_scores: Tensor  # float32 [source, target], signed mean over pairs
     strength: Tensor  # float32 [source, target], mean |score|
     gap: float  # completeness gap
-    clean: float  # mean probability of the right token under the clean prompts
-    corrupted: float  # the same under the corrupted prompts
-    difference_low: float  # lower end of the 95 % interval of clean - corrupted
 
 
 @dataclass(frozen=True)
 class CircuitResult:
-    """The circuit that was chosen, and what it carries of the behaviour."""
+    """The circuit of the run's size, and what it carries of the behaviour."""
 
     circuit: Tensor  # BoolTensor [source, target]
     curve: Tensor  # float32 [size, 4]: share of all edges, faithfulness, its interval
@@ -41,30 +49,78 @@ class CircuitResult:
     clean_accuracy: float  # the same with the whole model
     cpr: float  # area under the curve
     cmd: float  # area between the curve and 1
+    size: int = 0  # edges taken before dead ends are pruned: one number for the whole run
+    all_edges: float = nan  # faithfulness with every edge kept: 1 where patching is exact
+    no_edges: float = nan  # with none: 0
+    random_size: float = nan  # edges that carry as much when they are drawn at random
+
+
+@dataclass(frozen=True)
+class WiringResult:
+    """What circuits ranked by step 0's scores carry today; the first record has none, and one in
+    which the behaviour is absent.
+
+    Curves are of a part of the pairs, intervals of all: the ratio of step 0's circuit to today's
+    own, at the run's size, at half of it and at twice it, and the same ratio for a ranking by half
+    of the pairs.
+    """
+
+    sizes: Tensor  # float32 [size], shares of all edges
+    own: Tensor  # float32 [size], faithfulness of today's own ranking
+    old: Tensor  # float32 [size], of step 0's ranking
+    half: Tensor  # float32 [size], of today's ranking by the other half of the pairs
+    wiring_kept: float
+    wiring_kept_low: float
+    wiring_kept_high: float
+    wiring_null: float
+    wiring_null_low: float
+    wiring_null_high: float
+    wiring_kept_half: float
+    wiring_kept_half_low: float
+    wiring_kept_half_high: float
+    wiring_null_half: float
+    wiring_null_half_low: float
+    wiring_null_half_high: float
+    wiring_kept_double: float
+    wiring_null_double: float
+    missing: Tensor  # LongTensor [edge, 2]: source and target of the edges that restore most
+    restored: Tensor  # float32 [edge]: faithfulness that step 0's circuit gains by each alone
 
 
 @dataclass(frozen=True)
 class StabilityResult:
     """The same analysis on resampled pairs and on halves of them."""
 
-    in_circuit: Tensor  # BoolTensor [resample, head]
-    edge_membership: Tensor  # float32 [source, target], share of resamples
-    ensemble: Tensor  # float32 [size, head], membership with 0.5, 1 and 2 times as many edges
+    entries: Tensor  # int32 [resample, node], the fewest top edges by which a node is in
+    edge_entry: Tensor  # int32 [source, target], of the scores of all pairs
+    edge_membership: Tensor  # float32 [source, target], share of resamples, at the run's size
+    half_entries: Tensor  # int32 [split, half, node]
+    edge_null: Tensor  # float32 [split]: turnover of edges between halves, at the run's size
     jaccard: float  # of the heads in the circuits of two disjoint halves of the pairs
     jaccard_low: float  # 95 % of splits
     jaccard_high: float
     rank_correlation: float  # Spearman's, of edge scores from two halves
     pairs_needed: float | None  # estimate for a Jaccard of 0.8
-    half_membership: Tensor | None = None  # float32 [split, half, head], share of resamples in it
-    half_effect: Tensor | None = None  # float32 [split, half, head], mean over the half's pairs
-    half_error: Tensor | None = None  # float32 [split, half, head], half of its 95 % interval
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """What every head and MLP does, by intervention: float32 [pair, node] in the order of
+    `Graph.nodes`, in logits, NaN where it was not measured."""
+
+    corrupt: Tensor  # behaviour lost when its output alone is corrupted
+    restore: Tensor  # behaviour gained when it alone is clean in the corrupted run
+    attributed: Tensor  # behaviour lost by its scores: what decides which nodes are measured
+    sampled: Tensor  # BoolTensor [node], measured to see how often the screen errs
+    together: Tensor  # BoolTensor [node], the nodes that are active here
+    together_corrupt: Tensor  # float32 [pair], all of these at once
+    together_restore: Tensor
 
 
 @dataclass(frozen=True)
 class HeadResult:
-    """What is known of every head beside the circuit."""
+    """What is known of every head beside its effect."""
 
-    effect: Tensor  # float32 [pair, head], attributed change of the right token's probability
     roles: Tensor  # float32 [role, head], in the order of `tracking.nodes.role_words.SCORES`
     weight_change: Tensor  # float32 [5, head], of q, k, v, o and all since the base; NaN: unknown
 
@@ -73,16 +129,24 @@ class HeadResult:
 class Analysis:
     """One checkpoint on the prompt pairs of one contrast."""
 
+    behaviour: BehaviourResult
     scores: ScoreResult
     circuit: CircuitResult
     stability: StabilityResult
+    nodes: NodeResult
     heads: HeadResult
+    wiring: WiringResult | None = None
 
     @property
     def numbers(self) -> dict[str, float | None]:
         """Every number of every part, by its name."""
         parts = [getattr(self, part.name) for part in fields(self)]
-        values = {item.name: getattr(part, item.name) for part in parts for item in fields(part)}
+        values = {
+            item.name: getattr(part, item.name)
+            for part in parts
+            if part is not None
+            for item in fields(part)
+        }
         return {name: one for name, one in values.items() if isinstance(one, int | float | None)}
 
 

@@ -1,8 +1,13 @@
-"""What is wrapped around a decoder: DDP, `torch.compile`, PEFT and its LoRA adapters."""
+"""What is wrapped around a decoder: DDP, `torch.compile`, PEFT and its LoRA adapters.
+
+An analysis reads projections as a weight and a bias. Of PEFT's adapters only LoRA's change is known
+as such; any other is refused by name, unless it is merged into the weights or disabled.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,10 +15,15 @@ from torch import Tensor, nn
 from tracking.errors import BadInput
 
 LAYERS = "peft.tuners.tuners_utils"
+READABLE = ("lora", "adalora", "trainable_tokens")  # kinds that patching reads as the model does
+ADVICE = "supported: LoRA; or merge it into the weights first (model.merge_and_unload())"
 
 
 def unwrap(model: Any) -> Any:
-    """The Hugging Face model inside DDP, `torch.compile` and PEFT (its adapters stay in place)."""
+    """The Hugging Face model inside DDP, `torch.compile` and PEFT (its adapters stay in place).
+
+    Raises `BadInput` where one of its live adapters cannot be read.
+    """
     while True:
         if _is_peft(model, "peft", "PeftModel"):
             if model.active_peft_config.is_prompt_learning:
@@ -24,7 +34,55 @@ def unwrap(model: Any) -> Any:
         elif isinstance(model, nn.parallel.DistributedDataParallel):
             model = model.module
         else:
+            _check_layers(model)
             return model
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Raise `BadInput` where the adapter that an `adapter_config.json` describes cannot be read."""
+    kind = str(config.get("peft_type")).lower()
+    if kind not in READABLE:
+        raise BadInput(_refusal(f"a {kind.upper()} adapter"))
+    if config.get("use_dora"):
+        raise BadInput(_refusal("a DoRA adapter"))
+    if config.get("lora_bias"):
+        raise BadInput(_refusal("LoRA with lora_bias, which changes biases too"))
+
+
+def _check_layers(model: Any) -> None:
+    """Raise `BadInput` for the first live adapter whose change of the weights cannot be read."""
+    if LAYERS not in sys.modules or not isinstance(model, nn.Module):
+        return
+    for name, layer in model.named_modules():
+        if not _is_peft(layer, LAYERS, "BaseTunerLayer") or _asleep(layer):
+            continue
+        if what := _unreadable(layer):
+            raise BadInput(f"{_refusal(what)}; it is at {name}")
+
+
+def _asleep(layer: Any) -> bool:
+    """Whether an adapter layer gives what the weights inside it give alone."""
+    return layer.merged or layer.disable_adapters
+
+
+def _unreadable(layer: Any) -> str:
+    """What is active in an adapter layer that no weight tells; empty where all can be read."""
+    place = type(layer).__module__.split(".")  # peft.tuners.<kind>...
+    if place[:2] != ["peft", "tuners"] or place[2] not in READABLE:
+        kind = place[2].upper() if place[0] == "peft" else type(layer).__name__
+        return f"a {kind} adapter"
+    for adapter in layer.active_adapters:
+        if getattr(layer, "use_dora", {}).get(adapter):
+            return "a DoRA adapter"
+        if getattr(layer, "lora_bias", {}).get(adapter):
+            return "LoRA with lora_bias, which changes biases too"
+        if variant := getattr(layer, "lora_variant", {}).get(adapter):
+            return f"LoRA's {type(variant).__name__}"
+    return ""
+
+
+def _refusal(what: str) -> str:
+    return f"cannot track {what}; {ADVICE}"
 
 
 def effective_weight(linear: Any) -> Tensor:
@@ -33,12 +91,10 @@ def effective_weight(linear: Any) -> Tensor:
         return linear.weight.detach().float()
     layer: Any = linear
     weight = layer.get_base_layer().weight.detach().float()
-    if layer.merged or layer.disable_adapters:
+    if _asleep(layer):
         return weight
     for adapter in layer.active_adapters:
         if adapter in getattr(layer, "lora_A", {}):
-            if getattr(layer, "use_dora", {}).get(adapter):
-                raise BadInput("cannot track DoRA adapters; supported: plain LoRA")
             weight = weight + layer.get_delta_weight(adapter).detach().float()
     return weight
 

@@ -24,6 +24,7 @@ class Decoder:
     causal: Any  # the Hugging Face model; a module's own attributes are unknown to type checkers
     backbone: Any
     last_norm: Any
+    layers: Any  # the backbone's list of them
     blocks: tuple[Block, ...]
     n_heads: int
     n_kv_heads: int
@@ -42,12 +43,14 @@ class Decoder:
             raise BadInput(f"cannot track a {family!r} model; supported: {known}")
         architecture = ARCHITECTURES[family]
         backbone = getattr(causal, architecture.backbone)
+        layers = getattr(backbone, architecture.layers)
         n_heads, width = config.num_attention_heads, config.hidden_size
         return cls(
             causal=causal,
             backbone=backbone,
             last_norm=getattr(backbone, architecture.last_norm),
-            blocks=tuple(map(architecture.block, getattr(backbone, architecture.layers))),
+            layers=layers,
+            blocks=tuple(map(architecture.block, layers)),
             n_heads=n_heads,
             n_kv_heads=config.num_key_value_heads,
             head_dim=getattr(config, "head_dim", None) or width // n_heads,
@@ -88,7 +91,8 @@ class Decoder:
     def norm_rate(self, layer: int, stream: Tensor) -> Tensor:
         """Float32 [row, position, 1]: what the layer's attention norm multiplies a stream [row,
         position, width] by, (mean(x^2) + eps)^-1/2."""
-        return (stream.square().mean(-1, keepdim=True) + self._epsilon(layer)).rsqrt()
+        size = torch.linalg.vector_norm(stream, dim=-1, keepdim=True).square() / self.width
+        return (size + self._epsilon(layer)).rsqrt()
 
     def projection(self, layer: int, name: str) -> Tensor:
         """Float32 [out, in]: the weight of `q`, `k`, `v` or `o`, active LoRA adapters added."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -30,68 +30,102 @@ def replaced(decoder: Decoder, layer: int, part: str, output: Tensor) -> Iterato
 
 
 class Editor(Protocol):
-    """Decides what each part of a decoder reads; all streams are float32 [row, position, width]."""
+    """Decides what the parts of a decoder read, and which of them run at all.
 
-    def attention(self, layer: int, stream: Tensor) -> Tensor:
-        """What q, k and v of each head read: [row, 3 * head, position, width]."""
+    Streams and what it is told are float32; [row, position, width] where nothing else is said.
+    """
+
+    def reads(self, layer: int) -> tuple[Tensor, ...] | None:
+        """q, k and v of the heads that run, [row, position, running head * head_dim] each; None
+        where no head of the layer does."""
         ...
 
     def z(self, layer: int, z: Tensor) -> None:
-        """Told what the heads give, [row, position, head * head_dim]."""
+        """Told what the heads that run give, [row, position, running head * head_dim]."""
         ...
 
-    def mlp(self, layer: int, stream: Tensor) -> Tensor:
-        """What the MLP reads."""
+    def mlp(self, layer: int) -> Tensor | None:
+        """What the MLP reads, before its norm; None where it does not run."""
         ...
 
     def mlp_out(self, layer: int, out: Tensor) -> None:
         """Told what the MLP writes."""
         ...
 
-    def logits(self, stream: Tensor) -> Tensor:
+    def logits(self) -> Tensor:
         """What the last norm reads."""
         ...
 
 
 @contextmanager
 def edited(decoder: Decoder, editor: Editor) -> Iterator[None]:
-    """Within it every pass of the decoder reads what `editor` says; restored as by `tapped`."""
+    """Within it every pass of the decoder reads what `editor` says; restored as by `tapped`.
+
+    The residual stream itself carries nothing then: the parts are asked and told one by one, in
+    order. Masks, positions, rotary embeddings, q/k norms and the attention kernel are the model's.
+    """
     with ExitStack() as stack:
         stack.enter_context(quiet(decoder))
         for layer, block in enumerate(decoder.blocks):
-            for hook in _edit_hooks(decoder, block, editor, layer):
-                stack.callback(hook.remove)
+            _edit_attention(stack, block, editor, layer)
+            _edit_mlp(stack, block, editor, layer)
             stack.enter_context(ungrouped(block))
 
         def logits(_module: nn.Module, args: tuple) -> tuple:
-            return (editor.logits(args[0].float()).to(args[0]),)
+            return (editor.logits().to(args[0]),)
 
         stack.callback(decoder.last_norm.register_forward_pre_hook(logits).remove)
         yield
 
 
-def _edit_hooks(decoder: Decoder, block: Block, editor: Editor, layer: int) -> Iterator:
-    reads: list[Tensor] = []
+def _edit_attention(stack: ExitStack, block: Block, editor: Editor, layer: int) -> None:
+    attend, reads = block.attention.forward, []
 
-    def begin(_module: nn.Module, args: tuple) -> None:
-        streams = editor.attention(layer, args[0].float())
-        reads[:] = [read.to(args[0]) for read in decoder.reads(layer, streams)]
+    def attention(hidden_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+        of_heads = editor.reads(layer)
+        if of_heads is not None:
+            reads[:] = [read.to(hidden_states) for read in of_heads]
+            attend(hidden_states, *args, **kwargs)
+        return _nothing(hidden_states), None
 
-    def read(_module: nn.Module, _args: tuple, _out: Tensor) -> Tensor:
-        return reads.pop(0)
+    def z(given: Tensor) -> Tensor:
+        editor.z(layer, given.float())
+        return given
 
-    def z(_module: nn.Module, args: tuple) -> None:
-        editor.z(layer, args[0].float())
+    stack.enter_context(_forward(block.attention_norm, lambda stream: stream))
+    stack.enter_context(_forward(block.attention, attention))
+    for place, projection in enumerate(block.reads):
+        stack.enter_context(_forward(projection, lambda _stream, place=place: reads[place]))
+    stack.enter_context(_forward(block.o, z))
 
-    def mlp(_module: nn.Module, args: tuple) -> tuple:
-        return (editor.mlp(layer, args[0].float()).to(args[0]),)
 
-    def mlp_out(_module: nn.Module, _args: tuple, out: Tensor) -> None:
-        editor.mlp_out(layer, out.float())
+def _edit_mlp(stack: ExitStack, block: Block, editor: Editor, layer: int) -> None:
+    norm, run = block.mlp_norm.forward, block.mlp.forward
 
-    yield block.attention_norm.register_forward_pre_hook(begin)
-    for projection in block.reads:
-        yield projection.register_forward_hook(read)
-    yield block.o.register_forward_pre_hook(z)
-    yield block.mlp_norm.register_forward_pre_hook(mlp)
-    yield block.mlp.register_forward_hook(mlp_out)
+    def mlp(hidden_states: Tensor) -> Tensor:
+        stream = editor.mlp(layer)
+        if stream is not None:
+            editor.mlp_out(layer, run(norm(stream.to(hidden_states))).float())
+        return _nothing(hidden_states)
+
+    stack.enter_context(_forward(block.mlp_norm, lambda stream: stream))
+    stack.enter_context(_forward(block.mlp, mlp))
+
+
+def _nothing(stream: Tensor) -> Tensor:
+    """Zeros of a stream's shape, without its memory."""
+    return stream.new_zeros(()).expand_as(stream)
+
+
+@contextmanager
+def _forward(module: Any, forward: Callable) -> Iterator[None]:
+    """Within it a module computes `forward` instead of what it is; its hooks stay."""
+    before = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before

@@ -217,6 +217,15 @@ class Passes:
             )
             return batch, clean_outputs, Outputs.seen(corrupted, self.taps)
 
+    def losses_at_ends(self, pairs: PromptPairs) -> Tensor:
+        """Every metric under the clean and the corrupted prompts: [end, metric, pair]."""
+        pairs = pairs.to(self.decoder.device)
+        with torch.no_grad():
+            ends = (pairs.clean, pairs.corrupted)
+            clean, corrupted = (logits(self.decoder, embed(self.decoder, e), pairs) for e in ends)
+            each = (self.measured(given, clean, pairs) for given in (clean, corrupted))
+            return torch.stack(list(each))
+
     def value(self, batch: Batch, place: Tensor) -> Tensor:
         """The first metric [pair] at `place` [pair] on the path."""
         with torch.no_grad():

@@ -1,87 +1,210 @@
 """Runs of a decoder in which chosen edges carry their corrupted value: the truth by brute force.
 
-The prompt is the clean one. Every target reads the residual stream less the differences that its
-corrupted edges would have carried:
+The prompt is the clean one. Every target reads the corrupted residual stream, and the differences
+that its kept edges carry:
 
-    x_v = stream - sum over corrupted edges (u -> v) of (output of u here - output of u corrupted)
+    x_v = corrupted stream + sum over kept edges (u -> v) of (output of u here - u's corrupted one)
 
-one matrix product per layer, every row of a batch with a set of edges of its own. Keeping all edges
-is the clean run, keeping none the corrupted one.
+so that a part without kept edges on its way out need not run: the circuit alone is computed. Its
+sources' differences lie below each other in one tensor, and the streams of all targets of a layer
+are one matrix product with it. Keeping all edges is the clean run, keeping none the corrupted one.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from tracking.model import decoder as hooks
-from tracking.model.decoder import Decoder, run
+from tracking.model.decoder import Decoder, embed, run
 from tracking.model.edits import edited
 from tracking.model.graph import Graph
 from tracking.model.passes import Outputs, logits
-from tracking.model.taps import tapped
+from tracking.model.taps import Taps, tapped
 from tracking.pairs.prompt_pairs import PromptPairs
 
 
-class Patch:
-    """A `hooks.Editor` that corrupts the edges of `dropped`, BoolTensor [row, source, target]."""
+@dataclass(frozen=True)
+class Corrupted:
+    """The corrupted run: what the parts give, and what they read."""
 
-    def __init__(self, decoder: Decoder, graph: Graph, corrupted: Outputs, dropped: Tensor) -> None:
+    outputs: Outputs
+    streams: list[Tensor]  # by layer [row, position, width], what the heads read, before the norm
+    mlp_streams: list[Tensor]  # by layer [row, position, width]
+    last_stream: Tensor  # [row, position, width], what `logits` reads
+
+    @classmethod
+    def seen(cls, outputs: Outputs, taps: Taps) -> Corrupted:
+        """Of the last pass of a tapped decoder, which gave `outputs`."""
+        streams = [tap.stream.detach() for tap in taps.layers]
+        mlp_streams = [tap.mlp_stream.detach() for tap in taps.layers]
+        return cls(outputs, streams, mlp_streams, taps.logits_stream.detach())
+
+    @classmethod
+    def of(cls, decoder: Decoder, pairs: PromptPairs) -> Corrupted:
+        """By one pass on the corrupted prompts."""
+        with torch.no_grad(), tapped(decoder) as taps:
+            embeddings = embed(decoder, pairs.corrupted)
+            run(decoder, embeddings, pairs.attention_mask)
+            return cls.seen(Outputs.seen(embeddings, taps), taps)
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory."""
+        streams = [*self.streams, *self.mlp_streams, self.last_stream]
+        return sum(part.numel() * part.element_size() for part in [*self.outputs.parts, *streams])
+
+    def rows(self, rows: Tensor) -> Corrupted:
+        """Of the pairs at `rows`."""
+        return Corrupted(
+            self.outputs.rows(rows),
+            [stream[rows] for stream in self.streams],
+            [stream[rows] for stream in self.mlp_streams],
+            self.last_stream[rows],
+        )
+
+
+class Patch:
+    """An `Editor` that keeps the edges `kept`, BoolTensor [source, target] for all rows alike, or
+    [row, source, target].
+
+    A target that keeps all that runs, in every row, reads the sum of all changes, and one that
+    keeps nothing the corrupted stream; only the others have a stream of their `own`.
+    """
+
+    def __init__(self, decoder: Decoder, graph: Graph, corrupted: Corrupted, kept: Tensor) -> None:
         self.decoder, self.graph, self.corrupted = decoder, graph, corrupted
-        self.dropped = dropped.float().transpose(1, 2)  # [row, target, source]
-        rows, positions, width = corrupted.embeddings.shape
-        shape = (rows, len(graph.sources), positions, width)
-        self.changes = corrupted.embeddings.new_zeros(shape)  # output here - output corrupted
+        self.before = corrupted.outputs
+        each = kept if kept.ndim == 3 else kept[None]
+        runs = each.any(2).any(0)  # [source]
+        sees = graph.edge_mask.to(kept.device)
+        some = each.any(1).any(0)  # [target]
+        self.whole = some & (each | ~(sees & runs[:, None])).all(1).all(0)
+        self.own = some & ~self.whole
+        self.summed = bool(self.whole.any())
+        listed = runs & (each & self.own).any(2).any(0)  # [source]: read by an `own` target
+        self.runs, self.listed = runs.tolist(), listed.tolist()
+        self.kept = kept[..., listed, :].transpose(-1, -2).float()  # [.., target, listed source]
+
+        new, self.shape = self.before.embeddings.new_empty, self.before.embeddings.shape
+        # a base first, so that one product adds the changes to it too
+        self.changes = new(1 + sum(self.listed), *self.shape)  # output here - output corrupted
+        self.filled = 1
+        self.sum = torch.zeros_like(self.before.embeddings) if self.summed else None
+        self.scratch = new(0)  # for streams: memory that is new is slower than the product itself
 
     def embed(self, embeddings: Tensor) -> None:
         """Told what `embed` writes, [row, position, width]."""
-        self.changes[:, 0] = embeddings.float() - self.corrupted.embeddings
+        self._add(0, embeddings.float() - self.before.embeddings)
 
-    def attention(self, layer: int, stream: Tensor) -> Tensor:
-        seen, columns = self.graph.seen_by_attention(layer), self.graph.attention_columns(layer)
-        return stream[:, None] - self._lost(seen, columns)
+    def heads(self, layer: int) -> list[int]:
+        """The heads of a layer that run."""
+        rows = self.runs[self.graph.head_rows(layer)]
+        return [head for head, runs in enumerate(rows) if runs]
+
+    def reads(self, layer: int) -> tuple[Tensor, ...] | None:
+        if not (heads := self.heads(layer)):
+            return None
+        n_heads, stream = self.graph.n_heads, self.corrupted.streams[layer].float()
+        targets = torch.tensor([place * n_heads + head for place in range(3) for head in heads])
+        targets = targets.to(stream.device)
+        columns = self.graph.attention_columns(layer).start + targets
+        weights = self.decoder.read_weights(layer)[targets]  # [target, head_dim, width]
+        out = stream.new_empty(len(targets), self.shape[0] * self.shape[1], weights.shape[1])
+        whole, own = self.whole[columns], self.own[columns]
+        for places, shared in ((~whole & ~own, stream), (whole, self._summed(stream))):
+            if bool(places.any()):
+                out[places] = self._shared_reads(layer, shared, weights[places])
+        if bool(own.any()):
+            streams = self._streams(columns[own], stream).flatten(1, 2)  # [target, position, width]
+            read = torch.bmm(streams, weights[own].transpose(1, 2))
+            out[own] = read.mul_(self.decoder.norm_rate(layer, streams))
+        bias = self.decoder.read_biases(layer)
+        if bias is not None:
+            out += bias.view(3 * n_heads, 1, -1)[targets]
+        by_read = out.unflatten(1, self.shape[:2]).chunk(3)  # [head, row, position, head_dim]
+        return tuple(read.permute(1, 2, 0, 3).flatten(2) for read in by_read)
 
     def z(self, layer: int, z: Tensor) -> None:
-        change = z - self.corrupted.z[layer]
-        writes = self.decoder.writes(layer, change).transpose(1, 2)
-        self.changes[:, self.graph.head_rows(layer)] = writes
+        heads, rows = self.heads(layer), self.graph.head_rows(layer)
+        before = self.before.z[layer].unflatten(-1, (self.graph.n_heads, -1))
+        change = z.unflatten(-1, (len(heads), -1)) - before[:, :, heads]
+        weight = self.decoder.projection(layer, "o").unflatten(1, (self.graph.n_heads, -1))
+        weight = weight[:, heads]  # [width, head, head_dim]
+        if self.sum is not None:
+            self.sum += torch.nn.functional.linear(change.flatten(2), weight.flatten(1))
+        listed = [place for place, head in enumerate(heads) if self.listed[rows.start + head]]
+        if listed:
+            each = change[:, :, listed].flatten(0, 1).transpose(0, 1)  # [head, position, head_dim]
+            torch.bmm(each, weight[:, listed].permute(1, 2, 0), out=self._next(len(listed)))
 
-    def mlp(self, layer: int, stream: Tensor) -> Tensor:
-        seen, column = self.graph.seen_by_mlp(layer), self.graph.mlp_column(layer)
-        return stream - self._lost(seen, slice(column, column + 1))[:, 0]
+    def mlp(self, layer: int) -> Tensor | None:
+        if not self.runs[self.graph.mlp_row(layer)]:
+            return None
+        return self._stream(self.graph.mlp_column(layer), self.corrupted.mlp_streams[layer])
 
     def mlp_out(self, layer: int, out: Tensor) -> None:
-        self.changes[:, self.graph.mlp_row(layer)] = out - self.corrupted.mlp_outs[layer]
+        self._add(self.graph.mlp_row(layer), out - self.before.mlp_outs[layer])
 
-    def logits(self, stream: Tensor) -> Tensor:
-        seen = len(self.graph.sources)
-        return stream - self._lost(seen, slice(-1, None))[:, 0]
+    def logits(self) -> Tensor:
+        return self._stream(-1, self.corrupted.last_stream)
 
-    def _lost(self, seen: int, columns: slice) -> Tensor:
-        """What the corrupted edges into the targets of `columns` would have carried more than they
-        do, [row, target, position, width]."""
-        changes = self.changes[:, :seen].flatten(2)  # [row, source, position * width]
-        lost = torch.bmm(self.dropped[:, columns, :seen], changes)
-        return lost.unflatten(-1, self.changes.shape[2:])
+    def _add(self, row: int, change: Tensor) -> None:
+        """The change of the source of a row, [row, position, width]."""
+        if self.runs[row] and self.sum is not None:
+            self.sum += change
+        if self.listed[row]:
+            self._next(1)[0] = change.flatten(0, 1)
+
+    def _next(self, count: int) -> Tensor:
+        """Where the changes of the next sources go, [source, position, width]."""
+        self.filled += count
+        return self.changes[self.filled - count : self.filled].flatten(1, 2)
+
+    def _summed(self, corrupted: Tensor) -> Tensor:
+        return corrupted if self.sum is None else corrupted + self.sum
+
+    def _stream(self, column: int, corrupted: Tensor) -> Tensor:
+        """What one target reads, [row, position, width]."""
+        if self.own[column]:
+            columns = torch.tensor([column], device=corrupted.device)
+            return self._streams(columns, corrupted.float())[0]
+        return self._summed(corrupted.float()) if self.whole[column] else corrupted
+
+    def _streams(self, columns: Tensor, corrupted: Tensor) -> Tensor:
+        """What each of some targets reads, [target, row, position, width], until the next call."""
+        self.changes[0] = corrupted
+        changes = self.changes[: self.filled].flatten(2)  # [source, row, position * width]
+        kept = self.kept[..., columns, : self.filled - 1]
+        shares = torch.nn.functional.pad(kept, (1, 0), value=1.0)  # all of the base
+        if shares.ndim == 3:
+            streams = torch.bmm(shares, changes.transpose(0, 1)).transpose(0, 1)
+            return streams.unflatten(2, self.shape[1:])
+        size = len(columns) * corrupted.numel()
+        if len(self.scratch) < size:
+            self.scratch = corrupted.new_empty(size)
+        streams = self.scratch[:size].view(len(columns), -1)
+        torch.mm(shares, changes.flatten(1), out=streams)
+        return streams.view(-1, *self.shape)
+
+    def _shared_reads(self, layer: int, stream: Tensor, weights: Tensor) -> Tensor:
+        """[target, position, head_dim] of targets that read the same stream."""
+        normed = (stream * self.decoder.norm_rate(layer, stream)).flatten(0, 1)
+        reads = torch.nn.functional.linear(normed, weights.flatten(0, 1))
+        return reads.unflatten(1, weights.shape[:2]).transpose(0, 1)
 
 
 def patched_logits(
-    decoder: Decoder, graph: Graph, pairs: PromptPairs, corrupted: Outputs, dropped: Tensor
+    decoder: Decoder, graph: Graph, pairs: PromptPairs, corrupted: Corrupted, kept: Tensor
 ) -> Tensor:
-    """Float32 [row, look, vocabulary] with the edges `dropped` [row, source, target] corrupted.
+    """Float32 [row, look, vocabulary] with only the edges `kept`, the others corrupted.
 
-    `pairs` and `corrupted` have a row for each of `dropped`'s.
+    `kept` is a BoolTensor [source, target] for all rows alike, or [row, source, target]; `pairs`
+    and `corrupted` have the same rows.
     """
-    patch = Patch(decoder, graph, corrupted, dropped)
+    patch = Patch(decoder, graph, corrupted, kept)
     with torch.no_grad(), edited(decoder, patch):
-        embeddings = hooks.embed(decoder, pairs.clean)
+        embeddings = embed(decoder, pairs.clean)
         patch.embed(embeddings)
         return logits(decoder, embeddings, pairs)
-
-
-def outputs(decoder: Decoder, pairs: PromptPairs, token_ids: Tensor) -> Outputs:
-    """What the parts give on `token_ids` [pair, position], the clean or the corrupted prompts."""
-    with torch.no_grad(), tapped(decoder) as taps:
-        embeddings = hooks.embed(decoder, token_ids)
-        run(decoder, embeddings, pairs.attention_mask)
-        return Outputs.seen(embeddings, taps)

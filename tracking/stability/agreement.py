@@ -1,75 +1,76 @@
-"""How sure a checkpoint's head list is: the same analysis on resampled pairs.
+"""How sure a checkpoint's circuit is: the same ranking of edges on resampled pairs.
 
 All of it comes from the scores per pair, no further pass is needed. A run draws its resamples
-once, from a seed and the number of pairs, so resample r is the same pairs at every checkpoint
-and counts over checkpoints can be given with intervals.
+once, from a seed and the number of pairs, so resample r is the same pairs at every checkpoint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tracking.circuits.circuit import heads_in
+from tracking.circuits.entry import entry
 from tracking.model.graph import Graph
 from tracking.stability.bootstrap import halves
 from tracking.stability.sets import jaccard
-
-Choose = Callable[[Tensor], Tensor]  # scores [..., source, target] -> circuits of that shape
 
 SPLITS = 20  # of the pairs into halves
 AGREED = 0.8  # Jaccard that `pairs_needed` asks for
 
 
 @dataclass(frozen=True)
-class Members:
-    """Who stands in the circuits of resamples."""
+class Entries:
+    """Who comes in when, by the mean scores of samples of the pairs."""
 
-    heads: Tensor  # BoolTensor [resample, head]
-    edges: Tensor  # float32 [source, target], share of resamples
+    nodes: Tensor  # int32 [sample, node]
+    membership: Tensor  # float32 [source, target], share of samples with the edge at a size
+    turnover: Tensor  # float32 [sample // 2]: of edges, between each sample and the next
 
 
-def members(graph: Graph, per_pair: Tensor, weights: Tensor, choose: Choose) -> Members:
-    """The circuits that `choose` takes of the mean scores of every resample.
-
-    `per_pair` [pair, source, target], `weights` [resample, pair].
-    """
+def entries(graph: Graph, per_pair: Tensor, weights: Tensor, size: int) -> Entries:
+    """Of every sample of `weights` [sample, pair], from scores [pair, source, target]; `size` is
+    the number of top edges at which edges count as in."""
     flat = per_pair.flatten(1)
-    heads, edges = [], torch.zeros(per_pair.shape[1:])
-    for some in weights.split(16):  # the scores of all resamples at once would fill the memory
-        means = (some @ flat).unflatten(1, per_pair.shape[1:])
-        circuits = choose(means)
-        heads.append(heads_in(graph, circuits))
-        edges += circuits.sum(0)
-    return Members(torch.cat(heads), edges / len(weights))
+    nodes, turnover, inside = [], [], torch.zeros(per_pair.shape[1:])
+    for some in weights.split(16):  # the scores of all samples at once would fill the memory
+        each = entry(graph, (some @ flat).unflatten(1, per_pair.shape[1:]))
+        nodes.append(each.nodes)
+        within = (each.edges <= size) & graph.edge_mask
+        inside += within.sum(0)
+        pairs = within.flatten(1)[: len(within) // 2 * 2]
+        turnover.append(1 - jaccard(pairs[::2], pairs[1::2]))
+    return Entries(torch.cat(nodes), inside / len(weights), torch.cat(turnover))
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two disjoint halves of the pairs against each other; [split] each."""
+    """Two disjoint halves of the pairs against each other."""
 
-    jaccard: Tensor  # of the heads in their circuits
-    rank_correlation: Tensor  # Spearman's, of the scores of all edges
+    entries: Tensor  # int32 [split, half, node]
+    jaccard: Tensor  # float32 [split], of the heads in their circuits
+    edge_turnover: Tensor  # float32 [split], of the edges in them
+    rank_correlation: Tensor  # float32 [split], Spearman's, of the scores of all edges
 
 
-def agreement(graph: Graph, per_pair: Tensor, choose: Choose, size: int | None = None) -> Agreement:
-    """Of `SPLITS` random splits into halves, or into disjoint samples of `size`."""
-    weights = halves(SPLITS, len(per_pair), size)
-    heads = members(graph, per_pair, weights.flatten(0, 1), choose).heads
-    first, second = heads.unflatten(0, (SPLITS, 2)).unbind(1)
+def agreement(graph: Graph, per_pair: Tensor, edges: int, pairs: int | None = None) -> Agreement:
+    """Of `SPLITS` random splits into halves, or into disjoint samples of so many `pairs`; circuits
+    are those of the top `edges`."""
+    weights = halves(SPLITS, len(per_pair), pairs)
+    drawn = entries(graph, per_pair, weights.flatten(0, 1), edges)
+    nodes = drawn.nodes.unflatten(0, (SPLITS, 2))
+    first, second = (nodes[..., graph.node_heads] <= edges).unbind(1)
     means = weights @ per_pair[:, graph.edge_mask]  # [split, half, edge]
     ranks = means.argsort(-1).argsort(-1).float()
     ranks = ranks - ranks.mean(-1, keepdim=True)
     products = (ranks[:, 0] * ranks[:, 1]).sum(-1)
     correlation = products / ranks.square().sum(-1).sqrt().prod(-1).clamp(min=1e-12)
-    return Agreement(jaccard(first, second), correlation)
+    return Agreement(nodes, jaccard(first, second), drawn.turnover, correlation)
 
 
-def pairs_needed(graph: Graph, per_pair: Tensor, choose: Choose, whole: Tensor) -> float | None:
+def pairs_needed(graph: Graph, per_pair: Tensor, edges: int, whole: Tensor) -> float | None:
     """An estimate of how many pairs a split-half Jaccard of `AGREED` takes.
 
     Disagreement 1 - J is measured with samples of an eighth and a quarter of the pairs and, in
@@ -81,7 +82,7 @@ def pairs_needed(graph: Graph, per_pair: Tensor, choose: Choose, whole: Tensor) 
     sizes = [size for size in (total // 8, total // 4) if size >= 2]
     if len(sizes) < 2:
         return None
-    means = [float(agreement(graph, per_pair, choose, size).jaccard.mean()) for size in sizes]
+    means = [float(agreement(graph, per_pair, edges, size).jaccard.mean()) for size in sizes]
     if means[0] >= AGREED:
         return float(sizes[0])  # or fewer
     means.append(float(whole.mean()))

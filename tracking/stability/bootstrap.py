@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 
 
@@ -39,21 +41,52 @@ class Interval:
 
 
 def interval(per_pair: Tensor, weights: Tensor, level: float = 0.95) -> Interval:
-    """The mean over pairs of [pair, head] and the percentiles of its resampled means."""
-    means = weights @ per_pair  # [resample, head]
-    tail = (1 - level) / 2
-    low, high = means.quantile(torch.tensor([tail, 1 - tail]), dim=0)
-    return Interval(per_pair.mean(0), low, high)
+    """The mean over pairs of [pair, head] and the `ends` of its resampled means."""
+    return Interval(per_pair.mean(0), *ends(weights @ per_pair, torch.tensor(len(per_pair)), level))
 
 
-def resamples_within(weights: Tensor, count: int) -> Tensor:
-    """Float32 [..., resample, pair]: `count` bootstrap resamples within every sample of pairs."""
-    generator = torch.Generator().manual_seed(0)
-    size = int((weights.flatten(0, -2)[0] > 0).sum())
-    flat = weights.flatten(0, -2)
-    drawn = torch.multinomial(
-        flat.repeat_interleave(count, 0), size, replacement=True, generator=generator
-    )
-    out = torch.zeros(len(drawn), weights.shape[-1])
-    out.scatter_add_(1, drawn, torch.full(drawn.shape, 1 / size))
-    return out.unflatten(0, (*weights.shape[:-1], count))
+def ratios(effect: Tensor, behaviour: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean effect over mean behaviour, [node], and in every resample, [resample, node].
+
+    Of `effect` [pair, node] and `behaviour` [pair]: ratios of means, both resampled by the same
+    `weights` [resample, pair]. Pairs at which a node's effect is NaN are left out of both its
+    means. NaN where there is no behaviour (mean at most 0), or no pair is left.
+    """
+    measured = ~effect.isnan()
+    effect = effect.masked_fill(~measured, 0)
+    whole = behaviour[:, None] * measured  # [pair, node]
+    return _ratio(effect.sum(0), whole.sum(0)), _ratio(weights @ effect, weights @ whole)
+
+
+def ends(draws: Tensor, pairs: Tensor, level: float = 0.95) -> tuple[Tensor, Tensor]:
+    """The interval's low and high end of figures [...] that so many `pairs` [...] say, from their
+    draws [resample, ...].
+
+    The percentiles, or where these are wider the ends of Student's interval with the bootstrap's
+    standard error: resamples of few pairs never reach beyond them, and would be sure of two pairs
+    that agree by chance. Of one pair nothing is sure. A resample without behaviour says nothing of
+    a share: it counts as -inf for the low end and as +inf for the high one.
+    """
+    tail, unsure = (1 - level) / 2, draws.isnan()
+    low = draws.masked_fill(unsure, -torch.inf).quantile(tail, dim=0)
+    high = draws.masked_fill(unsure, torch.inf).quantile(1 - tail, dim=0)
+    others = (pairs - 1).clamp(min=1)
+    times = torch.from_numpy(np.asarray(stats.t.ppf(1 - tail, others))) * (1 + 1 / others).sqrt()
+    mean, half = draws.mean(0), (times * draws.std(0, correction=0)).to(draws)
+    low, high = low.fmin(mean - half), high.fmax(mean + half)
+    # between an infinite and a finite resample the quantile is NaN
+    unknown = low.isnan() | (pairs < 2), high.isnan() | (pairs < 2)
+    return low.masked_fill(unknown[0], -torch.inf), high.masked_fill(unknown[1], torch.inf)
+
+
+def share(effect: Tensor, behaviour: Tensor, weights: Tensor, level: float = 0.95) -> Interval:
+    """The ratio of means [node] as `ratios` has it, with its interval; all NaN where no pair of a
+    node is measured."""
+    value, draws = ratios(effect, behaviour, weights)
+    seen = (~effect.isnan()).sum(0)
+    low, high = (end.masked_fill(seen == 0, torch.nan) for end in ends(draws, seen, level))
+    return Interval(value, low, high)
+
+
+def _ratio(effect: Tensor, behaviour: Tensor) -> Tensor:
+    return torch.where(behaviour > 0, effect / behaviour, torch.nan)

@@ -1,4 +1,4 @@
-"""What decides that a head is active at a checkpoint, and whether to believe the checkpoint.
+"""What decides that a node is active at a checkpoint, and whether to believe the checkpoint.
 
 Thresholds are applied here, when records are read: another threshold is another reading of the same
 records and costs no analysis.
@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from tracking.errors import BadInput
 from tracking.ledger.record import Analysis
-from tracking.stability.bootstrap import Interval, interval, resamples
-from tracking.stability.sets import jaccard
+from tracking.timeline.shares import Shares
+
+FEWEST = 16  # with fewer pairs a record is weak: they cannot tell
+SMALL = 2.0  # so many times more edges must random circuits need to carry as much
+EXACT = 0.02  # by which all edges and no edges may miss 1 and 0
+SCREEN_ERROR = 0.1  # share of the nodes left out that may turn out active
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,19 @@ class Thresholds:
     above 0 and at most 1.
     """
 
-    member: float = field(
-        default=0.9, metadata={"help": "Membership (share of resamples) of an active head."}
+    share: float = field(
+        default=0.05,
+        metadata={
+            "help": "Least share of the behaviour, lost or restored, of an active node; also the "
+            "least change of it."
+        },
     )
-    effect: float = field(
-        default=0.02,
-        metadata={"help": "Least effect, in the right token's probability, of an active head."},
+    member: float = field(
+        default=0.9, metadata={"help": "Membership (share of resamples) of a circuit's head."}
+    )
+    error: float = field(
+        default=0.05,
+        metadata={"help": "Error rate of the tests of change, over all nodes and checkpoints."},
     )
     gap: float = field(
         default=0.05, metadata={"help": "Completeness gap above which a record is unconverged."}
@@ -55,85 +65,68 @@ class Thresholds:
         return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
 
 
-FEWEST = 16  # with fewer pairs a record is weak: they cannot tell
-
-
 @dataclass(frozen=True)
 class Activity:
-    """What a sample of pairs says of heads; BoolTensors [..., head], undecided where neither."""
+    """What one checkpoint says of every node; bool [node], undecided where neither."""
 
-    active: Tensor
-    inactive: Tensor
-
-    @property
-    def undecided(self) -> Tensor:
-        return ~(self.active | self.inactive)
+    active: np.ndarray
+    inactive: np.ndarray
 
     @classmethod
-    def judged(cls, membership: Tensor, effect: Interval, thresholds: Thresholds) -> Activity:
-        """Active where `membership` [..., head] is high and the effect surely beyond its threshold,
-        inactive where membership is low or the effect surely below."""
-        least = thresholds.effect
-        clear = (effect.low >= least) | (effect.high <= -least)
-        below = (effect.low > -least) & (effect.high < least)
-        active = (membership >= thresholds.member) & clear
-        return cls(active, ((membership <= 1 - thresholds.member) | below) & ~active)
+    def judged(cls, shares: Shares, least: float) -> Activity:
+        """Active where the share lost or restored is surely at least `least` in size, inactive
+        where both are surely below. Without behaviour all are inactive."""
+        beyond, below = shares.activity(least)
+        if not shares.there:
+            return cls(np.zeros_like(shares.measured), shares.known.copy())
+        return cls(np.any(beyond, axis=0), np.all(below, axis=0))
+
+    @property
+    def undecided(self) -> np.ndarray:
+        return ~(self.active | self.inactive)
 
 
-def effects(analysis: Analysis) -> Interval:
-    """Every head's effect [head]: mean over pairs, and 95 % of the run's bootstrap resamples."""
-    per_pair = analysis.heads.effect
-    return interval(per_pair, resamples(len(analysis.stability.in_circuit), len(per_pair)))
-
-
-def activity(analysis: Analysis, thresholds: Thresholds) -> Activity:
-    """What all pairs say of every head at this checkpoint alone; where the behaviour is absent all
-    heads are inactive."""
-    membership = analysis.stability.in_circuit.float().mean(0)
-    if verdict(analysis, thresholds) == "absent":
-        none = torch.zeros_like(membership, dtype=torch.bool)
-        return Activity(none, ~none)
-    return Activity.judged(membership, effects(analysis), thresholds)
-
-
-def verdict(analysis: Analysis, thresholds: Thresholds) -> str:
-    """In one word: `absent` where clean and corrupted hardly differ, so that there is nothing to
-    carry; `weak` where the circuit is not faithful, not the same from half the pairs, or from too
-    few of them to tell; `unconverged` where the integral is not complete; else `sound`."""
-    if analysis.scores.difference_low < thresholds.effect:
+def verdict(analysis: Analysis, shares: Shares, thresholds: Thresholds) -> str:
+    """In one word: `absent` where the behaviour is not there, so that there is nothing to carry;
+    `weak` where `weaknesses` has any; `unconverged` where the integral is not complete; else
+    `sound`."""
+    if not shares.there:
         return "absent"
-    faithful = analysis.circuit.faithfulness >= thresholds.weak_faithfulness
-    agreed = analysis.stability.jaccard >= thresholds.weak_jaccard
-    if not (faithful and agreed and len(analysis.heads.effect) >= FEWEST):
+    if weaknesses(analysis, shares, thresholds):
         return "weak"
     return "sound" if converged(analysis, thresholds) else "unconverged"
+
+
+def weaknesses(analysis: Analysis, shares: Shares, thresholds: Thresholds) -> list[str]:
+    """What speaks against a checkpoint's circuit and states, each in a few words; empty where
+    nothing does."""
+    circuit, size = analysis.circuit, float(analysis.circuit.circuit.sum())
+    random, error = circuit.random_size / max(size, 1), screen_error(analysis, shares, thresholds)
+    faithful = thresholds.weak_faithfulness
+    against = {
+        f"faithfulness {circuit.faithfulness:.2f}": not circuit.faithfulness >= faithful,
+        f"faithfulness not surely above {circuit.faithfulness_low:.2f}": (
+            circuit.faithfulness >= faithful and not circuit.faithfulness_low >= faithful
+        ),
+        f"random circuits of {random:.1f} times the edges carry as much": random < SMALL,
+        f"halves of the pairs share {analysis.stability.jaccard:.0%} of heads": not (
+            analysis.stability.jaccard >= thresholds.weak_jaccard
+        ),
+        f"all edges give {circuit.all_edges:.2f}": abs(circuit.all_edges - 1) > EXACT,
+        f"no edges give {circuit.no_edges:.2f}": abs(circuit.no_edges) > EXACT,
+        f"{error:.0%} of the nodes left out are active": error > SCREEN_ERROR,
+        f"{shares.pairs} pairs": shares.pairs < FEWEST,
+    }
+    return [words for words, holds in against.items() if holds]
+
+
+def screen_error(analysis: Analysis, shares: Shares, thresholds: Thresholds) -> float:
+    """Share of the nodes measured as a sample of those left out that are active; 0 without any."""
+    sampled = analysis.nodes.sampled.numpy()
+    active = Activity.judged(shares, thresholds.share).active
+    return float(active[sampled].mean()) if sampled.any() else 0.0
 
 
 def converged(analysis: Analysis, thresholds: Thresholds) -> bool:
     """Whether the integral of the scores is complete."""
     return analysis.scores.gap <= thresholds.gap
-
-
-def null_turnover(analysis: Analysis, thresholds: Thresholds) -> Tensor:
-    """Float32 [split]: turnover between two disjoint halves of the pairs on one checkpoint; a
-    single NaN where the record has no halves.
-
-    The same figure as between checkpoints, by the same rule: each half judges its heads by
-    resamples of its own; a head that is undecided in the first is what all pairs say, one that is
-    undecided in the second stays what it was in the first.
-
-    An estimate, and no bound: halves have half the pairs, so more of their heads are undecided,
-    and what is undecided is carried over and does not turn over. Where many heads lie near the
-    thresholds, independent pairs gave up to 2.5 times as much in a simulation; but a run's pairs
-    are the same at every checkpoint, which gives less.
-    """
-    stability = analysis.stability
-    inside, mean, error = stability.half_membership, stability.half_effect, stability.half_error
-    if inside is None or mean is None or error is None:
-        return torch.tensor([torch.nan])
-    halves = Activity.judged(inside, Interval(mean, mean - error, mean + error), thresholds)
-    membership = stability.in_circuit.float().mean(0)
-    now = Activity.judged(membership, effects(analysis), thresholds)
-    first = torch.where(halves.undecided[:, 0], now.active, halves.active[:, 0])
-    second = torch.where(halves.undecided[:, 1], first, halves.active[:, 1])
-    return 1 - jaccard(first, second)

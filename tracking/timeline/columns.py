@@ -6,7 +6,7 @@ that are `logged`, W&B's table and the report's page hold those that say so, and
 
     python -m tracking.timeline.columns docs/timeline.md
 
-To add one, add it here and where its values are made (`head_table` or `counts`).
+To add one, add it here and where its values are made (`node_table` or `counts`).
 """
 
 from __future__ import annotations
@@ -20,30 +20,31 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Column:
-    """A column of `Timeline.heads` or `Timeline.counts`."""
+    """A column of `Timeline.nodes` or `Timeline.counts`."""
 
     name: str
     unit: str  # empty for words and flags
     sentence: str
     logged: bool = False  # of counts: a curve in W&B and TensorBoard
     carried: bool = False  # likewise, but only where there is a behaviour that a circuit can carry
-    in_table: bool = False  # of heads: in W&B's table
-    in_page: bool = False  # of heads: in the report's page
+    in_table: bool = False  # of nodes: in W&B's table
+    in_page: bool = False  # of nodes: in the report's page
 
 
-HEADS = (
+NODES = (
     Column("contrast", "", "contrast", in_table=True),
     Column("step", "training step", "training step of the checkpoint", in_table=True),
-    Column("head", "", "`L5H1`: head 1 of layer 5, counted from 0", in_table=True),
+    Column("node", "", "head `L5H1` (head 1 of layer 5, from 0) or MLP `M5`", in_table=True),
+    Column("kind", "", "`head` or `mlp`", in_table=True),
     Column("layer", "", "its layer"),
     Column(
         "state",
         "",
-        "`base`, `retained`, `faded`, `inactive`, `new`, `surviving`, `pruned`, `revived` or "
-        "`emergent` (below)",
+        "`base`, `retained`, `faded`, `inactive`, `new`, `surviving`, `pruned`, `revived`, "
+        "`emergent` or `undecided` (below)",
         in_table=True,
     ),
-    Column("active", "", "whether it is active; an undecided head keeps its last certain state"),
+    Column("active", "", "whether it is active by its state, which only a tested change ends"),
     Column("undecided", "", "whether this checkpoint alone cannot tell", in_table=True),
     Column(
         "verdict",
@@ -51,57 +52,63 @@ HEADS = (
         "of the step's record: `sound`, `weak`, `unconverged` or `absent`",
         in_table=True,
     ),
-    Column("in_circuit", "", "whether it stands in the checkpoint's circuit of all prompt pairs"),
     Column(
-        "membership",
         "share",
-        "share of bootstrap resamples of the prompt pairs in whose circuit it stands",
-        in_table=True,
-        in_page=True,
-    ),
-    Column("membership_half", "share", "the same for circuits of half as many edges", in_page=True),
-    Column(
-        "membership_double", "share", "the same for circuits of twice as many edges", in_page=True
-    ),
-    Column(
-        "effect",
-        "probability",
-        "its attributed change of the right token's probability, mean over prompt pairs",
-        in_table=True,
-        in_page=True,
-    ),
-    Column(
-        "effect_low",
-        "probability",
-        "lower end of the effect's 95 % bootstrap interval",
-        in_table=True,
-        in_page=True,
-    ),
-    Column("effect_high", "probability", "upper end", in_table=True, in_page=True),
-    Column(
-        "importance",
         "share",
-        "its share of all heads' outgoing absolute score",
+        "`corrupt` or `restore`, whichever is larger in size",
         in_table=True,
         in_page=True,
     ),
-    Column("importance_symmetric", "share", "its share of what goes in and out"),
+    Column("share_low", "share", "lower end of its 95 % interval", in_table=True, in_page=True),
+    Column("share_high", "share", "upper end", in_table=True, in_page=True),
     Column(
-        "shift",
-        "",
-        "change of importance since the checkpoint before, -1 to 1; missing at the first",
+        "corrupt",
+        "share",
+        "share of the behaviour lost when it alone is corrupted; by its scores where it was not "
+        "measured",
+        in_table=True,
+        in_page=True,
+    ),
+    Column("corrupt_low", "share", "lower end of its 95 % paired bootstrap interval", in_page=True),
+    Column("corrupt_high", "share", "upper end", in_page=True),
+    Column(
+        "restore",
+        "share",
+        "share of the behaviour gained when it alone is clean in the corrupted run; by its scores "
+        "where it was not measured",
+        in_table=True,
+        in_page=True,
+    ),
+    Column("restore_low", "share", "lower end of its 95 % paired bootstrap interval", in_page=True),
+    Column("restore_high", "share", "upper end", in_page=True),
+    Column("measured", "", "whether by intervention; else its scores left it out", in_page=True),
+    Column("sampled", "", "whether it was left out, and measured to see how often that errs"),
+    Column(
+        "change",
+        "share",
+        "change of the share since step 0, in the direction in which it is larger; the last one "
+        "known where the behaviour is absent",
+        in_table=True,
+        in_page=True,
     ),
     Column(
-        "growth",
+        "drift",
         "",
-        "`amplified` or `damped`: a base head whose effect's interval has left that of step 0; "
-        "else empty",
+        "`drifted`: in its state of step 0, but its share has changed beyond resampling; `grown` "
+        "or `shrunk` where by more than any node of a control run; else empty",
+        in_table=True,
+    ),
+    Column(
+        "origin",
+        "",
+        "of a node that emerged: `recruited` where step 0 had the behaviour, `with the behaviour` "
+        "where it had not; else empty",
         in_table=True,
     ),
     Column(
         "cohort",
         "training step",
-        "first step at which an emergent head was active, from that step on; missing otherwise",
+        "first step at which an emergent node was active, from that step on; missing otherwise",
         in_table=True,
         in_page=True,
     ),
@@ -109,13 +116,42 @@ HEADS = (
     Column(
         "fate",
         "",
-        "of a head that ever emerged, the same at all its steps: `survivor` where it is active "
-        "at the last checkpoint there is, else `transient`; empty for all other heads",
+        "of a node that ever emerged, the same at all its steps: `survivor` where it is active "
+        "at the last checkpoint there is, else `transient`; empty for all other nodes",
+    ),
+    Column(
+        "lasting",
+        "",
+        "whether the change from step 0 to the last checkpoint is more than the run's own "
+        "fluctuation, the same at all steps; takes 6 checkpoints",
+        in_table=True,
+    ),
+    Column("in_circuit", "", "whether it writes along an edge of the checkpoint's circuit"),
+    Column(
+        "entry",
+        "edges",
+        "fewest top edges among which it lies on a path, median over resamples",
+        in_table=True,
+        in_page=True,
+    ),
+    Column(
+        "membership",
+        "share",
+        "share of bootstrap resamples in which its entry is within the run's size",
+        in_table=True,
+        in_page=True,
+    ),
+    Column("importance", "share", "a head's share of all heads' outgoing absolute score"),
+    Column("importance_symmetric", "share", "its share of what goes in and out"),
+    Column(
+        "shift",
+        "",
+        "change of importance since the checkpoint before, -1 to 1; missing at the first",
     ),
     Column(
         "role",
         "",
-        "what it mostly does: the role whose score is furthest above its threshold; `-` where "
+        "what a head mostly does: the role whose score is furthest above its threshold; `-` where "
         "none is",
         in_table=True,
     ),
@@ -159,6 +195,20 @@ HEADS = (
     ),
 )
 
+_STATES = {
+    "active": "active",
+    "emergent": "active and were inactive at step 0",
+    "base": "active at step 0, which this is",
+    "retained": "active, as at step 0",
+    "faded": "active at step 0 and no more",
+    "new": "active for the first time",
+    "surviving": "active ever since they emerged",
+    "revived": "active again for the first checkpoint",
+    "pruned": "no more active, of all that emerged",
+    "undecided": "such that this checkpoint alone cannot tell",
+    "drifted": "in their state of step 0 with another share",
+}
+
 COUNTS = (
     Column("contrast", "", "contrast"),
     Column("step", "training step", "training step of the checkpoint"),
@@ -169,71 +219,76 @@ COUNTS = (
     ),
     Column("reward_name", "", "what that is: the reward, or what stands for it"),
     Column("pairs", "pairs", "how many prompt pairs"),
-    Column("active", "heads", "how many heads are active", logged=True),
     Column(
-        "emergent",
-        "heads",
-        "how many of them are no base heads: `new`, `surviving`, `revived` and `emergent`",
+        "behaviour",
+        "logits",
+        "logit of the right token less the other side's, clean less corrupted, mean over pairs",
         logged=True,
     ),
-    Column("retained", "heads", "how many heads are in that state", logged=True),
-    Column("faded", "heads", "how many heads are in that state", logged=True),
-    Column("new", "heads", "how many heads are in that state", logged=True),
-    Column("surviving", "heads", "how many heads are in that state", logged=True),
-    Column("revived", "heads", "how many heads are in that state", logged=True),
+    Column("behaviour_low", "logits", "lower end of its 95 % bootstrap interval", logged=True),
+    Column("behaviour_high", "logits", "upper end", logged=True),
     Column(
-        "pruned",
-        "heads",
-        "how many heads are in that state: all that emerged and are gone, not only those that "
-        "just went",
+        "probability",
+        "probability",
+        "of the right token, clean less corrupted, mean over prompt pairs",
         logged=True,
     ),
-    Column("undecided", "heads", "how many heads this checkpoint alone cannot tell", logged=True),
-    Column(
-        "active_low",
-        "heads",
-        "lower end of the 95 % of `active` over bootstrap resamples",
-        logged=True,
+    Column("clean", "probability", "of the right token under the clean prompts", logged=True),
+    Column("corrupted", "probability", "the same under the corrupted prompts", logged=True),
+    *(
+        Column(name, "heads", f"heads that are {what}", logged=True)
+        for name, what in _STATES.items()
     ),
-    Column("active_high", "heads", "upper end", logged=True),
-    Column(
-        "emergent_low",
-        "heads",
-        "lower end of the 95 % of `emergent` over bootstrap resamples",
-        logged=True,
+    *(
+        Column(f"mlps_{name}", "MLPs", f"MLPs that are {what}", logged=True)
+        for name, what in _STATES.items()
     ),
-    Column("emergent_high", "heads", "upper end", logged=True),
     Column(
-        "new_low", "heads", "lower end of the 95 % of `new` over bootstrap resamples", logged=True
+        "together_corrupt",
+        "share",
+        "share of the behaviour lost when all active nodes are corrupted at once",
+        carried=True,
     ),
-    Column("new_high", "heads", "upper end", logged=True),
     Column(
-        "pruned_low",
-        "heads",
-        "lower end of the 95 % of `pruned` over bootstrap resamples",
-        logged=True,
+        "together_restore",
+        "share",
+        "share gained when all active nodes are clean at once in the corrupted run",
+        carried=True,
     ),
-    Column("pruned_high", "heads", "upper end", logged=True),
     Column(
-        "surviving_low",
-        "heads",
-        "lower end of the 95 % of `surviving` over bootstrap resamples",
-        logged=True,
+        "wiring_kept",
+        "ratio",
+        "faithfulness of the circuit by step 0's scores over that of today's own, at the run's "
+        "size",
+        carried=True,
     ),
-    Column("surviving_high", "heads", "upper end", logged=True),
+    Column("wiring_kept_low", "ratio", "lower end of its 95 % paired interval", carried=True),
+    Column("wiring_kept_high", "ratio", "upper end", carried=True),
+    Column(
+        "wiring_null",
+        "ratio",
+        "the same for today's ranking by half of the pairs, tried on the other half",
+        carried=True,
+    ),
+    Column("wiring_null_low", "ratio", "lower end of its 95 % paired interval", carried=True),
+    Column("wiring_null_high", "ratio", "upper end", carried=True),
+    Column("wiring_kept_half", "ratio", "wiring kept at half of the run's size", carried=True),
+    Column("wiring_kept_half_low", "ratio", "lower end of its 95 % paired interval", carried=True),
+    Column("wiring_kept_half_high", "ratio", "upper end", carried=True),
+    Column("wiring_null_half", "ratio", "its null", carried=True),
+    Column("wiring_null_half_low", "ratio", "lower end of its 95 % paired interval", carried=True),
+    Column("wiring_null_half_high", "ratio", "upper end", carried=True),
+    Column("wiring_kept_double", "ratio", "wiring kept at twice the run's size", carried=True),
+    Column("wiring_null_double", "ratio", "its null", carried=True),
     Column(
         "turnover",
         "share",
-        "share of the heads active here or at the checkpoint before that are not active at both; "
-        "missing at the first",
+        "share of the heads in the circuit here or at the checkpoint before that are not in both, "
+        "mean over resamples; missing at the first",
         logged=True,
     ),
-    Column(
-        "turnover_converged",
-        "share",
-        "the same, missing unless both checkpoints are `converged`",
-        logged=True,
-    ),
+    Column("turnover_low", "share", "lower end of its 95 % paired interval", logged=True),
+    Column("turnover_high", "share", "upper end", logged=True),
     Column(
         "null",
         "share",
@@ -241,26 +296,12 @@ COUNTS = (
         logged=True,
     ),
     Column("null_high", "share", "its 97.5 % percentile", logged=True),
-    Column(
-        "edge_turnover",
-        "share",
-        "the same share of the circuit's edges; it has no null",
-        logged=True,
-    ),
-    Column(
-        "mlp_turnover",
-        "share",
-        "the same share of the MLPs that write along an edge of the circuit; it has no null",
-        logged=True,
-    ),
-    Column(
-        "clean",
-        "probability",
-        "mean probability of the right token under the clean prompts",
-        logged=True,
-    ),
-    Column("corrupted", "probability", "the same under the corrupted prompts", logged=True),
+    Column("edge_turnover", "share", "the same share of edges, by all pairs", logged=True),
+    Column("edge_null", "share", "mean of that between halves of the pairs", logged=True),
+    Column("edge_null_high", "share", "its 97.5 % percentile", logged=True),
     Column("gap", "share", "completeness gap of the attribution", logged=True),
+    Column("size", "edges", "top edges taken: one number for the whole run"),
+    Column("edges", "edges", "of them, those in the circuit once dead ends are pruned"),
     Column(
         "faithfulness",
         "share",
@@ -282,6 +323,9 @@ COUNTS = (
         carried=True,
     ),
     Column("clean_accuracy", "share", "the same with the whole model"),
+    Column("all_edges", "share", "faithfulness with every edge kept: 1 where patching is exact"),
+    Column("no_edges", "share", "the same with none: 0"),
+    Column("random_size", "edges", "edges drawn at random that carry as much as the circuit"),
     Column("cpr", "", "area under the curve of faithfulness over circuit sizes", logged=True),
     Column("cmd", "", "area between that curve and 1", logged=True),
     Column(
@@ -304,6 +348,7 @@ COUNTS = (
         "estimate of how many prompt pairs a `jaccard` of 0.8 takes; missing where it cannot be "
         "told",
     ),
+    Column("screen_error", "share", "of the nodes left out but measured, those that are active"),
     Column("converged", "", "whether the gap is small enough"),
     Column("verdict", "", "`sound`, `weak`, `unconverged` or `absent`"),
     Column("seconds", "s", "time that tracking took at this checkpoint"),
@@ -322,9 +367,9 @@ def markdown(columns: Sequence[Column]) -> str:
 
 
 def documented(text: str) -> str:
-    """A document with its tables of columns as they are now: the first is that of heads, the
+    """A document with its tables of columns as they are now: the first is that of nodes, the
     second that of counts."""
-    tables = iter((HEADS, COUNTS))
+    tables = iter((NODES, COUNTS))
     table = re.compile(r"^\| column \|.*\n(?:\|.*\n)+", flags=re.MULTILINE)
     return table.sub(lambda _: markdown(next(tables)) + "\n", text, count=2)
 

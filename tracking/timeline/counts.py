@@ -1,119 +1,141 @@
-"""How many heads are in each state, checkpoint by checkpoint, and how many came and went."""
+"""One row per step: behaviour, how many nodes are in each state, the circuit, the wires."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import takewhile
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
 from tracking.ledger.record import Analysis, Record
-from tracking.stability.bootstrap import resamples
-from tracking.timeline.activity import Thresholds, converged, null_turnover, verdict
-from tracking.timeline.states import ACTIVE, EMERGENT, STATES, coded
+from tracking.stability.bootstrap import Interval, interval, resamples
+from tracking.stability.sets import jaccard
+from tracking.timeline.activity import Thresholds, converged, screen_error, verdict
+from tracking.timeline.shares import Shares
+from tracking.timeline.states import EMERGENT
 
 NUMBERS = (
-    "clean", "corrupted", "gap", "faithfulness", "faithfulness_low", "faithfulness_high",
-    "complement", "accuracy", "clean_accuracy", "cpr", "cmd", "jaccard", "jaccard_low",
-    "jaccard_high", "rank_correlation", "pairs_needed",
+    "gap", "size", "faithfulness", "faithfulness_low", "faithfulness_high", "complement",
+    "accuracy", "clean_accuracy", "all_edges", "no_edges", "random_size", "cpr", "cmd", "jaccard",
+    "jaccard_low", "jaccard_high", "rank_correlation", "pairs_needed",
 )  # fmt: skip
-COUNTED = ("retained", "faded", "new", "surviving", "revived", "pruned")
-BOUNDED = {
-    "active": ACTIVE,
-    "emergent": EMERGENT,
-    "new": ("new",),
-    "pruned": ("pruned",),
-    "surviving": ("surviving",),
-}  # counts that have an interval, by the states they count
+WIRING = (
+    "wiring_kept", "wiring_kept_low", "wiring_kept_high", "wiring_null", "wiring_null_low",
+    "wiring_null_high", "wiring_kept_half", "wiring_kept_half_low", "wiring_kept_half_high",
+    "wiring_null_half", "wiring_null_half_low", "wiring_null_half_high", "wiring_kept_double",
+    "wiring_null_double",
+)  # fmt: skip
+COUNTED = ("base", "retained", "faded", "new", "surviving", "revived", "pruned")
 
 
 def counts_of(
-    records: Sequence[Record], contrast: str, heads: pd.DataFrame, thresholds: Thresholds
+    records: Sequence[Record], contrast: str, nodes: pd.DataFrame, thresholds: Thresholds
 ) -> pd.DataFrame:
-    """One row a step, as `Timeline.counts`, from the rows of a contrast in `Timeline.heads`."""
+    """One row a step, as `Timeline.counts`, from the rows of a contrast in `Timeline.nodes`."""
     rows, before = [], None
-    for index, record in enumerate(records):
-        now = heads[heads["step"] == record.step]
+    for record, (_, now) in zip(records, nodes.groupby("step", sort=True), strict=True):
         analysis = record.analyses[contrast]
-        earlier = None if before is None else records[index - 1].analyses[contrast]
-        active = now["active"].to_numpy(bool)
-        turnover = np.nan if before is None else turned_over(before, active)
-        integrals = [one is not None and converged(one, thresholds) for one in (earlier, analysis)]
-        null = null_turnover(analysis, thresholds)
+        shares = Shares.of(analysis)
         rows.append(
             {
                 "contrast": contrast,
                 "step": record.step,
                 "reward": record.reward,
                 "reward_name": record.reward_name,
-                "pairs": len(analysis.heads.effect),
-                "active": int(active.sum()),
-                "emergent": int(now["state"].isin(EMERGENT).sum()),
-                **{state: int((now["state"] == state).sum()) for state in COUNTED},
-                "undecided": int(now["undecided"].sum()),
-                "turnover": turnover,
-                "turnover_converged": turnover if all(integrals) else np.nan,
-                "null": float(null.mean()),
-                "null_high": float(null.quantile(0.975)),
-                **_rewired(record, analysis, earlier),
-                **{name: analysis.numbers[name] for name in NUMBERS},
-                "converged": integrals[-1],
-                "verdict": verdict(analysis, thresholds),
+                "pairs": len(analysis.nodes.corrupt),
+                **_behaviour(analysis),
+                **_states(now),
+                **_together(analysis),
+                **_turnover(record, analysis, before),
+                **{name: analysis.numbers.get(name, np.nan) for name in (*NUMBERS, *WIRING)},
+                "edges": int(analysis.circuit.circuit.sum()),
+                "screen_error": screen_error(analysis, shares, thresholds),
+                "converged": converged(analysis, thresholds),
+                "verdict": verdict(analysis, shares, thresholds),
                 "seconds": record.seconds,
             }
         )
-        before = active
+        before = analysis
     table = pd.DataFrame(rows).astype({"reward": float, "pairs_needed": float})
-    analyses = [record.analyses[contrast] for record in records]
-    return pd.concat([table, bounds(analyses, thresholds)], axis=1)
+    return table.astype(dict.fromkeys(WIRING, float))
 
 
-def turned_over(before: np.ndarray, now: np.ndarray) -> float:
-    """Share of what is in either bool [...] that is not in both; 0 where both are empty."""
-    return int((before ^ now).sum()) / max(int((before | now).sum()), 1)
-
-
-def _rewired(record: Record, now: Analysis, before: Analysis | None) -> dict[str, float]:
-    """Turnover of the circuit's edges, and of the MLPs that write along one."""
-    if before is None:
-        return {"edge_turnover": np.nan, "mlp_turnover": np.nan}
-    mlps = [record.graph.mlp_row(layer) for layer in range(record.n_layers)]
-    old, new = before.circuit.circuit, now.circuit.circuit
+def _behaviour(analysis: Analysis) -> dict[str, float]:
+    result = analysis.behaviour
+    growth = result.clean - result.corrupted
+    weights = resamples(len(analysis.stability.entries), len(growth))
+    logits, chance = interval(growth[:, None], weights), result.clean_probability
     return {
-        "edge_turnover": turned_over(old.numpy(), new.numpy()),
-        "mlp_turnover": turned_over(old[mlps].any(1).numpy(), new[mlps].any(1).numpy()),
+        "behaviour": float(logits.mean),
+        "behaviour_low": float(logits.low),
+        "behaviour_high": float(logits.high),
+        "probability": float((chance - result.corrupted_probability).mean()),
+        "clean": float(chance.mean()),
+        "corrupted": float(result.corrupted_probability.mean()),
     }
 
 
-def bounds(analyses: Sequence[Analysis], thresholds: Thresholds) -> pd.DataFrame:
-    """One row a checkpoint: `<name>_low` and `<name>_high` for every name of `BOUNDED`, the 95 %
-    percentiles of the count over bootstrap resamples, each one followed through all checkpoints.
+def _states(nodes: pd.DataFrame) -> dict[str, int]:
+    """How many heads, and how many MLPs, are in each state."""
+    out = {}
+    for kind, prefix in (("head", ""), ("mlp", "mlps_")):
+        rows = nodes[nodes["kind"] == kind]
+        out[f"{prefix}active"] = int(rows["active"].sum())
+        out[f"{prefix}emergent"] = int(rows["state"].isin(EMERGENT).sum())
+        out |= {f"{prefix}{state}": int((rows["state"] == state).sum()) for state in COUNTED}
+        out[f"{prefix}undecided"] = int(rows["undecided"].sum())
+        out[f"{prefix}drifted"] = int((rows["drift"] != "").sum())
+    return out
 
-    A resample has no interval of its own, so in it a head is active or it is not: none is
-    undecided and carried. So heads at the threshold come and go more than in the counts, which can
-    lie outside: `pruned` below, `surviving` above. Missing from the first checkpoint on whose
-    resamples are not those of the ones before (another number of them or of pairs), so that a
-    later checkpoint never changes an earlier row.
-    """
-    sizes = [(len(one.stability.in_circuit), len(one.heads.effect)) for one in analyses]
-    same = len(list(takewhile(lambda size: size == sizes[0], sizes)))
+
+def _together(analysis: Analysis) -> dict[str, float]:
+    """The shares of all active nodes at once."""
+    nodes, behaviour = analysis.nodes, analysis.behaviour
+    whole = float((behaviour.clean - behaviour.corrupted).mean())
+    if not whole or not nodes.together.any():
+        return {"together_corrupt": np.nan, "together_restore": np.nan}
+    return {
+        "together_corrupt": float(nodes.together_corrupt.mean()) / whole,
+        "together_restore": float(nodes.together_restore.mean()) / whole,
+    }
+
+
+def _turnover(record: Record, now: Analysis, before: Analysis | None) -> dict[str, float]:
+    """Turnover of heads and of edges at the run's size, each beside its null, and the heads' with
+    the interval over the same resamples at both checkpoints."""
+    heads, size = record.graph.node_heads, now.circuit.size
+    null = half_turnover(now, heads)
     out = {
-        f"{name}_{end}": np.full(len(sizes), np.nan) for name in BOUNDED for end in ("low", "high")
+        "turnover": np.nan,
+        "turnover_low": np.nan,
+        "turnover_high": np.nan,
+        "null": float(null.mean()),
+        "null_high": float(null.quantile(0.975)),
+        "edge_turnover": np.nan,
+        "edge_null": float(now.stability.edge_null.mean()),
+        "edge_null_high": float(now.stability.edge_null.quantile(0.975)),
     }
-    codes = coded(np.stack([drawn(one, thresholds) for one in analyses[:same]]))
-    for name, wanted in BOUNDED.items():
-        number = np.isin(STATES, wanted)[codes].sum(-1)  # [step, resample]
-        low, high = np.quantile(number, [0.025, 0.975], axis=1)
-        out[f"{name}_low"][:same], out[f"{name}_high"][:same] = low, high
-    return pd.DataFrame(out)
+    if before is None:
+        return out
+    then, entries = before.stability, now.stability
+    edges = [(one.edge_entry <= size).flatten() for one in (then, entries)]
+    out["edge_turnover"] = 1 - float(jaccard(*edges))
+    if then.entries.shape == entries.entries.shape:
+        drawn = [one.entries[:, heads] <= size for one in (then, entries)]
+        turned = 1 - jaccard(*drawn)
+        ends = Interval(turned.mean(), *turned.quantile(torch.tensor([0.025, 0.975])))
+        out |= {
+            "turnover": float(ends.mean),
+            "turnover_low": float(ends.low),
+            "turnover_high": float(ends.high),
+        }
+    return out
 
 
-def drawn(analysis: Analysis, thresholds: Thresholds) -> np.ndarray:
-    """bool [resample, head]: active by one resample of the pairs alone, which is to stand in its
-    circuit with a mean effect beyond the threshold. None where the behaviour is absent."""
-    if verdict(analysis, thresholds) == "absent":
-        return np.zeros(tuple(analysis.stability.in_circuit.shape), dtype=bool)
-    inside, per_pair = analysis.stability.in_circuit, analysis.heads.effect
-    effect = resamples(len(inside), len(per_pair)) @ per_pair
-    return (inside & (effect.abs() >= thresholds.effect)).numpy()
+def half_turnover(analysis: Analysis, heads: Tensor) -> Tensor:
+    """Float32 [split]: turnover of heads between two disjoint halves of the pairs on one
+    checkpoint, at the run's size."""
+    inside = analysis.stability.half_entries[..., heads] <= analysis.circuit.size
+    return 1 - jaccard(inside[:, 0], inside[:, 1])

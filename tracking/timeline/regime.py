@@ -1,4 +1,5 @@
-"""Whether a run accumulates heads or searches among them: three figures and a word for them."""
+"""Whether a run accumulates heads or searches among them: three figures, and with enough heads a
+word for them."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ import pandas as pd
 from scipy import stats
 
 MEASURES = ("survive", "turnover_over_null", "final_over_peak")
-KEPT = 0.75  # a run accumulates where no less of its emergent heads survive
-LOST = 0.5  # and searches where no more do
+FEWEST = 5  # emergent heads; of fewer no word is said
+CHANCE = 0.5  # the null: an emergent head is as likely gone at the end as there
 
 
 @dataclass(frozen=True)
@@ -20,15 +21,16 @@ class Regime:
 
     The word is
 
-    - `nothing emerged` where no head did
-    - `accumulates` where at least `KEPT` of the heads that ever emerged are there at the end, and
-      so at least as much of the most that were there at once
-    - `searches` where at most `LOST` of them are there at the end, and turnover is above its null,
-      so that the coming and going is not that of a judgement by other pairs
+    - `too few heads` where fewer than `FEWEST` emerged before the last checkpoint
+    - `accumulates` where more of them are there at the end, by a change that lasts, than a coin for
+      each would leave (exact binomial test, 5 %): of heads whose shares only wander most are still
+      where they went last
+    - `searches` where fewer are, and turnover is above its null, so that the coming and going is
+      not that of a ranking by other pairs
     - `neither` otherwise
 
-    A head that emerged at the last checkpoint has survived nothing yet and counts as a survivor all
-    the same: `survive` is somewhat high where heads still emerge at the end.
+    A head that emerged at the last checkpoint has survived nothing yet. It counts in `survive` all
+    the same, which is somewhat high where heads still emerge at the end, but not for the word.
     """
 
     emerged: int  # heads that were ever emergent
@@ -36,22 +38,31 @@ class Regime:
     turnover: float  # mean over the checkpoints after the first; NaN where there are none
     null: float  # the mean of its null over the same checkpoints
     final_over_peak: float  # emergent heads at the end, over the most at any checkpoint; or NaN
+    tried: int  # heads that emerged before the last checkpoint
+    left: int  # of these, emergent at the end
+    lasting: int  # of these, changed for more than the run's own fluctuation
 
     @classmethod
-    def of(cls, heads: pd.DataFrame, counts: pd.DataFrame, contrast: str) -> Regime:
-        """From a `Timeline`'s heads and counts, for one contrast."""
-        rows, numbers = heads[heads["contrast"] == contrast], counts[counts["contrast"] == contrast]
+    def of(cls, nodes: pd.DataFrame, counts: pd.DataFrame, contrast: str) -> Regime:
+        """From a `Timeline`'s nodes and counts, for one contrast."""
+        rows = nodes[(nodes["contrast"] == contrast) & (nodes["kind"] == "head")]
+        numbers = counts[counts["contrast"] == contrast]
         emergent = rows[rows["active"].astype(bool) & rows["cohort"].notna()]
-        ever = emergent["head"].nunique()
-        left = int((emergent["step"] == rows["step"].max()).sum())
+        ever = emergent["node"].nunique()
+        end = emergent[emergent["step"] == rows["step"].max()]
+        tried = emergent[emergent["cohort"] < rows["step"].max()]["node"].unique()
+        kept = end[end["node"].isin(tried)]
         peak = int(emergent.groupby("step").size().max()) if ever else 0
         later = numbers.dropna(subset=["turnover", "null"])
         return cls(
             ever,
-            left / ever if ever else np.nan,
+            len(end) / ever if ever else np.nan,
             float(later["turnover"].mean()),
             float(later["null"].mean()),
-            left / peak if peak else np.nan,
+            len(end) / peak if peak else np.nan,
+            len(tried),
+            len(kept),
+            int(kept["lasting"].sum()),
         )
 
     @property
@@ -61,14 +72,17 @@ class Regime:
 
     @property
     def word(self) -> str:
-        """`accumulates`, `searches`, `neither` or `nothing emerged`."""
-        if not self.emerged:
-            return "nothing emerged"
-        if self.survive >= KEPT:
+        """`accumulates`, `searches`, `neither` or `too few heads`."""
+        if self.tried < FEWEST:
+            return "too few heads"
+        if _beyond_a_coin(self.lasting, self.tried, "greater"):
             return "accumulates"
-        if self.survive <= LOST and self.turnover > self.null:
-            return "searches"
-        return "neither"
+        gone = _beyond_a_coin(self.left, self.tried, "less")
+        return "searches" if gone and self.turnover > self.null else "neither"
+
+
+def _beyond_a_coin(heads: int, of: int, side: str) -> bool:
+    return bool(stats.binomtest(heads, of, CHANCE, alternative=side).pvalue <= 0.05)
 
 
 def over_seeds(regimes: Sequence[Regime]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What happened to the heads of a run, in one sentence and the figures behind it."""
+"""What a run did to the behaviour and who carries it, in a few sentences and their figures."""
 
 from __future__ import annotations
 
@@ -6,114 +6,326 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import pandas as pd
 
+from tracking.ledger.record import Analysis
+from tracking.stability.bootstrap import interval, resamples
+from tracking.timeline.activity import weaknesses
 from tracking.timeline.regime import Regime
+from tracking.timeline.shares import DIRECTIONS, Shares
 from tracking.timeline.timeline import Timeline
 
-FALSE = 0.064  # how often one draw exceeds the interpolated 97.5 % of 20 others of its contrast
+NAMED = 6  # nodes that a sentence names of one kind
+WIRED = 0.1  # of what today's own circuits carry: a smaller loss is not another wiring
+ORIGINS = {"recruited": "recruited", "with the behaviour": "emerged with the behaviour"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{_short(self.value)} ({_short(self.low)} to {_short(self.high)})"
 
 
 @dataclass(frozen=True)
 class Summary:
     """A run's last checkpoint against its first, on the prompt pairs of one contrast.
 
-    `beyond_noise`: whether another sample of pairs would say the same: resamples of the pairs
-    leave at least one emergent head at the last checkpoint (the lower end of the 95 % interval of
-    their number), and turnover was above the 97.5 % of its null at more checkpoints than chance
-    makes of that many. None where there is one checkpoint, or no interval.
+    Nodes are named in the graph's order. `carriers` are the active ones by where they come from:
+    `base`, `recruited`, `with the behaviour`; without those that are surely `small` today.
     """
 
     contrast: str
-    step: int  # the last analysed
-    survivors: Sequence[str]  # emergent heads that are active at the last checkpoint
-    emerged: int  # heads that ever were emergent
-    low: float  # 95 % interval of the number of survivors; NaN where it has none
-    high: float
-    base: int  # base heads
-    retained: int  # of them, active at the last checkpoint
-    turned: int  # checkpoints whose turnover is above its null
-    compared: int  # checkpoints that have a turnover
-    sound: int  # checkpoints whose verdict is sound
+    steps: tuple[int, int]  # first and last analysed
     checkpoints: int
-    faithfulness: float  # of the last circuit
+    behaviour: tuple[Figure, Figure]  # at first and last, in logits
+    growth: Figure  # their paired difference
+    probability: tuple[float, float]  # of the right token, clean less corrupted
+    carriers: dict[str, Sequence[str]]
+    against: Sequence[str]  # of these, those whose share is negative: they work against it
+    together: float  # share lost with all that are surely active today corrupted; NaN where unknown
+    small: Sequence[str]  # active by their state, surely below the threshold today
+    crossed: Sequence[str]  # of the carriers, those that began on the other side of 0
+    interrupted: Sequence[str]  # of these, those that were not active at all checkpoints since
+    cohorts: dict[str, int]  # of emergent nodes that are active, the step at which they emerged
+    scored: Sequence[str]  # of the emergent ones, those that step 0 knew by their scores alone
+    faded: Sequence[str]
+    transient: Sequence[str]  # emerged and active no more
+    drifted: dict[str, Sequence[str]]  # by `drift`
+    lasting: Sequence[str]  # changed for more than the run's own fluctuation
+    undecided: Sequence[str]  # step 0 could not tell, so they have no history
+    unsettled: Sequence[str]  # of these, those that are surely active today
+    wiring: Figure  # kept at the run's size; NaN where unknown
+    wiring_null: Figure
+    wiring_half: Figure  # at half of it, where less of the circuit is room
+    wiring_half_null: Figure
+    began: str  # the verdict of the first record
     verdict: str  # of the last record
+    weaknesses: Sequence[str]  # of the last record
+    absent: int  # checkpoints between the first and the last without the behaviour
+    sound: int  # checkpoints whose verdict is sound
+    control: bool  # whether drift was measured against a control run
     regime: Regime
 
     @classmethod
     def of(cls, timeline: Timeline, contrast: str) -> Summary:
         """Of all checkpoints so far; `BadInput` for an unknown contrast."""
-        heads, counts = timeline.of_contrast(contrast)
-        last = counts.iloc[-1]
-        now = heads[(heads["step"] == last["step"]) & heads["active"] & heads["cohort"].notna()]
-        later = counts.dropna(subset=["turnover"])
-        regime = Regime.of(heads, counts, contrast)
+        nodes, counts = timeline.of_contrast(contrast)
+        first, last = counts.iloc[0], counts.iloc[-1]
+        now = nodes[nodes["step"] == last["step"]].set_index("node")
+        analyses = [record.analyses[contrast] for record in timeline.records]
+        began = nodes[nodes["step"] == first["step"]].set_index("node")
+        surely, below = _today(now, timeline.thresholds.share)
+        there = now[now["active"] & ~below]
+        origin = there["origin"].replace("", "base")
+        drift = now["drift"]
         return cls(
             contrast=contrast,
-            step=int(last["step"]),
-            survivors=tuple(now["head"]),
-            emerged=regime.emerged,
-            low=float(last["emergent_low"]),
-            high=float(last["emergent_high"]),
-            base=int(counts["active"].iloc[0]),
-            retained=int(last["active"]) - len(now),
-            turned=int((later["turnover"] > later["null_high"]).sum()),
-            compared=len(later),
-            sound=int((counts["verdict"] == "sound").sum()),
+            steps=(int(first["step"]), int(last["step"])),
             checkpoints=len(counts),
-            faithfulness=float(last["faithfulness"]),
+            behaviour=(_figure(first, "behaviour"), _figure(last, "behaviour")),
+            growth=_growth(analyses[0], analyses[-1]),
+            probability=(float(first["probability"]), float(last["probability"])),
+            carriers={word: tuple(origin[origin == word].index) for word in ("base", *ORIGINS)},
+            against=tuple(there.index[there["share"] < 0]),
+            together=float(last["together_corrupt"]),
+            small=tuple(now.index[now["active"] & below]),
+            crossed=_crossed(nodes, there),
+            interrupted=_interrupted(nodes, there),
+            cohorts={str(k): int(v) for k, v in now[now["active"]]["cohort"].dropna().items()},
+            scored=tuple(now.index[now["cohort"].notna() & now["active"] & ~began["measured"]]),
+            faded=tuple(now.index[now["state"] == "faded"]),
+            transient=tuple(now.index[now["state"] == "pruned"]),
+            drifted={w: tuple(drift[drift == w].index) for w in drift.unique() if w},
+            lasting=tuple(now.index[now["lasting"] & (now["state"] != "undecided")]),
+            undecided=tuple(now.index[now["state"] == "undecided"]),
+            unsettled=tuple(now.index[(now["state"] == "undecided") & surely]),
+            wiring=_figure(last, "wiring_kept"),
+            wiring_null=_figure(last, "wiring_null"),
+            wiring_half=_figure(last, "wiring_kept_half"),
+            wiring_half_null=_figure(last, "wiring_null_half"),
+            began=str(first["verdict"]),
             verdict=str(last["verdict"]),
-            regime=regime,
+            weaknesses=weaknesses(analyses[-1], Shares.of(analyses[-1]), timeline.thresholds),
+            absent=int((counts["verdict"].iloc[1:-1] == "absent").sum()),
+            sound=int((counts["verdict"] == "sound").sum()),
+            control=timeline.controlled,
+            regime=Regime.of(nodes, counts, contrast),
         )
-
-    @property
-    def beyond_noise(self) -> bool | None:
-        """Whether what emerged is more than another sample of pairs would make of nothing."""
-        if not self.compared or np.isnan(self.low):
-            return None
-        chance = stats.binom.ppf(0.975, self.compared, FALSE)
-        return bool(self.low >= 1 and self.turned > chance)
-
-    @property
-    def noise(self) -> str:
-        """`beyond_noise` in words."""
-        words = {
-            True: "beyond the noise of sampling pairs",
-            False: "not beyond the noise of sampling pairs",
-            None: "how far that is noise is not known",
-        }
-        return words[self.beyond_noise]
 
     @property
     def sentence(self) -> str:
-        """What happened, in one sentence."""
+        """What happened: the behaviour, who carries it and since when, whether the wires are the
+        old ones, what supports it."""
         if self.checkpoints == 1:
             return (
-                f"On {self.contrast!r} pairs one checkpoint has been analysed (step {self.step}, "
-                f"{self._faithful}): nothing can be said yet of heads over time."
+                f"On {self.contrast!r} pairs one checkpoint has been analysed (step "
+                f"{self.steps[0]}): the behaviour is {self.behaviour[0]} logits, carried by "
+                f"{_listed(self._named('base')) or 'no node for sure'}; nothing can be said yet "
+                "of change."
             )
-        if not self.emerged:
-            what = f"no head emerged in {self.checkpoints} checkpoints"
-        else:
-            interval = "" if np.isnan(self.low) else f" (95 %: {_range(self.low, self.high)})"
-            what = (
-                f"{len(self.survivors)} of {self.emerged} heads that emerged are there at step "
-                f"{self.step}{interval}, {self.noise}"
-            )
-        if self.base:
-            what += f"; {self.retained} of {self.base} base heads are retained"
+        return " ".join(self.parts)
+
+    @property
+    def parts(self) -> list[str]:
+        """The sentences of `sentence`, for who has a line for each."""
+        if self.checkpoints == 1:
+            return [self.sentence]
+        return [self.grew, self.carried, self.rewired, self.supported]
+
+    @property
+    def change(self) -> str:
+        """`grew`, `fell`, `is not known to have changed` or, of records of before, `is not known`,
+        by the paired interval."""
+        if np.isnan(self.growth.value):
+            return "is not known"
+        if self.growth.low > 0:
+            return "grew"
+        return "fell" if self.growth.high < 0 else "is not known to have changed"
+
+    @property
+    def grew(self) -> str:
+        """What the behaviour did."""
+        if self.change == "is not known":
+            return f"On {self.contrast!r} pairs the behaviour is not known (records of before)."
+        first, last = self.behaviour
+        changed = self.change in ("grew", "fell")
+        by = f" by {self.growth} logits" if changed else ""
+        gone = f"; at {self.absent} of the checkpoints between it was not there"
         return (
-            f"On {self.contrast!r} pairs {what}; turnover was above its null at {self.turned} of "
-            f"{self.compared} checkpoints; the last circuit is {self._faithful}, and "
-            f"{self.sound} of {self.checkpoints} circuits are sound."
+            f"On {self.contrast!r} pairs the behaviour {self.change}{by}, from {first} at step "
+            f"{self.steps[0]} to {last} at step {self.steps[1]} (in probability "
+            f"{self.probability[0]:.2f} to {self.probability[1]:.2f})"
+            f"{gone if self.absent else ''}."
         )
 
     @property
-    def _faithful(self) -> str:
+    def carried(self) -> str:
+        """Which heads and MLPs carry it, and since when."""
         if self.verdict == "absent":
-            return "absent (clean and corrupted prompts hardly differ)"
-        return f"{self.verdict} (faithfulness {self.faithfulness:.2f})"
+            if self.behaviour[1].high < 0:
+                return "It is turned round at the end; who carries that is not asked."
+            return "It is not there at the end, so nothing carries it."
+        parts = []
+        if base := self._named("base"):
+            start = f"since step {self.steps[0]}" if self.steps[0] else "from the start"
+            parts.append(f"{_counted(base)} {start} ({_listed(self._since(base))})")
+        for origin, word in ORIGINS.items():
+            if names := self._named(origin):
+                since = _listed(self._since(names))
+                parts.append(f"{_counted(names)} that {_were(names, word)} ({since})")
+        if names := self.unsettled:
+            parts.append(f"{_counted(names)} without a history ({_listed(names)})")
+        text = f"It is carried by {' and '.join(parts) or 'no node for sure'}"
+        if parts and not np.isnan(self.together):
+            text += f"; all that are surely active today lose {self.together:.2f} of it at once"
+        if names := self.against:
+            works = "works" if len(names) == 1 else "work"
+            text += f"; {_counted(names)} {works} against it ({_listed(self._since(names))})"
+        if self.scored:
+            text += f"; of these step {self.steps[0]} knew {_listed(self.scored)} by scores alone"
+        if not any(self.carriers[origin] for origin in ORIGINS):
+            text += "; no recruitment was found"
+        lost = "fell below the threshold by no tested change"
+        gone = ((self.faded, "faded"), (self.transient, "came and went"), (self.small, lost))
+        for names, word in gone:
+            if names:
+                text += f"; {_counted(names)} {word} ({_listed(names)})"
+        for word, names in self.drifted.items():
+            text += f"; the share of {_counted(names)} has {word} ({_listed(names)})"
+        if self.undecided:
+            text += (
+                f"; of {_counted(self.undecided)} step {self.steps[0]} could not tell "
+                f"({_listed(self.undecided)})"
+            )
+        return text + "."
+
+    def _named(self, origin: str) -> Sequence[str]:
+        """Those that carry the behaviour and do not work against it."""
+        return [name for name in self.carriers[origin] if name not in self.against]
+
+    def _since(self, names: Sequence[str]) -> Sequence[str]:
+        """With the step at which they emerged, whether they were active at all since, and whether
+        they did then what they do now."""
+        return [
+            name
+            + (f" since step {self.cohorts[name]}" if name in self.cohorts else "")
+            + " with breaks" * (name in self.interrupted)
+            + " at first on the other side" * (name in self.crossed)
+            for name in names
+        ]
+
+    @property
+    def rewired(self) -> str:
+        """Whether the wires are the old ones, at the run's size and at half of it."""
+        sizes = ((self.wiring, self.wiring_null), (self.wiring_half, self.wiring_half_null))
+        known = [one for one in sizes if not np.isnan(one[0].value)]
+        if self.began == "absent" and self.verdict != "absent":
+            return f"At step {self.steps[0]} it was not there, so it had no wires to keep."
+        if not known or self.verdict == "absent":
+            return "Whether the old wires suffice is not known."
+        words = [_wired(kept, null) for kept, null in known]
+        order = ("the old wires do not suffice", "whether the old wires suffice cannot be told")
+        word = next((word for word in order if word in words), "the old wires suffice")
+        size = known[words.index(word)]
+        kept, null = size
+        at_half = " of half the run's size" if size is not sizes[0] else ""
+        return (
+            f"Circuits{at_half} by step {self.steps[0]}'s scores carry {kept} of what today's "
+            f"own carry, those by half of the pairs {null}: {word}."
+        )
+
+    @property
+    def supported(self) -> str:
+        """What supports it."""
+        turned = (*self.cohorts, *self.faded, *self.transient, *self.interrupted)
+        changed = list(dict.fromkeys(turned))
+        text = "Changes are beyond resampling of these pairs" if changed else "No state changed"
+        if changed:
+            last = [name for name in changed if name in self.lasting]
+            text += (
+                f", those of {_listed(last)} beyond the run's own fluctuation too"
+                if last
+                else "; none is beyond the run's own fluctuation"
+                + (" (that takes 6 checkpoints)" if self.checkpoints < 6 else "")
+            )
+        text += "; drift is set against a control run" if self.control else "; no control was given"
+        text += f"; {self.sound} of {self.checkpoints} records are sound"
+        if self.weaknesses and self.verdict != "absent":
+            text += f", the last is not: {'; '.join(self.weaknesses)}"
+        if self.regime.word in ("accumulates", "searches"):
+            text += f"; the run {self.regime.word}"
+        return text + "."
 
 
-def _range(low: float, high: float) -> str:
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+def _figure(row: pd.Series, name: str) -> Figure:
+    return Figure(float(row[name]), float(row[f"{name}_low"]), float(row[f"{name}_high"]))
+
+
+def _interrupted(nodes: pd.DataFrame, there: pd.DataFrame) -> tuple[str, ...]:
+    """Of the nodes that are `there`, by name, those that were active before and then not."""
+    rows = nodes[nodes["node"].isin(there.index)]
+    active = rows.pivot(index="step", columns="node", values="active").to_numpy(bool)
+    names = rows.pivot(index="step", columns="node", values="active").columns
+    broken = {n for n, one in zip(names, active.T, strict=True) if not one[one.argmax() :].all()}
+    return tuple(str(name) for name in there.index if name in broken)
+
+
+def _today(now: pd.DataFrame, least: float) -> tuple[pd.Series, pd.Series]:
+    """bool [node] each: surely active, and surely inactive, by the rows of one checkpoint alone."""
+    told = ~now["undecided"]
+    ends = [(now[f"{one}_low"], now[f"{one}_high"]) for one in DIRECTIONS]
+    beyond = [(low >= least) | (high <= -least) for low, high in ends]
+    surely = told & now["measured"] & (beyond[0] | beyond[1])
+    return surely, told & ~surely
+
+
+def _crossed(nodes: pd.DataFrame, there: pd.DataFrame) -> tuple[str, ...]:
+    """Of the nodes that are `there`, by name, those whose share had the other sign when they first
+    were active."""
+    active = nodes[nodes["active"] & nodes["node"].isin(there.index)]
+    began = active.groupby("node")["share"].first()
+    return tuple(str(name) for name in there.index if began[name] * there["share"][name] < 0)
+
+
+def _wired(kept: Figure, null: Figure) -> str:
+    if kept.high < null.low and kept.value < null.value - WIRED:
+        return "the old wires do not suffice"
+    if kept.low >= max(null.value, 1 - WIRED) - WIRED:  # a low null excuses no loss
+        return "the old wires suffice"
+    return "whether the old wires suffice cannot be told"
+
+
+def _growth(first: Analysis, last: Analysis) -> Figure:
+    """Of the behaviour, by the same pairs at both."""
+    before, after = (one.behaviour.clean - one.behaviour.corrupted for one in (first, last))
+    if len(before) != len(after):
+        return Figure(np.nan, np.nan, np.nan)
+    ends = interval((after - before)[:, None], resamples(len(last.stability.entries), len(after)))
+    return Figure(float(ends.mean), float(ends.low), float(ends.high))
+
+
+def _counted(names: Sequence[str]) -> str:
+    """`2 heads and 1 MLP`."""
+    mlps = sum(name.startswith("M") for name in names)
+    each = ((len(names) - mlps, "head"), (mlps, "MLP"))
+    return " and ".join(f"{n} {word}{'s' * (n > 1)}" for n, word in each if n)
+
+
+def _were(names: Sequence[str], word: str) -> str:
+    was = "was" if len(names) == 1 else "were"
+    return f"{was} recruited" if word == "recruited" else word
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:NAMED])
+    return shown + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

@@ -10,23 +10,33 @@ import pandas as pd
 from tracking.errors import BadInput
 from tracking.ledger.record import PROCEDURE, Record
 from tracking.run_folder import RunFolder
+from tracking.timeline.activity import weaknesses
 from tracking.timeline.coupling import Coupling, rewards
+from tracking.timeline.shares import Shares
 from tracking.timeline.timeline import Timeline
 from tracking.views import completions
 from tracking.views.completions import evaluated
 from tracking.views.palette import called
 
 MEANING = {
-    "weak": "not faithful, not the same from half the pairs, or from too few of them",
-    "unconverged": "the attribution's integral is not complete",
-    "absent": "clean and corrupted prompts hardly differ, so no head can be active",
+    "weak": "the circuit, the pairs or the measurements do not bear what the words say",
+    "unconverged": "the attribution's integral is not complete, so the ranking of edges is rough",
+    "absent": "clean and corrupted prompts do not differ for sure, so nothing carries anything",
 }
+SOUND = (
+    "Sound says: the circuit carries most of the behaviour, random ones need at least twice the "
+    "edges, halves of the pairs agree on its heads, all edges give the model and none the "
+    "corrupted run, hardly a node that was left out is active, and the integral is complete. It "
+    "says nothing of other pairs, or of why anything changed."
+)
+FEW = 6  # checkpoints, below which a change cannot be set against the run's own fluctuation
 
 
 def caveats(run: Path, timeline: Timeline) -> list[str]:
     """The caveats of a run's folder and its timeline: what is missing, weak, failed or mixed."""
     return [
         *_few(timeline),
+        *_control(timeline),
         *_missing(run),
         *_evaluated(run),
         *(line for contrast in timeline.contrasts for line in _of_contrast(timeline, contrast)),
@@ -75,13 +85,26 @@ def _few(timeline: Timeline) -> Iterator[str]:
     first = timeline.records[0].step
     if first != 0:
         yield (
-            f"No record of step 0: base heads are those active at step {first}, "
+            f"No record of step 0: base nodes are those active at step {first}, "
             "the first that was analysed."
         )
     if len(timeline.records) == 1:
         yield (
-            f"One checkpoint has been analysed (step {first}): what heads do over time, "
-            "how long they last and what they have to do with the reward cannot be said yet."
+            f"One checkpoint has been analysed (step {first}): what becomes of the behaviour and "
+            "of who carries it cannot be said yet."
+        )
+    elif len(timeline.records) < FEW:
+        yield (
+            f"{len(timeline.records)} checkpoints have been analysed: whether a change is more "
+            f"than the run's own fluctuation takes {FEW}."
+        )
+
+
+def _control(timeline: Timeline) -> Iterator[str]:
+    if len(timeline.records) > 1 and not timeline.controlled:
+        yield (
+            "No control was given: shares drift under a random reward too, and how far is not "
+            "known (--control RUN, a run in which nothing is taught)."
         )
 
 
@@ -119,14 +142,9 @@ def _evaluates(run: Path) -> bool:
 
 
 def _of_contrast(timeline: Timeline, contrast: str) -> Iterator[str]:
-    heads, counts = timeline.of_contrast(contrast)
-    for verdict, meaning in MEANING.items():
-        steps = counts.loc[counts["verdict"] == verdict, "step"]
-        if len(steps):
-            yield (
-                f"{contrast!r} pairs: {len(steps)} of {len(counts)} checkpoints are {verdict} "
-                f"(step {_listed(steps)}): {meaning}."
-            )
+    nodes, counts = timeline.of_contrast(contrast)
+    yield from _judged(timeline, contrast, counts)
+    yield from _before(timeline, contrast)
     reward = rewards(counts, contrast)
     if contrast == timeline.contrasts[0] and not reward.notna().any():
         yield "No reward is known at any checkpoint."
@@ -134,17 +152,58 @@ def _of_contrast(timeline: Timeline, contrast: str) -> Iterator[str]:
         name = called(reward.name)
         less = "; less is better" if reward.name == "loss" else ""
         yield f"No reward was logged; {name} stands for it{less}."
-    unbounded = counts.loc[counts["emergent_low"].isna(), "step"]
-    if len(unbounded):
+    last = nodes[nodes["step"] == counts["step"].iloc[-1]]
+    if unsure := int((last["state"] == "undecided").sum()):
         yield (
-            f"{contrast!r} pairs: counts have no interval from step {unbounded.iloc[0]} on, where "
-            "the number of resamples or pairs changed."
+            f"{contrast!r} pairs: of {unsure} of {len(last)} nodes the first "
+            "checkpoint could not tell whether they are active, so they have no history; more "
+            "pairs would."
         )
-    if heads["weight_change"].isna().all():
+    if nodes.loc[nodes["kind"] == "head", "weight_change"].isna().all():
         yield f"{contrast!r} pairs: the change of weights is not known (no weights of the base)."
-    note = Coupling.of(heads, counts, contrast).note
+    note = Coupling.of(nodes, counts, contrast).note
     if note and len(counts) > 1:
-        yield f"{contrast!r} pairs, heads and reward: {note}."
+        yield f"{contrast!r} pairs, beside the reward: {note}."
+
+
+def _judged(timeline: Timeline, contrast: str, counts: pd.DataFrame) -> Iterator[str]:
+    """The checkpoints that are not sound, by verdict; of weak ones why, the last first."""
+    for verdict, meaning in MEANING.items():
+        steps = counts.loc[counts["verdict"] == verdict, "step"]
+        if not len(steps):
+            continue
+        why = ""
+        if verdict == "weak":
+            record = next(one for one in timeline.records if one.step == steps.iloc[-1])
+            analysis = record.analyses[contrast]
+            against = weaknesses(analysis, Shares.of(analysis), timeline.thresholds)
+            why = f"; at step {record.step} {'; '.join(against)}"
+        yield (
+            f"{contrast!r} pairs: {len(steps)} of {len(counts)} checkpoints are {verdict} "
+            f"(step {_listed(steps)}): {meaning}{why}."
+        )
+
+
+def _before(timeline: Timeline, contrast: str) -> Iterator[str]:
+    """Records of before, and changes of what states are tested by."""
+    analyses = {record.step: record.analyses[contrast] for record in timeline.records}
+    old = [step for step, one in analyses.items() if one.behaviour.clean.isnan().all()]
+    if old:
+        yield (
+            f"{contrast!r} pairs: records without effects or behaviour (step "
+            f"{_listed(pd.Series(old))}), of an older version: nothing is known of their nodes; "
+            "tracked again they would tell."
+        )
+    drawn = {
+        step: (len(one.stability.entries), len(one.nodes.corrupt)) for step, one in analyses.items()
+    }
+    first = next(iter(drawn.values()))
+    unlike = [step for step, one in drawn.items() if one != first]
+    if unlike:
+        yield (
+            f"{contrast!r} pairs: from step {unlike[0]} on the number of resamples or pairs is "
+            "another, so no change since the first checkpoint can be tested."
+        )
 
 
 def _mixed(timeline: Timeline) -> Iterator[str]:

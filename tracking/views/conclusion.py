@@ -9,8 +9,8 @@ from tracking.views.figures import write_picture
 
 
 def conclude(run: RunFolder, timeline: Timeline, table: terminal.Table) -> None:
-    """Show the map of the heads and what happened to them, write the report and the picture, say
-    where everything lies."""
+    """Show the map of heads and MLPs and what happened, write the report and the picture, say where
+    everything lies."""
     picture = write_picture(timeline, run.picture_path)
     table.close(timeline)
     table.sentences(timeline)

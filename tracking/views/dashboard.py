@@ -21,12 +21,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tracking.timeline.columns import COUNTS, HEADS, names
+from tracking.timeline.columns import COUNTS, NODES, names
 from tracking.timeline.regime import MEASURES
 from tracking.timeline.summary import Summary
 from tracking.timeline.timeline import Timeline
-from tracking.views import figures
-from tracking.views.figures import cohorts, head_map
+from tracking.views.figures import node_map, picture
 
 if TYPE_CHECKING:
     import wandb
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 STEP = "train/global_step"
 SCALARS = names(COUNTS, "logged")
 CARRIED = names(COUNTS, "carried")  # nothing where the behaviour is absent
-TABLE = names(HEADS, "in_table")
+TABLE = names(NODES, "in_table")
 TABLE_KEY = "heads/table"
 INCREMENTS = 100  # of a table; W&B shows no more
 
@@ -43,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 def logged(column: str) -> str:
-    """What a column of `Timeline.counts` is called here: `emergent_low` is `emergent_lo`."""
+    """What a column of `Timeline.counts` is called here: `behaviour_low` is `behaviour_lo`."""
     return column.replace("_low", "_lo").replace("_high", "_hi")
 
 
@@ -76,9 +75,8 @@ class Entry:
             known = [name for name in (*SCALARS, *carried) if pd.notna(last[name])]
             scalars |= {f"{prefix}/{logged(name)}": float(last[name]) for name in known}
             scalars[f"{prefix}/weak"] = float(weak[-1])
-            images[f"{prefix}/map"] = _image(head_map(timeline, step, contrast))
-            images[f"{prefix}/cohorts"] = _image(cohorts(timeline, contrast))
-            images[f"{prefix}/survival"] = _image(figures.survival_curve(timeline, contrast))
+            images[f"{prefix}/picture"] = _image(picture(timeline, [contrast]))
+            images[f"{prefix}/map"] = _image(node_map(timeline, step, contrast))
             facts = summarised(Summary.of(timeline, contrast))
             summary |= {f"{prefix}/{name}": fact for name, fact in facts.items()}
             if weak[-1] and not weak[-2:-1].any():
@@ -88,23 +86,30 @@ class Entry:
 
 def summarised(summary: Summary) -> dict[str, object]:
     """The run's summary by short names: words, numbers, None where one is not known."""
-    measures = {name: float(getattr(summary.regime, name)) for name in MEASURES}
+    regime = {name: float(getattr(summary.regime, name)) for name in MEASURES}
+    numbers = {
+        "behaviour": summary.behaviour[-1].value,
+        "growth": summary.growth.value,
+        "wiring": summary.wiring.value,
+        **regime,
+    }
+    carriers = {origin.replace(" ", "_"): names for origin, names in summary.carriers.items()}
+    named = {**carriers, "faded": summary.faded, "transient": summary.transient}
     return {
         "sentence": summary.sentence,
-        "survivors": ", ".join(summary.survivors),
-        "emerged": summary.emerged,
-        "beyond_noise": summary.beyond_noise,
+        **{name: ", ".join(nodes) for name, nodes in named.items()},
         "verdict": summary.verdict,
+        "sound": summary.sound,
         "regime": summary.regime.word,
-        **{name: None if np.isnan(value) else value for name, value in measures.items()},
+        **{name: None if np.isnan(value) else value for name, value in numbers.items()},
     }
 
 
 def ever_active(timeline: Timeline) -> pd.DataFrame:
-    """The rows of all heads from the first step at which each is active, by contrast."""
-    heads = timeline.heads
-    since = heads.groupby(["contrast", "head"])["active"].cummax()
-    return heads.loc[since, list(TABLE)].reset_index(drop=True)
+    """The rows of all nodes from the first step at which each is active, by contrast."""
+    nodes = timeline.nodes
+    since = nodes.groupby(["contrast", "node"])["active"].cummax()
+    return nodes.loc[since, list(TABLE)].reset_index(drop=True)
 
 
 class Sink(Protocol):

@@ -1,26 +1,65 @@
-"""What the figures draw with: axes, bars, legends, rasters of heads."""
+"""What the figures draw with: axes, panels over steps, rasters and maps of nodes, legends."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex, to_rgb
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
+from tracking.timeline.columns import COUNTS, names
 from tracking.timeline.coupling import rewards
-from tracking.timeline.states import ACTIVE
-from tracking.views.palette import LOOKS, REWARD, UNDECIDED, called
+from tracking.views.palette import LOOKS, NEGATIVE, POSITIVE, REWARD, UNDECIDED, called, untold
 
-INK = "#222222"  # of turnover, which is no state
+INK = "#222222"
+GREY = UNDECIDED.color  # of nulls
 PALE = 0.6  # opacity of the veil over what comes from a weak circuit
 NONE = "no head emerged"
+MANY = 60  # rows of a raster, above which nodes that were never active are left out
+SHARES = LinearSegmentedColormap.from_list("shares", [NEGATIVE, "white", POSITIVE])
+
+
+@dataclass(frozen=True)
+class Marker:
+    """A state's sign, as matplotlib draws it."""
+
+    sign: str
+    filled: bool = True
+
+    @property
+    def style(self) -> dict[str, Any]:
+        """For `scatter`: black with a white rim, or the other way round."""
+        face, rim = (INK, "white") if self.filled else ("white", INK)
+        return {"marker": self.sign, "facecolor": face, "edgecolor": rim, "zorder": 2}
+
+    @property
+    def handle(self) -> dict[str, Any]:
+        """For a legend."""
+        style = {"marker": self.sign, "markeredgecolor": INK}
+        return {**style, "markerfacecolor": INK if self.filled else "white"}
+
+
+MARKS = {  # as the signs of `palette.LOOKS`; base and retained look alike
+    "retained": Marker("o"),
+    "base": Marker("o"),
+    "new": Marker("o", filled=False),
+    "surviving": Marker("^"),
+    "revived": Marker("D"),
+    "emergent": Marker("^", filled=False),
+    "faded": Marker("X"),
+    "pruned": Marker("v", filled=False),
+}
 
 
 def shades(count: int) -> list[str]:
@@ -45,64 +84,120 @@ def say(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.55, text, transform=axes.transAxes, ha="center", va="bottom")
 
 
-def stack(axes: Axes, counts: pd.DataFrame, heads: pd.DataFrame) -> None:
-    """One bar per checkpoint: its active heads by state."""
-    steps = counts["step"].to_numpy()
-    edges = bin_edges(steps)
-    by_state = pd.crosstab(heads["step"], heads["state"]).reindex(steps, fill_value=0)
-    bottom = np.zeros(len(steps))
-    for state in (state for state in ACTIVE if state in by_state):
-        height = by_state[state].to_numpy()
-        style = {"color": LOOKS[state].color, "edgecolor": "white", "linewidth": 0.4}
-        axes.bar(edges[:-1], height, np.diff(edges), bottom, align="edge", **style)
-        bottom += height
-    pale(axes, heads, edges)
-    axes.set_ylabel("active heads")
-    axes.set_ylim(0, max(bottom.max() * 1.1, 1))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def raster(axes: Axes, heads: pd.DataFrame) -> None:
-    """A row for each of the `shown` heads, hatched where it is undecided."""
-    order = shown(heads)
-    if not order:
-        say(axes, "no head was active")
-        axes.set_yticks([])
-        return
-    axes.set_ylabel("head, by cohort")
-    states = heads.pivot(index="head", columns="step", values="state").loc[order]
-    undecided = heads.pivot(index="head", columns="step", values="undecided").loc[order]
-    edges = bin_edges(states.columns.to_numpy())
-    cells(axes, np.stack([numbers(row) for row in states.to_numpy(str)]), edges)
-    pale(axes, heads, edges)
-    for row, column in np.argwhere(undecided.to_numpy()).tolist():
-        left, right = float(edges[column]), float(edges[column + 1])
-        hatch(axes, left, row - 0.5, right - left)
-    axes.set_yticks(range(len(order)), order, fontsize=7)
-    axes.invert_yaxis()
-
-
-def pale(axes: Axes, heads: pd.DataFrame, edges: np.ndarray) -> None:
-    """A veil over the checkpoints whose circuits are weak."""
-    verdicts = heads.groupby("step")["verdict"].first()
-    for place in np.flatnonzero(verdicts == "weak").tolist():
-        axes.axvspan(edges[place], edges[place + 1], color="white", alpha=PALE, linewidth=0)
+def over_steps(axes: Axes, steps: Sequence[int]) -> None:
+    """An axis of steps from 0 to where the last checkpoint's cell ends; ticks are whole steps."""
+    axes.set_xlim(0, bin_edges(np.array(steps))[-1])
+    locator = MaxNLocator(integer=True) if len(steps) > 1 else FixedLocator(steps)
+    axes.xaxis.set_major_locator(locator)
 
 
 def bin_edges(steps: np.ndarray) -> np.ndarray:
-    """Where the cells of neighbouring checkpoints meet, in steps; one more than checkpoints."""
+    """Where the cells of neighbouring checkpoints meet, in steps, none below 0; one more than
+    checkpoints."""
     if len(steps) == 1:
-        return np.array([steps[0] - 0.5, steps[0] + 0.5])
+        return np.array([max(steps[0] - 0.5, 0), steps[0] + 0.5])
     middle = (steps[1:] + steps[:-1]) / 2
-    return np.concatenate([[2 * steps[0] - middle[0]], middle, [2 * steps[-1] - middle[-1]]])
+    first, last = max(2 * steps[0] - middle[0], 0), 2 * steps[-1] - middle[-1]
+    return np.concatenate([[first], middle, [last]])
+
+
+def behaviour(axes: Axes, counts: pd.DataFrame) -> None:
+    """The behaviour with its 95 % interval."""
+    interval(axes, counts, "behaviour", INK)
+    axes.axhline(0, color="#999", linewidth=0.8)
+    axes.set_ylabel("behaviour\n(logits)")
 
 
 def reward(axes: Axes, counts: pd.DataFrame) -> None:
     """The mean since the checkpoint before, at the checkpoint; one series under one name."""
     reward = rewards(counts, str(counts["contrast"].iloc[0]))
-    axes.plot(reward.index, reward, color=REWARD, marker="o", markersize=3)
+    axes.plot(reward.index, reward, color=REWARD, marker="o", markersize=3, clip_on=False)
     axes.set_ylabel(called(reward.name))
     axes.grid(alpha=0.3)
+
+
+def wiring(axes: Axes, counts: pd.DataFrame) -> None:
+    """What step 0's wiring carries of today's behaviour where there is any, with its 95 % interval,
+    and the null's band; where no record has it, that."""
+    counts = carried(counts)
+    axes.set_ylabel("wiring kept")
+    highest = counts[["wiring_kept_high", "wiring_null_high"]].max().max()
+    axes.set_ylim(0, min(max(1.1, 1.05 * np.nan_to_num(highest)), 2.5))  # few pairs, wide intervals
+    if counts["wiring_kept"].isna().all():
+        axes.set_yticks([])
+        say(axes, "step 0's wiring was compared at no checkpoint")
+        return
+    bounds = (counts["wiring_null_low"], counts["wiring_null_high"])
+    axes.fill_between(counts["step"], *bounds, color=GREY, alpha=0.3, linewidth=0,
+                      label="null: today's own ranking by half of the pairs")  # fmt: skip
+    interval(axes, counts, "wiring_kept", LOOKS["surviving"].color)
+    axes.legend(loc="lower left", frameon=False, fontsize=8)
+
+
+def carried(counts: pd.DataFrame) -> pd.DataFrame:
+    """The counts with what speaks of a behaviour missing where it is absent."""
+    absent, columns = counts["verdict"] == "absent", list(names(COUNTS, "carried"))
+    return counts.assign(**{name: counts[name].mask(absent) for name in columns})
+
+
+def interval(axes: Axes, counts: pd.DataFrame, name: str, color: str, **more: str) -> None:
+    """A column of counts over the steps, and the band of its interval."""
+    bounds = (counts[f"{name}_low"], counts[f"{name}_high"])
+    axes.fill_between(counts["step"], *bounds, color=color, alpha=0.15, linewidth=0)
+    style = {"color": color, "marker": "o", "markersize": 3, "clip_on": False, **more}
+    axes.plot(counts["step"], counts[name], **style)
+    axes.grid(alpha=0.3)
+
+
+def raster(axes: Axes, nodes: pd.DataFrame) -> QuadMesh | None:
+    """A row for each of the `shown` nodes: its share by colour, its state by a mark, hatched where
+    the checkpoint alone cannot tell. The colours' mesh, or None where there is no row."""
+    order, left_out = shown(nodes)
+    if not order:
+        say(axes, "no node was active")
+        axes.set_yticks([])
+        return None
+    told = nodes.assign(undecided=untold(nodes))
+    table = {
+        name: told.pivot(index="node", columns="step", values=name).loc[order]
+        for name in ("share", "state", "undecided")
+    }
+    edges = bin_edges(table["share"].columns.to_numpy())
+    rows = np.arange(len(order) + 1) - 0.5
+    mesh = axes.pcolormesh(edges, rows, table["share"], cmap=SHARES, norm=scale(nodes["share"]),
+                           edgecolor="#eee", linewidth=0.3)  # fmt: skip
+    hatches(axes, table["undecided"].to_numpy(bool), edges)
+    marks(axes, table["state"].to_numpy(str), edges)
+    pale(axes, nodes, edges)
+    mlps = sum(node.startswith("M") for node in order)
+    axes.axhline(len(order) - mlps - 0.5, color=INK, linewidth=0.8)
+    axes.set_yticks(range(len(order)), order, fontsize=7)
+    axes.set_ylabel("heads, MLPs")
+    if left_out:
+        axes.set_title(f"{left_out} that cannot be told left out", fontsize=8, loc="right")
+    axes.invert_yaxis()
+    return mesh
+
+
+def scale(shares: pd.Series) -> Normalize:
+    """White at 0, full colour at the largest share, at least 0.2 and at most 1."""
+    most = float(np.clip(np.nan_to_num(shares.abs().max()), 0.2, 1))
+    return Normalize(-most, most)
+
+
+def marks(axes: Axes, states: np.ndarray, edges: np.ndarray) -> None:
+    """The signs of states [row, column] in the cells' middles; they read on any colour."""
+    middle = (edges[1:] + edges[:-1]) / 2
+    for state, marker in MARKS.items():
+        places = [(middle[column], row) for row, column in np.argwhere(states == state).tolist()]
+        if places:
+            axes.scatter(*zip(*places, strict=True), s=22, linewidth=0.9, **marker.style)
+
+
+def hatches(axes: Axes, undecided: np.ndarray, edges: np.ndarray) -> None:
+    """Over the cells [row, column] that are undecided."""
+    for row, column in np.argwhere(undecided).tolist():
+        hatch(axes, float(edges[column]), row - 0.5, float(edges[column + 1] - edges[column]))
 
 
 def hatch(axes: Axes, left: float, low: float, width: float = 1.0) -> None:
@@ -111,42 +206,40 @@ def hatch(axes: Axes, left: float, low: float, width: float = 1.0) -> None:
     axes.add_patch(Rectangle((left, low), width, 1, **style))
 
 
-def ink(color: str, veil: float) -> str:
-    """Black or white, whichever can be read on a colour under a white veil (WCAG's contrast)."""
-    parts = (1 - veil) * np.array(to_rgb(color)) + veil
-    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-    light = float(linear @ [0.2126, 0.7152, 0.0722])
-    return "white" if 1.05 / (light + 0.05) > (light + 0.05) / 0.05 else "black"
+def pale(axes: Axes, nodes: pd.DataFrame, edges: np.ndarray) -> None:
+    """A veil over the checkpoints that are weak, or have no behaviour."""
+    verdicts = nodes.groupby("step")["verdict"].first()
+    for place in np.flatnonzero(verdicts.isin(["weak", "absent"])).tolist():
+        span = {"color": "white", "alpha": PALE, "linewidth": 0, "zorder": 3}
+        axes.axvspan(edges[place], edges[place + 1], **span)
 
 
 def legend(figure: Figure, states: pd.Series, columns: int) -> None:
-    """The colours of the states that occur, under a figure."""
-    there = [state for state in LOOKS if (states == state).any()]
-    looks = {LOOKS[state].color: state for state in there}  # base and retained look alike
-    patches = [Patch(color=color, label=state) for color, state in looks.items()]
-    patches.append(Patch(facecolor="white", edgecolor="#555", hatch="////", label="undecided"))
+    """The marks of the states that occur, under a figure."""
+    there = {MARKS[state]: state for state in MARKS if (states == state).any()}
+    handles: list[Line2D | Patch] = [
+        Line2D([], [], linestyle="none", label=word.replace("base", "base, retained"),
+               **marker.handle)
+        for marker, word in there.items()
+    ]  # fmt: skip
+    handles.append(
+        Patch(facecolor="white", edgecolor="#555", hatch="////", label="cannot be told here")
+    )
     style = {"ncols": columns, "frameon": False, "fontsize": 9}
-    figure.legend(handles=patches, loc="outside lower center", **style)
+    figure.legend(handles=handles, loc="outside lower center", **style)
 
 
-def numbers(states: Iterable[str]) -> np.ndarray:
-    order = list(LOOKS)
-    return np.array([order.index(state) for state in states])
-
-
-def cells(axes: Axes, numbers: np.ndarray, edges: np.ndarray | None = None) -> None:
-    colors = ListedColormap([look.color for look in LOOKS.values()])
-    norm = BoundaryNorm(np.arange(len(LOOKS) + 1) - 0.5, len(LOOKS))
-    rows, columns = (np.arange(size + 1) - 0.5 for size in numbers.shape)
-    mesh = (columns if edges is None else edges, rows, numbers)
-    axes.pcolormesh(*mesh, cmap=colors, norm=norm, edgecolor="white", linewidth=0.4)
-
-
-def shown(heads: pd.DataFrame) -> list[str]:
-    """The heads that a raster shows: all that were ever active or undecided, by the first step at
-    which each was active, then in the graph's order. `heads` are the rows of one contrast of a
-    timeline."""
-    first = heads[heads["active"]].groupby("head")["step"].min()
-    there = set(heads.loc[heads["active"] | heads["undecided"], "head"])
-    ordered = [head for head in heads["head"].unique() if head in there]
-    return sorted(ordered, key=lambda head: first.get(head, np.inf))
+def shown(nodes: pd.DataFrame) -> tuple[list[str], int]:
+    """The nodes that a raster shows, heads before MLPs, each by the first step at which it was
+    active, then in the graph's order: all that were ever active, are undecided at the end, or were
+    at step 0. Where these are more than `MANY`, those that were ever active; and how many are left
+    out for that. `nodes` are the rows of one contrast of a timeline."""
+    last = nodes[nodes["step"] == nodes["step"].max()].set_index("node")
+    first = nodes[nodes["active"]].groupby("node")["step"].min()
+    unsure = set(last.index[untold(last) | (last["state"] == "undecided")])
+    mlp = last["kind"] == "mlp"
+    there = [node for node in last.index if node in first or node in unsure]
+    active = [node for node in there if node in first]
+    kept = active if len(there) > MANY else there
+    ordered = sorted(kept, key=lambda node: (mlp[node], first.get(node, np.inf)))
+    return ordered, len(there) - len(kept)

@@ -1,9 +1,9 @@
-"""Pictures of a run: its heads over the steps, above the reward curve."""
+"""Pictures of a run: the behaviour and the reward over the steps, above who carries it."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -15,13 +15,23 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from tracking.atomic import write_whole
-from tracking.timeline.coupling import AGAINST, HEADS, LAGS, Coupling, rewards
+from tracking.timeline.coupling import CAVEAT, LAGS, Coupling, rewards
 from tracking.timeline.survival import cohort_table, survival
 from tracking.timeline.timeline import Timeline
 from tracking.views import drawing
-from tracking.views.drawing import INK, NONE, PALE, shades
-from tracking.views.palette import LOOKS, REWARD, UNDECIDED, called
+from tracking.views.drawing import GREY, INK, NONE, PALE, shades
+from tracking.views.palette import LOOKS, NEGATIVE, POSITIVE, REWARD, called, untold
 
+WIRED = {  # what a ranking of edges is called, and how it looks
+    "own": ("today's own ranking", INK, "-"),
+    "half": ("today's, by half of the pairs", GREY, "--"),
+    "old": ("step 0's ranking", NEGATIVE, "-"),
+}
+CHANGES = {  # how the series of a coupling look
+    "behaviour": (INK, "o"),
+    "active": (POSITIVE, "s"),
+    "emergent": (LOOKS["surviving"].color, "^"),
+}
 AT_RISK = 12  # numbers of heads at risk under a survival curve, at most
 
 
@@ -33,67 +43,69 @@ def write_picture(timeline: Timeline, path: Path) -> Path:
     return path
 
 
-def picture(timeline: Timeline) -> Figure:
-    """Counts, raster and reward on one axis of steps; a column per contrast."""
-    contrasts = timeline.contrasts
-    rows = max(len(drawing.shown(timeline.of_contrast(contrast)[0])) for contrast in contrasts)
-    raster = max(3.4, 0.13 * rows)  # inches, so that the names of many heads can be read
-    figure = Figure(figsize=(1.5 + 5.2 * len(contrasts), 4.8 + raster), layout="constrained")
+def picture(timeline: Timeline, contrasts: Sequence[str] = ()) -> Figure:
+    """Behaviour, reward, wiring kept and the raster of nodes on one axis of steps; a column for
+    each of the contrasts, by default all."""
+    contrasts = contrasts or timeline.contrasts
+    told = [timeline.of_contrast(contrast) for contrast in contrasts]
+    most = max(len(drawing.shown(nodes)[0]) for nodes, _ in told)
+    tall = max(1.6, 0.14 * most)  # inches, so that the names of many nodes can be read
+    figure = Figure(figsize=(1.8 + 5.6 * len(contrasts), 5.6 + tall), layout="constrained")
     FigureCanvasAgg(figure)
-    ratios = {"height_ratios": [2.2, raster, 1.6]}
-    axes = figure.subplots(3, len(contrasts), sharex=True, squeeze=False, gridspec_kw=ratios)
-    for column, contrast in enumerate(contrasts):
-        heads, counts = timeline.of_contrast(contrast)
-        drawing.stack(axes[0, column], counts, heads)
-        drawing.raster(axes[1, column], heads)
-        drawing.reward(axes[2, column], counts)
-        axes[0, column].set_title(f"{contrast!r} pairs", fontsize=11)
-        axes[2, column].set_xlabel("training step")
-    edges = drawing.bin_edges(np.array([record.step for record in timeline.records]))
-    axes[0, 0].set_xlim(edges[0], edges[-1])
-    axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    drawing.legend(figure, timeline.heads["state"], columns=min(9, 5 * len(contrasts)))
+    ratios = {"height_ratios": [1.7, 1.2, 1.2, tall]}
+    panels = figure.subplots(4, len(contrasts), sharex=True, squeeze=False, gridspec_kw=ratios)
+    for column, (contrast, (nodes, counts)) in enumerate(zip(contrasts, told, strict=True)):
+        top, second, third, below = panels[:, column]
+        drawing.behaviour(top, counts)
+        drawing.reward(second, counts)
+        drawing.wiring(third, counts)
+        mesh = drawing.raster(below, nodes)
+        if mesh is not None:
+            figure.colorbar(mesh, ax=below, label="share of the behaviour", shrink=0.9)
+        top.set_title(f"{contrast!r} pairs", fontsize=11)
+        below.set_xlabel("training step")
+    drawing.over_steps(panels[0, 0], [record.step for record in timeline.records])
+    states = pd.concat([nodes["state"] for nodes, _ in told])
+    drawing.legend(figure, states, columns=min(9, 5 * len(contrasts)))
     return figure
 
 
-def head_map(timeline: Timeline, step: int, contrast: str) -> Figure:
-    """The layer x head map of one step, layer 0 lowest: state by colour, membership written in,
-    hatched where undecided."""
+def node_map(timeline: Timeline, step: int, contrast: str) -> Figure:
+    """The map of one step, layer 0 lowest, heads and beside them the layer's MLP: the share by
+    colour, state as a sign and in its colour, hatched where undecided."""
     rows = timeline.at(step, contrast)
     layers = int(rows["layer"].max()) + 1
-    heads = len(rows) // layers
-    figure = Figure(figsize=(max(1.6 + 0.5 * heads, 3.6), 1.9 + 0.36 * layers),
-                    layout="constrained")  # fmt: skip
+    wide = len(rows) // layers
+    figure = Figure(figsize=(max(2.4 + 0.5 * wide, 4.2), 1.9 + 0.36 * layers), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    drawing.cells(axes, drawing.numbers(rows["state"]).reshape(layers, heads))
+    shares = rows["share"].to_numpy().reshape(layers, wide)
+    edges = np.arange(wide + 1) - 0.5
+    style = {"cmap": drawing.SHARES, "norm": drawing.scale(rows["share"]), "edgecolor": "#ddd"}
+    mesh = axes.pcolormesh(edges, np.arange(layers + 1) - 0.5, shares, linewidth=0.4, **style)
+    drawing.hatches(axes, untold(rows).to_numpy(bool).reshape(layers, wide), edges)
+    states = rows["state"].to_numpy(str).reshape(layers, wide)
+    drawing.marks(axes, states, edges)
     verdict = str(rows["verdict"].iloc[0])
-    veil = PALE if verdict == "weak" else 0.0
-    if veil:
-        axes.axvspan(-0.5, heads - 0.5, color="white", alpha=veil, linewidth=0)
-    for position, (_, row) in enumerate(rows.iterrows()):
-        place = (position % heads, position // heads)
-        if row["undecided"]:
-            drawing.hatch(axes, place[0] - 0.5, place[1] - 0.5)
-        ink = drawing.ink(LOOKS[row["state"]].color, veil)
-        axes.annotate(
-            f"{row['membership']:.1f}", place, ha="center", va="center", fontsize=7, color=ink
-        )
+    if verdict in ("weak", "absent"):
+        axes.axvspan(-0.5, wide - 0.5, color="white", alpha=PALE, linewidth=0, zorder=3)
+    axes.axvline(wide - 1.5, color=INK, linewidth=0.8)
+    axes.set_xticks(range(wide), [*map(str, range(wide - 1)), "MLP"])
     axes.set(xlabel="head", ylabel="layer", title=f"{contrast!r} pairs, step {step}: {verdict}")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    drawing.legend(figure, rows["state"], columns=max(2, int(figure.get_figwidth() // 1.2)))
+    figure.colorbar(mesh, ax=axes, label="share")
+    drawing.legend(figure, rows["state"], columns=max(2, int(figure.get_figwidth() // 1.4)))
     return figure
 
 
 def cohorts(timeline: Timeline, contrast: str) -> Figure:
     """How many heads of each cohort are active at every checkpoint, the oldest cohort lowest."""
-    heads, counts = timeline.of_contrast(contrast)
-    table = cohort_table(heads, contrast)
+    nodes, counts = timeline.of_contrast(contrast)
+    table = cohort_table(nodes, contrast)
     figure, axes = drawing.axes(f"{contrast!r} pairs: emergent heads by cohort", "active heads")
     steps = counts["step"].to_numpy()
     edges = drawing.bin_edges(steps)
-    axes.set_xlim(edges[0], edges[-1])
+    drawing.over_steps(axes, steps)
     left = table.pivot(index="step", columns="cohort", values="left").reindex(steps).fillna(0)
     bottom = np.zeros(len(steps))
     for cohort, color in zip(left, shades(left.shape[1]), strict=True):
@@ -101,7 +113,7 @@ def cohorts(timeline: Timeline, contrast: str) -> Figure:
         height = left[cohort].to_numpy(float)
         axes.bar(edges[:-1], height, np.diff(edges), bottom, align="edge", label=cohort, **style)
         bottom += height
-    drawing.pale(axes, heads, edges)
+    drawing.pale(axes, nodes, edges)
     axes.set_ylim(0, max(bottom.max() * 1.1, 1))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     if not len(table):
@@ -117,8 +129,8 @@ def cohorts(timeline: Timeline, contrast: str) -> Figure:
 def survival_curve(timeline: Timeline, contrast: str) -> Figure:
     """The share of emergent heads not yet pruned, by steps since their cohort, with its 95 % band
     and under it how many heads are at risk."""
-    heads, _ = timeline.of_contrast(contrast)
-    curve = survival(heads, contrast)
+    nodes, _ = timeline.of_contrast(contrast)
+    curve = survival(nodes, contrast)
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes, below = figure.subplots(2, sharex=True, gridspec_kw={"height_ratios": [7, 1]})
@@ -170,65 +182,94 @@ def faithfulness_curve(timeline: Timeline, contrast: str) -> Figure:
     return figure
 
 
+def wiring_curve(timeline: Timeline, contrast: str) -> Figure:
+    """What circuits of every size carry of the last checkpoint's behaviour, ranked by its own
+    scores, by its own from half of the pairs, and by step 0's."""
+    record = timeline.records[-1]
+    figure, axes = drawing.axes(
+        f"{contrast!r} pairs, step {record.step}: old wires and new", "faithfulness",
+        "share of all edges taken",
+    )  # fmt: skip
+    table = wiring_table(timeline, contrast)
+    if not len(table):
+        drawing.say(axes, "step 0's wiring was not compared here")
+        return figure
+    for name, (label, color, dash) in WIRED.items():
+        style = {"color": color, "linestyle": dash, "marker": "o", "markersize": 3}
+        axes.plot(table["share"], table[name], label=label, **style)
+    axes.axhline(1, color="#555", linewidth=0.8, linestyle="--")
+    axes.set_xscale("log")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", frameon=False, fontsize=9)
+    return figure
+
+
+def wiring_table(timeline: Timeline, contrast: str) -> pd.DataFrame:
+    """The curves at the last checkpoint, a row per size: `share` of all edges taken, faithfulness
+    by today's `own` ranking, by that of `half` of the pairs, by step 0's (`old`). Empty where it
+    was not measured."""
+    wiring = timeline.records[-1].analyses[contrast].wiring
+    names = {"share": "sizes", "own": "own", "half": "half", "old": "old"}
+    if wiring is None:
+        return pd.DataFrame(columns=list(names), dtype=float)
+    return pd.DataFrame({name: getattr(wiring, field).numpy() for name, field in names.items()})
+
+
 def turnover(timeline: Timeline, contrast: str) -> Figure:
-    """The share of heads that came or went since the checkpoint before, beside its null: what two
-    halves of the pairs disagree in at one checkpoint."""
+    """The share of the circuit's heads that came or went since the checkpoint before with its 95 %
+    interval, beside its null: what two halves of the pairs disagree in at one checkpoint."""
     counts = timeline.of_contrast(contrast)[1]
     figure, axes = drawing.axes(f"{contrast!r} pairs: turnover beside its null", "share of heads")
-    color, null = INK, UNDECIDED.color
-    axes.fill_between(counts["step"], 0, counts["null_high"], color=null, alpha=0.2, linewidth=0,
+    axes.fill_between(counts["step"], 0, counts["null_high"], color=GREY, alpha=0.2, linewidth=0,
                       label="null, up to 97.5 %")  # fmt: skip
-    axes.plot(counts["step"], counts["null"], color=null, linestyle="--", label="null, mean")
-    axes.plot(counts["step"], counts["turnover"], color=color, marker="o", label="turnover")
+    axes.plot(counts["step"], counts["null"], color=GREY, linestyle="--", label="null, mean")
+    drawing.interval(axes, counts, "turnover", INK, label="turnover")
+    drawing.over_steps(axes, counts["step"].tolist())
     axes.set_ylim(0, 1.05)
-    axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=9)
     return figure
 
 
 def coupling(timeline: Timeline, contrast: str) -> Figure:
-    """Cross-correlation of the heads with the reward and with its change, by lag; a full dot where
-    5 % of the shifts in time or fewer do as well at any lag."""
-    heads, counts = timeline.of_contrast(contrast)
-    link = Coupling.of(heads, counts, contrast)
-    figure = Figure(figsize=(8.4, 3.9), layout="constrained")
-    FigureCanvasAgg(figure)
+    """Cross-correlation of changes of the behaviour and of counts of heads with the reward's, by
+    lag; a full dot where 5 % of the shifts in time or fewer do as well at any lag."""
+    nodes, counts = timeline.of_contrast(contrast)
+    link = Coupling.of(nodes, counts, contrast)
     name = called(link.reward_name)
-    panels = zip(figure.subplots(1, 2, sharey=True), AGAINST, strict=True)
-    for axes, against in panels:
-        rows = link.table[link.table["against"] == against]
-        axes.set(title=name if against == "reward" else f"change of {name}", ylim=(-1.05, 1.05))
-        axes.set(xlabel="lag: heads after it, in checkpoints", xlim=(LAGS[0] - 0.3, LAGS[-1] + 0.3))
-        axes.axhline(0, color="#555", linewidth=0.8)
-        axes.grid(alpha=0.3)
-        for state in HEADS:
-            line, color = rows[rows["heads"] == state], LOOKS[state].color
-            axes.plot(line["lag"], line["correlation"], color=color, label=state)
-            sure = line["p_corrected"] <= 0.05
-            axes.scatter(line["lag"], line["correlation"], color=color, s=28, zorder=3,
-                         facecolor=np.where(sure, color, "white"))  # fmt: skip
-        if rows["correlation"].isna().all():
-            drawing.say(
-                axes, "the number of heads does not change" if len(rows) else str(link.note)
-            )
-    figure.axes[0].set_ylabel("correlation")
+    figure, axes = drawing.axes("", "correlation", "lag: after the reward, in checkpoints")
+    figure.set_size_inches(6.8, 4.4)
+    axes.set(ylim=(-1.05, 1.05), xlim=(LAGS[0] - 0.3, LAGS[-1] + 0.3))
+    axes.axhline(0, color="#555", linewidth=0.8)
+    axes.grid(alpha=0.3)
+    for series, (color, marker) in CHANGES.items():
+        line = link.table[link.table["series"] == series]
+        axes.plot(line["lag"], line["correlation"], color=color, label=series)
+        sure = line["p_corrected"] <= 0.05
+        axes.scatter(line["lag"], line["correlation"], s=28, zorder=3, color=color, marker=marker,
+                     facecolor=np.where(sure, color, "white"))  # fmt: skip
+    if link.table["correlation"].isna().all():
+        drawing.say(axes, "nothing changes" if len(link.table) else str(link.note))
     note = f"\n{link.note}" if link.note and len(link.table) else ""
-    figure.suptitle(f"{contrast!r} pairs: heads and {name}{note}", fontsize=10)
-    handles = [Line2D([], [], color=LOOKS[state].color, label=state) for state in HEADS]
+    figure.suptitle(f"{contrast!r} pairs: changes beside the {name}'s{note}", fontsize=9)
+    figure.supxlabel(CAVEAT, fontsize=7)
+    handles = [
+        Line2D([], [], color=color, marker=marker, label=series)
+        for series, (color, marker) in CHANGES.items()
+    ]
     for label, face in (("p ≤ 0.05 over lags", "#555"), ("not", "white")):
         dot = Line2D([], [], color="none", marker="o", label=label)
         dot.set(markerfacecolor=face, markeredgecolor="#555")
         handles.append(dot)
-    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    axes.legend(handles=handles, loc="lower left", ncols=2, frameon=False, fontsize=8)
     return figure
 
 
 def together(timelines: Mapping[str, Timeline]) -> Figure:
-    """The reward of several runs, and under it their emergent heads with the 95 % interval, on
-    shared axes: a row per name that a reward has and per contrast."""
+    """The reward of several runs, and under it their behaviour with the 95 % interval, on shared
+    axes: a row per name that a reward has and per contrast."""
     table = together_table(timelines)
     rows = [("reward", name) for name in table["reward_name"].unique()]
-    rows += [("emergent", contrast) for contrast in table["contrast"].unique()]
+    rows += [("behaviour", contrast) for contrast in table["contrast"].unique()]
     figure = Figure(figsize=(7.4, 0.8 + 2.1 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     style = zip(shades(len(timelines)), cycle("osD^v"), cycle(["-", "--", ":", "-."]), strict=False)
@@ -241,21 +282,19 @@ def together(timelines: Mapping[str, Timeline]) -> Figure:
         figure.subplots(len(rows), sharex=True, squeeze=False)[:, 0], rows, strict=True
     ):
         column = "reward_name" if what == "reward" else "contrast"
-        axes.set_ylabel(name if what == "reward" else f"emergent heads,\n{name!r} pairs")
+        axes.set_ylabel(name if what == "reward" else f"behaviour (logits),\n{name!r} pairs")
         axes.grid(alpha=0.3)
         for run, line in table[table[column] == name].groupby("run", sort=False):
             if what == "reward":  # the same for every contrast
                 line = line.drop_duplicates("step")
             axes.plot(line["step"], line[what], **looks[run])
-            if what == "emergent":
-                bounds = (line["emergent_low"], line["emergent_high"])
+            if what == "behaviour":
+                bounds = (line["behaviour_low"], line["behaviour_high"])
                 band = {"color": looks[run]["color"], "alpha": 0.12, "linewidth": 0}
                 axes.fill_between(line["step"], *bounds, **band)
-        if what == "emergent":
-            axes.set_ylim(0, max(axes.get_ylim()[1], 1))
-            axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+                axes.axhline(0, color="#999", linewidth=0.8)
     figure.axes[-1].set_xlabel("training step")
-    figure.axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    drawing.over_steps(figure.axes[-1], sorted(table["step"].unique()))
     handles = [Line2D([], [], label=run, **look) for run, look in looks.items()]
     style = {"ncols": min(len(handles), 4), "frameon": False, "fontsize": 9}
     figure.legend(handles=handles, loc="outside lower center", **style)
@@ -270,21 +309,22 @@ def faithfulness_table(timeline: Timeline, contrast: str) -> pd.DataFrame:
 
 
 def together_table(timelines: Mapping[str, Timeline]) -> pd.DataFrame:
-    """Reward and emergent heads of several runs: one row per run, contrast and step."""
+    """Reward and behaviour of several runs: one row per run, contrast and step."""
     columns = [
         "contrast",
         "step",
         "reward_name",
         "reward",
-        "emergent",
-        "emergent_low",
-        "emergent_high",
+        "behaviour",
+        "behaviour_low",
+        "behaviour_high",
+        "wiring_kept",
     ]
     tables = []
     for run, timeline in timelines.items():
         for contrast in timeline.contrasts:
             reward = rewards(timeline.counts, contrast)
-            counts = timeline.of_contrast(contrast)[1]
+            counts = drawing.carried(timeline.of_contrast(contrast)[1])
             name = called(reward.name)
             same = counts.assign(reward=reward.to_numpy(), reward_name=name)
             tables.append(same[columns].assign(run=run))

@@ -1,5 +1,5 @@
-"""One colour, one sign and one word for each state of a head, the same wherever it is shown; and
-for the reward.
+"""One colour, one sign and one word for each state of a node, the same wherever it is shown; and
+for the reward and for shares.
 
 The colours are Okabe and Ito's, told apart with any kind of colour vision; the signs do without.
 """
@@ -7,6 +7,8 @@ The colours are Okabe and Ito's, told apart with any kind of colour vision; the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -18,18 +20,26 @@ class Look:
 
 
 LOOKS = {
-    "base": Look("#0072B2", "■"),
-    "retained": Look("#0072B2", "■"),
-    "faded": Look("#56B4E9", "□"),
-    "new": Look("#E69F00", "▲"),
-    "surviving": Look("#009E73", "●"),
+    "base": Look("#0072B2", "●"),
+    "retained": Look("#0072B2", "●"),
+    "faded": Look("#56B4E9", "×"),
+    "new": Look("#E69F00", "○"),
+    "surviving": Look("#009E73", "▲"),
     "revived": Look("#F0E442", "◆"),
-    "emergent": Look("#8FD3B6", "○"),
-    "pruned": Look("#CC79A7", "×"),
+    "emergent": Look("#8FD3B6", "△"),
+    "pruned": Look("#CC79A7", "▽"),
+    "undecided": Look("#777777", "?"),
     "inactive": Look("#E4E4E4", "·"),
 }
-UNDECIDED = Look("#777777", "?")
+UNDECIDED = LOOKS["undecided"]
 REWARD = "#D55E00"
+POSITIVE, NEGATIVE = "#0072B2", "#D55E00"  # of shares and of edges: for the behaviour, against it
+
+
+def untold(nodes: pd.DataFrame) -> pd.Series:
+    """Of rows of a timeline's nodes, which are shown as undecided: where the behaviour is absent
+    nothing is known of any, and that is said once."""
+    return nodes["undecided"].astype(bool) & (nodes["verdict"] != "absent")
 
 
 def called(reward: object) -> str:

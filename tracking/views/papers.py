@@ -21,11 +21,13 @@ from tracking.views.figures import (
     coupling,
     faithfulness_curve,
     faithfulness_table,
-    head_map,
+    node_map,
     picture,
     together,
     together_table,
     turnover,
+    wiring_curve,
+    wiring_table,
 )
 
 
@@ -34,16 +36,17 @@ def export(timelines: Mapping[str, Timeline], folder: Path) -> list[Path]:
 
     Every plot is a PNG (200 dpi), an SVG whose text is text, and a CSV of its data:
     `<run>.picture` and, per contrast, `<run>.<contrast>.` with `map` (of the last checkpoint),
-    `cohorts`, `survival`, `faithfulness` (of the last checkpoint), `turnover` and `coupling`.
-    `<run>.heads.csv` has the states of all heads, the picture's raster. Of several runs also
+    `cohorts`, `survival`, `faithfulness` and `wiring` (of the last checkpoint), `turnover` and
+    `coupling`.
+    `<run>.nodes.csv` has shares and states of all nodes, the picture's raster. Of several runs also
     `together`. Names of runs and contrasts are made safe for any file system, and stay apart.
     """
     made: list[Path] = []
     for name, timeline in zip(_slugs(timelines), timelines.values(), strict=True):
         made += _write(picture(timeline), timeline.counts, folder, f"{name}.picture")
-        heads = folder / f"{name}.heads.csv"
-        write_whole(heads, timeline.heads.to_csv(index=False).encode())
-        made.append(heads)
+        nodes = folder / f"{name}.nodes.csv"
+        write_whole(nodes, timeline.nodes.to_csv(index=False).encode())
+        made.append(nodes)
         for contrast, slug in zip(timeline.contrasts, _slugs(timeline.contrasts), strict=True):
             for plot, (figure, data) in _plots(timeline, contrast).items():
                 made += _write(figure, data, folder, f"{name}.{slug}.{plot}")
@@ -54,18 +57,19 @@ def export(timelines: Mapping[str, Timeline], folder: Path) -> list[Path]:
 
 def _plots(timeline: Timeline, contrast: str) -> dict[str, tuple[Figure, pd.DataFrame]]:
     """The plots of one contrast, each with its data."""
-    heads, counts = timeline.of_contrast(contrast)
+    nodes, counts = timeline.of_contrast(contrast)
     step = timeline.records[-1].step
-    coupled = Coupling.of(heads, counts, contrast)
-    turned = counts[["step", "turnover", "null", "null_high"]]
+    coupled = Coupling.of(nodes, counts, contrast)
+    turned = counts[["step", "turnover", "turnover_low", "turnover_high", "null", "null_high"]]
     return {
-        "map": (head_map(timeline, step, contrast), timeline.at(step, contrast)),
-        "cohorts": (cohorts(timeline, contrast), cohort_table(heads, contrast)),
-        "survival": (figures.survival_curve(timeline, contrast), survival(heads, contrast)),
+        "map": (node_map(timeline, step, contrast), timeline.at(step, contrast)),
+        "cohorts": (cohorts(timeline, contrast), cohort_table(nodes, contrast)),
+        "survival": (figures.survival_curve(timeline, contrast), survival(nodes, contrast)),
         "faithfulness": (
             faithfulness_curve(timeline, contrast),
             faithfulness_table(timeline, contrast),
         ),
+        "wiring": (wiring_curve(timeline, contrast), wiring_table(timeline, contrast)),
         "turnover": (turnover(timeline, contrast), turned),
         "coupling": (coupling(timeline, contrast), coupled.table),
     }

@@ -1,7 +1,7 @@
 """What the report's page knows of a run: tables as columns, ready for JSON.
 
-Every table is a dictionary of equally long lists; missing numbers are None. The columns of heads
-are laid out [step, head], in the order of `steps` and of `layers` times `heads`. Numbers keep four
+Every table is a dictionary of equally long lists; missing numbers are None. The columns of nodes
+are laid out [step, node], in the order of `steps` and of `Graph.nodes`. Numbers keep four
 significant digits, edges three.
 """
 
@@ -17,22 +17,22 @@ import torch
 
 from tracking.errors import BadInput
 from tracking.ledger.record import Analysis
-from tracking.model.graph import READS, Graph
+from tracking.model.graph import Graph
 from tracking.run_folder import RunFolder
-from tracking.timeline.columns import HEADS, names
-from tracking.timeline.coupling import Coupling, rewards
-from tracking.timeline.summary import Summary
+from tracking.timeline.columns import NODES, names
+from tracking.timeline.coupling import CAVEAT, Coupling, rewards
+from tracking.timeline.summary import Figure, Summary
 from tracking.timeline.survival import cohort_table, survival
 from tracking.timeline.timeline import Timeline
 from tracking.views import completions
 from tracking.views.caveats import caveats
 from tracking.views.completions import Digest
-from tracking.views.palette import LOOKS, called
+from tracking.views.drawing import carried, shown
+from tracking.views.palette import LOOKS, called, untold
 
-FAITHFULNESS = ("faithfulness", "faithfulness_low", "faithfulness_high")
 STATES = tuple(LOOKS)
 GRAPH_EDGES = 60  # of the circuit, the strongest, for its picture
-HEAD_EDGES = 4  # into each head and out of it, the strongest
+NODE_EDGES = 4  # into each node and out of it, the strongest
 SAMPLES = 3  # completions shown for a checkpoint
 TURNED = 12  # problems newly solved or failed that are shown for a checkpoint
 
@@ -75,67 +75,77 @@ def columns(table: pd.DataFrame) -> dict[str, list[Any]]:
 
 
 def _of_contrast(timeline: Timeline, contrast: str) -> dict[str, Any]:
-    heads, counts = timeline.of_contrast(contrast)
+    nodes, counts = timeline.of_contrast(contrast)
     reward = rewards(counts, contrast)
     absent = counts["verdict"] == "absent"  # there is nothing that a circuit could be faithful to
-    shown = counts.drop(columns=["contrast"]).assign(
-        reward=reward.to_numpy(),
-        reward_name=called(reward.name),
-        **{name: counts[name].mask(absent) for name in FAITHFULNESS},
+    table = carried(counts.drop(columns=["contrast"])).assign(
+        reward=reward.to_numpy(), reward_name=called(reward.name)
     )
     graph = timeline.records[-1].graph
     analyses = [record.analyses[contrast] for record in timeline.records]
+    rows, left_out = shown(nodes)
     return {
         "summary": _summary(Summary.of(timeline, contrast)),
-        "counts": columns(shown),
-        "heads": {
-            "state": [STATES.index(state) for state in heads["state"]],
-            "undecided": [int(one) for one in heads["undecided"]],
-            "active": [int(one) for one in heads["active"]],
-            "role": heads["role"].tolist(),
-            "growth": heads["growth"].tolist(),
-            "fate": heads["fate"].tolist()[: len(graph.head_names)],
-            **columns(heads[list(names(HEADS, "in_page"))]),
+        "counts": columns(table),
+        "nodes": {
+            "state": [STATES.index(state) for state in nodes["state"]],
+            "undecided": [int(one) for one in untold(nodes)],
+            "active": [int(one) for one in nodes["active"]],
+            **{name: nodes[name].tolist() for name in ("role", "drift", "origin")},
+            **{name: nodes[name].tolist()[: len(graph.nodes)] for name in ("fate", "lasting")},
+            **columns(nodes[list(names(NODES, "in_page"))]),
         },
+        "rows": [graph.nodes.index(node) for node in rows],
+        "left_out": left_out,
         "edges": [_edges(graph, one) for one in analyses],
         "circuit_edges": [int(one.circuit.circuit.sum()) for one in analyses],
         "all_edges": int(graph.edge_mask.sum()),
         "curves": [_curve(*one) for one in zip(analyses, absent, strict=True)],
+        "wiring": [_wiring(*one) for one in zip(analyses, absent, strict=True)],
         "wanted": timeline.thresholds.weak_faithfulness,
-        "cohorts": columns(cohort_table(heads, contrast)),
-        "survival": columns(survival(heads, contrast)),
-        "coupling": _coupling(Coupling.of(heads, counts, contrast)),
+        "cohorts": columns(cohort_table(nodes, contrast)),
+        "survival": columns(survival(nodes, contrast)),
+        "coupling": _coupling(Coupling.of(nodes, counts, contrast)),
     }
 
 
 def _summary(told: Summary) -> dict[str, Any]:
     return {
         "sentence": told.sentence,
-        "survivors": list(told.survivors),
-        "emerged": told.emerged,
-        "noise": told.noise,
+        "parts": told.parts,
+        "carriers": {origin: list(names) for origin, names in told.carriers.items()},
+        "faded": list(told.faded),
+        "transient": list(told.transient),
+        "behaviour": _figure(told.behaviour[-1]),
+        "growth": _figure(told.growth),
+        "wiring": _figure(told.wiring),
+        "wiring_null": _figure(told.wiring_null),
+        "undecided": list(told.undecided),
         "regime": told.regime.word,
         "verdict": told.verdict,
-        "faithfulness": None if told.verdict == "absent" else _number(told.faithfulness),
+        "weaknesses": list(told.weaknesses),
         "sound": told.sound,
         "checkpoints": told.checkpoints,
-        "turned": told.turned,
-        "compared": told.compared,
     }
 
 
+def _figure(figure: Figure) -> list[float | int | None]:
+    """Value, lower and upper end."""
+    return [_number(one) for one in (figure.value, figure.low, figure.high)]
+
+
 def _edges(graph: Graph, analysis: Analysis) -> dict[str, list[Any]]:
-    """The strongest edges of the circuit and of every head, strongest first: places of source and
+    """The strongest edges of the circuit and of every node, strongest first: places of source and
     target in the graph's order, `score`, `membership`, and whether it is in the circuit and in its
     picture."""
-    size = analysis.scores.edge_scores.abs()
+    size = analysis.scores.edge_scores.abs() * graph.edge_mask
     chosen = torch.zeros_like(graph.edge_mask)
-    reads = torch.tensor([_reads(graph, name) for name in graph.head_names])  # [head, 3]
-    out = size[graph.head_sources].topk(min(HEAD_EDGES, size.shape[1]), dim=1).indices
-    chosen[graph.head_sources[:, None], out] = True
-    into = size[:, reads].permute(1, 0, 2).flatten(1)  # [head, source x read]
-    best = into.topk(min(HEAD_EDGES, into.shape[1]), dim=1).indices
-    chosen[best // len(READS), reads.gather(1, best % len(READS))] = True
+    out = size[1:].topk(min(NODE_EDGES, size.shape[1]), dim=1).indices
+    chosen[torch.arange(1, len(size))[:, None], out] = True
+    for row in range(1, len(graph.sources)):
+        reads = torch.tensor(graph.reads_of(row))
+        best = size[:, reads].flatten().topk(min(NODE_EDGES, len(size))).indices
+        chosen[best // len(reads), reads[best % len(reads)]] = True
     pictured = _strongest(size * analysis.circuit.circuit, GRAPH_EDGES) & analysis.circuit.circuit
     chosen = (chosen & graph.edge_mask & (size > 0)) | pictured
     rows, places = chosen.nonzero(as_tuple=True)
@@ -155,12 +165,6 @@ def _edges(graph: Graph, analysis: Analysis) -> dict[str, list[Any]]:
     }
 
 
-def _reads(graph: Graph, head: str) -> list[int]:
-    layer, place = (int(part) for part in head[1:].split("H"))
-    start = graph.attention_columns(layer).start
-    return [start + read * graph.n_heads + place for read in range(len(READS))]
-
-
 def _strongest(size: torch.Tensor, count: int) -> torch.Tensor:
     chosen = torch.zeros(size.numel(), dtype=torch.bool)
     chosen[size.flatten().topk(min(count, size.numel())).indices] = True
@@ -173,17 +177,33 @@ def _curve(analysis: Analysis, absent: bool) -> dict[str, list[Any]]:
     return columns(pd.DataFrame(rows, columns=["share", "value", "low", "high"]))
 
 
+def _wiring(analysis: Analysis, absent: bool) -> dict[str, Any] | None:
+    """What circuits ranked by step 0's scores carry, by size, and the edges that they lack; None
+    where it was not measured or there is nothing to carry."""
+    wiring = analysis.wiring
+    if wiring is None or absent:
+        return None
+    curves = {name: getattr(wiring, name).numpy() for name in ("sizes", "own", "old", "half")}
+    return {
+        "curves": columns(pd.DataFrame(curves)),
+        "source": wiring.missing[:, 0].tolist(),
+        "target": wiring.missing[:, 1].tolist(),
+        "restored": [_number(one) for one in wiring.restored.tolist()],
+    }
+
+
 def _coupling(told: Coupling) -> dict[str, Any]:
     hazard = told.hazard
     return {
         "table": columns(told.table),
-        "per_head": columns(told.per_head.sort_values(["p", "head"])),
+        "per_node": columns(told.per_node.sort_values(["p", "node"])),
         "hazard": columns(hazard.table),
         "correlation": _number(hazard.correlation),
         "p": _number(hazard.p),
         "n": hazard.n,
         "reward_name": called(told.reward_name),
         "note": told.note,
+        "caveat": CAVEAT,
     }
 
 
@@ -202,7 +222,7 @@ def _completions(told: Digest | None) -> dict[str, Any] | None:
 def _facts(run: Path, timeline: Timeline) -> dict[str, str]:
     last, seconds = timeline.records[-1], [record.seconds for record in timeline.records]
     numbers = ", ".join(
-        f"{len(one.heads.effect)} {contrast!r}" for contrast, one in last.analyses.items()
+        f"{len(one.nodes.corrupt)} {contrast!r}" for contrast, one in last.analyses.items()
     )
     return {
         "run": str(run),

@@ -1,4 +1,5 @@
-"""The report: one HTML file that shows runs' heads over training, made from their ledgers.
+"""The report: one HTML file that shows a behaviour over training and who carries it, made from
+runs' ledgers.
 
 The file needs no network and no server. It holds plotly.js and the data, both compressed, which the
 page unpacks; what the data says is only ever set as text. No lock is taken: a report can be made
@@ -24,22 +25,33 @@ from tracking.errors import BadInput
 from tracking.timeline.summary import Summary
 from tracking.timeline.timeline import Timeline
 from tracking.views import payload
-from tracking.views.caveats import between
+from tracking.views.caveats import SOUND, between
 from tracking.views.palette import LOOKS, REWARD, UNDECIDED
 from tracking.views.payload import STATES
 
 PAGE = files("tracking.views") / "page"
-SCRIPTS = ("tools.js", "charts.js", "map.js", "head.js", "circuit.js", "sections.js", "page.js")
+SCRIPTS = (
+    "tools.js",
+    "charts.js",
+    "story.js",
+    "map.js",
+    "node.js",
+    "circuit.js",
+    "wiring.js",
+    "sections.js",
+    "page.js",
+)
 
 
-def write_report(runs: Sequence[Path], path: Path) -> Path:
-    """Write the report of the runs' folders, whole or not at all.
+def write_report(runs: Sequence[Path], path: Path, control: Timeline | None = None) -> Path:
+    """Write the report of the runs' folders, whole or not at all; drift stands against a control
+    run where one is given.
 
     `BadInput` where a run has no records, is named twice, or `path` cannot be written.
     """
     if path.is_dir():
         raise BadInput(f"{path} is a folder; name a file: -o {path / 'report.html'}")
-    text = report(named(runs))
+    text = report(named(runs), control)
     try:
         write_whole(path, text.encode())
     except OSError as error:
@@ -47,14 +59,15 @@ def write_report(runs: Sequence[Path], path: Path) -> Path:
     return path
 
 
-def report(runs: Mapping[str, Path]) -> str:
+def report(runs: Mapping[str, Path], control: Timeline | None = None) -> str:
     """The page for runs' folders by name. The same ledgers make the same page."""
-    timelines = {name: Timeline.read(folder) for name, folder in runs.items()}
+    timelines = {name: Timeline.read(folder, control=control) for name, folder in runs.items()}
     data = {
         "looks": {name: asdict(look) for name, look in LOOKS.items()},
         "states": STATES,
         "undecided": asdict(UNDECIDED),
         "reward": REWARD,
+        "sound": SOUND,
         "caveats": between(timelines),
         "contrasts": list(dict.fromkeys(k for one in timelines.values() for k in one.contrasts)),
         "runs": [payload.of_run(name, runs[name], one) for name, one in timelines.items()],

@@ -1,4 +1,5 @@
-"""What a run shows in the terminal: a row per checkpoint, and at the end a map of its heads."""
+"""What a run shows in the terminal: a row per checkpoint, at the end a map of heads and MLPs and
+what became of the behaviour."""
 
 from __future__ import annotations
 
@@ -13,15 +14,15 @@ from tqdm.auto import tqdm
 
 from tracking.timeline.summary import Summary
 from tracking.timeline.timeline import Timeline
-from tracking.views.palette import LOOKS, UNDECIDED
+from tracking.views.palette import LOOKS, UNDECIDED, untold
 
-COUNTS = ("active", "emergent", "new", "pruned", "surviving", "undecided")
+COUNTS = ("active", "emergent", "faded")  # of heads and of MLPs
 WIDTHS = {  # of the columns, in characters; of `pairs` more where a contrast's name is long
-    "step": 7, "reward": 9, "pairs": 14, "active": 7, "emergent": 9, "new": 4, "pruned": 7,
-    "surviving": 10, "undecided": 10, "faithful": 11, "jaccard": 8, "gap": 7, "verdict": 12,
-    "seconds": 8,
+    "step": 7, "reward": 9, "behaviour": 11, "pairs": 14, "active": 8, "emergent": 9, "faded": 7,
+    "wiring": 10, "faithful": 11, "verdict": 12, "seconds": 8,
 }  # fmt: skip
-SPARED = ("seconds", "gap", "jaccard", "undecided", "faithful")  # by a narrow terminal, in order
+SPARED = ("seconds", "faithful", "faded")  # by a narrow terminal, in order
+READING = "heads+MLPs; behaviour in logits; wiring: what step 0's still carries"
 
 
 class Table:
@@ -45,6 +46,7 @@ class Table:
             room = self.console.width if self.console.is_terminal else None
             self.widths = widths(timeline, room)
             titles = {column: name if column == "reward" else column for column in WIDTHS}
+            self._print(Text(READING, "dim"), wrap=True)
             self._print(Text(self._line(titles), "bold"))
         for index, (_, row) in enumerate(rows.iterrows()):
             cells = _row(row, index == 0, self.widths["pairs"] - 2)
@@ -55,19 +57,22 @@ class Table:
         self._print(Text(f"{step:>6}  not analysed: {error}", "red"))
 
     def close(self, timeline: Timeline) -> None:
-        """The map of the heads at the last step, a row per layer, by contrast."""
+        """The map of heads and MLPs at the last step, a row per layer, by contrast."""
         step = timeline.records[-1].step
         for contrast in timeline.contrasts:
-            self._print(Text(f"\nheads on {contrast!r} pairs at step {step}", "bold"))
+            self._print(Text(f"\nheads and MLPs on {contrast!r} pairs at step {step}", "bold"))
             room = self.console.width if self.console.is_terminal else None
-            for line in head_map(timeline.at(step, contrast), room):
+            for line in node_map(timeline.at(step, contrast), room):
                 self._print(line)
         self._print(legend(timeline), wrap=True)
 
     def sentences(self, timeline: Timeline) -> None:
-        """What happened, in one sentence for each contrast."""
+        """What happened, for each contrast: the behaviour, who carries it, by which wires, and
+        what supports that, a line each."""
         for contrast in timeline.contrasts:
-            self._print(Text("\n" + Summary.of(timeline, contrast).sentence), wrap=True)
+            lines = Summary.of(timeline, contrast).parts
+            for place, line in enumerate(lines):
+                self._print(Text(line if place else f"\n{line}"), wrap=True)
 
     def note(self, text: str) -> None:
         """A line between the rows."""
@@ -97,34 +102,36 @@ def widths(timeline: Timeline, room: int | None) -> dict[str, int]:
     return {**shown, "pairs": max(shown["pairs"] - over, WIDTHS["pairs"])}
 
 
-def head_map(heads: pd.DataFrame, room: int | None = None) -> list[Text]:
-    """One line per layer, the last on top: every head's sign in its state's colour.
+def node_map(nodes: pd.DataFrame, room: int | None = None) -> list[Text]:
+    """One line per layer, the last on top: the sign of every head and, beside them, of the MLP, in
+    its state's colour; `?` where the checkpoint alone cannot tell.
 
-    `heads` are the rows of one step and contrast of a timeline. Signs stand apart where `room`
+    `nodes` are the rows of one step and contrast of a timeline. Signs stand apart where `room`
     characters are enough for that.
     """
     lines = []
-    width = len(heads) // heads["layer"].nunique()
-    space = " " if room is None or 6 + 2 * width <= room else ""
-    for layer, row in sorted(heads.groupby("layer"), reverse=True):
-        line = Text(f"  L{layer:<4}" if not space else f"  L{layer:<3}")
-        for state, undecided in zip(row["state"], row["undecided"], strict=True):
-            look = UNDECIDED if undecided else LOOKS[state]
-            line.append(f"{space}{look.sign}", look.color)
+    heads = int((nodes["kind"] == "head").sum()) // nodes["layer"].nunique()
+    space = " " if room is None or 12 + 2 * heads <= room else ""
+    for layer, row in sorted(nodes.groupby("layer"), reverse=True):
+        line = Text(f"  L{layer:<{3 if space else 4}}")
+        for kind, state, unsure in zip(row["kind"], row["state"], untold(row), strict=True):
+            sign = UNDECIDED.sign if unsure else LOOKS[state].sign
+            line.append(f"{space}{sign}" if kind == "head" else f"   {sign}", LOOKS[state].color)
         lines.append(line)
-    lines.append(Text("  head " + space.join(str(head % 10) for head in range(width)), "dim"))
+    places = space.join(str(head % 10) for head in range(heads))
+    lines.append(Text(f"  head{space or ' '}{places}  MLP", "dim"))
     return lines
 
 
 def legend(timeline: Timeline) -> Text:
     """The signs of the states that occur at the last step."""
-    last = timeline.heads[timeline.heads["step"] == timeline.records[-1].step]
+    last = timeline.nodes[timeline.nodes["step"] == timeline.records[-1].step]
     there = [state for state in LOOKS if (last["state"] == state).any()]
     line = Text("  ")
     for state in there:
         line.append(f"{LOOKS[state].sign} {state}  ", LOOKS[state].color)
-    if last["undecided"].any():
-        line.append(f"{UNDECIDED.sign} undecided", UNDECIDED.color)
+    if (untold(last) & (last["state"] != "undecided")).any():
+        line.append(f"{UNDECIDED.sign} in a state's colour: this checkpoint alone cannot tell")
     return line
 
 
@@ -138,23 +145,27 @@ def where(places: Mapping[str, Path]) -> None:
 
 def _row(row: pd.Series, first: bool, room: int) -> dict[str, str]:
     """What stands in each column; step, reward and seconds only once for all contrasts."""
+    absent = row["verdict"] == "absent"  # there is nothing that wires could carry
     return {
         "step": str(row["step"]) if first else "",
         "reward": "" if not first else "-" if pd.isna(row["reward"]) else f"{row['reward']:.3f}",
+        "behaviour": _interval(row, "behaviour"),
         "pairs": _pairs(row, room),
-        **{name: str(row[name]) for name in COUNTS},
-        "faithful": "-" if row["verdict"] == "absent" else _faithful(row),
-        "jaccard": f"{row['jaccard']:.2f}",
-        "gap": f"{row['gap']:.1%}" if row["gap"] < 10 else ">999%",
+        **{name: f"{row[name]}+{row[f'mlps_{name}']}" for name in COUNTS},
+        "wiring": "-" if absent else _interval(row, "wiring_kept"),
+        "faithful": "-" if absent else _interval(row, "faithfulness"),
         "verdict": str(row["verdict"]),
         "seconds": f"{row['seconds']:.1f}" if first else "",
     }
 
 
-def _faithful(row: pd.Series) -> str:
-    half = (row["faithfulness_high"] - row["faithfulness_low"]) / 2
-    exact = f"{row['faithfulness']:.2f}±{half:.2f}"
-    return exact if len(exact) < WIDTHS["faithful"] else f"{row['faithfulness']:.0f}±{half:.0f}"
+def _interval(row: pd.Series, name: str) -> str:
+    """A figure and half of its 95 % interval, of as many digits as there is room for."""
+    if pd.isna(row[name]):
+        return "-"
+    half = (row[f"{name}_high"] - row[f"{name}_low"]) / 2
+    shown = (f"{row[name]:.{digits}f}±{half:.{digits}f}" for digits in (2, 1, 0))
+    return next((one for one in shown if len(one) < WIDTHS["wiring"]), f"{row[name]:.0f}")
 
 
 def _pairs(row: pd.Series, room: int = sys.maxsize) -> str:

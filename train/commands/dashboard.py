@@ -2,9 +2,9 @@
 
     sparks dashboard PROJECT [--entity ENTITY] [--print]
 
-Reward and loss are on top, the heads under them on the same x-axis, the map and the table beside
-each other below. It shows the first contrast; panels of all else that runs log are added by
-W&B itself. `--print` shows the view's spec as JSON and needs neither network nor key.
+Reward and loss are on top, behaviour, wiring and heads under them on the same x-axis, the picture
+and the table beside each other below. It shows the first contrast; panels of all else that runs log
+are added by W&B itself. `--print` shows the view's spec as JSON and needs neither network nor key.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ REWARD = {
     "Length of completions": ["train/completions/mean_length"],
 }
 HEADS = {
-    "Emergent heads, 95 %": ["emergent", "emergent_lo", "emergent_hi"],
-    "New, pruned and surviving heads": ["new", "pruned", "surviving"],
-    "Active heads, 95 %": ["active", "active_lo", "active_hi"],
-    "Turnover and its null (mean, 97.5 %)": ["turnover", "null", "null_hi"],
+    "Behaviour (logits), 95 %": ["behaviour", "behaviour_lo", "behaviour_hi"],
+    "Wiring kept, 95 %, and its null": [
+        "wiring_kept", "wiring_kept_lo", "wiring_kept_hi", "wiring_null_lo", "wiring_null_hi",
+    ],
+    "Heads: active, emergent, faded": ["active", "emergent", "faded"],
+    "MLPs: active, emergent, faded": ["mlps_active", "mlps_emergent", "mlps_faded"],
+    "Turnover of the circuit's heads and its null (mean, 97.5 %)": [
+        "turnover", "turnover_lo", "turnover_hi", "null", "null_hi",
+    ],
     "Faithfulness of the circuit, 95 %": ["faithfulness", "faithfulness_lo", "faithfulness_hi"],
-    "Heads alike in halves of the pairs (Jaccard)": ["jaccard", "jaccard_lo", "jaccard_hi"],
     "Seconds of tracking at a checkpoint": ["seconds"],
     "Share of training time spent on tracking": ["share"],
-}
-IMAGES = {
-    "Map of the heads": "heads/map",
-    "Emergent heads by cohort": "heads/cohorts",
-    "How long emergent heads last": "heads/survival",
-}
-COLUMNS = ("sentence", "regime", "survivors", "beyond_noise", "verdict")  # beside a run's name
+}  # fmt: skip
+IMAGES = {"Behaviour, and who carries it": "heads/picture", "Map of heads and MLPs": "heads/map"}
+COLUMNS = ("sentence", "behaviour", "recruited", "faded", "wiring", "verdict")  # beside a name
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -82,7 +82,7 @@ def workspace(project: str, entity: str) -> workspaces.Workspace:
                 columns=2,
                 rows=4,
             ),
-            _section("Map and table", _pictures(), columns=2),
+            _section("Picture and table", _pictures(), columns=2),
         ],
         settings=workspaces.WorkspaceSettings(x_axis=STEP),
         runset_settings=workspaces.RunsetSettings(
@@ -113,7 +113,7 @@ def _lines(title: str, y: Sequence[str]) -> panels.LinePlot:
 
 
 def _pictures() -> list[Any]:
-    """The map and the table first, side by side."""
+    """The picture and the table first, side by side."""
     browsers = [
         panels.MediaBrowser(title=title, media_keys=[key], gallery_axis="step")
         for title, key in IMAGES.items()

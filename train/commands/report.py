@@ -1,6 +1,6 @@
-"""Show runs' heads over training in one HTML file.
+"""Show a behaviour over training, and who carries it, in one HTML file.
 
-    sparks report RUN... [-o report.html] [--figures DIR]
+    sparks report RUN... [--control RUN2] [-o report.html] [--figures DIR]
 
 The file is made from the runs' records and, where they are there, their recipe, completions and
 notes on checkpoints that were not analysed; also while a run goes on. It needs no network.
@@ -17,6 +17,7 @@ from tracking.errors import BadInput
 from tracking.timeline.timeline import Timeline
 from tracking.views import papers
 from tracking.views.report import named, write_report
+from train.commands.control import add_control, control_of
 from train.commands.parsing import make_parser
 from train.run.console import say
 
@@ -30,17 +31,19 @@ def main(arguments: Sequence[str]) -> None:
         help="where the report goes; default: RUN/report.html, of several runs report.html here",
     )  # fmt: skip
     parser.add_argument("--figures", type=Path, metavar="DIR", help="also write plots for papers")
+    add_control(parser)
     options = parser.parse_args(arguments)
     runs: list[Path] = options.runs
     path = options.output or (runs[0] if len(runs) == 1 else Path()) / "report.html"
-    write_report(runs, path)
+    control = control_of(runs, options.control)
+    write_report(runs, path, control)
     say(f"report     {path} ({path.stat().st_size / 1e6:.1f} MB)")
     if options.figures:
-        _export(runs, options.figures)
+        _export(runs, options.figures, control)
 
 
-def _export(runs: Sequence[Path], folder: Path) -> None:
-    timelines = {name: Timeline.read(run) for name, run in named(runs).items()}
+def _export(runs: Sequence[Path], folder: Path, control: Timeline | None) -> None:
+    timelines = {name: Timeline.read(run, control=control) for name, run in named(runs).items()}
     try:
         files = papers.export(timelines, folder)
     except OSError as error:

@@ -1,13 +1,14 @@
-"""Print a run's heads in the terminal, from its ledger alone.
+"""Print a run in the terminal, from its ledger alone.
 
-    sparks show RUN [--follow] [--track_effect 0.05 ...]
+    sparks show RUN [--control RUN2] [--follow] [--track_share 0.1 ...]
 
-A row per checkpoint and contrast, the map of the heads at the last one, and what happened in a
-sentence. With `--follow` rows come as checkpoints are analysed, until the run is over: until its
-newest checkpoint is at the last step of the training and has been analysed, or could not be. The
-run may be resumed meanwhile: rows that it makes again come again. A run that was killed is never
-over; Ctrl-C stops. Other thresholds read the same records otherwise; nothing is analysed or
-written.
+A row per checkpoint and contrast with the behaviour first, the map of heads and MLPs at the last
+one, and what happened in a few sentences. With `--control`, a run in which nothing was taught,
+shares that drift are set against its. With `--follow` rows come as checkpoints are analysed, until
+the run is over: until its newest checkpoint is at the last step of the training and has been
+analysed, or could not be. The run may be resumed meanwhile: rows that it makes again come again. A
+run that was killed is never over; Ctrl-C stops. Other thresholds read the same records otherwise;
+nothing is analysed or written.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tracking.errors import BadInput
 from tracking.run_folder import RunFolder
 from tracking.timeline.timeline import Timeline
 from tracking.views.terminal import Table
+from train.commands.control import add_control, control_of
 from train.commands.parsing import add_thresholds, make_parser, thresholds_of
 
 POLL = 1.0  # seconds between two looks at the ledger
@@ -31,9 +33,11 @@ def main(arguments: Sequence[str]) -> None:
     parser = make_parser("show", __doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
     parser.add_argument("--follow", action="store_true", help="go on until the run is over")
+    add_control(parser)
     add_thresholds(parser)
     options = parser.parse_args(arguments)
-    view = Watch(options.run, thresholds_of(options))
+    thresholds = thresholds_of(options)
+    view = Watch(options.run, thresholds, control_of([options.run], options.control))
     try:
         if options.follow:
             view.follow()
@@ -45,8 +49,13 @@ def main(arguments: Sequence[str]) -> None:
 class Watch:
     """What has been shown of a run, and what is new."""
 
-    def __init__(self, run: Path, thresholds: Mapping[str, float] | None = None) -> None:
-        self.run, self.thresholds = run, thresholds
+    def __init__(
+        self,
+        run: Path,
+        thresholds: Mapping[str, float] | None = None,
+        control: Timeline | None = None,
+    ) -> None:
+        self.run, self.thresholds, self.control = run, thresholds, control
         self.ledger, self.table = RunFolder(run).ledger, Table()
         self.shown: dict[Path, tuple[int, int]] = {}  # records and marks: inode and time
 
@@ -70,8 +79,8 @@ class Watch:
             time.sleep(POLL)
 
     def conclude(self) -> None:
-        """Show what was not shown, the map of the heads and what happened."""
-        timeline = Timeline.read(self.run, self.thresholds)
+        """Show what was not shown, the map of heads and MLPs and what happened."""
+        timeline = Timeline.read(self.run, self.thresholds, self.control)
         self._show_new(timeline)
         self.table.close(timeline)
         self.table.sentences(timeline)
@@ -88,7 +97,7 @@ class Watch:
             self.table.note(f"put aside: step {', '.join(map(str, sorted(gone)))}")
         new = [path for path, identity in now.items() if self.shown.get(path) != identity]
         if any(path.suffix != ".json" for path in new) and timeline is None:
-            timeline = Timeline.read(self.run, self.thresholds)
+            timeline = Timeline.read(self.run, self.thresholds, self.control)
         for path in sorted(new, key=_step):
             if path.suffix == ".json":
                 self.table.failed(_step(path), marks[_step(path)].message)

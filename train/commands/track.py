@@ -1,38 +1,49 @@
-"""Analyse a run's checkpoints outside the training process, also while it trains.
+"""Analyse checkpoints outside the training process, also while it trains.
 
-    sparks track RUN [--rebuild] [--track_select share=0.9 ...]
+    sparks track RUN [--rebuild] [--wiring] [--track_select share=0.9 ...]
+    sparks track FOLDER --pairs FILE.jsonl --output_dir RUN [--base MODEL] [--reward FILE.csv]
+    sparks track MODEL MODEL ... --pairs FILE.jsonl --output_dir RUN
 
-Every whole checkpoint without a record, and the model that the run began with, is analysed with the
-run's own settings and pairs; `--track_...` flags change the settings. Thresholds are another
-reading of the same records: they cost no analysis. Records that were made with other settings are
-moved to `heads/superseded/` and made again, so that all compare; steps whose checkpoint is gone
-leave the timeline with theirs. `--rebuild` only makes the timeline and the picture again from the
-records.
+Of a run, every whole checkpoint without a record, and the model that the run began with, is
+analysed with the run's own settings and pairs; `--track_...` flags change the settings. Thresholds
+are another reading of the same records: they cost no analysis. Records that were made with other
+settings are moved to `heads/superseded/` and made again, so that all compare; steps whose
+checkpoint is gone leave the timeline with theirs. `--rebuild` only makes the timeline and the
+picture again from the records. `--wiring` also tries the ranking of each checkpoint in the model of
+the next, and the last one's in all that still exist, into `heads/wiring.parquet`.
+
+A folder of Hugging Face checkpoints that any trainer made, or models in a row (folders, or Hub
+names with @revision), are analysed into a folder that is then shown, reported and gone on with
+(`sparks track RUN`) like a run's.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tracking.analysis import Subject
+from tracking.contrast import Subject
 from tracking.errors import BadInput
 from tracking.ledger.ledger import Ledger, Mark
-from tracking.ledger.record import PROCEDURE
 from tracking.ledger.reward import reward_between
 from tracking.nodes.weight_change import snapshot
 from tracking.pairs.frozen import freeze, load_pairs
 from tracking.pairs.prompt_pairs import PromptPairs
+from tracking.rewiring import rewiring
 from tracking.run_folder import RunFolder
+from tracking.settings import Settings
 from tracking.timeline.activity import Thresholds
 from tracking.views.conclusion import conclude
 from tracking.views.terminal import Table
 from tracking.worker import Worker
 from train import config, model
+from train.checkpoints.records import make_record, set_aside_others
 from train.commands import help as helping
+from train.commands import track_models
 from train.commands.parsing import make_parser
 from train.config import Job
 from train.data import contrasts
@@ -40,7 +51,6 @@ from train.data.contrasts import digit_ids
 from train.model import Start
 from train.run import resume
 from train.run.console import quieten, say
-from train.run.lock import Lock
 from train.run.manifest import MANIFEST
 
 FROZEN = ("--track_pairs_", "--track_contrasts")  # what was settled before the first step
@@ -53,26 +63,64 @@ def main(arguments: Sequence[str]) -> None:
     parser.epilog = "\n\n".join(
         f"{title}:\n" + "\n".join(lines) for title, lines in helping.analysis().items()
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
+    parser.add_argument("models", nargs="+", metavar="RUN", help="a run, a folder, or models")
     parser.add_argument("--rebuild", action="store_true", help="make nothing but the timeline")
-    options, rest = parser.parse_known_args(arguments)
-    for word in rest:
+    parser.add_argument("--wiring", action="store_true", help="wiring between all checkpoints")
+    parser.add_argument("--pairs", metavar="FILE.jsonl", help="prompt pairs, where it is no run")
+    parser.add_argument("--output_dir", metavar="RUN", help="where records go, where it is no run")
+    parser.add_argument("--base", metavar="MODEL", help="the model of step 0, if not the first")
+    parser.add_argument("--reward", metavar="FILE.csv", help="the reward: columns step,reward")
+    options, flags = _parse(parser, arguments)
+    for word in flags:
         if word.startswith("--") and not word.startswith("--track_"):
             raise BadInput(f"sparks track takes --rebuild and --track_... flags, not {word!r}")
-        if word.startswith(FROZEN) and RunFolder(options.run).ledger.pairs_path.exists():
-            raise BadInput(
-                f"{options.run}: its prompt pairs are frozen; {word!r} cannot change them"
-            )
         if options.rebuild and word.startswith("--") and word.partition("=")[0] not in JUDGING:
             raise BadInput(f"--rebuild takes the records as they are; it cannot honour {word!r}")
     quieten()
     try:
-        _track(options.run, options.rebuild, rest)
+        _choose(options, flags)
     except OSError as error:
-        raise BadInput(f"{error.filename or options.run}: {error.strerror or error}") from None
+        raise BadInput(
+            f"{error.filename or options.models[0]}: {error.strerror or error}"
+        ) from None
 
 
-def _track(folder: Path, rebuild: bool, flags: Sequence[str]) -> None:
+def _parse(
+    parser: argparse.ArgumentParser, arguments: Sequence[str]
+) -> tuple[argparse.Namespace, list[str]]:
+    """The options of the command, and the flags of the analysis, wherever they stand in it."""
+    for part in (Settings, Thresholds):
+        for item in dataclasses.fields(part):
+            name = f"--track_{item.name}"
+            parser.add_argument(name, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    options, rest = parser.parse_known_args(arguments)
+    given = {name: value for name, value in vars(options).items() if name.startswith("track_")}
+    return options, [*(word for name in given for word in (f"--{name}", given[name])), *rest]
+
+
+def _choose(options: argparse.Namespace, flags: Sequence[str]) -> None:
+    """A training run, or any other models."""
+    folder, said = Path(options.models[0]), (options.pairs, options.base, options.reward)
+    ours = track_models.is_ours(folder)
+    if options.rebuild and (len(options.models) > 1 or options.output_dir or any(said)):
+        raise BadInput("--rebuild takes the folder of a run, and --track_... thresholds")
+    if options.wiring and (options.rebuild or ours or len(options.models) > 1 or any(said)):
+        raise BadInput("--wiring takes the folder of a training run, without --rebuild")
+    if options.rebuild and ours:
+        track_models.rebuild(folder, flags)
+    elif ours or len(options.models) > 1 or options.output_dir or any(said):
+        asked = track_models.request(options.models, flags, options.output_dir, *said)
+        track_models.track(asked)
+    else:
+        for word in flags:
+            if word.startswith(FROZEN) and RunFolder(folder).ledger.pairs_path.exists():
+                raise BadInput(
+                    f"{folder}: its prompt pairs are frozen; {word!r} cannot change them"
+                )
+        _track(folder, options.rebuild, options.wiring, flags)
+
+
+def _track(folder: Path, rebuild: bool, wiring: bool, flags: Sequence[str]) -> None:
     job, view = _job(folder, flags), Table()
     ledger = RunFolder(folder).ledger
     worker = Worker(ledger, {}, job.settings, job.thresholds)
@@ -85,6 +133,18 @@ def _track(folder: Path, rebuild: bool, flags: Sequence[str]) -> None:
         for step in ledger.steps():
             view.show(timeline, step)
     conclude(RunFolder(folder), timeline, view)
+    if wiring:
+        _rewire(job, ledger)
+
+
+def _rewire(job: Job, ledger: Ledger) -> None:
+    """Print and write the wiring between the checkpoints that still exist."""
+    pairs, start = load_pairs(ledger.pairs_path), model.start(job)
+    models = model.at_steps(job, start, resume.complete(job.folder))
+    table = rewiring(ledger.records(), pairs, models, job.settings.batch_size)
+    ledger.write_table(ledger.wiring_path, table)
+    say(f"wiring     between checkpoints, in {ledger.wiring_path}")
+    say(table.round(2).to_string(index=False))
 
 
 def _job(folder: Path, flags: Sequence[str]) -> Job:
@@ -93,7 +153,10 @@ def _job(folder: Path, flags: Sequence[str]) -> Job:
     try:
         words = path.read_text().splitlines()[0].split()
     except (OSError, UnicodeDecodeError, IndexError):
-        raise BadInput(f"{folder} is no run of Sparks: it has no readable config.yaml") from None
+        raise BadInput(
+            f"{folder} is no run of Sparks: it has no readable config.yaml; for checkpoints of any "
+            "trainer give --pairs FILE.jsonl --output_dir RUN"
+        ) from None
     if words[:2] != ["#", "sparks"] or len(words) < 3 or words[2] not in config.TYPES:
         raise BadInput(
             f"{path} does not say which job it is; its first line must be '# sparks ...'"
@@ -107,7 +170,7 @@ def _analyse(job: Job, worker: Worker, view: Table) -> None:
     """Make what is missing; a training job may be at work on the same run."""
     ledger = worker.ledger
     checkpoints = resume.complete(job.folder)
-    _set_aside_others(job, ledger, (0, *checkpoints))
+    set_aside_others(job.folder, ledger, job.settings, (0, *checkpoints))
     _tell_deleted(ledger, checkpoints)
     todo = [step for step in (0, *checkpoints) if step not in ledger.steps()]
     if not todo:
@@ -123,16 +186,8 @@ def _analyse(job: Job, worker: Worker, view: Table) -> None:
     for step in todo:
         history = _history(checkpoints[step]) if step else []
         reward = reward_between(history, ledger.before(step, checkpoints), step, expected)
-        try:
-            unchanged = _unchanged(checkpoints[step]) if step else lambda: True
-            record = worker.work(step, models[step], reward, unchanged)
-        except (BadInput, OSError, ValueError, RuntimeError) as error:
-            view.failed(step, error)
-            continue
-        if record is None:
-            say(f"left       step {step}: another process is at it, or the run has left it")
-        else:
-            view.show(worker.derive(), step)
+        unchanged = _unchanged(checkpoints[step]) if step else lambda: True
+        make_record(worker, step, models[step], reward, unchanged, view)
 
 
 def _tell_deleted(ledger: Ledger, checkpoints: Mapping[int, Path]) -> None:
@@ -141,33 +196,6 @@ def _tell_deleted(ledger: Ledger, checkpoints: Mapping[int, Path]) -> None:
             gone = "its checkpoint was deleted before it was analysed"
             ledger.mark(Mark(step, "deleted", gone))
             say(f"lost       step {step}: {gone} ({mark.why} before)")
-
-
-def _set_aside_others(job: Job, ledger: Ledger, can_be_made: Sequence[int]) -> None:
-    """Move records that cannot be read, or were made with other settings, out of the way; not
-    while a training job is at work that makes more of the kind."""
-    others = dict(_others(ledger, _science(dataclasses.asdict(job.settings))))
-    if not others:
-        return
-    with Lock(job.folder):
-        for step, why in others.items():
-            ledger.set_aside(step)
-            again = "made again" if step in can_be_made else "its checkpoint is gone"
-            say(f"set aside  the record of step {step}: {why}; {again}")
-
-
-def _others(ledger: Ledger, wanted: dict[str, Any]) -> Iterator[tuple[int, str]]:
-    for step in ledger.steps():
-        try:
-            if _science(ledger.read(step).settings) != wanted:
-                yield step, "made with other settings"
-        except BadInput as error:
-            yield step, str(error)
-
-
-def _science(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that change what is found."""
-    return {k: v for k, v in settings.items() if k not in PROCEDURE}
 
 
 def _pairs(job: Job, start: Start, ledger: Ledger) -> dict[str, PromptPairs]:

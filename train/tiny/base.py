@@ -12,8 +12,11 @@ and reading one token far away is what an attention head is for. So heads should
 knows what for. Items whose answer is the same under both cues say nothing about that; evaluation
 leaves them out and counts the answers that are the *other* cue's apart ("flip").
 
-The base depends on its settings and seed alone: it is made in about a minute, once, and kept
-in `$SPARKS_CACHE` (or `~/.cache/sparks`).
+The bases of seeds 0 to 2 are shipped, in `bases/`, and are the same everywhere: another CPU rounds
+the training otherwise, enough to change what post-training finds. `scripts/make_bases.py` makes
+them again, and `bases/SHA256SUMS` says which bytes they are. Any other is made in about a minute,
+once, and kept in `$SPARKS_CACHE` (or `~/.cache/sparks`). Weights are rounded to bfloat16 when they
+are saved, and are read and trained in float32.
 """
 
 from __future__ import annotations
@@ -42,7 +45,9 @@ from train.tiny.task import CUES, chat, draw, work_out
 from train.tiny.tokenizer import CHARACTERS, CHAT_TEMPLATE, SPECIAL_TOKENS, tokenizer
 
 # To be raised when a change to this file changes the bases that it makes: caches hold old ones.
-VERSION = 1
+VERSION = 2
+
+BASES = Path(__file__).parent / "bases"
 
 
 # --------------------------------------------------------------------------------------------------
@@ -74,12 +79,21 @@ class BaseSettings:
     cue_obeyed: float = 0.2  # otherwise the text follows a cue drawn at random
 
 
-def base_model(seed: int = 0, progress: bool = True, settings: BaseSettings | None = None) -> Path:
-    """The folder of the pre-trained base (model and tokenizer), which is made if it is not cached.
+SHIPPED = {0: BaseSettings(), 1: BaseSettings(cue_obeyed=0.4), 2: BaseSettings()}
+"""The bases in `BASES` by seed. Seed 1's text obeys the cue more: one of the three reads it a
+little, the others hardly or not."""
 
-    A folder is there whole or not at all, also when the build is killed or two processes build at
-    once. `progress` shows a bar, on a terminal only. The caller's random state is untouched.
+
+def base_model(seed: int = 0, progress: bool = True, settings: BaseSettings | None = None) -> Path:
+    """The folder of the pre-trained base, model and tokenizer.
+
+    That of seeds 0 to 2 is shipped, unless `settings` asks for another; any other lies in the cache
+    and is made if it is not there, whole or not at all, also when the build is killed or two
+    processes build at once. `progress` shows a bar, on a terminal only. The caller's random state
+    is untouched.
     """
+    if seed in SHIPPED and settings in (None, SHIPPED[seed]):
+        return BASES / f"seed{seed}"
     settings = settings or BaseSettings()
     folder = _cache() / f"base-seed{seed}-{_fingerprint(settings)}"
     if folder.is_dir():
@@ -87,7 +101,7 @@ def base_model(seed: int = 0, progress: bool = True, settings: BaseSettings | No
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     try:
-        _save(_pretrain(seed, settings, progress), building)
+        make(seed, settings, progress, building)
         _publish(building, folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -110,12 +124,20 @@ def _fingerprint(settings: BaseSettings) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def make(seed: int, settings: BaseSettings, progress: bool, folder: Path) -> None:
+    """Train a base from scratch and save it in `folder`, as `base_model` does for its cache."""
+    _save(_pretrain(seed, settings, progress), folder)
+
+
 def _save(model: Qwen2ForCausalLM, folder: Path) -> None:
+    """Model and tokenizer; the weights in bfloat16, to be loaded in float32 as the config says."""
+    rounded = {name: weight.bfloat16() for name, weight in model.state_dict().items()}
+    del rounded["lm_head.weight"]  # tied to the embeddings
     bars = logging.is_progress_bar_enabled()
     # Its bar for a single file is noise, also where there is no terminal.
     logging.disable_progress_bar()
     try:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=rounded)
     finally:
         if bars:
             logging.enable_progress_bar()

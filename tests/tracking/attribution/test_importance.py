@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tests.builders.edges import random_scores
-from tracking.attribution.importance import head_effects, importance, shift
+from tracking.attribution.importance import importance, shift
 from tracking.model.graph import Graph
 
 graphs = st.builds(Graph, n_layers=st.integers(1, 3), n_heads=st.integers(1, 4))
@@ -81,21 +81,3 @@ def test_a_head_that_comes_from_nothing_shifts_by_one() -> None:
     assert shift(np.array([0.0, 0.2]), np.array([0.2, 0.0])).tolist() == pytest.approx(
         [1, -1], abs=1e-5
     )
-
-
-@given(graphs, st.integers(1, 4), seeds)
-def test_a_head_s_effect_is_the_sum_of_its_outgoing_edges(
-    graph: Graph, pairs: int, seed: int
-) -> None:
-    scores = random_scores(graph, pairs, seed)
-    effects = head_effects(graph, scores)
-    assert effects.shape == (pairs, len(graph.head_names))
-    for pair in range(pairs):
-        for head, name in enumerate(graph.head_names):
-            row = graph.sources.index(name)
-            out = sum(
-                float(s)
-                for s, there in zip(scores[pair, row], graph.edge_mask[row], strict=True)
-                if there
-            )
-            assert float(effects[pair, head]) == pytest.approx(out, abs=1e-4)

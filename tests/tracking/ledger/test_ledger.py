@@ -27,9 +27,8 @@ from tracking.ledger.codec import _digest, read_record, to_bytes
 from tracking.ledger.ledger import Ledger, Mark
 from tracking.ledger.record import Analysis, Record
 from tracking.model.graph import Graph
-from tracking.timeline.timeline import Timeline
 
-PARTS = get_type_hints(Analysis).values()
+PARTS = [part for name, part in get_type_hints(Analysis).items() if name != "wiring"]
 NUMBERS = [item.name for part in PARTS for item in fields(part) if item.type == "float"]
 
 numbers = st.floats(allow_nan=True)
@@ -42,18 +41,19 @@ facts = st.recursive(
 
 def random_analysis(graph: Graph, seed: int = 0, **more: Any) -> Analysis:
     generator = torch.Generator().manual_seed(seed)
-    shape, heads = graph.edge_mask.shape, len(graph.head_names)
+    shape, heads, nodes = graph.edge_mask.shape, len(graph.head_names), len(graph.nodes)
     drawn = {
+        "clean": torch.randn(5, generator=generator),
+        "corrupted": torch.randn(5, generator=generator),
         "edge_scores": torch.randn(shape, generator=generator),
         "strength": torch.rand(shape, generator=generator),
         "circuit": torch.rand(shape, generator=generator) < 0.5,
-        "in_circuit": torch.rand(5, heads, generator=generator) < 0.5,
+        "entries": torch.randint(0, 9, (5, nodes), generator=generator, dtype=torch.int32),
         "edge_membership": torch.rand(shape, generator=generator),
-        "ensemble": torch.rand(3, heads, generator=generator),
-        "effect": torch.randn(3, heads, generator=generator),
-        "half_membership": torch.rand(20, 2, heads, generator=generator),
-        "half_effect": torch.rand(20, 2, heads, generator=generator),
-        "half_error": torch.rand(20, 2, heads, generator=generator),
+        "corrupt": torch.randn(5, nodes, generator=generator),
+        "restore": torch.randn(5, nodes, generator=generator),
+        "sampled": torch.rand(nodes, generator=generator) < 0.5,
+        "half_entries": torch.randint(0, 9, (20, 2, nodes), generator=generator).int(),
         "curve": torch.rand(4, 4, generator=generator),
         "roles": torch.rand(8, heads, generator=generator),
         "weight_change": torch.rand(5, heads, generator=generator),
@@ -83,6 +83,7 @@ def records(draw: Any) -> Record:
                 draw(st.integers(0, 2**31)),
                 **{name: draw(numbers) for name in NUMBERS},
                 pairs_needed=draw(st.none() | numbers),
+                **draw(st.sampled_from([{}, {"wiring": None}])),
             )
             for contrast in contrasts
         },
@@ -129,7 +130,7 @@ def test_a_record_of_views_is_read_back_as_their_values(tmp_path: Path) -> None:
     graph = Graph(2, 2)
     analysis = random_analysis(
         graph,
-        effect=torch.randn(4, 16).T[:, :4],
+        corrupt=torch.randn(6, 16).T[:, :6],
         circuit=graph.edge_mask.expand_as(graph.edge_mask),
         strength=torch.ones(1, 1).expand(graph.edge_mask.shape),
     )
@@ -137,57 +138,43 @@ def test_a_record_of_views_is_read_back_as_their_values(tmp_path: Path) -> None:
     assert_same(read_record(Ledger(tmp_path).write(wanted)), wanted)
 
 
-def laid_out_as(number: int, whole: Record, without: str) -> bytes:
-    """A record's bytes as an earlier or later version may have written it."""
-    tensors = {n: t for n, t in load(to_bytes(whole)).items() if not n.endswith(without)}
+def laid_out_as(number: int, whole: Record, without: str = "-", lacking: str = "-") -> bytes:
+    """A record's bytes as another version may have written it: without the tensors that end so,
+    and without a number."""
+    stored = load(to_bytes(whole))
+    tensors = {n: t for n, t in stored.items() if not (without and n.endswith(without))}
     facts = {item.name: getattr(whole, item.name) for item in fields(Record)}
-    numbers = {c: {p.name: _numbers(getattr(a, p.name)) for p in fields(a)}
-               for c, a in whole.analyses.items()}  # fmt: skip
-    facts["analyses"] = numbers
+    facts["analyses"] = {
+        contrast: {
+            part.name: _numbers(getattr(analysis, part.name), lacking)
+            for part in fields(analysis)
+            if getattr(analysis, part.name) is not None
+        }
+        for contrast, analysis in whole.analyses.items()
+    }
     told = json.dumps({**facts, "of a later version": 1})
     meta = {"format": f"sparks-record-{number}", "facts": told, "sha256": _digest(told, tensors)}
     return save(tensors, metadata=meta)
 
 
-def _numbers(part: Any) -> dict[str, Any]:
+def _numbers(part: Any, lacking: str) -> dict[str, Any]:
     values = {item.name: getattr(part, item.name) for item in fields(part)}
-    return {name: value for name, value in values.items() if not isinstance(value, Tensor)}
+    return {k: v for k, v in values.items() if not isinstance(v, Tensor) and k != lacking}
 
 
-def test_a_record_without_a_later_field_is_read_with_it_missing(tmp_path: Path) -> None:
+def test_a_record_without_a_later_field_is_read_with_its_default(tmp_path: Path) -> None:
     whole = record()
-    (tmp_path / "r").write_bytes(laid_out_as(4, whole, without="half_error"))
-    result = read_record(tmp_path / "r").analyses["pairs"].stability
-    assert result.half_error is None
-    assert torch.equal(result.in_circuit, whole.analyses["pairs"].stability.in_circuit)
+    (tmp_path / "r").write_bytes(laid_out_as(5, whole, without="", lacking="random_size"))
+    result = read_record(tmp_path / "r").analyses["pairs"].circuit
+    assert math.isnan(result.random_size)
+    assert torch.equal(result.circuit, whole.analyses["pairs"].circuit.circuit)
 
 
-def test_a_record_of_format_3_is_read_and_not_damaged(tmp_path: Path) -> None:
-    whole = record()
-    path = Ledger(tmp_path).write(whole)
-    with safe_open(path, "pt") as file:
-        names = {"edge_scores": "edges", "weight_change": "weights"}
-        tensors = {n: file.get_tensor(n) for n in file.keys() if "half" not in n}  # noqa: SIM118
-        facts = json.loads(file.metadata()["facts"])
-    flat = {f"pairs/{names.get(n := k.rpartition('/')[2], n)}": t for k, t in tensors.items()}
-    merged = {k: v for part in facts["analyses"]["pairs"].values() for k, v in part.items()}
-    merged["probes_needed"] = merged.pop("pairs_needed")
-    facts["analyses"] = {"pairs": merged}
-    renamed = {"n_layers": "layers", "n_heads": "heads", "pairs": "probes"}
-    facts = {renamed.get(k, k): v for k, v in facts.items() if k != "thresholds"}
-    facts["settings"] = {"steps": 8, "member": 0.8}
-    told = json.dumps(facts)
-    meta = {"format": "sparks-record-3", "facts": told, "sha256": _digest(told, flat)}
-    path.write_bytes(save(flat, metadata=meta))
-    ledger = Ledger(tmp_path)
-    assert ledger.set_aside_damaged() == []
-    (old,) = ledger.records()
-    assert old.settings == {"ig_steps": 8} and old.thresholds == {"member": 0.8}
-    assert old.graph == whole.graph and old.pairs == whole.pairs
-    ours = whole.analyses["pairs"]
-    halves = {"half_membership": None, "half_effect": None, "half_error": None}
-    assert_same(old.analyses["pairs"], replace(ours, stability=replace(ours.stability, **halves)))
-    assert Timeline.of([old]).counts["null"].isna().all()
+@pytest.mark.parametrize("number", [2, 6])
+def test_a_record_of_a_format_of_another_time_is_refused(tmp_path: Path, number: int) -> None:
+    (tmp_path / "r").write_bytes(laid_out_as(number, record()))
+    with pytest.raises(BadInput, match=f"of format {number}; this version reads 3 to 5"):
+        read_record(tmp_path / "r")
 
 
 def test_a_record_can_be_read_without_this_package(tmp_path: Path) -> None:
@@ -198,19 +185,19 @@ def test_a_record_can_be_read_without_this_package(tmp_path: Path) -> None:
         assert torch.equal(
             file.get_tensor("pairs/scores/edge_scores"), wanted.analyses["pairs"].scores.edge_scores
         )
-        tensors = [
-            "circuit/circuit", "circuit/curve", "heads/effect", "heads/roles",
-            "heads/weight_change", "scores/edge_scores", "scores/strength",
-            "stability/edge_membership", "stability/ensemble", "stability/half_effect",
-            "stability/half_error", "stability/half_membership", "stability/in_circuit",
-        ]  # fmt: skip
-        assert sorted(file.keys()) == [f"pairs/{name}" for name in tensors]
+        tensors = {
+            f"pairs/{part.name}/{item.name}"
+            for part in fields(Analysis)
+            for item in fields(getattr(wanted.analyses["pairs"], part.name))
+            if item.type == "Tensor"
+        }
+        assert set(file.keys()) == tensors and len(tensors) > 20
     assert (tmp_path / "step-00000010.safetensors").is_file()
     assert told["step"] == 10 and told["pairs"] == "ab12" and told["reward"] == 0.5
     assert told["settings"] == {"select": "share=0.9"}
     (found,) = told["analyses"].values()
-    numbers = {name for part in found.values() for name in part}
-    assert numbers == {*NUMBERS, "pairs_needed"}
+    numbers = {name for part, values in found.items() if part != "wiring" for name in values}
+    assert numbers == {*NUMBERS, "pairs_needed", "size"}
     assert found["scores"]["gap"] == 0.01 and found["circuit"]["faithfulness"] == 0.9
 
 
@@ -370,7 +357,7 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(place: int, bit: int) -> No
 
 
 def test_a_timeline_is_read_back_as_it_was_written(tmp_path: Path) -> None:
-    table = pd.DataFrame({"step": [1, 2], "head": ["L0H0", "L0H1"], "effect": [0.5, float("nan")]})
+    table = pd.DataFrame({"step": [1, 2], "node": ["L0H0", "M0"], "share": [0.5, float("nan")]})
     ledger = Ledger(tmp_path / "heads")
     ledger.write_timeline(table, table)
     pd.testing.assert_frame_equal(pd.read_parquet(ledger.counts_path), table)

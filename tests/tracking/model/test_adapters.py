@@ -1,18 +1,39 @@
 """Live adapters are analysed as if they were merged, or refused."""
 
 import copy
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from peft import PromptTuningConfig, get_peft_model
+from peft import (
+    AdaLoraConfig,
+    BOFTConfig,
+    FourierFTConfig,
+    IA3Config,
+    LNTuningConfig,
+    LoHaConfig,
+    LoKrConfig,
+    LoraConfig,
+    OFTConfig,
+    PromptTuningConfig,
+    TrainableTokensConfig,
+    VeraConfig,
+    get_peft_model,
+)
 
 from tests.builders.closeness import assert_close
-from tests.builders.decoders import with_adapter
+from tests.builders.decoders import LINEAR, with_adapter
 from tests.builders.draws import arches, few, seeds
 from tests.builders.untouched import assert_same, everything
 from tracking.attribution.attribute import attribute
+from tracking.circuits.sound import sound_wiring
 from tracking.errors import BadInput
+from tracking.model.adapters import check_config
+from tracking.model.decoder import Decoder
 
 
 @arches
@@ -37,9 +58,85 @@ def test_live_adapters_score_as_if_they_were_merged(
     assert_close(attribute(model, pairs, metric="neg_logit_diff").edges, wanted.edges, 1e-4)
 
 
-def test_adapters_that_are_not_plain_lora_are_refused(tiny_decoder, random_pairs) -> None:
-    with pytest.raises(BadInput, match="DoRA"):
-        attribute(with_adapter(tiny_decoder(), 0, use_dora=True), random_pairs())
+def live(model: Any, config: Any) -> Any:
+    """The model with this adapter, as if it had been trained."""
+    adapted = get_peft_model(model, config)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return adapted.eval()
+
+
+def lora(**more: Any) -> LoraConfig:
+    return LoraConfig(r=4, **{"target_modules": LINEAR, **more})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        lora(),
+        lora(target_modules=["q_proj", "embed_tokens", "lm_head"]),
+        lora(target_modules=["q_proj"], modules_to_save=["v_proj", "o_proj", "input_layernorm"]),
+        lora(target_modules=["v_proj"], target_parameters=["q_proj.weight"]),
+        lora(trainable_token_indices=[1, 2, 3, 4, 5]),
+        lora(bias="all"),
+        AdaLoraConfig(init_r=4, target_r=2, total_step=10, target_modules=LINEAR),
+        TrainableTokensConfig(token_indices=[1, 2, 3], target_modules=["embed_tokens"]),
+    ],
+    ids=["all", "tables", "saved", "parameters", "tokens", "bias", "adalora", "only tokens"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_lora_in_all_its_forms_is_wired_as_the_model_is(
+    tiny_decoder, random_pairs, config: Any
+) -> None:
+    sound_wiring(Decoder.of(live(tiny_decoder(), config)), random_pairs())
+
+
+ATTENTION = ["q_proj", "v_proj", "o_proj"]
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (VeraConfig(r=4, target_modules=["o_proj"]), "VERA"),
+        (IA3Config(target_modules=["k_proj", "v_proj"], feedforward_modules=[]), "IA3"),
+        (LoHaConfig(r=4, target_modules=ATTENTION), "LOHA"),
+        (LoKrConfig(r=4, target_modules=ATTENTION), "LOKR"),
+        (OFTConfig(r=0, oft_block_size=4, target_modules=ATTENTION), "OFT"),
+        (BOFTConfig(boft_block_size=4, target_modules=ATTENTION), "BOFT"),
+        (FourierFTConfig(n_frequency=20, target_modules=ATTENTION), "FOURIERFT"),
+        (LNTuningConfig(target_modules=["input_layernorm"]), "LN_TUNING"),
+        (lora(use_dora=True), "DoRA"),
+        (lora(lora_bias=True), "lora_bias"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.filterwarnings("ignore")
+def test_an_adapter_that_no_weight_tells_is_refused_by_name(
+    tiny_decoder, tmp_path: Path, config: Any, name: str
+) -> None:
+    model = live(tiny_decoder(attention_bias=True, arch="llama"), config)
+    with pytest.raises(BadInput, match=rf"cannot track .*{name}.*supported: LoRA.*merge_and_unlo"):
+        Decoder.of(model)
+    config.save_pretrained(tmp_path)
+    with pytest.raises(BadInput, match=f"cannot track .*{name}"):
+        check_config(json.loads((tmp_path / "adapter_config.json").read_text()))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_adapter_that_is_merged_or_disabled_is_none(tiny_decoder, random_pairs) -> None:
+    pairs, base = random_pairs(), tiny_decoder()
+    model = live(copy.deepcopy(base), LoHaConfig(r=4, target_modules=ATTENTION))
+    wanted = attribute(copy.deepcopy(model).merge_and_unload(), pairs, metric="neg_logit_diff")
+    with model.disable_adapter():
+        bare = attribute(model, pairs, metric="neg_logit_diff")
+        assert_close(bare.edges, attribute(base, pairs, metric="neg_logit_diff").edges)
+    model.merge_adapter()
+    assert_close(attribute(model, pairs, metric="neg_logit_diff").edges, wanted.edges, 1e-4)
+
+
+def test_soft_prompts_are_refused(tiny_decoder, random_pairs) -> None:
     prompt = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
     with pytest.raises(BadInput, match="prompt"):
         attribute(get_peft_model(tiny_decoder(), prompt), random_pairs())

@@ -21,6 +21,7 @@ from tests.builders.wandb_files import history, increments, keys, merged, told
 from tracking import Record, Timeline
 from tracking.ledger.record import Analysis
 from tracking.model.graph import Graph
+from tracking.timeline.summary import Summary
 from tracking.views import dashboard
 from tracking.views.dashboard import Dashboard, Entry
 
@@ -30,38 +31,34 @@ CONFIG = {"tracking": {"member": 0.9}, "pairs": {"hash": "0", "count": {"cue": 1
 
 
 def analysis(active: list[bool], **more: Any) -> Analysis:
-    """On a graph of 2 layers and 2 heads: these heads are active, the others not."""
-    heads = torch.tensor(active)
-    return make_analysis(
-        Graph(2, 2),
-        in_circuit=heads.expand(10, -1).clone(),
-        effect=(heads * 0.5).expand(8, -1).clone(),
-        **more,
-    )
+    """On a graph of 1 layer of 3 heads and an MLP: these nodes are active, the others not."""
+    return make_analysis(Graph(1, 3), 0.5 * torch.tensor(active), 0.01, **more)
+
+
+HISTORIES = [
+    [True, False, False, False],
+    [True, True, False, False],
+    [True, False, True, True],
+    [True, False, True, False],
+]
 
 
 def records() -> list[Record]:
     """Four checkpoints; the operand circuit is weak at the last two."""
-    histories = [
-        [True, False, False, False],
-        [True, True, False, False],
-        [True, False, True, True],
-        [True, False, True, False],
-    ]
     return [
         Record(
             step=10 * index,
-            n_layers=2,
-            n_heads=2,
+            n_layers=1,
+            n_heads=3,
             pairs="0",
             analyses={
-                "cue": analysis(active),
+                "cue": analysis(active, **({} if index else {"wiring": None})),
                 "operand": analysis(active[::-1], faithfulness=0.6 if index > 1 else 0.9),
             },
             reward=None if index == 0 else 0.5 + index / 10,
             seconds=1.5 + index,
         )
-        for index, active in enumerate(histories)
+        for index, active in enumerate(HISTORIES)
     ]
 
 
@@ -98,15 +95,13 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def expected_table(upto: int) -> set[tuple[int, str, str]]:
-    """Step, contrast and head of the rows that the table must have, from the records' own words."""
+    """Step, contrast and node of the rows that the table must have: who is or was active."""
     found, seen = set(), set()
-    for record in records()[:upto]:
-        for contrast, made in record.analyses.items():
-            for head, effect in zip(
-                record.graph.head_names, made.heads.effect.mean(0), strict=True
-            ):
-                seen |= {(contrast, head)} if effect > 0.02 else set()
-        found |= {(record.step, contrast, head) for contrast, head in seen}
+    for record, row in zip(records()[:upto], HISTORIES, strict=False):
+        for contrast, active in (("cue", row), ("operand", row[::-1])):
+            names = zip(record.graph.nodes, active, strict=True)
+            seen |= {(contrast, node) for node, on in names if on}
+        found |= {(record.step, contrast, node) for contrast, node in seen}
     return found
 
 
@@ -134,7 +129,11 @@ def test_scalars_equal_the_records_row_by_row(offline: Path) -> None:
     assert [row["heads/weak"] for row in rows] == [0, 0, 0, 0]
     assert [row["heads/operand/weak"] for row in rows] == [0, 0, 1, 1]
     assert [row.get("heads/share") for row in rows] == SHARES
-    assert {row["heads/emergent_lo"] <= row["heads/emergent_hi"] for row in rows} == {True}
+    for name in ("behaviour", "wiring_kept"):
+        ends = [(row.get(f"heads/{name}_lo"), row.get(f"heads/{name}_hi")) for row in rows]
+        assert all(low <= high for low, high in ends if low is not None)
+    assert ["heads/wiring_kept" in row for row in rows] == [False, True, True, True]
+    assert [row["heads/mlps_active"] for row in rows] == [0, 0, 1, 0]
 
 
 def test_heads_are_drawn_against_training_steps(offline: Path) -> None:
@@ -142,10 +141,10 @@ def test_heads_are_drawn_against_training_steps(offline: Path) -> None:
     assert metric["step_metric"] == "train/global_step"
 
 
-def test_map_cohorts_and_survival_are_images_at_every_step(offline: Path) -> None:
+def test_the_picture_and_the_map_are_images_at_every_step(offline: Path) -> None:
     for row in history(offline):
         for prefix in PREFIXES.values():
-            for name in ("map", "cohorts", "survival"):
+            for name in ("picture", "map"):
                 image = Image.open(offline / "files" / row[f"{prefix}/{name}.path"])
                 assert min(image.size) > 100
                 assert min(image.convert("L").tobytes()) < 100  # something is drawn
@@ -162,10 +161,10 @@ def test_the_table_grows_by_the_rows_of_each_step_and_has_each_once(offline: Pat
 
 
 def test_the_table_says_what_the_timeline_says(offline: Path) -> None:
-    heads = Timeline.of(records()).heads.set_index(["step", "contrast", "head"]).to_dict("index")
+    nodes = Timeline.of(records()).nodes.set_index(["step", "contrast", "node"]).to_dict("index")
     for row in pd.concat(increments(offline)).to_dict("records"):
-        expected = heads[row["step"], row["contrast"], row["head"]]
-        for name in set(dashboard.TABLE) - {"step", "contrast", "head"}:
+        expected = nodes[row["step"], row["contrast"], row["node"]]
+        for name in set(dashboard.TABLE) - {"step", "contrast", "node"}:
             if pd.isna(expected[name]):
                 assert pd.isna(row[name])
             else:
@@ -181,22 +180,23 @@ def test_config_has_the_settings_and_the_pairs(offline: Path) -> None:
 
 def test_the_summary_is_that_of_the_run_so_far(offline: Path) -> None:
     summary = merged(offline, "summary")
-    # L0H1 and two of layer 1 emerged; of these L1H0 is left
-    assert summary["heads/survivors"] == "L1H0"
-    assert summary["heads/emerged"] == 3
-    assert summary["heads/survive"] == pytest.approx(1 / 3)
-    assert summary["heads/regime"] == "searches"
-    assert summary["heads/verdict"] == "sound"
+    said = Summary.of(Timeline.of(records()), "cue")
+    assert summary["heads/sentence"] == said.sentence
+    assert summary["heads/base"] == "L0H0" and summary["heads/recruited"] == "L0H2"
+    assert summary["heads/transient"] == "L0H1, M0" and summary["heads/faded"] == ""
+    assert summary["heads/behaviour"] == pytest.approx(4.0)
+    assert summary["heads/survive"] == pytest.approx(1 / 2)
+    assert summary["heads/regime"] == "too few heads"
+    assert summary["heads/verdict"] == "sound" and summary["heads/sound"] == 4
     assert summary["heads/operand/verdict"] == "weak"
-    assert summary["heads/operand/survivors"] == "L0H1"
-    assert "1 of 3 heads that emerged are there at step 30" in summary["heads/sentence"]
+    assert summary["heads/operand/recruited"] == "L0H1"
 
 
 def test_a_killed_run_has_a_summary_too() -> None:
     entry = Entry.of(Timeline.of(records()[:1]))
     assert "one checkpoint" in str(entry.summary["heads/sentence"])
-    assert entry.summary["heads/survivors"] == ""
-    assert entry.summary["heads/survive"] is None
+    assert entry.summary["heads/recruited"] == ""
+    assert entry.summary["heads/survive"] is None and entry.summary["heads/wiring"] is None
 
 
 def test_a_circuit_that_turns_weak_is_alerted_to_once(offline: Path) -> None:
@@ -215,9 +215,11 @@ def test_a_circuit_that_is_weak_from_the_first_on_is_alerted_to_once() -> None:
 
 def test_an_absent_behaviour_has_no_faithfulness() -> None:
     first = records()[0]
-    absent = replace(first, analyses={"cue": analysis([True] * 4, difference_low=0.0)})
+    absent = replace(first, analyses={"cue": analysis([True] * 4, clean=torch.full((16,), -2.0))})
     shown = [Entry.of(Timeline.of([one])).scalars for one in (first, absent)]
-    assert ["heads/faithfulness" in scalars for scalars in shown] == [True, False]
+    for name in ("faithfulness", "wiring_kept_lo"):
+        assert [f"heads/{name}" in scalars for scalars in shown] == [name == "faithfulness", False]
+    assert [scalars["heads/behaviour"] for scalars in shown] == [4.0, 0.0]
 
 
 def test_a_process_that_goes_on_shows_the_whole_table_without_doubles(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The report's page, without a browser: what it holds, how large it is, what it refuses."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.builders.analyses import make_analysis
 from tests.builders.pages import EVIL, data_of
 from tests.builders.runs import lively, write_run
 from tracking import Ledger, Timeline
@@ -17,12 +18,13 @@ from tracking.ledger.ledger import Mark
 from tracking.model.graph import Graph
 from tracking.settings import Settings
 from tracking.timeline.activity import Thresholds
-from tracking.timeline.columns import HEADS, names
-from tracking.timeline.coupling import Coupling
+from tracking.timeline.columns import NODES, names
+from tracking.timeline.coupling import CAVEAT, Coupling
 from tracking.timeline.summary import Summary
 from tracking.timeline.survival import cohort_table, survival
 from tracking.views.caveats import caveats
-from tracking.views.payload import FAITHFULNESS
+from tracking.views.drawing import shown
+from tracking.views.palette import untold
 from tracking.views.report import named, report, write_report
 
 
@@ -31,16 +33,20 @@ def test_the_page_holds_the_timelines_numbers(tmp_path: Path) -> None:
     told, data = Timeline.read(run), data_of(report({"run": run}))
     assert data["contrasts"] == ["cue", "operand"] and data["runs"][0]["steps"] == [0, 10, 20]
     for contrast in told.contrasts:
-        heads, counts = told.of_contrast(contrast)
+        nodes, counts = told.of_contrast(contrast)
         held = data["runs"][0]["contrasts"][contrast]
-        assert [data["states"][code] for code in held["heads"]["state"]] == heads["state"].tolist()
-        assert held["heads"]["undecided"] == heads["undecided"].astype(int).tolist()
-        assert held["heads"]["active"] == heads["active"].astype(int).tolist()
-        for name in ("role", "growth"):
-            assert held["heads"][name] == heads[name].tolist()
-        assert held["heads"]["fate"] == heads["fate"].tolist()[-6:]
-        shown = list(names(HEADS, "in_page"))
-        same({name: held["heads"][name] for name in shown}, heads[shown])
+        assert [data["states"][code] for code in held["nodes"]["state"]] == nodes["state"].tolist()
+        assert held["nodes"]["undecided"] == untold(nodes).astype(int).tolist()
+        assert held["nodes"]["active"] == nodes["active"].astype(int).tolist()
+        for name in ("role", "drift", "origin"):
+            assert held["nodes"][name] == nodes[name].tolist()
+        for name in ("fate", "lasting"):
+            assert held["nodes"][name] == nodes[name].tolist()[-8:]
+        table = list(names(NODES, "in_page"))
+        same({name: held["nodes"][name] for name in table}, nodes[table])
+        rows, left_out = shown(nodes)
+        assert [told.records[0].graph.nodes[place] for place in held["rows"]] == rows
+        assert held["left_out"] == left_out == 0
         same(held["counts"], counts.drop(columns="contrast"))
 
 
@@ -48,27 +54,52 @@ def test_the_page_holds_what_follows_from_the_timeline(tmp_path: Path) -> None:
     run = lively(tmp_path / "run")
     told, data = Timeline.read(run), data_of(report({"run": run}))
     for contrast in told.contrasts:
-        heads, counts = told.of_contrast(contrast)
+        nodes, counts = told.of_contrast(contrast)
         held = data["runs"][0]["contrasts"][contrast]
-        same(held["cohorts"], cohort_table(heads, contrast))
-        same(held["survival"], survival(heads, contrast))
-        coupling = Coupling.of(heads, counts, contrast)
-        assert len(coupling.table) and len(coupling.per_head) and coupling.hazard.n
+        same(held["cohorts"], cohort_table(nodes, contrast))
+        same(held["survival"], survival(nodes, contrast))
+        coupling = Coupling.of(nodes, counts, contrast)
+        assert len(coupling.table) and len(coupling.per_node) and coupling.hazard.n
         same(held["coupling"]["table"], coupling.table)
-        same(held["coupling"]["per_head"], coupling.per_head.sort_values(["p", "head"]))
+        same(held["coupling"]["per_node"], coupling.per_node.sort_values(["p", "node"]))
         same(held["coupling"]["hazard"], coupling.hazard.table)
         same(
             {name: [held["coupling"][name]] for name in ("correlation", "p", "n")},
             pd.DataFrame([vars(coupling.hazard)])[["correlation", "p", "n"]],
         )
         assert held["coupling"]["note"] == coupling.note
+        assert held["coupling"]["caveat"] == CAVEAT
         assert held["coupling"]["reward_name"] == "reward"
         said, summary = Summary.of(told, contrast), held["summary"]
-        assert summary.pop("faithfulness") == pytest.approx(said.faithfulness, rel=5e-4)
-        assert summary.pop("regime") == said.regime.word
-        assert tuple(summary.pop("survivors")) == said.survivors
-        assert summary == {name: getattr(said, name) for name in summary}
-        assert {"sentence", "emerged", "noise", "verdict", "sound", "turned"} < set(summary)
+        assert summary["sentence"] == said.sentence == " ".join(summary["parts"])
+        assert len(summary["parts"]) == 4 and summary["regime"] == said.regime.word
+        assert summary["carriers"] == {name: list(of) for name, of in said.carriers.items()}
+        for name in ("faded", "transient", "weaknesses", "undecided"):
+            assert summary[name] == list(getattr(said, name))
+        for name in ("verdict", "sound", "checkpoints"):
+            assert summary[name] == getattr(said, name)
+        for name in ("growth", "wiring", "wiring_null"):
+            figure = getattr(said, name)
+            ends = (figure.value, figure.low, figure.high)
+            assert summary[name] == pytest.approx(ends, rel=5e-4)
+        assert summary["behaviour"][0] == pytest.approx(said.behaviour[1].value, rel=5e-4)
+
+
+def test_the_page_holds_the_wiring_of_every_record_that_has_it(tmp_path: Path) -> None:
+    graph = Graph(2, 3)
+    missing = [graph.index("M1->logits"), graph.index("L0H1->L1H2.v")]
+    kept = make_analysis(graph).wiring
+    assert kept is not None
+    lacking = replace(kept, missing=torch.tensor(missing), restored=torch.tensor([0.25, 0.125]))
+    run = write_run(tmp_path / "run", (0,), wiring=None)
+    write_run(run, (10,), wiring=lacking)
+    write_run(run, (20,), wiring=lacking, clean=torch.full((16,), -2.0))
+    held = data_of(report({"run": run}))["runs"][0]["contrasts"]["cue"]["wiring"]
+    assert held[0] is None and held[2] is None  # the first, and one without behaviour
+    for name in ("sizes", "own", "old", "half"):
+        assert held[1]["curves"][name] == pytest.approx(getattr(kept, name).tolist(), rel=5e-4)
+    places = list(zip(held[1]["source"], held[1]["target"], strict=True))
+    assert places == missing and held[1]["restored"] == [0.25, 0.125]
 
 
 def test_the_page_holds_the_records_circuits_and_curves(tmp_path: Path) -> None:
@@ -112,15 +143,15 @@ def test_a_loss_and_an_accuracy_are_not_one_curve(tmp_path: Path) -> None:
 
 def test_where_the_behaviour_is_absent_no_faithfulness_is_shown(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", (0, 10))
-    write_run(run, (20,), difference_low=0.0)
+    write_run(run, (20,), clean=torch.full((16,), -2.0))
     held = data_of(report({"run": run}))["runs"][0]["contrasts"]["cue"]
-    assert held["summary"]["faithfulness"] is None
-    for name in FAITHFULNESS:
+    assert held["summary"]["verdict"] == "absent"
+    for name in ("faithfulness", "faithfulness_low", "wiring_kept", "wiring_null_high"):
         assert [value is None for value in held["counts"][name]] == [False, False, True]
     assert [len(one["share"]) for one in held["curves"]] == [2, 2, 0]
 
 
-def test_every_heads_strongest_edges_and_the_circuits_are_kept(tmp_path: Path) -> None:
+def test_every_nodes_strongest_edges_and_the_circuits_are_kept(tmp_path: Path) -> None:
     graph = Graph(3, 4)
     run = write_run(tmp_path / "run", (0,), graph)
     analysis = Timeline.read(run).records[0].analyses["cue"]
@@ -137,10 +168,10 @@ def test_every_heads_strongest_edges_and_the_circuits_are_kept(tmp_path: Path) -
     ]
     assert [abs(one) for one in held["score"]] == pytest.approx([size[e] for e in kept], rel=5e-3)
     assert held["score"] == sorted(held["score"], key=abs, reverse=True)
-    for head in graph.head_names:
+    for node in graph.nodes:
         for mine in (
-            [edge for edge in size if edge[0] == head],
-            [edge for edge in size if edge[1].split(".")[0] == head],
+            [edge for edge in size if edge[0] == node],
+            [edge for edge in size if edge[1].split(".")[0] == node],
         ):
             strongest = sorted(mine, key=lambda edge: size[edge], reverse=True)[:4]
             assert set(strongest) <= set(kept)
@@ -179,7 +210,7 @@ def test_markup_in_names_kinds_and_recipes_stays_out_of_the_pages_own(tmp_path: 
 
 def test_text_that_looks_like_a_place_of_the_frame_is_left_alone(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
-    assert "<title>Heads over training: {{data}}</title>" in report({"{{data}}": run})
+    assert "<title>Behaviour over training: {{data}}</title>" in report({"{{data}}": run})
 
 
 def test_runs_are_named_by_the_shortest_path_that_tells_them_apart() -> None:
@@ -219,10 +250,17 @@ def test_every_caveat_is_told(tmp_path: Path) -> None:
     )
     Ledger(run / "heads").mark_failed(30, RuntimeError("out of memory"))
     Ledger(run / "heads").mark(Mark(40, "budget", "budget of 0.05 spent"))
-    told = "\n".join(caveats(run, Timeline.read(run)))
+    timeline = Timeline.read(run)
+    told = "\n".join(caveats(run, timeline))
+    unsure = int((timeline.at(20, "cue")["state"] == "undecided").sum())
+    assert unsure
     for said in (
-        "No record of step 0: base heads are those active at step 10",
+        "No record of step 0: base nodes are those active at step 10",
+        "2 checkpoints have been analysed: whether a change is more than the run's own",
+        "No control was given",
         "'cue' pairs: 2 of 2 checkpoints are weak (step 10, 20)",
+        "at step 20 faithfulness 0.10",
+        f"of {unsure} of 8 nodes the first checkpoint could not tell",
         "Step 30 was not analysed and is missing here: RuntimeError: out of memory (failed)",
         "Step 40 was not analysed and is missing here: budget of 0.05 spent (budget)",
         "the change of weights is not known",
@@ -232,6 +270,35 @@ def test_every_caveat_is_told(tmp_path: Path) -> None:
     page = data_of(report({"run": run}))["runs"][0]["caveats"]
     assert set(told.splitlines()) < set(page)
     assert any("config.yaml" in line for line in page)
+
+
+def test_a_long_sound_run_with_a_control_has_few_caveats(tmp_path: Path) -> None:
+    run, steps = tmp_path / "run", tuple(range(0, 300, 10))
+    write_run(run, steps, share=0.3 * torch.eye(8)[1])
+    told = caveats(run, Timeline.read(run, control=Timeline.read(run)))
+    assert ["beside the reward" in line for line in told] == [True]  # it takes 80 to say little
+
+
+def test_records_of_before_and_other_numbers_of_pairs_are_told(tmp_path: Path) -> None:
+    unknown = torch.full((16,), torch.nan)
+    run = write_run(tmp_path / "run", (0,), clean=unknown, corrupted=unknown)
+    write_run(run, (10,))
+    write_run(run, (20,), entries=torch.ones(30, 8).int())
+    told = "\n".join(caveats(run, Timeline.read(run)))
+    assert "records without effects or behaviour (step 0), of an older version" in told
+    assert "from step 20 on the number of resamples or pairs is another" in told
+
+
+def test_a_control_sets_drift_apart_on_the_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", (0,), share=0.3 * torch.eye(8)[1])
+    write_run(run, (10,), share=0.6 * torch.eye(8)[1])
+    still = write_run(tmp_path / "still", (0, 10), share=0.3 * torch.eye(8)[1])
+    control = Timeline.read(still)
+    for against, word in ((None, "drifted"), (control, "grown")):
+        held = data_of(report({"run": run}, against))["runs"][0]
+        assert held["contrasts"]["cue"]["nodes"]["drift"][8 + 1] == word
+        told = any("No control was given" in line for line in held["caveats"])
+        assert told == (against is None)
 
 
 def test_one_checkpoint_makes_a_report_that_says_what_is_missing(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_figures_that_cannot_be_written_are_told_in_a_line(tmp_path: Path) -> No
         (
             [],
             "the following arguments are required: RUN; "
-            "usage: sparks report [-h] [-o FILE] [--figures DIR] RUN [RUN ...]",
+            "usage: sparks report [-h] [-o FILE] [--figures DIR] [--control RUN2] RUN [RUN ...]",
         ),
         (["run", "run"], "run is named twice; name each run once"),
         (["run", "-o", "."], ". is a folder; name a file: -o report.html"),

@@ -8,30 +8,30 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests.builders.analyses import make_analysis
-from tracking import BadInput, Ledger, Record
+from tracking import BadInput, Ledger, Record, Timeline
 from tracking.model.graph import Graph
 from tracking.settings import Settings
+from tracking.timeline.summary import Summary
 from train import cli
-from train.commands import show
+from train.commands import report, show
 
 Run = Callable[..., Path]
 
 
-def add(run: Path, step: int, reward: float = 0.5) -> None:
-    """A record in the run's ledger, in which one head more is active than ten steps before."""
-    analysis = make_analysis(
-        Graph(2, 2),
-        in_circuit=(torch.arange(4) <= step // 10).expand(10, 4),
-        effect=torch.full((16, 4), 0.5),
-    )
+def add(run: Path, step: int, reward: float = 0.5, **overrides: Any) -> None:
+    """A record in the run's ledger, in which one node more is active than ten steps before."""
+    graph = overrides.pop("graph", Graph(2, 2))
+    shares = 0.5 * (torch.arange(len(graph.nodes)) <= step // 10)
+    analyses = {"cue": make_analysis(graph, shares, **overrides)}
     settings: dict[str, object] = vars(Settings())
     Ledger(run / "heads").write(
-        Record(step, 2, 2, "0", {"cue": analysis}, reward, settings=settings)
+        Record(step, graph.n_layers, graph.n_heads, "0", analyses, reward, settings=settings)
     )
 
 
@@ -43,7 +43,7 @@ def checkpoint(run: Path, step: int, last: int) -> None:
 
 def rows(printed: str) -> list[str]:
     """The steps of the table's rows."""
-    return re.findall(r"^ +(\d+) +\d\.\d{3} +cue", printed, re.MULTILINE)
+    return re.findall(r"^ +(\d+) +\d\.\d{3} +\S+ +cue", printed, re.MULTILINE)
 
 
 def test_a_run_is_shown_with_its_rows_map_and_sentence(
@@ -57,8 +57,8 @@ def test_a_run_is_shown_with_its_rows_map_and_sentence(
     printed = capsys.readouterr().out
     assert re.findall(r"^ +(\d+) .* cue 16", printed, re.MULTILINE) == ["0", "2", "4"]
     assert "     3  not analysed: RuntimeError: no room" in printed
-    assert "heads on 'operand' pairs at step 4" in printed
-    assert re.search(r"^On 'cue' pairs .*\.$", printed, re.MULTILINE)
+    assert "heads and MLPs on 'operand' pairs at step 4" in printed
+    assert Summary.of(Timeline.read(run), "cue").supported in printed.splitlines()
     assert printed.rstrip().endswith("not analysed: step 3")
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before  # only looked at
 
@@ -102,7 +102,7 @@ def test_following_shows_each_record_as_it_comes_and_stops_at_the_end(
     seen += capsys.readouterr().out
     assert rows(seen) == ["0", "10", "20", "20"]
     assert seen.count("not analysed: RuntimeError") == 1
-    assert seen.count("heads on 'cue' pairs at step 20") == 1
+    assert seen.count("heads and MLPs on 'cue' pairs at step 20") == 1
 
 
 def test_a_run_that_goes_on_to_more_steps_is_not_over(tmp_path: Path) -> None:
@@ -133,7 +133,10 @@ def test_a_damaged_record_and_an_unknown_run_are_told_in_one_line(
 def test_a_run_without_records_and_wrong_flags_are_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="has no records; sparks track"):
         show.main([str(tmp_path)])
-    with pytest.raises(BadInput, match=r"--folow; usage: sparks show \[-h\] \[--follow\] .* RUN$"):
+    with pytest.raises(
+        BadInput,
+        match=r"--folow; usage: sparks show \[-h\] \[--follow\] \[--control RUN2\] .* RUN$",
+    ):
         show.main([str(tmp_path), "--folow"])
     with pytest.raises(BadInput, match=r"required: RUN; usage: sparks show .* RUN$"):
         show.main([])
@@ -159,14 +162,52 @@ def test_a_mistake_exits_with_2_and_no_colours_are_piped(
 def test_other_thresholds_read_the_same_records_otherwise(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    on = {"in_circuit": torch.ones(10, 4).bool(), "effect": torch.full((16, 4), 0.1)}
-    record = Record(0, 2, 2, "0", {"cue": make_analysis(Graph(2, 2), **on)})
+    record = Record(0, 2, 2, "0", {"cue": make_analysis(Graph(2, 2), torch.full((6,), 0.1))})
     path = Ledger(tmp_path / "heads").write(record)
     before = path.read_bytes()
-    for given, active in (([], 4), (["--track_effect", "0.2"], 0)):
+    for given, active in (([], "4+2"), (["--track_share", "0.2"], "0+0")):
         show.main([str(tmp_path), *given])
         (row,) = [line for line in capsys.readouterr().out.splitlines() if " cue 16 " in line]
-        assert row.split()[4] == str(active)
-    with pytest.raises(BadInput, match=r"track_effect is 3\.0; it must be in"):
-        show.main([str(tmp_path), "--track_effect", "3"])
+        assert row.split()[5] == active
+    with pytest.raises(BadInput, match=r"track_share is 3\.0; it must be in"):
+        show.main([str(tmp_path), "--track_share", "3"])
     assert path.read_bytes() == before and not (tmp_path / "heads" / "timeline.parquet").exists()
+
+
+def test_drift_stands_against_a_control(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    graph = Graph(2, 2)
+    for name, end in (("run", 0.8), ("still", 0.5)):
+        for step, share in ((0, 0.5), (10, end)):
+            analysis = make_analysis(graph, share * torch.eye(6)[0], 0.01)
+            Ledger(tmp_path / name / "heads").write(Record(step, 2, 2, "0", {"cue": analysis}))
+    run, still = str(tmp_path / "run"), str(tmp_path / "still")
+    show.main([run])
+    alone = capsys.readouterr().out
+    assert "has drifted (L0H0" in alone and "no control was given" in alone
+    show.main([run, "--control", still])
+    beside = capsys.readouterr().out
+    assert "has grown (L0H0)" in beside and "set against a control run" in beside
+
+
+@pytest.mark.parametrize(
+    ("graph", "contrast", "said"),
+    [
+        (Graph(2, 3), "cue", "it is of 2 layers of 3 heads, the run of 2 of 2"),
+        (Graph(2, 2), "operand", "it has no 'cue' pairs, only 'operand'"),
+    ],
+)
+def test_a_control_that_does_not_fit_is_told_in_one_line(
+    graph: Graph, contrast: str, said: str, tmp_path: Path
+) -> None:
+    add(tmp_path / "run", 0)
+    record = Record(0, graph.n_layers, graph.n_heads, "0", {contrast: make_analysis(graph)})
+    Ledger(tmp_path / "other" / "heads").write(record)
+    words = [str(tmp_path / "run"), "--control", str(tmp_path / "other")]
+    for command in (show.main, report.main):
+        with pytest.raises(BadInput) as refused:
+            command(words)
+        assert f"cannot be the control of {words[0]}: {said}" in str(refused.value)
+        assert "\n" not in str(refused.value)
+    with pytest.raises(BadInput, match="nowhere: no such run"):
+        show.main([words[0], "--control", str(tmp_path / "nowhere")])
+    assert not (tmp_path / "run" / "report.html").exists()

@@ -94,7 +94,7 @@ def test_rebuild_refuses_what_only_a_new_analysis_could_honour(
     run = run_job("sft", tmp_path / "run")
     with pytest.raises(BadInput, match="cannot honour '--track_select'"):
         track.main([str(run), "--rebuild", "--track_select", "edges=7"])
-    track.main([str(run), "--rebuild", "--track_effect", "0.5"])
+    track.main([str(run), "--rebuild", "--track_share", "0.5"])
 
 
 def test_a_folder_that_is_no_run_and_a_flag_that_is_not_ours_are_named(tmp_path: Path) -> None:

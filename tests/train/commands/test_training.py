@@ -126,8 +126,8 @@ def test_a_run_goes_on_only_with_its_own_pairs(run_job: Run, copy: Path, tmp_pat
 
 
 def test_sft_shows_its_loss_by_its_name(sft: Path) -> None:
-    (title,) = (line for line in said(sft).splitlines() if "surviving" in line)
-    assert title.split()[:3] == ["step", "loss", "pairs"]
+    (title,) = (line for line in said(sft).splitlines() if "verdict" in line)
+    assert title.split()[:4] == ["step", "loss", "behaviour", "pairs"]
 
 
 def test_a_run_leaves_what_the_design_says(grpo: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_run_leaves_what_the_design_says(grpo: Path) -> None:
     assert [record.reward is None for record in records] == [True, False, False]
     assert set(records[0].analyses) == {"cue", "operand"}
     told = said(run)
-    assert re.search(r"^ +2 +\d\.\d+ +cue( +\d+){6} ", told, re.MULTILINE)
+    assert re.search(r"^ +2 +\d\.\d+ +\S+ +cue +\d+( +\d+\+\d+){3} ", told, re.MULTILINE)
     assert "report.png" in told
 
 

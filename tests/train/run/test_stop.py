@@ -24,7 +24,7 @@ from scripts.campaign.running import processes, tail
 from scripts.campaign.variants import LORA, Variant
 from tests.builders.campaigns import GRPO, KEPT, SFT
 from tests.builders.paths import REPO, TINY
-from tracking import BadInput, Ledger, analysis
+from tracking import BadInput, Ledger, contrast
 from train import model
 from train.run import resume
 from train.run.manifest import Manifest
@@ -36,7 +36,7 @@ SHORT: dict[str, object] = {"max_steps": 4}
 BOTH = Variant("sft, 2 processes", "sft", SHORT, ranks=2)
 ADAPTED = Variant("grpo, LoRA", "grpo", {**GRPO.keys, **LORA, **SHORT})
 STEP_END = Place(PreemptionCallback, "on_step_end")
-ANALYSIS = Place(analysis, "attribute")
+ANALYSIS = Place(contrast, "attribute")
 
 
 def trained(run: Path) -> dict[str, str]:
@@ -232,7 +232,7 @@ def test_a_disk_that_fills_up_costs_only_what_was_not_saved(
 ) -> None:
     run = small_disk / "run"
     ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(440_000))
+    ballast.write_bytes(bytes(380_000))
     job = campaign.world.start(SFT, run)
     code = job.wait()
     assert (code, "the disk is full" in tail(job.log, 1)) == (1, True), tail(job.log)

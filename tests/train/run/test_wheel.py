@@ -32,10 +32,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-def test_every_module_page_and_recipe_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
-    kinds = ("train/**/*.py", "tracking/**/*.py", "tracking/views/page/*", "recipes/**/*.yaml")
-    wanted = {str(path.relative_to(REPO)) for kind in kinds for path in REPO.glob(kind)}
-    assert {"train/cli.py", "recipes/tiny/grpo.yaml"} <= wanted
+KINDS = (
+    "train/**/*.py", "tracking/**/*.py", "tracking/views/page/*", "recipes/**/*.yaml",
+    "train/tiny/bases/**/*",
+)  # fmt: skip
+
+
+def test_every_module_page_recipe_and_base_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+    files = [path for kind in KINDS for path in REPO.glob(kind) if path.is_file()]
+    wanted = {str(path.relative_to(REPO)) for path in files}
+    base = "train/tiny/bases/seed0/model.safetensors"
+    assert {"train/cli.py", "recipes/tiny/grpo.yaml", base} <= wanted
     assert wanted | {"train/py.typed", "tracking/py.typed"} <= {*wheel.namelist()}
 
 

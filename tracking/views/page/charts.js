@@ -1,8 +1,8 @@
 // Plotly's charts: one look, one axis of steps, and the mark of the chosen checkpoint on it.
 
-const SYMBOLS = {
-  base: "square", retained: "square", faded: "square-open", new: "triangle-up", surviving: "circle",
-  revived: "diamond", emergent: "circle-open", pruned: "x-thin", inactive: "circle",
+const SYMBOLS = { // as the signs of the palette
+  base: "circle", retained: "circle", faded: "x", new: "circle-open", surviving: "triangle-up",
+  revived: "diamond", emergent: "triangle-up-open", pruned: "triangle-down-open",
 };
 const LEFT = 68; // of every chart, so that axes stand under each other
 const RIGHT = 14;
@@ -36,13 +36,8 @@ const plot = (host, traces, layout, height) => {
   }, { displayModeBar: false, responsive: true });
 };
 
-// The steps that all runs share, with half a checkpoint's room at the ends.
-const stepRange = () => {
-  const steps = DATA.runs.flatMap((run) => run.steps);
-  const [low, high] = [Math.min(...steps), Math.max(...steps)];
-  const room = high > low ? (high - low) / (2 * (Math.max(...DATA.runs.map((r) => r.steps.length)) - 1 || 1)) : 1;
-  return [low - room, high + room];
-};
+// The steps that all runs share, from 0 to where the last checkpoint's cell ends.
+const stepRange = () => [0, Math.max(...DATA.runs.map((run) => borders(run.steps).at(-1)))];
 
 // The least range that holds what `pick` takes from every run's pairs of the chosen contrast.
 const shared = (pick, ...always) => {
@@ -64,22 +59,22 @@ const band = (x, low, high, color, more = {}) => {
 };
 
 const line = (x, y, color, more = {}) => ({
-  x, y, type: "scatter", mode: "lines+markers", connectgaps: false,
+  x, y, type: "scatter", mode: "lines+markers", connectgaps: false, cliponaxis: false,
   line: { color, width: 2 }, marker: { size: 6, color }, ...more,
 });
 
-// Where the cells of neighbouring checkpoints meet; one more than there are checkpoints.
+// Where the cells of neighbouring checkpoints meet, none below 0; one more than checkpoints.
 const borders = (steps) => {
-  if (steps.length === 1) return [steps[0] - 0.5, steps[0] + 0.5];
+  if (steps.length === 1) return [Math.max(steps[0] - 0.5, 0), steps[0] + 0.5];
   const middle = steps.slice(1).map((step, i) => (step + steps[i]) / 2);
-  return [2 * steps[0] - middle[0], ...middle, 2 * steps.at(-1) - middle.at(-1)];
+  return [Math.max(2 * steps[0] - middle[0], 0), ...middle, 2 * steps.at(-1) - middle.at(-1)];
 };
 
 // A span over every checkpoint whose verdict is one of `verdicts`.
-const spans = (run, verdicts, color, layer) => {
+const spans = (run, verdicts, color, layer, yref = "paper") => {
   const edges = borders(run.steps);
   return run.contrasts[view.contrast].counts.verdict.flatMap((verdict, i) => verdicts.includes(verdict) ? [{
-    type: "rect", xref: "x", yref: "paper", x0: edges[i], x1: edges[i + 1], y0: 0, y1: 1,
+    type: "rect", xref: "x", yref, x0: edges[i], x1: edges[i + 1], y0: 0, y1: 1,
     fillcolor: color, line: { width: 0 }, layer,
   }] : []);
 };
@@ -96,7 +91,9 @@ const marked = []; // charts over the steps, to move the mark in
 const plotOverSteps = (host, run, traces, layout, height, shapes = unsound(run)) => {
   plot(host, traces, { ...layout, shapes: [...shapes, chosenMark(run)] }, height);
   marked.push({ host, run });
-  host.on("plotly_click", (event) => choose({ step: nearest(DATA.steps, event.points[0].x) }));
+  host.on("plotly_click", ({ points: [point] }) => choose({
+    step: nearest(DATA.steps, point.x), node: typeof point.y === "string" ? point.y : null,
+  }));
 };
 
 const moveMarks = () => {
@@ -107,94 +104,8 @@ const moveMarks = () => {
   });
 };
 
-const COUNTED = ["surviving", "new", "pruned"];
-
 // What stands for the reward: the reward, a token accuracy or the loss.
 const rewardName = (run) => run.contrasts[view.contrast].coupling.reward_name;
-
-// Reward, heads and turnover on one axis of steps.
-const drawOverview = (host, run) => {
-  const { counts } = run.contrasts[view.contrast];
-  const name = rewardName(run);
-  const bands = COUNTED.map((name) => band(counts.step, counts[`${name}_low`], counts[`${name}_high`],
-    faded(DATA.looks[name].color, css("--band")), { yaxis: "y2" }));
-  const lines = COUNTED.map((name) => line(counts.step, counts[name], DATA.looks[name].color, {
-    yaxis: "y2", name, hovertemplate: `step %{x}: %{y} ${name}<extra></extra>`,
-    marker: { size: 9, symbol: SYMBOLS[name], color: DATA.looks[name].color, line: { width: 2, color: DATA.looks[name].color } },
-  }));
-  const zeros = counts.step.map(() => 0);
-  const traces = [
-    line(counts.step, counts.reward, DATA.reward, { name, hovertemplate: "step %{x}: %{y:.3g}<extra></extra>" }),
-    ...bands, ...lines,
-    band(counts.step, zeros, counts.null_high, css("--null"), { yaxis: "y3" }),
-    line(counts.step, counts.null, css("--soft"), { yaxis: "y3", mode: "lines", name: "null",
-      line: { color: css("--soft"), width: 1, dash: "dot" }, hovertemplate: "null, mean: %{y:.3g}<extra></extra>" }),
-    line(counts.step, counts.turnover, css("--ink"), { yaxis: "y3", name: "turnover",
-      hovertemplate: "step %{x}: turnover %{y:.3g}<extra></extra>" }),
-  ];
-  plotOverSteps(host, run, traces, {
-    xaxis: axis({ text: "training step", range: stepRange(), anchor: "y3" }),
-    yaxis: axis({ text: name, domain: [0.73, 1], range: shared((k, one) => (rewardName(one) === name ? k.counts.reward : [])) }),
-    yaxis2: axis({ text: "heads", domain: [0.34, 0.67], rangemode: "tozero",
-      range: shared((k) => COUNTED.flatMap((n) => [...k.counts[n], ...k.counts[`${n}_high`]]), 0) }),
-    yaxis3: axis({ text: "turnover", domain: [0, 0.28],
-      range: shared((k) => [...k.counts.turnover, ...k.counts.null_high], 0) }),
-  }, 520);
-};
-
-const MANY = 60; // heads, above which those that were never active are left out
-
-// Heads by steps: those that were ever active or undecided, the earliest on top.
-const rasterHeads = (run) => {
-  const { heads } = run.contrasts[view.contrast];
-  const size = run.layers * run.heads;
-  const firsts = [];
-  for (let head = 0; head < size; head += 1) {
-    const steps = run.steps.map((_, i) => i);
-    const first = steps.find((i) => heads.active[i * size + head]);
-    if (first !== undefined || steps.some((i) => heads.undecided[i * size + head])) {
-      firsts.push([first ?? Infinity, head]);
-    }
-  }
-  const ordered = firsts.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
-  const active = ordered.filter(([first]) => first < Infinity);
-  const kept = ordered.length > MANY ? active : ordered;
-  return { shown: kept.map(([, head]) => head), others: ordered.length - kept.length };
-};
-
-const drawRaster = (host, run, shown) => {
-  const { heads } = run.contrasts[view.contrast];
-  const size = run.layers * run.heads;
-  const count = DATA.states.length;
-  const names = shown.map((head) => headName(run, head));
-  const inactive = DATA.states.indexOf("inactive");
-  const at = (head, i) => i * size + head;
-  const z = shown.map((head) => run.steps.map((_, i) => {
-    const state = heads.state[at(head, i)];
-    return state === inactive ? null : state;
-  }));
-  const text = shown.map((head) => run.steps.map((_, i) =>
-    DATA.states[heads.state[at(head, i)]] + (heads.undecided[at(head, i)] ? ", undecided" : "")));
-  const edges = borders(run.steps);
-  const strokes = [0.1, 0.3, 0.5, 0.7, 0.9]; // of the hatching, across a cell
-  const unsure = shown.flatMap((head, row) => run.steps.flatMap((_, i) => heads.undecided[at(head, i)]
-    ? strokes.map((share) => [edges[i] + share * (edges[i + 1] - edges[i]), names[row]]) : []));
-  const tall = shown.length > 80 ? 7 : shown.length > 40 ? 12 : 18;
-  const traces = [
-    { type: "heatmap", x: run.steps, y: names, z, text, zmin: -0.5, zmax: count - 0.5, showscale: false,
-      colorscale: DATA.states.flatMap((state, i) => [[i / count, DATA.looks[state].color], [(i + 1) / count, DATA.looks[state].color]]),
-      xgap: 1.5, ygap: 1.5, hoverongaps: false, hovertemplate: "%{y} at step %{x}: %{text}<extra></extra>" },
-    { type: "scatter", mode: "markers", x: unsure.map((p) => p[0]), y: unsure.map((p) => p[1]), hoverinfo: "skip",
-      marker: { symbol: "line-ne", size: tall * 0.55, line: { width: 1.2, color: css("--ink") } } },
-  ];
-  const veil = faded(css("--page"), 0.6);
-  plotOverSteps(host, run, traces, {
-    margin: { l: LEFT, r: RIGHT, t: 6, b: 40 },
-    xaxis: axis({ text: "training step", range: stepRange(), showgrid: false }),
-    yaxis: axis({ autorange: false, range: [shown.length - 0.5, -0.5], showgrid: false, ticks: "", type: "category",
-      tickfont: { size: tall > 14 ? 11 : 8 }, nticks: Math.floor((shown.length * tall) / 12) }),
-  }, 60 + tall * shown.length, spans(run, ["weak"], veil, "above"));
-};
 
 const RAMP = ["#00224e", "#2a3f6d", "#575d6d", "#7d7c78", "#a59c74", "#d2c060", "#fee838"]; // cividis
 
@@ -284,24 +195,24 @@ const drawCurve = (host, run) => {
   }, 300);
 };
 
-// The correlation of the number of heads with the reward by lag; filled where p says it is beyond
-// what shifts in time give.
+const CHANGES = [["behaviour", "circle", "--ink"], ["active", "square", "--positive"], ["emergent", "triangle-up", "--emergent"]];
+
+// The correlation of changes with the reward's by lag; filled where p says it is beyond what shifts
+// in time give.
 const drawCoupling = (host, run) => {
   const { table } = run.contrasts[view.contrast].coupling;
-  const traces = ["reward", "change"].flatMap((against, panel) => COUNTED.map((heads, place) => {
-    const rows = table.lag.map((_, i) => i).filter((i) => table.heads[i] === heads && table.against[i] === against);
-    const { color } = DATA.looks[heads];
+  const traces = CHANGES.map(([series, symbol, ink], place) => {
+    const rows = table.lag.map((_, i) => i).filter((i) => table.series[i] === series);
+    const color = css(ink);
     return line(rows.map((i) => table.lag[i] + 0.12 * (place - 1)), rows.map((i) => table.correlation[i]), color, {
-      xaxis: panel ? "x2" : "x", line: { color, width: 1.2 },
-      text: rows.map((i) => `${heads}, lag ${table.lag[i]}: r = ${num(table.correlation[i])}, p = ${num(table.p[i])}, over lags ${num(table.p_corrected[i])}`),
+      name: series, line: { color, width: 1.2 },
+      text: rows.map((i) => `${series}, lag ${table.lag[i]}: r = ${num(table.correlation[i])}, p = ${num(table.p[i])}, over lags ${num(table.p_corrected[i])}`),
       hovertemplate: "%{text}<extra></extra>",
-      marker: { size: 10, symbol: SYMBOLS[heads] === "x-thin" ? "x" : SYMBOLS[heads],
-        color: rows.map((i) => table.p_corrected[i] <= 0.05 ? color : css("--page")), line: { width: 1.6, color } },
+      marker: { size: 10, symbol, color: rows.map((i) => table.p_corrected[i] <= 0.05 ? color : css("--page")), line: { width: 1.6, color } },
     });
-  }));
-  const lag = (text, domain) => axis({ text, domain, range: [-3.5, 3.5], dtick: 1 });
+  });
   plot(host, traces, {
-    xaxis: lag(`lag, against ${rewardName(run)}`, [0, 0.47]), xaxis2: lag("lag, against its change", [0.53, 1]),
+    xaxis: axis({ text: `lag in checkpoints, after the ${rewardName(run)}`, range: [-3.5, 3.5], dtick: 1 }),
     yaxis: axis({ text: "correlation", range: [-1.08, 1.08], zeroline: true, zerolinecolor: css("--line") }),
   }, 270);
 };

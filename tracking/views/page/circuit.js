@@ -61,15 +61,15 @@ const pathOf = (edge, places) => {
 };
 
 const nodeMark = (run, name, [x, y], used) => {
-  const head = /^L\d+H/.test(name) ? headPlace(run, name) : -1;
-  const state = head < 0 ? null : DATA.states[run.contrasts[view.contrast].heads.state[cellOf(run, head)]];
-  const ground = state ? mixed(colorOf(state), css("--cell"), used ? 1 : 0.25) : rgb(css("--cell"));
+  const node = nodePlace(run, name);
+  const full = shareGround(node < 0 ? 0 : run.contrasts[view.contrast].nodes.share[cellOf(run, node)], mostShare());
+  const ground = used ? full : rgb(css("--cell"));
   const box = svg("rect", { x: x - WIDE / 2, y: y - TALL / 2, width: WIDE, height: TALL, rx: 5, fill: `rgb(${ground.join(", ")})` });
   const label = svg("text", { x, y: y + 3.2, "text-anchor": "middle", fill: inkOn(ground) }, name);
-  const group = svg("g", { class: used ? "in" : "out" }, svg("title", {}, state ? describe(run, head) : name), box, label);
-  if (head >= 0) {
+  const group = svg("g", { class: used ? "in" : "out" }, svg("title", {}, node < 0 ? name : describe(run, node)), box, label);
+  if (node >= 0) {
     group.style.cursor = "pointer";
-    group.addEventListener("click", () => choose({ head: name }));
+    group.addEventListener("click", () => choose({ node: name }));
   }
   return group;
 };

@@ -1,41 +1,45 @@
-// The layer x head map of the chosen checkpoint: state by colour and sign, membership by strength.
+// The map of the chosen checkpoint: heads by layer and beside them the layer's MLP, share by colour,
+// state by sign.
 
-const PALE = 0.4; // strength left to the heads of a weak circuit
+const PALE = 0.4; // strength left to the nodes of a weak record
 
-const headName = (run, head) => `L${Math.floor(head / run.heads)}H${head % run.heads}`;
+const wide = (run) => run.heads + 1; // a layer's heads and its MLP
+const sizeOf = (run) => run.layers * wide(run);
+const isMlp = (run, node) => node % wide(run) === run.heads;
 
-const headPlace = (run, name) => {
-  const [layer, head] = name.slice(1).split("H").map(Number);
-  return layer < run.layers && head < run.heads ? layer * run.heads + head : -1;
+const nodeName = (run, node) => {
+  const layer = Math.floor(node / wide(run));
+  return isMlp(run, node) ? `M${layer}` : `L${layer}H${node % wide(run)}`;
 };
 
-const cellOf = (run, head) => indexOf(run) * run.layers * run.heads + head;
-
-const describe = (run, head) => {
-  const { heads } = run.contrasts[view.contrast];
-  const cell = cellOf(run, head);
-  const unsure = heads.undecided[cell] ? ", undecided" : "";
-  return `${headName(run, head)}: ${DATA.states[heads.state[cell]]}${unsure}, membership ${num(heads.membership[cell])}`;
+// The place of a node in the graph's order, -1 where this model has none of the name.
+const nodePlace = (run, name) => {
+  const [, layer, head = run.heads] = (/^[LM](\d+)(?:H(\d+))?$/.exec(name) ?? [null, run.layers]).map((part) => part && Number(part));
+  if (layer >= run.layers || (name[0] === "L" && head >= run.heads)) return -1;
+  return layer * wide(run) + head;
 };
 
-const paintCell = (run, head, button) => {
+const cellOf = (run, node) => indexOf(run) * sizeOf(run) + node;
+
+const describe = (run, node) => told(run, node, indexOf(run)).replace(` at step ${stepOf(run)}`, "");
+
+const paintCell = (run, node, button) => {
   const contrast = run.contrasts[view.contrast];
-  const cell = cellOf(run, head);
-  const state = DATA.states[contrast.heads.state[cell]];
-  const unsure = Boolean(contrast.heads.undecided[cell]);
-  const weak = contrast.counts.verdict[indexOf(run)] === "weak";
-  const member = contrast.heads.membership[cell] ?? 0;
-  const strength = (0.22 + 0.78 * member) * (weak ? PALE : 1) * (state === "inactive" ? 0.5 : 1);
-  const ground = mixed(colorOf(state), css("--cell"), strength);
+  const cell = cellOf(run, node);
+  const state = DATA.states[contrast.nodes.state[cell]];
+  const unsure = Boolean(contrast.nodes.undecided[cell]);
+  const veiled = ["weak", "absent"].includes(contrast.counts.verdict[indexOf(run)]);
+  const full = shareGround(contrast.nodes.share[cell], mostShare());
+  const ground = veiled ? mixed(`#${full.map((part) => part.toString(16).padStart(2, "0")).join("")}`, css("--cell"), PALE) : full;
   button.style.backgroundColor = `rgb(${ground.join(", ")})`;
   button.style.color = inkOn(ground);
   button.style.setProperty("--hatch", unsure ? `color-mix(in srgb, ${inkOn(ground)} 30%, transparent)` : "none");
   button.classList.toggle("hatched", unsure);
   button.dataset.state = state;
-  button.textContent = unsure ? DATA.undecided.sign : DATA.looks[state].sign;
-  button.setAttribute("aria-label", describe(run, head));
-  button.title = describe(run, head);
-  const chosen = headName(run, head) === view.head;
+  button.textContent = DATA.looks[state].sign;
+  button.setAttribute("aria-label", describe(run, node));
+  button.title = describe(run, node);
+  const chosen = nodeName(run, node) === view.node;
   button.setAttribute("aria-pressed", String(chosen));
   button.tabIndex = chosen ? 0 : -1;
 };
@@ -44,68 +48,64 @@ const MOVES = {
   ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [1, 0], ArrowDown: [-1, 0],
 };
 
-// Where a key leads from a head, or null; layers grow upwards.
-const moved = (run, head, key) => {
-  const [layer, place] = [Math.floor(head / run.heads), head % run.heads];
-  if (key === "Home") return layer * run.heads;
-  if (key === "End") return layer * run.heads + run.heads - 1;
+// Where a key leads from a node, or null; layers grow upwards.
+const moved = (run, node, key) => {
+  const [layer, place] = [Math.floor(node / wide(run)), node % wide(run)];
+  if (key === "Home") return layer * wide(run);
+  if (key === "End") return layer * wide(run) + run.heads;
   const move = MOVES[key];
   if (!move) return null;
   const [to, at] = [layer + move[0], place + move[1]];
-  return to >= 0 && to < run.layers && at >= 0 && at < run.heads ? to * run.heads + at : head;
+  return to >= 0 && to < run.layers && at >= 0 && at < wide(run) ? to * wide(run) + at : node;
 };
 
-const headMap = (run) => {
-  const map = el("div", { class: "map", role: "group", "aria-label": `Heads of ${run.name}; arrow keys move, Enter chooses` });
-  map.style.setProperty("--heads", run.heads);
+const nodeMap = (run) => {
+  const map = el("div", { class: "map", role: "group", "aria-label": `Heads and MLPs of ${run.name}; arrow keys move, Enter chooses` });
+  map.style.setProperty("--heads", wide(run));
   map.style.setProperty("--tall", run.layers > 16 ? "1.35rem" : run.layers > 8 ? "1.7rem" : "2.4rem");
   const buttons = [];
   const row = (label, cells) => el("div", {}, el("span", {}, label), ...cells);
   for (let layer = run.layers - 1; layer >= 0; layer -= 1) {
-    const cells = Array.from({ length: run.heads }, (_, place) => {
-      const head = layer * run.heads + place;
-      buttons[head] = el("button", { type: "button", "data-head": headName(run, head) });
-      buttons[head].addEventListener("click", () => choose({ head: headName(run, head) }));
-      return buttons[head];
+    const cells = Array.from({ length: wide(run) }, (_, place) => {
+      const node = layer * wide(run) + place;
+      const name = nodeName(run, node);
+      buttons[node] = el("button", { type: "button", "data-node": name, class: isMlp(run, node) ? "mlp" : null });
+      buttons[node].addEventListener("click", () => choose({ node: name }));
+      return buttons[node];
     });
     map.append(row(`L${layer}`, cells));
   }
-  map.append(row("", Array.from({ length: run.heads }, (_, place) => el("span", {}, `H${place}`))));
+  const names = Array.from({ length: run.heads }, (_, place) => el("span", {}, `H${place}`));
+  map.append(row("", [...names, el("span", {}, "MLP")]));
   map.addEventListener("keydown", (event) => {
-    const head = buttons.indexOf(event.target);
-    const to = head < 0 ? null : moved(run, head, event.key);
+    const node = buttons.indexOf(event.target);
+    const to = node < 0 ? null : moved(run, node, event.key);
     if (to === null) return;
     event.preventDefault();
-    buttons[head].tabIndex = -1;
+    buttons[node].tabIndex = -1;
     buttons[to].tabIndex = 0;
     buttons[to].focus();
   });
   const paint = () => {
-    buttons.forEach((button, head) => paintCell(run, head, button));
+    buttons.forEach((button, node) => paintCell(run, node, button));
     if (!buttons.some((button) => button.tabIndex === 0)) buttons[0].tabIndex = 0;
   };
   onStep.push(paint);
-  onHead.push(paint);
+  onNode.push(paint);
   paint();
   return map;
 };
 
-// How many heads are in each state, in words.
+// How many heads and MLPs are in each state, in words.
 const tally = (run) => {
-  const size = run.layers * run.heads;
-  const { heads } = run.contrasts[view.contrast];
-  const here = heads.state.slice(indexOf(run) * size, (indexOf(run) + 1) * size);
-  const unsure = heads.undecided.slice(indexOf(run) * size, (indexOf(run) + 1) * size).reduce((a, b) => a + b, 0);
-  const parts = DATA.states.map((state, code) => [here.filter((one) => one === code).length, state]);
-  if (unsure) parts.push([unsure, "undecided"]);
-  return parts.filter(([count]) => count).map(([count, state]) => `${count} ${state}`).join(", ");
-};
-
-const stateLegend = (contrasts, ...without) => {
-  const shown = new Set(contrasts.flatMap((contrast) => contrast.heads.state).map((code) => DATA.states[code]));
-  const order = DATA.states.filter((state) => shown.has(state) && !without.includes(state));
-  return legend(...order.map((state) => [swatch(colorOf(state), DATA.looks[state].sign), state]),
-    [hatch(), `undecided (${DATA.undecided.sign})`]);
+  const { nodes } = run.contrasts[view.contrast];
+  const all = Array.from({ length: sizeOf(run) }, (_, node) => node);
+  const words = (kind, mine) => {
+    const states = mine.map((node) => DATA.states[nodes.state[cellOf(run, node)]]);
+    const parts = DATA.states.map((state) => [states.filter((one) => one === state).length, state]);
+    return `${kind}: ${parts.filter(([count]) => count).map(([count, state]) => `${count} ${state}`).join(", ")}`;
+  };
+  return `${words("heads", all.filter((node) => !isMlp(run, node)))}; ${words("MLPs", all.filter((node) => isMlp(run, node)))}`;
 };
 
 const verdictBadge = (run) => {
@@ -129,5 +129,5 @@ const mapOf = (run) => {
   };
   onStep.push(paint);
   paint();
-  return el("div", {}, el("h4", {}, at, verdictBadge(run)), headMap(run), text);
+  return el("div", {}, el("h4", {}, at, verdictBadge(run)), nodeMap(run), text);
 };

@@ -1,9 +1,9 @@
 // The page: unpacks the data, keeps what is chosen, and draws the sections again when it changes.
 
 let DATA = null;
-const view = { contrast: null, step: null, head: null };
+const view = { contrast: null, step: null, node: null };
 const onStep = []; // what to paint again when another checkpoint is chosen
-const onHead = [];
+const onNode = [];
 
 const nearest = (steps, step) =>
   steps.reduce((best, one) => (Math.abs(one - step) < Math.abs(best - step) ? one : best));
@@ -11,12 +11,12 @@ const nearest = (steps, step) =>
 const stepOf = (run) => nearest(run.steps, view.step);
 const indexOf = (run) => run.steps.indexOf(stepOf(run));
 
-// Chooses a step, a head or both, and paints what shows them.
-const choose = ({ step, head }) => {
+// Chooses a step, a node or both, and paints what shows them.
+const choose = ({ step, node }) => {
   if (known(step)) view.step = step;
-  if (known(head)) {
-    view.head = head;
-    onHead.forEach((paint) => paint());
+  if (known(node)) {
+    view.node = node;
+    onNode.forEach((paint) => paint());
   }
   if (known(step)) {
     onStep.forEach((paint) => paint());
@@ -76,23 +76,23 @@ const section = ([id, title, about, show]) => {
   const contrasts = DATA.runs.map((run) => run.contrasts[view.contrast]).filter(known);
   return el("section", { id, "aria-labelledby": `${id}-title` }, el("h2", { id: `${id}-title` }, title),
     about && el("p", { class: "about" }, about),
-    id === "map" ? stateLegend(contrasts) : null, id === "raster" ? stateLegend(contrasts, "inactive") : null, el("div", { class: "runs" }, ...parts));
+    id === "map" ? stateLegend(contrasts) : null, el("div", { class: "runs" }, ...parts));
 };
 
-// The first thing to look at: a survivor, else the head that stands in most circuits at the end.
-const firstHead = () => {
+// The first thing to look at: a node that was recruited, else the one with the largest share.
+const firstNode = () => {
   const run = DATA.runs.find((one) => one.contrasts[view.contrast]);
-  const { summary, heads } = run.contrasts[view.contrast];
-  const size = run.layers * run.heads;
-  const last = heads.membership.slice(-size);
-  return summary.survivors[0] ?? headName(run, last.indexOf(Math.max(...last)));
+  const { summary, nodes } = run.contrasts[view.contrast];
+  const last = nodes.share.slice(-sizeOf(run)).map((one) => Math.abs(one ?? 0));
+  const emerged = [...summary.carriers.recruited, ...summary.carriers["with the behaviour"]];
+  return emerged[0] ?? nodeName(run, last.indexOf(Math.max(...last)));
 };
 
 const draw = () => {
   const main = document.getElementById("main");
   const focused = document.activeElement?.getAttribute?.("name") === "contrast";
   main.querySelectorAll(".chart").forEach((host) => Plotly.purge(host));
-  for (const list of [onStep, onHead, marked, waiting]) list.length = 0;
+  for (const list of [onStep, onNode, marked, waiting]) list.length = 0;
   const between = DATA.caveats.map((line) => el("p", { class: "notice" }, line));
   const [first, ...rest] = SECTIONS;
   main.replaceChildren(...between, el("div", { class: "bar" }, contrastChoice(), stepChoice()), section(first), ...rest.map(section));
@@ -103,17 +103,18 @@ const draw = () => {
 };
 
 const start = async () => {
+  document.getElementById("main").append(el("p", { class: "none" }, "Unpacking the report ..."));
   DATA = JSON.parse(await unpack("packed-data"));
   document.head.append(el("script", {}, await unpack("packed-plotly")));
   DATA.steps = [...new Set(DATA.runs.flatMap((run) => run.steps))].sort((a, b) => a - b);
   document.documentElement.classList.toggle("several", DATA.runs.length > 1);
   Object.assign(view, { contrast: DATA.contrasts[0], step: DATA.steps.at(-1) });
-  view.head = firstHead();
+  view.node = firstNode();
   draw();
   for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", draw);
 };
 
 start().catch((error) => {
-  document.getElementById("main").append(missing(`The report could not be unpacked (${error.message}); it needs a browser of 2023 or later.`));
+  document.getElementById("main").replaceChildren(missing(`The report could not be unpacked (${error.message}); it needs a browser of 2023 or later.`));
   throw error;
 });

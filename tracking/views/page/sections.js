@@ -1,6 +1,7 @@
 // The report's sections, in order. Each returns what it shows of one run.
 
-const NAMED = 20; // survivors that are named
+const NAMED = 12; // nodes of one kind that are named
+const FEWEST = 5; // heads that emerged, of which there are curves
 const COLOURED = 8; // cohorts whose colours are told one by one
 
 const once = (run) => run.steps.length === 1;
@@ -9,62 +10,45 @@ const onlyOne = (run, what) => missing(`One checkpoint (step ${run.steps[0]}) ha
 
 const tile = (value, what) => el("div", {}, el("dt", {}, what), el("dd", {}, value));
 
-const headLink = (name) => {
+const nodeLink = (name) => {
   const button = el("button", { class: "link", type: "button" }, name);
   button.addEventListener("click", () => {
-    choose({ head: name });
+    choose({ node: name });
     document.getElementById("map").scrollIntoView();
   });
   return button;
 };
 
+const named = (word, names) => {
+  if (!names.length) return null;
+  const links = names.slice(0, NAMED).flatMap((name, i) => [i ? ", " : "", nodeLink(name)]);
+  if (names.length > NAMED) links.push(` and ${names.length - NAMED} more`);
+  return el("li", {}, `${word}: `, ...links);
+};
+
+// A figure of a summary: its value, and beneath it the interval.
+const figured = ([value, low, high], what) => tile(num(value), `${what}${known(low) ? `, 95 %: ${span(low, high)}` : ""}`);
+
 const happened = (run) => {
   const { summary } = run.contrasts[view.contrast];
   const tiles = once(run) ? null : el("dl", { class: "tiles" },
-    tile(`${summary.survivors.length} of ${summary.emerged}`, `emerged heads still there, ${summary.noise}`),
-    tile(summary.regime, "regime"),
-    tile(`${summary.turned} of ${summary.compared}`, "checkpoints with turnover above its null"),
-    tile(num(summary.faithfulness), `faithfulness of the last circuit, ${summary.verdict}`),
-    tile(`${summary.sound} of ${summary.checkpoints}`, "checkpoints sound"));
-  const names = summary.survivors.slice(0, NAMED).flatMap((name, i) => [i ? ", " : "", headLink(name)]);
-  if (summary.survivors.length > NAMED) names.push(` and ${summary.survivors.length - NAMED} more`);
+    figured(summary.behaviour, "behaviour at the end, logits"),
+    figured(summary.growth, "change since the first checkpoint"),
+    figured(summary.wiring, "wiring kept"),
+    figured(summary.wiring_null, "its null"),
+    tile(`${summary.sound} of ${summary.checkpoints}`, `checkpoints sound; the last is ${summary.verdict}`));
+  const { base, recruited, ...others } = summary.carriers;
+  const lists = [named("Recruited", recruited), named("Emerged with the behaviour", others["with the behaviour"]),
+    named("Carry it from the start", base), named("Faded", summary.faded), named("Came and went", summary.transient)].filter(known);
   return [
-    el("p", { class: "lead sentence" }, summary.sentence), tiles,
-    names.length ? el("p", { class: "about" }, "Still there: ", ...names, ".") : null,
+    el("div", { class: "sentence" }, ...summary.parts.map((part, i) => el("p", { class: i ? null : "lead" }, part))), tiles,
+    lists.length ? el("ul", { class: "carriers about" }, ...lists) : null,
     run.caveats.length ? el("p", { class: "about" }, el("a", { href: "#method" },
       `${run.caveats.length} ${run.caveats.length === 1 ? "warning" : "warnings"}`), " to know before believing the numbers.") : null,
   ];
 };
 
-const overTime = (run) => {
-  const { counts, summary } = run.contrasts[view.contrast];
-  if (once(run)) return [onlyOne(run, "there is no reward curve, no change of heads and no turnover yet.")];
-  const shown = COUNTED.map((name) => [swatch(DATA.looks[name].color, DATA.looks[name].sign), name]);
-  const unknown = counts.reward.every((value) => !known(value));
-  const title = `${rewardName(run)[0].toUpperCase()}${rewardName(run).slice(1)}, heads and turnover`;
-  return [
-    unknown ? missing("No reward is known at any checkpoint; its curve is empty.") : null,
-    legend([rule(DATA.reward), rewardName(run)], ...shown, [rule(css("--ink")), "turnover"]),
-    figure(title, `${run.name}: ${summary.sentence}`, () => counts, (host) => drawOverview(host, run),
-      "Coloured bands: 95 % over resampled pairs; a count outside its band rests on heads at the threshold. Grey band: the null of turnover, what two halves of the pairs "
-      + "make of one checkpoint, up to 97.5 % (mean dotted); inside it, turnover cannot be told from noise. Shaded: circuit not sound."),
-  ];
-};
-
-const raster = (run) => {
-  if (once(run)) return [onlyOne(run, "heads have no history yet.")];
-  const { shown, others } = rasterHeads(run);
-  if (!shown.length) return [missing("No head was active or undecided at any checkpoint.")];
-  const size = run.layers * run.heads;
-  const data = () => ({
-    head: shown.map((head) => headName(run, head)),
-    ...Object.fromEntries(run.steps.map((step, i) => [`step ${step}`,
-      shown.map((head) => DATA.states[run.contrasts[view.contrast].heads.state[i * size + head]])])),
-  });
-  const more = others ? `${others} heads that were undecided at times and never active are left out.` : null;
-  return [figure(`${shown.length} of ${size} heads`, `States of ${shown.length} heads of ${run.name} over ${run.steps.length} checkpoints`,
-    data, (host) => drawRaster(host, run, shown), more)];
-};
+const overTime = (run) => (once(run) ? [onlyOne(run, "there is no curve and no history yet.")] : story(run));
 
 const cohortLegend = (run) => {
   const all = allCohorts();
@@ -84,6 +68,10 @@ const lasting = (run) => {
   const { cohorts, survival } = run.contrasts[view.contrast];
   if (once(run)) return [onlyOne(run, "no head can have emerged yet.")];
   if (!cohorts.step.length) return [missing("No head emerged, so there is no cohort and nothing to survive.")];
+  const emerged = cohorts.step.map((step, i) => (step === cohorts.cohort[i] ? cohorts.size[i] : 0)).reduce((a, b) => a + b);
+  if (emerged < FEWEST) {
+    return [missing(`${emerged} ${emerged === 1 ? "head" : "heads"} emerged: too few for curves. The picture above shows when, and what became of them.`)];
+  }
   return [el("div", { class: "beside" },
     el("div", {}, figure("Cohorts", `Active emerged heads of ${run.name} by the step at which they came`, () => cohorts,
       (host) => drawCohorts(host, run), "Active heads that emerged, by the step at which they came."), cohortLegend(run)),
@@ -127,22 +115,28 @@ const hazardSentence = (run) => {
 const coupled = (run) => {
   const { coupling } = run.contrasts[view.contrast];
   const name = rewardName(run);
+  const caveat = el("p", { class: "notice" }, coupling.caveat);
   const note = coupling.note ? el("p", { class: "notice" }, `${coupling.note}.`) : null;
   if (!coupling.table.lag.length) {
-    return [note, missing(`Heads and reward cannot be compared from ${run.steps.length} analysed checkpoints.`)];
+    return [caveat, note, missing(`Changes cannot be compared with the ${name}'s over ${run.steps.length} analysed checkpoints.`)];
   }
-  const marks = COUNTED.map((name) => [swatch(DATA.looks[name].color, DATA.looks[name].sign), name]);
+  const signs = { circle: "●", square: "■", "triangle-up": "▲" };
+  const marks = CHANGES.map(([series, symbol, ink]) => {
+    const sign = el("span", { class: "sign", "aria-hidden": "true" }, signs[symbol]);
+    sign.style.color = css(ink);
+    return [sign, series === "behaviour" ? series : `${series} heads`];
+  });
   return [
-    note, legend(...marks),
-    figure("Correlation by lag", `Correlation of new, pruned and surviving heads of ${run.name} with the ${name} by lag`,
+    caveat, note, legend(...marks),
+    figure("Changes by lag", `Correlation of changes of the behaviour and of counts of heads of ${run.name} with the ${name}'s by lag`,
       () => coupling.table, (host) => drawCoupling(host, run),
-      `Lag in checkpoints; positive: heads come after the ${name}. Filled: p over all lags is at most 0.05; `
-      + `open: shifts of the heads in time do as well. A shared trend alone correlates: believe the change more than the ${name}.`),
+      `Changes from checkpoint to checkpoint, of both. Positive lag: after the ${name}. Filled: p over all lags is at most 0.05; `
+      + "open: shifts in time do as well."),
     el("h4", {}, "Pruning"), el("p", { class: "about" }, hazardSentence(run)),
     dataOf(`pruning and the ${name}`, () => coupling.hazard),
-    ...(coupling.per_head.head.length ? [el("h4", {}, "Head by head"),
-      el("p", { class: "about" }, `The ${name} while a head is active less that while it is not; q after Benjamini and Hochberg.`),
-      dataOf(`${name} by head`, () => coupling.per_head)] : []),
+    ...(coupling.per_node.node.length ? [el("h4", {}, "Node by node"),
+      el("p", { class: "about" }, `Changes of each node's share against the ${name}'s: Spearman's correlation, p from shifts in time, q after Benjamini and Hochberg.`),
+      dataOf(`${name} by node`, () => coupling.per_node)] : []),
   ];
 };
 
@@ -189,6 +183,7 @@ const method = (run) => {
     el("h4", {}, "Warnings"),
     run.caveats.length ? el("ul", { class: "caveats" }, ...run.caveats.map((line) => el("li", {}, line)))
       : el("p", { class: "about" }, "None."),
+    el("p", { class: "about" }, DATA.sound),
     el("h4", {}, "Facts"), terms(run.facts),
     el("h4", {}, "Settings of the tracking"), terms(run.settings),
     el("h4", {}, "Recipe"),
@@ -200,13 +195,12 @@ const method = (run) => {
 
 const SECTIONS = [
   ["what", "What happened", null, (run) => [...happened(run), ...overTime(run)]],
-  ["map", "Which heads", "State by colour and sign, membership by strength; hatched heads are undecided, the heads of a weak "
-    + "circuit pale. Move the slider above; choose a head for its history and its edges.", mapAndHead],
-  ["raster", "Heads over steps", `Heads that were ever active or undecided, by the step at which they came; where these are more than ${MANY}, those that were ever active. `
-    + "Strokes: undecided. Pale: weak circuit. Blank: inactive.", raster],
-  ["lasting", "How long heads last", null, lasting],
+  ["map", "Who carries it", "Share of the behaviour by colour, state by sign, the layer's MLP on the right; hatched: this checkpoint "
+    + "alone cannot tell; pale: a weak record. Move the slider above; choose a node for its history and its edges.", mapAndNode],
+  ["wiring", "Wired as before?", "Circuits ranked by step 0's scores, on today's model, beside today's own ranking and its null.", wiring],
   ["circuit", "The circuit", "Embedding below, logits above. Width: strength of an edge. Blue: for the right token; "
     + "orange and dashed: against it.", circuit],
-  ["reward", "Heads and reward", null, reward],
+  ["lasting", "How long heads last", null, lasting],
+  ["reward", "Beside the reward", null, reward],
   ["method", "Method and numbers", null, method],
 ];

@@ -60,8 +60,8 @@ const tableOf = (columns, label) => {
 };
 
 // The numbers behind a chart, made when they are asked for.
-const dataOf = (label, columns) => {
-  const details = el("details", { class: "data" }, el("summary", {}, "Data", el("span", { class: "hidden" }, `: ${label}`)));
+const dataOf = (label, columns, title = "Data") => {
+  const details = el("details", { class: "data" }, el("summary", {}, title, el("span", { class: "hidden" }, `: ${label}`)));
   details.addEventListener("toggle", () => {
     if (details.open && details.children.length === 1) details.append(tableOf(columns(), `Data: ${label}`));
   });
@@ -70,17 +70,7 @@ const dataOf = (label, columns) => {
 
 const missing = (text) => el("p", { class: "none" }, text);
 
-// The palette's colour; of inactive heads the one that is faint on this page.
-const colorOf = (state) => (state === "inactive" ? css("--inactive") : DATA.looks[state].color);
-
 const legend = (...items) => el("ul", { class: "legend" }, ...items.map(([mark, text]) => el("li", {}, mark, text)));
-
-const swatch = (color, sign = "") => {
-  const node = el("span", { class: "swatch", "aria-hidden": "true" }, sign);
-  node.style.backgroundColor = color;
-  node.style.color = inkOn(rgb(color));
-  return node;
-};
 
 const hatch = () => {
   const node = el("span", { class: "swatch hatched", "aria-hidden": "true" });

@@ -1,0 +1,349 @@
+"""One checkpoint on the prompt pairs of one contrast: everything that its record says of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tracking.attribution import metrics
+from tracking.attribution.attribute import attribute
+from tracking.attribution.scores import Scores
+from tracking.circuits.curve import Curve, curve_of, smallest
+from tracking.circuits.entry import entry
+from tracking.circuits.faithfulness import Experiment
+from tracking.circuits.top_edges import Selection, by_count
+from tracking.circuits.wiring import carried, missing_edges, random_size, wiring
+from tracking.ledger.record import (
+    Analysis,
+    BehaviourResult,
+    CircuitResult,
+    HeadResult,
+    NodeResult,
+    ScoreResult,
+    StabilityResult,
+    WiringResult,
+)
+from tracking.model.decoder import Decoder
+from tracking.model.graph import Graph
+from tracking.model.passes import Passes, by_length, trimmed
+from tracking.model.taps import tapped
+from tracking.nodes.effects import node_effects, together
+from tracking.nodes.roles import roles
+from tracking.nodes.weight_change import CHANGES, Snapshot, weight_change
+from tracking.pairs.prompt_pairs import PromptPairs
+from tracking.settings import Settings
+from tracking.stability.agreement import agreement, entries, pairs_needed
+from tracking.stability.bootstrap import resamples
+from tracking.timeline.activity import Activity, Thresholds
+from tracking.timeline.shares import Shares, behaviour_is_there
+
+METRIC = "neg_logit_diff"  # its shares do not move when all logits are scaled
+ALL_NODES = 64  # where a model has no more, all are measured
+SAMPLE = 16  # of the nodes that the scores rule out, measured to see how often that errs
+ROOM = 2  # what is learned later takes more edges, and one size serves the whole run
+LARGEST = 0.2  # share of all edges up to which wiring is drawn: beyond it rankings hardly matter
+FEW_PAIRS = 16  # for curves over sizes, or a quarter of all where that is more
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What is known of a run's model beside its weights."""
+
+    base: Snapshot | None = None  # attention weights at step 0, for how far they have moved
+    digit_ids: Tensor | None = None  # LongTensor [token], the tokens that are digits
+
+
+@dataclasses.dataclass(frozen=True)
+class Before:
+    """What a run's earlier records settle for the next one, on one contrast."""
+
+    ranked: Tensor | None = None  # float32 [source, target], step 0's scores
+    size: int | None = None  # of circuits, by the first checkpoint that had the behaviour
+    measured: Tensor | None = None  # BoolTensor [node], at any checkpoint
+
+    @classmethod
+    def of(cls, analyses: Sequence[Analysis], rank: str) -> Before:
+        """From the analyses of earlier checkpoints, in order; edges are ranked as `rank` says."""
+        if not analyses:
+            return cls()
+        there = (one.circuit.size for one in analyses if one.circuit.size and Shares.of(one).there)
+        measured = [~one.nodes.corrupt.isnan().all(0) & ~one.nodes.sampled for one in analyses]
+        base = analyses[0].scores
+        ranked = base.edge_scores if rank == "signed" else base.strength
+        return cls(ranked, next(there, None), torch.stack(measured).any(0))
+
+
+def analyse_contrast(
+    model: nn.Module,
+    pairs: PromptPairs,
+    settings: Settings,
+    thresholds: Thresholds,
+    subject: Subject,
+    before: Before,
+    label: str,
+    batch_size: int,
+) -> Analysis:
+    """Behaviour, scores, circuit, stability, effects of nodes, roles and wiring of `model`, with at
+    most `batch_size` pairs a pass. `before` is what the run's earlier records settle; `label` heads
+    the progress bar."""
+    scores = attribute(
+        model,
+        pairs,
+        metric=METRIC,
+        steps=settings.ig_steps,
+        quadrature=settings.quadrature,
+        max_steps=settings.max_ig_steps,
+        batch_size=batch_size,
+        per_pair=True,
+        label=label,
+    )
+    assert scores.per_pair is not None
+    ranks = Ranks.of(scores, settings.rank)
+    weights = resamples(settings.resamples, len(pairs))
+    tried = Tried.of(model, pairs, batch_size, weights)
+    curve = curve_of(tried.part, ranks.whole, tried.part_weights)
+    size = before.size or _size(tried.part, ranks.whole, Selection.parse(settings.select), curve)
+    decoder = Decoder.of(model)
+    there = behaviour_is_there(scores.corrupted - scores.clean, weights)
+    analysis = Analysis(
+        behaviour=_behaviour(decoder, pairs, batch_size),
+        scores=ScoreResult(scores.edges, scores.strength, scores.gap),
+        circuit=_circuit(tried, ranks.whole, size, curve, scores),
+        stability=_stability(scores.graph, ranks.per_pair, size, weights),
+        nodes=_nodes(decoder, pairs, scores, settings, thresholds, before, batch_size),
+        heads=HeadResult(
+            roles=torch.stack(list(roles(model, pairs, subject.digit_ids).scores.values())),
+            weight_change=_weight_change(model, subject.base),
+        ),
+        wiring=_wiring(tried, ranks, size, curve, before.ranked) if there else None,
+    )
+    return _with_active_together(analysis, decoder, pairs, thresholds, batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranks:
+    """Scores as edges are ranked by them: signed, or by their size."""
+
+    whole: Tensor  # float32 [source, target]
+    per_pair: Tensor  # float32 [pair, source, target]
+
+    @classmethod
+    def of(cls, scores: Scores, rank: str) -> Ranks:
+        assert scores.per_pair is not None
+        if rank == "signed":
+            return cls(scores.edges, scores.per_pair)
+        return cls(scores.strength, scores.per_pair.abs())
+
+
+@dataclasses.dataclass(frozen=True)
+class Tried:
+    """The model with all pairs, for what decides, and with a part of them, for curves over sizes,
+    which would otherwise cost more than everything else."""
+
+    whole: Experiment
+    weights: Tensor  # float32 [resample, pair]
+    part: Experiment
+    part_rows: Tensor  # LongTensor [pair]
+    part_weights: Tensor
+
+    @classmethod
+    def of(cls, model: nn.Module, pairs: PromptPairs, batch_size: int, weights: Tensor) -> Tried:
+        count = min(len(pairs), max(FEW_PAIRS, len(pairs) // 4))
+        rows = torch.linspace(0, len(pairs) - 1, count).round().long()
+        whole, part = (
+            Experiment.of(model, some, METRIC, batch_size) for some in (pairs, pairs[rows])
+        )
+        return cls(whole, weights, part, rows, resamples(len(weights), count))
+
+
+def _size(part: Experiment, ranked: Tensor, selection: Selection, curve: Curve) -> int:
+    """How many top edges the run's circuits have: where faithfulness decides, `ROOM` times as many
+    as are needed here."""
+    if selection.kind == "faithfulness":
+        fewest = smallest(part, ranked, selection.amount, curve)
+        return min(ROOM * fewest, int(part.graph.edge_mask.sum()))
+    return selection.count(part.graph, ranked)
+
+
+def _behaviour(decoder: Decoder, pairs: PromptPairs, batch_size: int) -> BehaviourResult:
+    """By one clean and one corrupted pass of each pair."""
+    losses = metrics.resolve(METRIC), metrics.resolve("prob")
+    values = torch.zeros(2, 2, len(pairs))  # [end, metric, pair]
+    with tapped(decoder) as taps:
+        taps.outputs = False
+        for rows in by_length(pairs, batch_size):
+            passes = Passes(decoder, decoder.graph, taps, losses)
+            values[:, :, rows] = passes.losses_at_ends(trimmed(pairs[rows])).cpu()
+    (clean, clean_chance), (corrupted, corrupted_chance) = -values
+    return BehaviourResult(clean, corrupted, clean_chance, corrupted_chance)
+
+
+def _circuit(
+    tried: Tried, ranked: Tensor, size: int, curve: Curve, scores: Scores
+) -> CircuitResult:
+    graph = tried.whole.graph
+    circuit = by_count(graph, ranked, size)
+    runs = tried.whole.run([circuit, graph.edge_mask & ~circuit])
+    alone, rest = (runs.faithfulness(place, tried.weights) for place in range(2))
+    bounds = tried.part.run([graph.edge_mask, torch.zeros_like(circuit)])
+    clean, corrupted = scores.clean[tried.part_rows], scores.corrupted[tried.part_rows]
+    ends = (bounds.patched - corrupted).mean(1) / (clean - corrupted).mean()
+    points = zip(curve.sizes.tolist(), curve.values, strict=True)
+    return CircuitResult(
+        circuit=circuit,
+        curve=torch.tensor([(size, point.value, point.low, point.high) for size, point in points]),
+        faithfulness=alone.value,
+        faithfulness_low=alone.low,
+        faithfulness_high=alone.high,
+        complement=rest.value,
+        accuracy=alone.accuracy,
+        clean_accuracy=float(runs.clean_right.mean()),
+        cpr=curve.cpr,
+        cmd=curve.cmd,
+        size=size,
+        all_edges=float(ends[0]),
+        no_edges=float(ends[1]),
+        random_size=random_size(tried.part, alone.value),
+    )
+
+
+def _wiring(
+    tried: Tried, ranks: Ranks, size: int, curve: Curve, old: Tensor | None
+) -> WiringResult | None:
+    """Against step 0's ranking; None at the first checkpoint, whose ranking it is."""
+    if old is None:
+        return None
+    at_sizes = (size, max(size // 2, 1), 2 * size)
+    at = wiring(tried.whole, old, ranks.per_pair, at_sizes, tried.weights)
+    others = torch.ones(len(ranks.per_pair), dtype=torch.bool)
+    others[tried.part_rows] = False
+    if int(others.sum()) >= 2:
+        by_others = ranks.per_pair[others][: max(len(others) // 2, 2)].mean(0)
+    else:  # so few pairs that the part is all of them
+        by_others = ranks.per_pair[: max(len(others) // 2, 1)].mean(0)
+    drawn = [place for place, size in enumerate(curve.sizes) if size <= LARGEST]
+    sizes = [curve.counts[place] for place in drawn]
+    missing = []
+    if bool((at.kept.high < at.null_kept.low)[:2].any()):
+        missing = missing_edges(tried.part, old, ranks.whole, size)
+    index = [tried.part.graph.index(edge) for edge, _ in missing]
+    numbers = {
+        f"wiring_{name}{of_size}{end}": float(getattr(ratio, bound)[place])
+        for name, ratio in (("kept", at.kept), ("null", at.null_kept))
+        for place, of_size in enumerate(("", "_half"))
+        for end, bound in (("", "value"), ("_low", "low"), ("_high", "high"))
+    }
+    return WiringResult(
+        sizes=torch.tensor(curve.sizes[drawn]).float(),
+        own=torch.tensor([curve.values[place].value for place in drawn]),
+        old=carried(tried.part, old, sizes),
+        half=carried(tried.part, by_others, sizes),
+        **numbers,
+        wiring_kept_double=float(at.kept.value[2]),
+        wiring_null_double=float(at.null_kept.value[2]),
+        missing=torch.tensor(index, dtype=torch.long).view(-1, 2),
+        restored=torch.tensor([gain for _, gain in missing]),
+    )
+
+
+def _stability(graph: Graph, per_pair: Tensor, size: int, weights: Tensor) -> StabilityResult:
+    """What resamples and halves of the scores [pair, source, target], as they are ranked, say."""
+    drawn, agreed = entries(graph, per_pair, weights, size), agreement(graph, per_pair, size)
+    return StabilityResult(
+        entries=drawn.nodes,
+        edge_entry=entry(graph, per_pair.mean(0)).edges,
+        edge_membership=drawn.membership,
+        half_entries=agreed.entries,
+        edge_null=agreed.edge_turnover,
+        jaccard=float(agreed.jaccard.mean()),
+        jaccard_low=float(agreed.jaccard.quantile(0.025)),
+        jaccard_high=float(agreed.jaccard.quantile(0.975)),
+        rank_correlation=float(agreed.rank_correlation.mean()),
+        pairs_needed=pairs_needed(graph, per_pair, size, agreed.jaccard),
+    )
+
+
+def _nodes(
+    decoder: Decoder,
+    pairs: PromptPairs,
+    scores: Scores,
+    settings: Settings,
+    thresholds: Thresholds,
+    before: Before,
+    batch_size: int,
+) -> NodeResult:
+    """Effects of all nodes where these are few; else of those that the scores do not rule out, of
+    those that were measured before, and of a sample of the others."""
+    assert scores.per_pair is not None
+    attributed = scores.per_pair[:, 1:].sum(-1)  # a node's score is that of all its edges
+    behaviour = scores.corrupted - scores.clean
+    chosen, sampled = _chosen(attributed, behaviour, settings, thresholds, before)
+    loss, least = metrics.resolve(METRIC), thresholds.share
+    measured = node_effects(decoder, pairs, chosen | sampled, loss, batch_size, least)
+    none = torch.full((len(pairs),), torch.nan)
+    return NodeResult(
+        corrupt=measured.corrupt,
+        restore=measured.restore,
+        attributed=attributed,
+        sampled=sampled,
+        together=torch.zeros_like(chosen),
+        together_corrupt=none,
+        together_restore=none,
+    )
+
+
+def _chosen(
+    attributed: Tensor,
+    behaviour: Tensor,
+    settings: Settings,
+    thresholds: Thresholds,
+    before: Before,
+) -> tuple[Tensor, Tensor]:
+    """BoolTensors [node]: those to be measured on their merits, and a sample of the others; by
+    their `attributed` effects [pair, node]. Without behaviour [pair] nothing has a share of it."""
+    nodes, whole = attributed.shape[1], behaviour.mean()
+    known = torch.zeros(nodes, dtype=torch.bool) if before.measured is None else before.measured
+    if nodes <= ALL_NODES:
+        return torch.ones_like(known), torch.zeros_like(known)
+    if not behaviour_is_there(behaviour, resamples(settings.resamples, len(behaviour))):
+        return known, torch.zeros_like(known)
+    likely = (attributed.mean(0) / whole).abs() >= settings.screen * thresholds.share
+    return likely | known, _sample(~(likely | known))
+
+
+def _sample(others: Tensor) -> Tensor:
+    """BoolTensor [node]: `SAMPLE` of the others [node], the same at every checkpoint as long as
+    they are."""
+    order = torch.rand(len(others), generator=torch.Generator().manual_seed(0))
+    drawn = order.masked_fill(~others, 2).argsort()[:SAMPLE]
+    return torch.zeros_like(others).index_fill(0, drawn, True) & others
+
+
+def _with_active_together(
+    analysis: Analysis,
+    decoder: Decoder,
+    pairs: PromptPairs,
+    thresholds: Thresholds,
+    batch_size: int,
+) -> Analysis:
+    """With the effects of all nodes at once that are active by this checkpoint alone."""
+    shares = Shares.of(analysis)
+    active = torch.from_numpy(Activity.judged(shares, thresholds.share).active)
+    if not active.any():
+        return analysis
+    loss = metrics.resolve(METRIC)
+    corrupt, restore = together(decoder, pairs, active, loss, batch_size)
+    nodes = dataclasses.replace(
+        analysis.nodes, together=active, together_corrupt=corrupt, together_restore=restore
+    )
+    return dataclasses.replace(analysis, nodes=nodes)
+
+
+def _weight_change(model: nn.Module, base: Snapshot | None) -> Tensor:
+    """Float32 [5, head]: how far q, k, v, o and all of them have moved since the base."""
+    if base is None:
+        return torch.full((len(CHANGES), len(Decoder.of(model).graph.head_names)), torch.nan)
+    return torch.tensor(weight_change(model, base)[list(CHANGES)].to_numpy().T).float()

@@ -1,0 +1,69 @@
+"""The records of checkpoints that are analysed outside a training process."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from tracking.errors import BadInput
+from tracking.ledger.ledger import Ledger
+from tracking.ledger.record import PROCEDURE
+from tracking.ledger.reward import Reward
+from tracking.settings import Settings
+from tracking.views.terminal import Table
+from tracking.worker import Worker
+from train.run.console import say
+from train.run.lock import Lock
+
+
+def make_record(
+    worker: Worker,
+    step: int,
+    load: Callable[[], nn.Module],
+    reward: Reward,
+    current: Callable[[], bool],
+    view: Table,
+) -> None:
+    """Analyse the model of a step and show its row; a failure is marked in the ledger and shown."""
+    try:
+        record = worker.work(step, load, reward, current)
+    except (BadInput, OSError, ValueError, RuntimeError) as error:
+        view.failed(step, error)
+        return
+    if record is None:
+        say(f"left       step {step}: another process is at it, or the run has left it")
+    else:
+        view.show(worker.derive(), step)
+
+
+def set_aside_others(
+    folder: Path, ledger: Ledger, settings: Settings, can_be_made: Sequence[int]
+) -> None:
+    """Move records that cannot be read, or were made with other settings, out of the way; not
+    while a job is at work in `folder` that makes more of the kind."""
+    others = dict(_others(ledger, _science(dataclasses.asdict(settings))))
+    if not others:
+        return
+    with Lock(folder):
+        for step, why in others.items():
+            ledger.set_aside(step)
+            again = "made again" if step in can_be_made else "its checkpoint is gone"
+            say(f"set aside  the record of step {step}: {why}; {again}")
+
+
+def _others(ledger: Ledger, wanted: dict[str, Any]) -> Iterator[tuple[int, str]]:
+    for step in ledger.steps():
+        try:
+            if _science(ledger.read(step).settings) != wanted:
+                yield step, "made with other settings"
+        except BadInput as error:
+            yield step, str(error)
+
+
+def _science(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that change what is found."""
+    return {k: v for k, v in settings.items() if k not in PROCEDURE}

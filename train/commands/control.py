@@ -1,0 +1,56 @@
+"""A run read against a control: a run in which nothing was taught."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from tracking.errors import BadInput
+from tracking.run_folder import RunFolder
+from tracking.timeline.timeline import Timeline
+
+
+def add_control(parser: argparse.ArgumentParser) -> None:
+    """The flag that names the control."""
+    parser.add_argument(
+        "--control", type=Path, metavar="RUN2",
+        help="a run in which nothing was taught (a random reward): a share that drifts further "
+        "than any of its nodes has grown or shrunk",
+    )  # fmt: skip
+
+
+def control_of(runs: Sequence[Path], control: Path | None) -> Timeline | None:
+    """The control's timeline, None where none is named.
+
+    `BadInput` where it has not the contrasts of a run, or is of a model of another shape: then
+    nothing that drifts in it says how far the run's nodes drift. A run that has no record yet is
+    not looked at.
+    """
+    if control is None:
+        return None
+    beside = Timeline.read(control)
+    theirs = beside.records[0]
+    for run in runs:
+        ledger = RunFolder(run).ledger
+        steps = ledger.steps() if run.is_dir() else []
+        if not steps:
+            continue
+        ours = ledger.read(steps[0])
+        if (ours.n_layers, ours.n_heads) != (theirs.n_layers, theirs.n_heads):
+            raise BadInput(
+                f"{control} cannot be the control of {run}: it is of {theirs.n_layers} layers of "
+                f"{theirs.n_heads} heads, the run of {ours.n_layers} of {ours.n_heads}"
+            )
+        if ours.pairs != theirs.pairs:
+            raise BadInput(
+                f"{control} cannot be the control of {run}: its prompt pairs are others; train it "
+                "by the same recipe and seed"
+            )
+        if lacking := [one for one in ours.analyses if one not in theirs.analyses]:
+            raise BadInput(
+                f"{control} cannot be the control of {run}: it has no "
+                f"{', '.join(map(repr, lacking))} pairs, only "
+                f"{', '.join(map(repr, theirs.analyses))}"
+            )
+    return beside
