@@ -1,16 +1,21 @@
-"""The rows of a data set, from a local file or the Hub."""
+"""The rows of a data set, from a local file or the Hub, and as the prompts of a trainer."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset, load_dataset
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from trl import get_dataset
 
 from tracking.errors import BadInput
+from tracking.pairs.problems import WordProblem, read_problem
 from train.config import Job
+from train.tasks.task import question
 
+ANNOTATION = re.compile(r"<<[^>]*>>")  # GSM8K's, of its calculator
 BUILDERS = {
     ".json": "json",
     ".jsonl": "json",
@@ -58,3 +63,39 @@ def training_rows(job: Job, split: str) -> Dataset:
         data = rows(job.script.dataset_name, split, job.script.dataset_config)
     size = job.ours.dataset_size
     return data.select(range(min(size, len(data)))) if size else data
+
+
+def as_prompts(data: Dataset, system_prompt: str | None) -> Dataset:
+    """Word problems as rows for GRPO: `prompt`, `solution` (the boxed answer) and `answer`."""
+    return data.map(
+        lambda row: _prompt(read_problem(row), system_prompt),
+        remove_columns=data.column_names,
+        desc="problems",
+    )
+
+
+def as_conversations(data: Dataset, system_prompt: str | None) -> Dataset:
+    """Word problems as rows for SFT: `messages`; `BadInput` where one has no worked solution."""
+    return data.map(
+        lambda row: {"messages": _worked(read_problem(row), system_prompt)},
+        remove_columns=data.column_names,
+        desc="problems",
+    )
+
+
+def _worked(problem: WordProblem, system_prompt: str | None) -> list[dict[str, str]]:
+    """A problem with its worked solution as a conversation; `BadInput` where it has none."""
+    if problem.solution is None:
+        raise BadInput("SFT needs worked solutions; this data set has only answers")
+    solution = ANNOTATION.sub("", problem.solution)
+    turn = {"role": "assistant", "content": solution}
+    return [*question(problem.question, system_prompt), turn]
+
+
+def _prompt(problem: WordProblem, system_prompt: str | None) -> dict[str, Any]:
+    # math-verify finds a gold answer surest where it is boxed.
+    return {
+        "prompt": question(problem.question, system_prompt),
+        "solution": rf"\boxed{{{problem.answer}}}",
+        "answer": problem.answer,
+    }

@@ -9,7 +9,6 @@ Rows that already have the trainer's columns stay as they are.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
@@ -21,11 +20,9 @@ from tracking.pairs.problems import WordProblem, chat_prompt, read_problem
 from tracking.pairs.solutions import greedy_solutions
 from tracking.pairs.text import Dropped, Pair
 from tracking.pairs.word_pairs import WORD_CONTRASTS, word_pairs
-from train.data.rows import rows
+from train.data.rows import as_conversations, as_prompts, rows
 from train.tasks.plain import PlainData
-from train.tasks.task import SPARE, question
-
-ANNOTATION = re.compile(r"<<[^>]*>>")
+from train.tasks.task import SPARE
 
 
 class WordProblems(PlainData):
@@ -36,19 +33,11 @@ class WordProblems(PlainData):
 
     def reshaped_for_grpo(self, data: Dataset) -> Dataset:
         """Rows with `prompt`, `solution` (the boxed answer) and `answer`."""
-        return data.map(
-            lambda row: _grpo_row(read_problem(row), self.job.ours.system_prompt),
-            remove_columns=data.column_names,
-            desc="problems",
-        )
+        return as_prompts(data, self.job.ours.system_prompt)
 
     def reshaped_for_sft(self, data: Dataset) -> Dataset:
         """Rows with `messages`; `BadInput` where a problem has no worked solution."""
-        return data.map(
-            lambda row: {"messages": worked(read_problem(row), self.job.ours.system_prompt)},
-            remove_columns=data.column_names,
-            desc="problems",
-        )
+        return as_conversations(data, self.job.ours.system_prompt)
 
     def pairs(
         self, contrast: str, tokenizer: Any, model: Callable[[], Any]
@@ -78,21 +67,3 @@ class WordProblems(PlainData):
             raise BadInput(
                 f"no prompt pairs: {error}; or name your own, track_pairs_file"
             ) from None
-
-
-def worked(problem: WordProblem, system_prompt: str | None) -> list[dict[str, str]]:
-    """A problem with its worked solution as a conversation; `BadInput` where it has none."""
-    if problem.solution is None:
-        raise BadInput("SFT needs worked solutions; this data set has only answers")
-    solution = ANNOTATION.sub("", problem.solution)
-    turn = {"role": "assistant", "content": solution}
-    return [*question(problem.question, system_prompt), turn]
-
-
-def _grpo_row(problem: WordProblem, system_prompt: str | None) -> dict[str, Any]:
-    # math-verify finds a gold answer surest where it is boxed.
-    return {
-        "prompt": question(problem.question, system_prompt),
-        "solution": rf"\boxed{{{problem.answer}}}",
-        "answer": problem.answer,
-    }
