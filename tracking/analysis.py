@@ -14,10 +14,7 @@ from torch import nn
 
 from tracking.contrast import Before, Subject, analyse_contrast
 from tracking.errors import BadInput
-from tracking.ledger.record import (
-    Analysis,
-    Record,
-)
+from tracking.ledger.record import Analysis, Record
 from tracking.ledger.reward import Reward
 from tracking.model.decoder import Decoder
 from tracking.model.passes import fitting
@@ -45,8 +42,7 @@ def record(
     """The record of `model` at a step; neither the model nor any random state is changed.
 
     `thresholds` are kept beside it, for those who read the record; `before` is what the run's
-    earlier records settle, by contrast. `label` heads the progress bar;
-    without one there is none.
+    earlier records settle, by contrast. `label` heads the progress bar; without one there is none.
     """
     begin, graph = time.monotonic(), Decoder.of(model).graph
     return Record(

@@ -107,13 +107,17 @@ def analyse_contrast(
     curve = curve_of(tried.part, ranks.whole, tried.part_weights)
     size = before.size or _size(tried.part, ranks.whole, Selection.parse(settings.select), curve)
     decoder = Decoder.of(model)
-    there = behaviour_is_there(scores.corrupted - scores.clean, weights)
+    behaviour = scores.corrupted - scores.clean
+    there = behaviour_is_there(behaviour, weights)
+    attributed = scores.per_pair[:, 1:].sum(-1)  # a node's score is that of all its edges
+    likely = (attributed.mean(0) / behaviour.mean()).abs() >= settings.screen * thresholds.share
+    chosen, sampled = _chosen(likely & there, there, before)
     analysis = Analysis(
         behaviour=_behaviour(decoder, pairs, batch_size),
         scores=ScoreResult(scores.edges, scores.strength, scores.gap),
         circuit=_circuit(tried, ranks.whole, size, curve, scores),
         stability=_stability(scores.graph, ranks.per_pair, size, weights),
-        nodes=_nodes(decoder, pairs, scores, settings, thresholds, before, batch_size),
+        nodes=_nodes(decoder, pairs, attributed, chosen, sampled, thresholds, batch_size),
         heads=HeadResult(
             roles=torch.stack(list(roles(model, pairs, subject.digit_ids).scores.values())),
             weight_change=_weight_change(model, subject.base),
@@ -269,18 +273,13 @@ def _stability(graph: Graph, per_pair: Tensor, size: int, weights: Tensor) -> St
 def _nodes(
     decoder: Decoder,
     pairs: PromptPairs,
-    scores: Scores,
-    settings: Settings,
+    attributed: Tensor,
+    chosen: Tensor,
+    sampled: Tensor,
     thresholds: Thresholds,
-    before: Before,
     batch_size: int,
 ) -> NodeResult:
-    """Effects of all nodes where these are few; else of those that the scores do not rule out, of
-    those that were measured before, and of a sample of the others."""
-    assert scores.per_pair is not None
-    attributed = scores.per_pair[:, 1:].sum(-1)  # a node's score is that of all its edges
-    behaviour = scores.corrupted - scores.clean
-    chosen, sampled = _chosen(attributed, behaviour, settings, thresholds, before)
+    """Effects of the `chosen` and the `sampled` nodes, beside those `attributed` [pair, node]."""
     loss, least = metrics.resolve(METRIC), thresholds.share
     measured = node_effects(decoder, pairs, chosen | sampled, loss, batch_size, least)
     none = torch.full((len(pairs),), torch.nan)
@@ -295,23 +294,14 @@ def _nodes(
     )
 
 
-def _chosen(
-    attributed: Tensor,
-    behaviour: Tensor,
-    settings: Settings,
-    thresholds: Thresholds,
-    before: Before,
-) -> tuple[Tensor, Tensor]:
-    """BoolTensors [node]: those to be measured on their merits, and a sample of the others; by
-    their `attributed` effects [pair, node]. Without behaviour [pair] nothing has a share of it."""
-    nodes, whole = attributed.shape[1], behaviour.mean()
-    known = torch.zeros(nodes, dtype=torch.bool) if before.measured is None else before.measured
-    if nodes <= ALL_NODES:
-        return torch.ones_like(known), torch.zeros_like(known)
-    if not behaviour_is_there(behaviour, resamples(settings.resamples, len(behaviour))):
-        return known, torch.zeros_like(known)
-    likely = (attributed.mean(0) / whole).abs() >= settings.screen * thresholds.share
-    return likely | known, _sample(~(likely | known))
+def _chosen(likely: Tensor, there: bool, before: Before) -> tuple[Tensor, Tensor]:
+    """BoolTensors [node]: those to be measured on their merits, and a sample of the others. All,
+    where these are few; else those that the scores make `likely` and those that were measured
+    before. Where the behaviour is not `there` nothing has a share of it, and none is sampled."""
+    if len(likely) <= ALL_NODES:
+        return torch.ones_like(likely), torch.zeros_like(likely)
+    chosen = likely if before.measured is None else likely | before.measured
+    return chosen, _sample(~chosen) if there else torch.zeros_like(chosen)
 
 
 def _sample(others: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from tracking.analysis import record
-from tracking.circuits.sound import sound_wiring
+from tracking.circuits.all_edges import check_all_edges
 from tracking.contrast import Before, Subject
 from tracking.errors import BadInput
 from tracking.ledger.ledger import Ledger, Mark
@@ -66,7 +66,7 @@ class Worker:
                     f"{twice} of the {len(sides)} {contrast!r} pairs stand twice; intervals take "
                     "each for another: leave them out"
                 )
-            sound_wiring(decoder, of_contrast)
+            check_all_edges(decoder, of_contrast)
 
     def take_up(self, step: int) -> list[str]:
         """Freeze the pairs of a new run; for one that goes on at `step`, check that they are its

@@ -213,14 +213,10 @@ def test_large_models_measure_likely_nodes_known_ones_and_a_sample(
 def test_a_screen_that_errs_is_said(monkeypatch) -> None:
     """A sample that finds an active node: the record is weak."""
     monkeypatch.setattr(contrast, "ALL_NODES", 4)
-    monkeypatch.setattr(contrast, "_chosen", lambda attributed, *_: _all_sampled(attributed))
+    every = (torch.zeros_like, torch.ones_like)  # none chosen, all sampled
+    monkeypatch.setattr(contrast, "_chosen", lambda likely, *_: tuple(f(likely) for f in every))
     analysis = analysed(plants.planted(), plants.pairs(32), **FINE)
     nodes = len(Graph(plants.LAYERS, plants.HEADS).nodes)
     timeline = Timeline.of([recorded(plants.planted(), plants.pairs(32), **FINE)])
     assert timeline.counts["screen_error"][0] == pytest.approx(1 / nodes)
     assert bool(analysis.nodes.sampled.all())
-
-
-def _all_sampled(attributed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    every = torch.ones(attributed.shape[1], dtype=torch.bool)
-    return ~every, every

@@ -18,7 +18,7 @@ from tracking.timeline.activity import Thresholds
         ({"select": "0.9"}, "'0.9'.*share=0.9 or faithfulness=0.8"),
         ({"rank": "loud"}, "track_rank is 'loud'"),
         ({"on_error": "ignore"}, "track_on_error is 'ignore'"),
-        ({"member": 0}, "track_member is 0"),
+        ({"share": 0}, "track_share is 0"),
         ({"share": 1.5}, "track_share is 1.5"),
         ({"weak_faithfulness": -0.7}, "track_weak_faithfulness is -0.7"),
         ({"weak_jaccard": float("nan")}, "track_weak_jaccard is nan"),
@@ -40,5 +40,5 @@ def test_the_defaults_are_those_of_the_design() -> None:
     plain = Settings()
     assert Selection.parse(plain.select) == Selection("faithfulness", 0.8)
     apart = Thresholds()
-    assert (apart.member, apart.share, apart.gap) == (0.9, 0.05, 0.05)
+    assert (apart.share, apart.error, apart.gap) == (0.05, 0.05, 0.05)
     assert (apart.weak_faithfulness, apart.weak_jaccard) == (0.7, 0.5)

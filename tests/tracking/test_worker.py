@@ -27,7 +27,7 @@ def worker(folder: Path, **more: Any) -> Worker:
 def test_a_step_is_analysed_once_and_the_tables_follow(tmp_path: Path) -> None:
     mine = worker(tmp_path)
     record = mine.work(0, make_decoder, REWARD)
-    assert record is not None and record.reward == 0.5 and record.thresholds["member"] == 0.9
+    assert record is not None and record.reward == 0.5 and record.thresholds["share"] == 0.05
     assert mine.work(0, make_decoder, REWARD) is None
     timeline = mine.derive()
     heads = pd.read_parquet(mine.ledger.timeline_path)

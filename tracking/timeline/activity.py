@@ -36,9 +36,6 @@ class Thresholds:
             "least change of it."
         },
     )
-    member: float = field(
-        default=0.9, metadata={"help": "Membership (share of resamples) of a circuit's head."}
-    )
     error: float = field(
         default=0.05,
         metadata={"help": "Error rate of the tests of change, over all nodes and checkpoints."},

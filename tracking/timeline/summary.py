@@ -10,9 +10,9 @@ import pandas as pd
 
 from tracking.ledger.record import Analysis
 from tracking.stability.bootstrap import interval, resamples
-from tracking.timeline.activity import weaknesses
+from tracking.timeline.activity import Activity, weaknesses
 from tracking.timeline.regime import Regime
-from tracking.timeline.shares import DIRECTIONS, Shares
+from tracking.timeline.shares import Shares
 from tracking.timeline.timeline import Timeline
 
 NAMED = 6  # nodes that a sentence names of one kind
@@ -80,8 +80,9 @@ class Summary:
         now = nodes[nodes["step"] == last["step"]].set_index("node")
         analyses = [record.analyses[contrast] for record in timeline.records]
         began = nodes[nodes["step"] == first["step"]].set_index("node")
-        surely, below = _today(now, timeline.thresholds.share)
-        there = now[now["active"] & ~below]
+        shares = Shares.of(analyses[-1])
+        today = Activity.judged(shares, timeline.thresholds.share)
+        there = now[now["active"] & ~today.inactive]
         origin = there["origin"].replace("", "base")
         drift = now["drift"]
         return cls(
@@ -94,7 +95,7 @@ class Summary:
             carriers={word: tuple(origin[origin == word].index) for word in ("base", *ORIGINS)},
             against=tuple(there.index[there["share"] < 0]),
             together=float(last["together_corrupt"]),
-            small=tuple(now.index[now["active"] & below]),
+            small=tuple(now.index[now["active"] & today.inactive]),
             crossed=_crossed(nodes, there),
             interrupted=_interrupted(nodes, there),
             cohorts={str(k): int(v) for k, v in now[now["active"]]["cohort"].dropna().items()},
@@ -104,14 +105,14 @@ class Summary:
             drifted={w: tuple(drift[drift == w].index) for w in drift.unique() if w},
             lasting=tuple(now.index[now["lasting"] & (now["state"] != "undecided")]),
             undecided=tuple(now.index[now["state"] == "undecided"]),
-            unsettled=tuple(now.index[(now["state"] == "undecided") & surely]),
+            unsettled=tuple(now.index[(now["state"] == "undecided") & today.active]),
             wiring=_figure(last, "wiring_kept"),
             wiring_null=_figure(last, "wiring_null"),
             wiring_half=_figure(last, "wiring_kept_half"),
             wiring_half_null=_figure(last, "wiring_null_half"),
             began=str(first["verdict"]),
             verdict=str(last["verdict"]),
-            weaknesses=weaknesses(analyses[-1], Shares.of(analyses[-1]), timeline.thresholds),
+            weaknesses=weaknesses(analyses[-1], shares, timeline.thresholds),
             absent=int((counts["verdict"].iloc[1:-1] == "absent").sum()),
             sound=int((counts["verdict"] == "sound").sum()),
             control=timeline.controlled,
@@ -274,15 +275,6 @@ def _interrupted(nodes: pd.DataFrame, there: pd.DataFrame) -> tuple[str, ...]:
     names = rows.pivot(index="step", columns="node", values="active").columns
     broken = {n for n, one in zip(names, active.T, strict=True) if not one[one.argmax() :].all()}
     return tuple(str(name) for name in there.index if name in broken)
-
-
-def _today(now: pd.DataFrame, least: float) -> tuple[pd.Series, pd.Series]:
-    """bool [node] each: surely active, and surely inactive, by the rows of one checkpoint alone."""
-    told = ~now["undecided"]
-    ends = [(now[f"{one}_low"], now[f"{one}_high"]) for one in DIRECTIONS]
-    beyond = [(low >= least) | (high <= -least) for low, high in ends]
-    surely = told & now["measured"] & (beyond[0] | beyond[1])
-    return surely, told & ~surely
 
 
 def _crossed(nodes: pd.DataFrame, there: pd.DataFrame) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ def add_control(parser: argparse.ArgumentParser) -> None:
 def control_of(runs: Sequence[Path], control: Path | None) -> Timeline | None:
     """The control's timeline, None where none is named.
 
-    `BadInput` where it has not the contrasts of a run, or is of a model of another shape: then
+    `BadInput` where it has other pairs than a run, or is of a model of another shape: then
     nothing that drifts in it says how far the run's nodes drift. A run that has no record yet is
     not looked at.
     """
@@ -46,11 +46,5 @@ def control_of(runs: Sequence[Path], control: Path | None) -> Timeline | None:
             raise BadInput(
                 f"{control} cannot be the control of {run}: its prompt pairs are others; train it "
                 "by the same recipe and seed"
-            )
-        if lacking := [one for one in ours.analyses if one not in theirs.analyses]:
-            raise BadInput(
-                f"{control} cannot be the control of {run}: it has no "
-                f"{', '.join(map(repr, lacking))} pairs, only "
-                f"{', '.join(map(repr, theirs.analyses))}"
             )
     return beside

@@ -13,7 +13,6 @@ from trl import get_dataset
 from tracking.errors import BadInput
 from tracking.pairs.problems import WordProblem, read_problem
 from train.config import Job
-from train.tasks.task import question
 
 ANNOTATION = re.compile(r"<<[^>]*>>")  # GSM8K's, of its calculator
 BUILDERS = {
@@ -81,6 +80,12 @@ def as_conversations(data: Dataset, system_prompt: str | None) -> Dataset:
         remove_columns=data.column_names,
         desc="problems",
     )
+
+
+def question(problem: str, system_prompt: str | None = None) -> list[dict[str, str]]:
+    """A problem as a conversation that awaits the assistant."""
+    system = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    return [*system, {"role": "user", "content": problem}]
 
 
 def _worked(problem: WordProblem, system_prompt: str | None) -> list[dict[str, str]]:

@@ -72,9 +72,3 @@ class Task(ABC):
     @abstractmethod
     def right(self, completion: str, answer: str) -> bool:
         """Whether a completion gives the right answer."""
-
-
-def question(problem: str, system_prompt: str | None = None) -> list[dict[str, str]]:
-    """A problem as a conversation that awaits the assistant."""
-    system = [{"role": "system", "content": system_prompt}] if system_prompt else []
-    return [*system, {"role": "user", "content": problem}]

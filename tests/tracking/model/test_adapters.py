@@ -30,7 +30,7 @@ from tests.builders.decoders import LINEAR, with_adapter
 from tests.builders.draws import arches, few, seeds
 from tests.builders.untouched import assert_same, everything
 from tracking.attribution.attribute import attribute
-from tracking.circuits.sound import sound_wiring
+from tracking.circuits.all_edges import check_all_edges
 from tracking.errors import BadInput
 from tracking.model.adapters import check_config
 from tracking.model.decoder import Decoder
@@ -90,7 +90,7 @@ def lora(**more: Any) -> LoraConfig:
 def test_lora_in_all_its_forms_is_wired_as_the_model_is(
     tiny_decoder, random_pairs, config: Any
 ) -> None:
-    sound_wiring(Decoder.of(live(tiny_decoder(), config)), random_pairs())
+    check_all_edges(Decoder.of(live(tiny_decoder(), config)), random_pairs())
 
 
 ATTENTION = ["q_proj", "v_proj", "o_proj"]

@@ -51,7 +51,7 @@ def test_without_behaviour_all_that_is_known_is_inactive() -> None:
     assert activity.inactive.all()
 
 
-@pytest.mark.parametrize("name", ["share", "member", "error", "gap"])
+@pytest.mark.parametrize("name", ["share", "error", "gap"])
 @pytest.mark.parametrize("value", [0, -0.1, 1.1, float("nan")])
 def test_a_threshold_outside_0_and_1_is_refused(name: str, value: float) -> None:
     with pytest.raises(BadInput, match=f"track_{name}"):

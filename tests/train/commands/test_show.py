@@ -193,14 +193,14 @@ def test_drift_stands_against_a_control(tmp_path: Path, capsys: pytest.CaptureFi
     ("graph", "contrast", "said"),
     [
         (Graph(2, 3), "cue", "it is of 2 layers of 3 heads, the run of 2 of 2"),
-        (Graph(2, 2), "operand", "it has no 'cue' pairs, only 'operand'"),
+        (Graph(2, 2), "operand", "its prompt pairs are others"),
     ],
 )
 def test_a_control_that_does_not_fit_is_told_in_one_line(
     graph: Graph, contrast: str, said: str, tmp_path: Path
 ) -> None:
     add(tmp_path / "run", 0)
-    record = Record(0, graph.n_layers, graph.n_heads, "0", {contrast: make_analysis(graph)})
+    record = Record(0, graph.n_layers, graph.n_heads, contrast, {contrast: make_analysis(graph)})
     Ledger(tmp_path / "other" / "heads").write(record)
     words = [str(tmp_path / "run"), "--control", str(tmp_path / "other")]
     for command in (show.main, report.main):

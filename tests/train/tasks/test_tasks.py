@@ -15,9 +15,10 @@ from tracking.pairs.problems import chat_prompt
 from tracking.pairs.text import Dropped, Pair, pair_at_first_difference
 from train import config
 from train.data import contrasts
+from train.data.rows import question
 from train.rewards.registry import resolve
 from train.tasks.registry import TASKS, for_grpo, for_sft, pairs_task, training_task
-from train.tasks.task import Task, question
+from train.tasks.task import Task
 from train.tasks.word_problems import WordProblems
 from train.tiny.task import chat
 from train.tiny.tokenizer import tokenizer

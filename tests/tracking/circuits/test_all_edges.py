@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.builders.decoders import jumping, with_adapter
 from tests.builders.draws import arches, few, seeds
 from tests.builders.untouched import assert_same, everything
-from tracking.circuits.sound import sound_wiring
+from tracking.circuits.all_edges import check_all_edges
 from tracking.errors import BadInput
 from tracking.ledger.ledger import Ledger
 from tracking.model.decoder import Decoder
@@ -24,30 +24,30 @@ def test_every_family_is_wired_as_it_is_patched(
     tiny_decoder, random_pairs, arch: str, seed: int, side: str
 ) -> None:
     pairs = random_pairs(seed=seed, ragged=True, side=side, looks=2)
-    sound_wiring(Decoder.of(tiny_decoder(arch, seed=seed)), pairs)
-    sound_wiring(Decoder.of(with_adapter(tiny_decoder(arch, seed=seed), seed)), pairs)
+    check_all_edges(Decoder.of(tiny_decoder(arch, seed=seed)), pairs)
+    check_all_edges(Decoder.of(with_adapter(tiny_decoder(arch, seed=seed), seed)), pairs)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("layers", [2, 12])
 @arches
-def test_rounding_is_no_unsound_wiring(
+def test_rounding_is_no_uncheck_all_edges(
     tiny_decoder, random_pairs, arch: str, layers: int, dtype: torch.dtype
 ) -> None:
     model = tiny_decoder(arch, layers=layers, seed=1).to(dtype)
-    sound_wiring(Decoder.of(model), random_pairs(ragged=True))
+    check_all_edges(Decoder.of(model), random_pairs(ragged=True))
 
 
 def test_a_model_that_is_sure_of_itself_is_no_unsound_one(tiny_decoder, random_pairs) -> None:
     model, pairs = jumping(tiny_decoder, random_pairs, seed=3)
-    sound_wiring(Decoder.of(model), pairs)
-    sound_wiring(Decoder.of(model.to(torch.bfloat16)), pairs)
+    check_all_edges(Decoder.of(model), pairs)
+    check_all_edges(Decoder.of(model.to(torch.bfloat16)), pairs)
 
 
 def test_the_model_is_as_before(tiny_decoder, random_pairs) -> None:
     model = with_adapter(tiny_decoder(), 0).train()
     before = everything(model)
-    sound_wiring(Decoder.of(model), random_pairs())
+    check_all_edges(Decoder.of(model), random_pairs())
     assert_same(before, everything(model))
 
 
@@ -73,7 +73,7 @@ def test_a_hook_that_no_list_knows_is_seen(
 ) -> None:
     model = hooked(tiny_decoder(seed=2), place, factor).to(dtype)
     with pytest.raises(BadInput, match=r"cannot track this model: .* says|and the model"):
-        sound_wiring(Decoder.of(model), random_pairs(seed=2))
+        check_all_edges(Decoder.of(model), random_pairs(seed=2))
 
 
 def test_a_worker_refuses_it_before_the_first_record(tiny_decoder, random_pairs, tmp_path) -> None:

@@ -30,7 +30,7 @@ REMEDY = (
 )
 
 
-def sound_wiring(decoder: Decoder, pairs: PromptPairs) -> None:
+def check_all_edges(decoder: Decoder, pairs: PromptPairs) -> None:
     """Raise `BadInput` where a projection gives something else than its weight says, or where the
     first pairs, which need labels, show that patched passes are not the model's own: by more than
     2 % (10 % below float32)."""
