@@ -18,11 +18,15 @@ fi
 if command -v uv >/dev/null; then
     echo "setup: installing into .venv with uv (a minute the first time)"
     uv venv --clear --python "$python" .venv
-    uv pip install --python .venv/bin/python -c constraints.txt -e '.[test]'
+    install=(uv pip install --python .venv/bin/python)
 else
     echo "setup: installing into .venv with pip (a few minutes the first time; uv is quicker)"
     "$python" -m venv --clear .venv
-    .venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[test]'
+    install=(.venv/bin/python -m pip install --disable-pip-version-check)
 fi
+"${install[@]}" -c constraints.txt -e '.[test,real]'
+"${install[@]}" -c constraints.txt -e '.[tasks]' ||
+    echo "setup: reasoning-gym could not be installed (a part of it needs a C compiler);" \
+        "its tasks are refused and their tests skipped" >&2
 echo "$wanted" > "$stamp"
 echo "setup: done; .venv/bin/sparks demo"
