@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import difflib
 import enum
 import io
 import math
@@ -37,7 +36,7 @@ from tracking.run_folder import RunFolder
 from tracking.settings import Settings
 from tracking.timeline.activity import Thresholds
 from train.arguments import JobArguments
-from train.recipe import RENAMED, read, renamed
+from train.recipe import nearest, read
 
 ONCE = (
     "accept_changes",
@@ -108,12 +107,12 @@ def load(name: str, arguments: Sequence[str], trains: bool = True) -> Job:
     known = {action.dest: action for action in parser._actions}
     for key in config:
         if key not in known:
-            raise BadInput(f"{recipe}: unknown key {key!r}{_nearest(key, known)}")
+            raise BadInput(f"{recipe}: unknown key {key!r}{nearest(key, known)}")
     parser.set_defaults_with_config(**{k: _as_typed(v, known[k]) for k, v in config.items()})
     namespace, unknown = parser.parse_known_args(rest)
     for word in unknown:
         flag = word.partition("=")[0].lstrip("-")
-        raise BadInput(f"unknown flag {word!r}{_nearest(flag, known, dashes='--')}")
+        raise BadInput(f"unknown flag {word!r}{nearest(flag, known, '--')}")
     if trains and not any(word.partition("=")[0] == "--reward_funcs" for word in rest):
         _no_code_from_files(recipe, config)
     resolved = {key: value for key, value in vars(namespace).items() if key != "config"}
@@ -197,13 +196,6 @@ def _anywhere(resolved: dict[str, Any], trains: bool) -> dict[str, Any]:
     idle = not trains or resolved["dry_run"]
     without = idle and not torch.accelerator.is_available()
     return {**resolved, "use_cpu": resolved["use_cpu"] or without}
-
-
-def _nearest(key: str, known: dict[str, Any], dashes: str = "") -> str:
-    if key in RENAMED:
-        return renamed(key, dashes)
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; did you mean {dashes + near[0]!r}?" if near else ""
 
 
 def _set(env: dict[Any, Any], recipe: str | None, trains: bool) -> None:

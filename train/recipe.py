@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import ast
+import difflib
+from collections.abc import Collection, Hashable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +23,57 @@ RENAMED = {
         for name in ("dataset", "config", "split", "count", "minimum", "solution_tokens")
     },
 }  # keys of the first version, and what they are called now
+DECLARED = {
+    "trl": ("trainer/*_config.py", "scripts/*.py"),
+    "transformers": ("training_args.py",),
+    "train": ("arguments.py", "config.py"),
+    "tracking": ("settings.py", "timeline/activity.py"),
+}  # where keys stand as the fields of data classes
 
 
 def look(arguments: Sequence[str]) -> None:
-    """Refuse what needs no library to be known for a mistake: a recipe that is none, and names of
-    the first version. Whether other keys exist the training libraries alone can say."""
+    """Refuse what needs no library to be loaded to be known for a mistake: a recipe that is none,
+    names of the first version, and keys that nothing declares."""
     flags = [word.partition("=")[0] for word in arguments]
     for flag in flags:
         if flag.removeprefix("--") in RENAMED:
-            raise BadInput(f"unknown flag {flag!r}{renamed(flag.removeprefix('--'), '--')}")
+            raise BadInput(f"unknown flag {flag!r}{nearest(flag.removeprefix('--'), (), '--')}")
     if "--config" not in flags:
         return
     _, given, path = arguments[at := flags.index("--config")].partition("=")
     if not given and at + 1 < len(arguments):
         path = arguments[at + 1]
+    known = declared()
     for key in read(path) if path else ():
-        if key in RENAMED:
-            raise BadInput(f"{path}: unknown key {key!r}{renamed(key)}")
+        if key not in known and key != "env":
+            raise BadInput(f"{path}: unknown key {key!r}{nearest(key, known)}")
 
 
-def renamed(key: str, dashes: str = "") -> str:
-    """What a key of the first version is called now, as the end of a line."""
-    return f"; it is called {dashes + RENAMED[key]!r} now" if key in RENAMED else ""
+def nearest(key: str, known: Collection[str], dashes: str = "") -> str:
+    """What an unknown key is called now, or which of those `known` it may mean, as the end of a
+    line; empty where none is like it."""
+    if key in RENAMED:
+        return f"; it is called {dashes + RENAMED[key]!r} now"
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean {dashes + near[0]!r}?" if near else ""
+
+
+def declared() -> set[str]:
+    """Every name that a field of the libraries' and our own arguments has, read from their source,
+    since to load them takes seconds. More than any one command takes: its parser has the last word.
+    """
+    names = set()
+    for package, patterns in DECLARED.items():
+        spec = find_spec(package)
+        assert spec is not None and spec.submodule_search_locations is not None
+        folder = Path(spec.submodule_search_locations[0])
+        for path in (path for pattern in patterns for path in folder.glob(pattern)):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                    names.add(
+                        node.target.id if package != "tracking" else f"track_{node.target.id}"
+                    )
+    return names
 
 
 def read(path: str) -> dict[str, Any]:

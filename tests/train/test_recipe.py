@@ -1,5 +1,7 @@
 """A recipe's file."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from tracking.errors import BadInput
 from train import config, recipe
 
-GRPO = str(Path(__file__).parents[3] / "recipes/tiny/grpo.yaml")
+GRPO = str(Path(__file__).parents[2] / "recipes/tiny/grpo.yaml")
 
 
 def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> None:
@@ -35,3 +37,25 @@ def test_an_old_name_is_answered_before_anything_is_loaded(tmp_path: Path) -> No
             recipe.look(words)
     recipe.look(["--config", GRPO, "--seed", "1"])
     recipe.look(["--config"])
+
+
+@pytest.mark.parametrize("command", ["grpo", "sft"])
+def test_every_key_that_a_command_takes_is_declared(command: str) -> None:
+    keys = {action.dest for action in config.make_parser(command)._actions}
+    assert keys - recipe.declared() == {"help", "config"}
+
+
+def test_a_misspelt_key_is_answered_without_loading_a_library(tmp_path: Path) -> None:
+    path = tmp_path / "misspelt.yaml"
+    path.write_text("learnign_rate: 1\n")
+    code = (
+        "import sys\n"
+        "from train import cli\n"
+        "try:\n    cli.main()\n"
+        "finally:\n    print(sorted({'torch', 'trl', 'transformers'} & {*sys.modules}))\n"
+    )
+    words = [sys.executable, "-c", code, "grpo", "--config", str(path)]
+    answer = subprocess.run(words, capture_output=True, text=True)
+    assert answer.returncode == 2
+    assert "unknown key 'learnign_rate'; did you mean 'learning_rate'?" in answer.stderr
+    assert answer.stdout.strip() == "[]"
