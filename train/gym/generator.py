@@ -119,7 +119,9 @@ def solves(completion: str, place: str) -> bool:
     """Whether a completion solves the item that is drawn at a place, as its generator's scorer
     says: all or nothing."""
     entry = _entry(place)
-    said = extracted(completion, entry["answer"])
+    said, right = extracted(completion, entry["answer"]), entry["answer"]
+    if right and is_number(right) and said.startswith("-") != right.startswith("-"):
+        return False  # that of `gsm_symbolic` reads no sign
     try:
         return bool(said) and _at(place)[0].score_answer(said, entry) >= 1
     except Exception:  # scorers raise whatever they come upon in a model's text
