@@ -119,7 +119,8 @@ def solves(completion: str, place: str) -> bool:
     """Whether a completion solves the item that is drawn at a place, as its generator's scorer
     says: all or nothing."""
     entry = _entry(place)
-    said, right = extracted(completion, entry["answer"]), entry["answer"]
+    right = entry["answer"]
+    said = extracted(completion, right)
     if right and is_number(right) and said.startswith("-") != right.startswith("-"):
         return False  # that of `gsm_symbolic` reads no sign
     try:
