@@ -63,7 +63,7 @@ class Prepared:
 
 
 class NeedsWeights(Exception):
-    """Prompt pairs that cannot be made without the model, as the data has no worked solutions."""
+    """Prompt pairs that cannot be made without the model: they take what it writes."""
 
 
 def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
@@ -119,7 +119,7 @@ def _try(job: Job, start: Start, identity: Identity) -> None:
         try:
             _pairs(job, start, checkpoint)
         except NeedsWeights:
-            say("pairs      not tried: they take the model's own solutions, as the data has none")
+            say("pairs      not tried: they take what the model itself writes")
     if not resume.wanted(job):  # that would change what the run is said to be made of
         with Lock(job.folder):
             on_main(partial(config.write, job))

@@ -73,6 +73,7 @@ def first_token_pairs(
     is now begins to answer the plain question; of the plain questions one is taken whose
     beginning the model finds likeliest for the problem too (`To add 3 and 5 ...`).
     """
+    loaded = cache(model)
     lengths: dict[int, list[list[int]]] = {}
     for plain in plain_questions():
         ids, _ = tokenize(tokenizer, prompt(plain), "")
@@ -83,7 +84,7 @@ def first_token_pairs(
         """The plain questions of a length by the token with which the model begins."""
         asked = lengths.get(length, [])[:SAME_LENGTH]
         by_token: dict[int, list[list[int]]] = {}
-        for ids, row in zip(asked, _beginnings(model(), asked) if asked else (), strict=True):
+        for ids, row in zip(asked, _beginnings(loaded(), asked) if asked else (), strict=True):
             by_token.setdefault(int(row.argmax()), []).append(ids)
         return by_token
 
@@ -96,7 +97,7 @@ def first_token_pairs(
         if not plain:
             yield Dropped("no plain question of equal token length that begins otherwise")
             continue
-        (row,) = _beginnings(model(), [ids[:end]])
+        (row,) = _beginnings(loaded(), [ids[:end]])
         other = max(plain, key=lambda token: float(row[token]))
         against = plain[other][number % len(plain[other])]
         yield Pair(

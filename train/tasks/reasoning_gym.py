@@ -113,7 +113,7 @@ class ReasoningGym(Task):
                 "that its scorer can grade"
             )
         if len(items) < wanted:
-            say(f"{split:10} {len(items)} different questions in {draws} draws, not {wanted}")
+            say(f"{split:10} {len(items)} different questions in {draws} draws, {wanted} wanted")
         return items
 
 

@@ -60,7 +60,7 @@ def test_parameters_may_stand_on_the_command_line_as_json(tmp_path: Path) -> Non
 def test_few_questions_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job = config.load("grpo", ["--config", recipe(tmp_path, dataset_size=512)])
     rows = for_grpo(job, "train")
-    assert f"{len(rows)} different questions in 1024 draws, not 512" in capsys.readouterr().out
+    assert f"{len(rows)} different questions in 1024 draws, 512 wanted" in capsys.readouterr().out
 
 
 def test_the_reward_scores_in_its_own_process(tmp_path: Path) -> None:
