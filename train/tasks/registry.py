@@ -10,6 +10,7 @@ from typing import Any
 from datasets import Dataset
 
 from train.config import Job
+from train.smollm2 import smollm2, smollm2_tokenizer
 from train.tasks.task import Task
 from train.tasks.tiny import Tiny
 from train.tasks.word_problems import WordProblems
@@ -20,14 +21,18 @@ TASKS: dict[str, type[Task]] = {"tiny": Tiny}
 
 
 @dataclass(frozen=True)
-class EmbeddedModel:
-    """A model that is made in place: its tokenizer, and its folder by seed."""
+class NamedModel:
+    """A model that lies in Sparks or in its cache: its tokenizer, and its folder by seed."""
 
     tokenizer: Callable[[], Any]
     folder: Callable[[int], Path]
+    one_thread: bool = False  # so small that sharing an operation costs more than it saves
 
 
-MODELS = {"tiny": EmbeddedModel(tokenizer, base_model)}
+MODELS = {
+    "tiny": NamedModel(tokenizer, base_model, one_thread=True),
+    "smollm2": NamedModel(smollm2_tokenizer, lambda seed: smollm2()),
+}
 
 
 def training_task(job: Job) -> Task:
