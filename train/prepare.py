@@ -42,6 +42,7 @@ from train.run.stop import (
     disk_full,
     end_evaluations_early,
 )
+from train.tasks.registry import training_task
 
 AGAIN = "go on with --resume_from_checkpoint latest"
 
@@ -73,6 +74,7 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     """
     quieten()
     preflight.check_machine(job)
+    training_task(job)
     if job.ours.track:
         contrasts.contrasts(job)
     first = resume.find(job, thorough=False)
