@@ -30,11 +30,11 @@ class JobArguments:
     )
     dataset_parameters: dict[str, Any] | str | None = field(
         default=None,
-        metadata={"help": "Parameters of a reasoning-gym generator; on the command line as JSON."},
+        metadata={"help": "Parameters of a reasoning-gym generator, here as JSON."},
     )
     dataset_question: str | None = field(
         default=None,
-        metadata={"help": "A generator's question in your words, like 'What is {expression}?'."},
+        metadata={"help": "Its question in your words, like 'What is {expression}?'."},
     )
     reward_timeout: float = field(
         default=60.0,
@@ -48,8 +48,7 @@ class JobArguments:
         default=None,
         metadata={
             "help": "Contrasts: cue, operand (tiny); operand, result, answer (words); operand, "
-            "first_token, items (reasoning-gym); or names in track_pairs_file. By default "
-            "operand, or all in the file."
+            "first_token, items (gym); or of track_pairs_file. By default operand, or all there."
         },
     )
     track_pairs_file: str | None = field(

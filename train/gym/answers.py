@@ -24,7 +24,12 @@ def extracted(completion: str, right: str | None) -> str:
     said = completion.rpartition("</think>")[2]
     if tagged := TAGGED.findall(said):
         said = tagged[-1]
-    if right is None or not SIGNED.fullmatch(right):
+    if right is None or not is_number(right):
         return said.strip()
     numbers = SIGNED.findall(said.replace("\u2212", "-"))
     return numbers[-1].replace(",", "") if numbers else ""
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is one plain number: 8, -3.5, 1,000."""
+    return SIGNED.fullmatch(text) is not None

@@ -14,7 +14,7 @@ from typing import Any
 
 from tracking.errors import BadInput
 from tracking.pairs.equations import evaluate
-from train.gym.answers import extracted
+from train.gym.answers import extracted, is_number
 
 SOURCE = "reasoning-gym/"
 # An item is drawn from seed + index, so that seeds lie as far apart as there can be items.
@@ -27,7 +27,6 @@ UNSTEADY = {
     *("isomorphic_strings", "knight_swap", "list_functions", "polynomial_multiplication"),
     *("ransom_note", "word_ladder"),
 }
-
 OURS = {"seed": "seed", "size": "dataset_size"}  # its parameters that are keys of a recipe
 
 
@@ -38,14 +37,12 @@ class Item:
     question: what the user says
     answer: the generator's own, "" where many are right and it names none
     expression: arithmetic that comes to the answer, where the problem has one
-    entry: all of it, as the scorer wants it
     place: JSON that it can be drawn from again (`solves`)
     """
 
     question: str
     answer: str
     expression: str | None
-    entry: Mapping[str, Any]
     place: str
 
     @property
@@ -76,20 +73,23 @@ class Generator:
     def draw(self, purpose: str, seed: int, draws: int) -> Iterator[Item]:
         """The different items among so many draws: of `train` and `test` those of that split, of
         `pairs` all. Items that the scorer cannot grade are left out."""
+        if draws > PLACES:
+            raise BadInput(f"{SOURCE}{self.name}: at most {PLACES // 2} rows can be drawn")
         block = seed % SEEDS * len(PURPOSES) + PURPOSES.index(purpose)
-        seen: dict[str, str] = {}
+        seen: dict[str, str] = {}  # the generator's question, by what is asked
         for index in range(draws):
             place = {"generator": self.name, "parameters": self.parameters}
             place |= {"seed": block * PLACES, "size": draws, "index": index}
             item = self._item(json.dumps(place, sort_keys=True))
-            if self.wording and seen.get(item.question, item.answer) != item.answer:
+            original = _entry(item.place)["question"]
+            if seen.get(item.question, original) != original:
                 raise BadInput(
                     f"dataset_question asks different problems in the same words: {item.question!r}"
                 )
             fits = purpose == "pairs" or item.held_out == (purpose == "test")
             if fits and item.question not in seen and _graded(item):
                 yield item
-            seen[item.question] = item.answer
+            seen[item.question] = original
 
     def _item(self, place: str) -> Item:
         try:
@@ -98,10 +98,7 @@ class Generator:
             said = " ".join(str(error).split())
             raise BadInput(f"{SOURCE}{self.name} fails with these parameters: {said}") from None
         answer = "" if entry["answer"] is None else str(entry["answer"])
-        expression = entry["metadata"].get("expression")
-        if not isinstance(expression, str) or evaluate(expression) != evaluate(answer):
-            expression = None
-        return Item(self._worded(entry), answer, expression, entry, place)
+        return Item(self._worded(entry), answer, _expression(entry, answer), place)
 
     def _worded(self, entry: Mapping[str, Any]) -> str:
         """The item's question, as the generator or the user puts it."""
@@ -122,11 +119,21 @@ def solves(completion: str, place: str) -> bool:
     """Whether a completion solves the item that is drawn at a place, as its generator's scorer
     says: all or nothing."""
     entry = _entry(place)
-    said = extracted(completion, entry["answer"])
+    said, right = extracted(completion, entry["answer"]), entry["answer"]
+    if right and is_number(right) and said.startswith("-") != right.startswith("-"):
+        return False  # that of `gsm_symbolic` reads no sign
     try:
         return bool(said) and _at(place)[0].score_answer(said, entry) >= 1
     except Exception:  # scorers raise whatever they come upon in a model's text
         return False
+
+
+def _expression(entry: Mapping[str, Any], answer: str) -> str | None:
+    """The item's arithmetic, if it comes to the answer by itself."""
+    expression = entry["metadata"].get("expression")
+    if not isinstance(expression, str) or not is_number(answer):
+        return None
+    return expression if evaluate(expression) == evaluate(answer) else None
 
 
 def _graded(item: Item) -> bool:

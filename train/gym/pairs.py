@@ -31,7 +31,7 @@ def operand_pairs(
             continue
         changed = _other_operand(item)
         if changed is None:
-            yield Dropped("no digit of it can be changed")
+            yield Dropped("no changed digit gives another whole number of the same sign")
             continue
         expression, answer = changed
         other = item.question.replace(item.expression, expression)
