@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -68,7 +69,7 @@ def test_it_is_an_ordinary_folder_that_splits_digits_and_speaks_english(real_fol
     words = smollm2_tokenizer()
     assert words.eos_token == words.pad_token == "<|im_end|>"
     assert words.tokenize("12 + 345") == ["1", "2", "Ġ+", "Ġ", "3", "4", "5"]
-    speaker = AutoModelForCausalLM.from_pretrained(real_folder)
+    speaker: Any = AutoModelForCausalLM.from_pretrained(real_folder)
     question = [{"role": "user", "content": "What is the capital of France?"}]
     asked = words.apply_chat_template(
         question, add_generation_prompt=True, return_dict=True, return_tensors="pt"
