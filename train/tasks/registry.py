@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from tracking.errors import BadInput
 from train.config import Job
+from train.smollm2 import smollm2, smollm2_tokenizer
 from train.tasks.reasoning_gym import ReasoningGym
 from train.tasks.task import Task
 from train.tasks.tiny import Tiny
@@ -23,14 +24,18 @@ TASKS: dict[str, type[Task]] = {"tiny": Tiny, "reasoning-gym/": ReasoningGym}
 
 
 @dataclass(frozen=True)
-class EmbeddedModel:
-    """A model that is made in place: its tokenizer, and its folder by seed."""
+class NamedModel:
+    """A model that lies in Sparks or in its cache: its tokenizer, and its folder by seed."""
 
     tokenizer: Callable[[], Any]
     folder: Callable[[int], Path]
+    one_thread: bool = False  # so small that sharing an operation costs more than it saves
 
 
-MODELS = {"tiny": EmbeddedModel(tokenizer, base_model)}
+MODELS = {
+    "tiny": NamedModel(tokenizer, base_model, one_thread=True),
+    "smollm2": NamedModel(smollm2_tokenizer, lambda seed: smollm2()),
+}
 
 
 def training_task(job: Job) -> Task:
