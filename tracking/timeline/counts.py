@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
 from tracking.ledger.record import Analysis, Record
-from tracking.stability.bootstrap import Interval, interval, resamples
-from tracking.stability.sets import jaccard
+from tracking.stability.bootstrap import interval, resamples
+from tracking.stability.sets import unpacked
+from tracking.stability.turnover import turnover
 from tracking.timeline.activity import Thresholds, converged, screen_error, verdict
 from tracking.timeline.shares import Shares
 from tracking.timeline.states import EMERGENT
@@ -103,39 +103,21 @@ def _together(analysis: Analysis) -> dict[str, float]:
 
 
 def _turnover(record: Record, now: Analysis, before: Analysis | None) -> dict[str, float]:
-    """Turnover of heads and of edges at the run's size, each beside its null, and the heads' with
-    the interval over the same resamples at both checkpoints."""
+    """Turnover of heads and of edges at the run's size, each beside its null."""
     heads, size = record.graph.node_heads, now.circuit.size
-    null = half_turnover(now, heads)
-    out = {
-        "turnover": np.nan,
-        "turnover_low": np.nan,
-        "turnover_high": np.nan,
-        "null": float(null.mean()),
-        "null_high": float(null.quantile(0.975)),
-        "edge_turnover": np.nan,
-        "edge_null": float(now.stability.edge_null.mean()),
-        "edge_null_high": float(now.stability.edge_null.quantile(0.975)),
-    }
-    if before is None:
-        return out
-    then, entries = before.stability, now.stability
-    edges = [(one.edge_entry <= size).flatten() for one in (then, entries)]
-    out["edge_turnover"] = 1 - float(jaccard(*edges))
-    if then.entries.shape == entries.entries.shape:
-        drawn = [one.entries[:, heads] <= size for one in (then, entries)]
-        turned = 1 - jaccard(*drawn)
-        ends = Interval(turned.mean(), *turned.quantile(torch.tensor([0.025, 0.975])))
-        out |= {
-            "turnover": float(ends.mean),
-            "turnover_low": float(ends.low),
-            "turnover_high": float(ends.high),
-        }
-    return out
+    drawn = [one and one.stability.entries[:, heads] <= size for one in (now, before)]
+    same = before if before and before.circuit.size == size else None
+    among = now.stability.edge_membership > 0
+    if same:
+        among |= same.stability.edge_membership > 0
+    edges = turnover(_edges(now, among), same and _edges(same, among))
+    return {**turnover(*drawn), **{f"edge_{name}": value for name, value in edges.items()}}
 
 
-def half_turnover(analysis: Analysis, heads: Tensor) -> Tensor:
-    """Float32 [split]: turnover of heads between two disjoint halves of the pairs on one
-    checkpoint, at the run's size."""
-    inside = analysis.stability.half_entries[..., heads] <= analysis.circuit.size
-    return 1 - jaccard(inside[:, 0], inside[:, 1])
+def _edges(analysis: Analysis, among: Tensor) -> Tensor | None:
+    """BoolTensor [resample, edge]: which of the edges `among` are in the circuit; None of records
+    that do not keep it."""
+    kept = analysis.stability
+    if kept.edge_draws is None:
+        return None
+    return unpacked(kept.edge_membership, kept.edge_draws, len(kept.entries), among)

@@ -32,6 +32,7 @@ CHANGES = {  # how the series of a coupling look
     "active": (POSITIVE, "s"),
     "emergent": (LOOKS["surviving"].color, "^"),
 }
+TURNOVERS = {"": ("heads", INK), "edge_": ("edges", LOOKS["retained"].color)}
 AT_RISK = 12  # numbers of heads at risk under a survival curve, at most
 
 
@@ -216,17 +217,29 @@ def wiring_table(timeline: Timeline, contrast: str) -> pd.DataFrame:
 
 
 def turnover(timeline: Timeline, contrast: str) -> Figure:
-    """The share of the circuit's heads that came or went since the checkpoint before with its 95 %
-    interval, beside its null: what two halves of the pairs disagree in at one checkpoint."""
+    """The share of the circuit's heads, and of its edges, that came or went since the checkpoint
+    before with its 95 % interval, beside its null, what resamples of the pairs disagree in at one
+    checkpoint; and less it, with the paired interval."""
     counts = timeline.of_contrast(contrast)[1]
-    figure, axes = drawing.axes(f"{contrast!r} pairs: turnover beside its null", "share of heads")
-    axes.fill_between(counts["step"], 0, counts["null_high"], color=GREY, alpha=0.2, linewidth=0,
-                      label="null, up to 97.5 %")  # fmt: skip
-    axes.plot(counts["step"], counts["null"], color=GREY, linestyle="--", label="null, mean")
-    drawing.interval(axes, counts, "turnover", INK, label="turnover")
-    drawing.over_steps(axes, counts["step"].tolist())
-    axes.set_ylim(0, 1.05)
-    axes.legend(frameon=False, fontsize=9)
+    figure = Figure(figsize=(6.4, 6.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    rows = zip(figure.subplots(3, sharex=True), TURNOVERS.items(), strict=False)
+    for axes, (prefix, (what, color)) in rows:
+        null = (counts["step"], 0, counts[f"{prefix}null_high"])
+        axes.fill_between(*null, color=GREY, alpha=0.2, linewidth=0, label="null, up to 97.5 %")
+        axes.plot(counts["step"], counts[f"{prefix}null"], color=GREY, linestyle="--",
+                  label="null, mean")  # fmt: skip
+        drawing.interval(axes, counts, f"{prefix}turnover", color, label="turnover")
+        axes.set(ylim=(0, 1.05), ylabel=f"share of {what}")
+        axes.legend(frameon=False, fontsize=9)
+    less = figure.axes[-1]
+    for prefix, (what, color) in TURNOVERS.items():
+        drawing.interval(less, counts, f"{prefix}turnover_less_null", color, label=what)
+    less.axhline(0, color="#999", linewidth=0.8)
+    less.set(ylabel="turnover\nless its null", xlabel="training step")
+    less.legend(frameon=False, fontsize=9)
+    drawing.over_steps(less, counts["step"].tolist())
+    figure.suptitle(f"{contrast!r} pairs: turnover beside its null", fontsize=11)
     return figure
 
 

@@ -273,14 +273,20 @@ def test_shades_of_an_order_differ_and_get_lighter() -> None:
 def test_turnover_and_its_null_are_drawn_with_their_bands() -> None:
     entries = {
         "entries": torch.randint(1, 20, (50, 4)),
-        "half_entries": torch.randint(1, 20, (20, 2, 4)),
     }
     told = timeline(LIVES, {index: entries for index in range(4)})
-    axes = turnover(told, "cue").axes[0]
-    lines = {line.get_label(): line for line in axes.lines}
-    np.testing.assert_array_equal(lines["turnover"].get_ydata(), told.counts["turnover"])
-    np.testing.assert_array_equal(lines["null, mean"].get_ydata(), told.counts["null"])
-    assert told.counts["null"].min() > 0 and len(axes.collections) == 2
+    *panels, less = turnover(told, "cue").axes
+    below = {line.get_label(): line for line in less.lines}
+    for axes, prefix, what in zip(panels, ("", "edge_"), ("heads", "edges"), strict=True):
+        lines = {line.get_label(): line for line in axes.lines}
+        for line, column in (
+            (lines["turnover"], "turnover"),
+            (lines["null, mean"], "null"),
+            (below[what], "turnover_less_null"),
+        ):
+            np.testing.assert_array_equal(line.get_ydata(), told.counts[f"{prefix}{column}"])
+        assert len(axes.collections) == 2
+    assert told.counts["null"].min() > 0
 
 
 def test_curves_of_faithfulness_and_wiring_are_the_last_records() -> None:
