@@ -292,7 +292,7 @@ COUNTS = (
     Column(
         "null",
         "share",
-        "the same share between a resample and the next on this one checkpoint, mean over resamples",
+        "the same between a resample and the next on this one checkpoint, mean over resamples",
         logged=True,
     ),
     Column("null_high", "share", "its 97.5 % percentile", logged=True),
