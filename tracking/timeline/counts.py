@@ -12,7 +12,7 @@ from tracking.ledger.record import Analysis, Record
 from tracking.stability.bootstrap import interval, resamples
 from tracking.stability.sets import unpacked
 from tracking.stability.turnover import turnover
-from tracking.timeline.activity import Thresholds, converged, screen_error, verdict
+from tracking.timeline.activity import Thresholds, converged, screen_error
 from tracking.timeline.shares import Shares
 from tracking.timeline.states import EMERGENT
 
@@ -31,13 +31,18 @@ COUNTED = ("base", "retained", "faded", "new", "surviving", "revived", "pruned")
 
 
 def counts_of(
-    records: Sequence[Record], contrast: str, nodes: pd.DataFrame, thresholds: Thresholds
+    records: Sequence[Record],
+    contrast: str,
+    shares: Sequence[Shares],
+    nodes: pd.DataFrame,
+    thresholds: Thresholds,
 ) -> pd.DataFrame:
-    """One row a step, as `Timeline.counts`, from the rows of a contrast in `Timeline.nodes`."""
+    """One row a step, as `Timeline.counts`, from the records' shares and the rows of a contrast in
+    `Timeline.nodes`."""
     rows, before = [], None
-    for record, (_, now) in zip(records, nodes.groupby("step", sort=True), strict=True):
+    by_step = (rows for _, rows in nodes.groupby("step", sort=True))
+    for record, of_record, now in zip(records, shares, by_step, strict=True):
         analysis = record.analyses[contrast]
-        shares = Shares.of(analysis)
         rows.append(
             {
                 "contrast": contrast,
@@ -51,9 +56,9 @@ def counts_of(
                 **_turnover(record, analysis, before),
                 **{name: analysis.numbers.get(name, np.nan) for name in (*NUMBERS, *WIRING)},
                 "edges": int(analysis.circuit.circuit.sum()),
-                "screen_error": screen_error(analysis, shares, thresholds),
+                "screen_error": screen_error(analysis, of_record, thresholds),
                 "converged": converged(analysis, thresholds),
-                "verdict": verdict(analysis, shares, thresholds),
+                "verdict": now["verdict"].iloc[0],
                 "seconds": record.seconds,
             }
         )
