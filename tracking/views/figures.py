@@ -22,10 +22,10 @@ from tracking.views import drawing
 from tracking.views.drawing import GREY, INK, NONE, PALE, shades
 from tracking.views.palette import LOOKS, NEGATIVE, POSITIVE, REWARD, called, untold
 
-WIRED = {  # what a ranking of edges is called, and how it looks
+WIRED = {  # what a ranking of edges is called, with the step of the first record; how it looks
     "own": ("today's own ranking", INK, "-"),
     "half": ("today's, by half of the pairs", GREY, "--"),
-    "old": ("step 0's ranking", NEGATIVE, "-"),
+    "old": ("step {}'s ranking", NEGATIVE, "-"),
 }
 CHANGES = {  # how the series of a coupling look
     "behaviour": (INK, "o"),
@@ -185,19 +185,19 @@ def faithfulness_curve(timeline: Timeline, contrast: str) -> Figure:
 
 def wiring_curve(timeline: Timeline, contrast: str) -> Figure:
     """What circuits of every size carry of the last checkpoint's behaviour, ranked by its own
-    scores, by its own from half of the pairs, and by step 0's."""
-    record = timeline.records[-1]
+    scores, by its own from half of the pairs, and by the first record's."""
+    first, record = timeline.records[0].step, timeline.records[-1]
     figure, axes = drawing.axes(
         f"{contrast!r} pairs, step {record.step}: old wires and new", "faithfulness",
         "share of all edges taken",
     )  # fmt: skip
     table = wiring_table(timeline, contrast)
     if not len(table):
-        drawing.say(axes, "step 0's wiring was not compared here")
+        drawing.say(axes, f"step {first}'s wiring was not compared here")
         return figure
     for name, (label, color, dash) in WIRED.items():
         style = {"color": color, "linestyle": dash, "marker": "o", "markersize": 3}
-        axes.plot(table["share"], table[name], label=label, **style)
+        axes.plot(table["share"], table[name], label=label.format(first), **style)
     axes.axhline(1, color="#555", linewidth=0.8, linestyle="--")
     axes.set_xscale("log")
     axes.grid(alpha=0.3)

@@ -297,8 +297,19 @@ def test_curves_of_faithfulness_and_wiring_are_the_last_records() -> None:
     lines = {line.get_label(): line for line in wiring_curve(told, "cue").axes[0].lines}
     assert analysis.wiring is not None
     for name, (label, _, _) in WIRED.items():
-        np.testing.assert_array_equal(lines[label].get_ydata(), getattr(analysis.wiring, name))
-        np.testing.assert_array_equal(lines[label].get_xdata(), analysis.wiring.sizes)
+        line = lines[label.format(0)]
+        np.testing.assert_array_equal(line.get_ydata(), getattr(analysis.wiring, name))
+        np.testing.assert_array_equal(line.get_xdata(), analysis.wiring.sizes)
+
+
+def test_a_run_that_begins_later_names_its_first_step() -> None:
+    records = [replace(one, step=one.step + 7) for one in timeline(LIVES).records]
+    told = Timeline.of(records)
+    assert "step 7's ranking" in [
+        line.get_label() for line in wiring_curve(told, "cue").axes[0].lines
+    ]
+    (one,) = picture(Timeline.of(records[:1])).axes[2].texts
+    assert one.get_text() == "step 7's wiring was compared at no checkpoint"
 
 
 def test_a_first_record_has_no_wiring_and_its_figures_say_so() -> None:
