@@ -26,8 +26,9 @@ from scripts.bench.parts import STEPS, Cost, by_part, costing, floor
 from scripts.bench.prompts import digit_pairs, random_pairs, told_apart
 from scripts.bench.shapes import QWEN, build
 from tracking.analysis import record
-from tracking.contrast import Subject
+from tracking.contrast import Before, Subject
 from tracking.errors import BadInput
+from tracking.ledger.record import Analysis
 from tracking.ledger.reward import Reward
 from tracking.model.decoder import Decoder
 from tracking.model.passes import fitting
@@ -40,9 +41,11 @@ CPU_GB = 6.0
 HEADER = "| part | seconds | x floor | peak GB |\n|---|---|---|---|"
 
 
-def measure(model: Any, pairs: PromptPairs, memory_gb: float, say: Callable[[str], None]) -> None:
-    """Says a Markdown table: the floor, then every part of the model's record as soon as it is
-    done, and what says that the record is right: patching at both ends, completeness.
+def measure(
+    model: Any, pairs: PromptPairs, memory_gb: float, say: Callable[[str], None], records: int = 1
+) -> None:
+    """Says a Markdown table: the floor, then every part of a run's first `records` records as soon
+    as it is done, all of this model, and what tells that they are right: patching at both ends.
 
     `pairs` need no labels; batches are those that fit into `memory_gb`.
     """
@@ -61,18 +64,25 @@ def measure(model: Any, pairs: PromptPairs, memory_gb: float, say: Callable[[str
         say(f"| {part} | {cost.seconds:.2f} | {ratio:.2f} | {cost.peak_gb:.2f} |")
 
     row(f"floor: {STEPS} forward and backward passes", costs[0])
-    begin = time.perf_counter()
-    with by_part(device, row):
-        made = record(model, {"pairs": pairs}, settings, 0, Reward(None, None), Subject())
-    seconds = time.perf_counter() - begin
-    say(f"| whole record | {seconds:.2f} | {seconds / costs[0].seconds:.2f} | |")
-    of_pairs = made.analyses["pairs"]
-    circuit, nodes = of_pairs.circuit, of_pairs.nodes
-    measured = ~nodes.corrupt.isnan().all(0)
-    say(
-        f"\nBehaviour with all edges patched {circuit.all_edges:.3f} of the model's own, with none "
-        f"{circuit.no_edges:.3f}; gap of the integral {of_pairs.scores.gap:.3f}; a circuit of "
-        f"{circuit.size} edges; {int(measured.sum())} of {len(measured)} nodes measured.\n"
+    earlier: list[Analysis] = []
+    for step in range(records):
+        before = {"pairs": Before.of(earlier, settings.rank)}
+        begin, reward = time.perf_counter(), Reward(None, "reward")
+        with by_part(device, row):
+            made = record(model, {"pairs": pairs}, settings, step, reward, Subject(), before=before)
+        seconds = time.perf_counter() - begin
+        say(f"| **whole record {step}** | {seconds:.2f} | {seconds / costs[0].seconds:.2f} | |")
+        earlier.append(made.analyses["pairs"])
+    say(f"\n{_told(earlier[0])}\n")
+
+
+def _told(analysis: Analysis) -> str:
+    """What tells that a record is right, and what its time hangs on."""
+    circuit, measured = analysis.circuit, ~analysis.nodes.corrupt.isnan().all(0)
+    return (
+        f"Behaviour with all edges patched {circuit.all_edges:.3f} of the model's own, with none "
+        f"{circuit.no_edges:.3f}; gap of the integral {analysis.scores.gap:.3f}; a circuit of "
+        f"{circuit.size} edges; {int(measured.sum())} of {len(measured)} nodes measured."
     )
 
 

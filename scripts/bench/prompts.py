@@ -18,7 +18,7 @@ from tracking.pairs.prompt_pairs import PromptPairs
 
 def digit_pairs(tokenizer: Any, problems: Path, pairs: int, tokens: int) -> PromptPairs:
     """Pairs of `tokens` tokens each, without labels: problems in a row, another one first in every
-    pair, cut to length; in the corrupted prompt every digit is the next one.
+    pair, cut to length; in the corrupted prompt every digit is the next one, but for a last token.
 
     `problems` is a JSONL file with `problem`. Raises `BadInput` where it is not there, or where it
     has fewer tokens, or a pair no digit.
@@ -43,16 +43,16 @@ def _changed(each: list[list[int]], after: dict[int, int], tokens: int):
         first, later = start % len(each), start // len(each)
         row = [token for problem in each[first:] + each[:first] for token in problem]
         row = row[later : later + tokens]
-        changed = [after.get(token, token) for token in row]
+        changed = [*(after.get(token, token) for token in row[:-1]), row[-1]]
         if changed != row:
             yield row, changed
 
 
 def random_pairs(vocabulary: int, pairs: int, tokens: int) -> PromptPairs:
-    """The same of random tokens: in the corrupted prompt one in eight is the next one."""
+    """The same of random tokens: in the corrupted prompt one in eight is the next id's."""
     clean = torch.randint(vocabulary, (pairs, tokens), generator=torch.Generator().manual_seed(0))
     corrupted = clean.clone()
-    corrupted[:, 3::8] = (clean[:, 3::8] + 1) % vocabulary
+    corrupted[:, 3:-1:8] = (clean[:, 3:-1:8] + 1) % vocabulary
     return PromptPairs(clean, corrupted)
 
 
