@@ -54,6 +54,7 @@ def main() -> int:
     for study in studies:
         print(f"\n## {study.task.name}\n\n" + tables.nodes(study))
         print("\n" + tables.classes(study))
+        print("\n" + tables.strangers(study))
         print("\n" + tables.wires(study))
     print("\n## MLPs\n\n" + tables.mlps(studies))
     print("\n## Agreement\n\n" + tables.agreement(studies))

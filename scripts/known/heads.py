@@ -26,7 +26,7 @@ class Heads:
     copies: dict[
         str, Tensor
     ]  # float32 [head], by the position's name that is read: -1 to 1; 0 where it does not attend
-    direct: Tensor  # float32 [head], logits right less wrong that it writes at END
+    writes: Tensor  # float32 [2, head], at END to the logit of the right and of the other token
 
     @classmethod
     def of(cls, decoder: Decoder, task: Task) -> Heads:
@@ -39,7 +39,7 @@ class Heads:
             decoder.graph.head_names,
             attention,
             {key: _copies(decoder, task, task.places[key], heads) for key, heads in read.items()},
-            _direct(decoder, task),
+            _writes(decoder, task),
         )
 
     def members(self, one: HeadClass) -> Tensor:
@@ -95,17 +95,18 @@ def _copies(decoder: Decoder, task: Task, place: Tensor, asked: Tensor) -> Tenso
     return copies
 
 
-def _direct(decoder: Decoder, task: Task) -> Tensor:
-    """Float32 [head]: the logit difference that the head itself writes at END, mean over pairs, the
-    last norm's rate as it is."""
+def _writes(decoder: Decoder, task: Task) -> Tensor:
+    """Float32 [2, head]: what the head itself adds at END to the logits of both labels, less what
+    it adds to the mean logit; mean over pairs, the last norm's rate as it is."""
     pairs, rows, at = task.pairs, torch.arange(len(task.pairs)), task.places["END"]
     assert pairs.labels is not None
     with torch.no_grad(), tapped(decoder) as taps:
         run(decoder, embed(decoder, pairs.clean), pairs.attention_mask)
         last = taps.logits_stream[rows, at]
         rate = (last.square().mean(-1) + getattr(decoder.last_norm, decoder.epsilon)).rsqrt()
-        right, wrong = decoder.lm_head.weight[pairs.labels.T]  # [pair, width] each
-        reads = (right - wrong) * decoder.last_norm.weight * rate[:, None]
+        unembedded = decoder.lm_head.weight - decoder.lm_head.weight.mean(0)
+        reads = unembedded[pairs.labels] * decoder.last_norm.weight * rate[:, None, None]
         written = [decoder.writes(layer, seen.z[rows, at][:, None])[:, 0]
                    for layer, seen in enumerate(taps.layers)]  # fmt: skip
-        return torch.cat([torch.einsum("phd,pd->h", one, reads) for one in written]) / len(pairs)
+        each = [torch.einsum("phd,pld->lh", one, reads) for one in written]
+    return torch.cat(each, dim=1) / len(pairs)

@@ -22,9 +22,6 @@ OBJECTS = [
     "drink", "ring", "kiss", "book", "bone", "ball", "necklace", "gift", "letter", "apple",
     "cake", "flower", "key", "map",
 ]  # fmt: skip
-VERBS = [
-    "gave", "handed", "sent",
-]  # fmt: skip
 EVENTS = [
     "war", "conflict", "siege", "campaign", "expedition", "voyage", "reign", "dynasty",
     "debate", "journey",
@@ -38,8 +35,8 @@ MONTHS = [
 ]  # fmt: skip
 
 GIVING = (
-    "When {0} and {1} went to the {place}, {2} {verb} a {thing} to",
-    "Then, {0} and {1} went to the {place}. {2} {verb} a {thing} to",
+    "When {0} and {1} went to the {place}, {2} gave a {thing} to",
+    "Then, {0} and {1} went to the {place}. {2} gave a {thing} to",
 )
 LASTING = "The {event} lasted from {century}{decade}{year} to {century}"
 FOLLOWING = {
@@ -66,8 +63,7 @@ def sentences(random: Random, count: int) -> list[Sentence]:
 
 def sentence(random: Random, object_first: bool, template: str) -> Sentence:
     indirect, subject, *others = random.sample(NAMES, 5)
-    words = {"place": random.choice(PLACES), "verb": random.choice(VERBS),
-             "thing": random.choice(OBJECTS)}  # fmt: skip
+    words = {"place": random.choice(PLACES), "thing": random.choice(OBJECTS)}  # fmt: skip
     two = (indirect, subject) if object_first else (subject, indirect)
     return Sentence(
         text=template.format(*two, subject, **words),

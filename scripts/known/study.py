@@ -19,7 +19,7 @@ from tracking.circuits.wiring import carried
 from tracking.contrast import METRIC, Before
 from tracking.ledger.record import Analysis
 from tracking.model.decoder import Decoder
-from tracking.model.graph import Graph
+from tracking.model.graph import READS, Graph
 from tracking.nodes.effects import together
 from tracking.nodes.role_words import SCORES
 from tracking.settings import Settings
@@ -147,6 +147,17 @@ class Study:
         sizes = scores.abs().double().numpy()
         separated = auc(sizes[inside.numpy()], sizes[(kind & ~inside).numpy()])
         return int(inside.sum()), float(scores[inside].sum() / self.behaviour.mean()), separated
+
+    def read_by(self, head: int, count: int = 3) -> list[tuple[str, str, float]]:
+        """The strongest edges into a head: source, "q", "k" or "v", score over the behaviour."""
+        names = [f"{self.graph.head_names[head]}.{read}" for read in READS]
+        columns = [self.graph.targets.index(name) for name in names]
+        into = self.analysis.scores.edge_scores[:, columns] / self.behaviour.mean()
+        strongest = into.flatten().abs().topk(count).indices.tolist()
+        places = [divmod(place, len(READS)) for place in strongest]
+        return [
+            (self.graph.sources[row], READS[read], float(into[row, read])) for row, read in places
+        ]
 
     def _edges(self, wire: Wire) -> Tensor:
         """BoolTensor [source, target]."""

@@ -77,7 +77,7 @@ def curves(studies: Sequence[Study]) -> str:
 
 def nodes(study: Study) -> str:
     """The heads and MLPs that matter most, with what both sides say of them."""
-    columns = ("head", "score", "corrupt", "restore", "END attends to", "writes at END, logits",
+    columns = ("head", "score", "corrupt", "restore", "END attends to", "writes: right, other",
                "class by attention", "role")  # fmt: skip
     order = np.argsort(-np.where(study.measured, study.size, 0))[:TOP_HEADS].tolist()
     roles = Roles.of(study.graph.head_names, study.analysis.heads.roles).main
@@ -87,7 +87,7 @@ def nodes(study: Study) -> str:
             f"{study.score[head]:.2f}",
             *_shares(study, int(study.graph.node_heads[head])),
             _looks(study, head),
-            f"{float(study.heads.direct[head]):.2f}",
+            ", ".join(f"{one:.2f}" for one in study.heads.writes[:, head].tolist()),
             _classes(study, head),
             roles[head],
         ]
@@ -159,6 +159,16 @@ def wires(study: Study) -> str:
         rows.append([f"{wire.source} -> {target}", count, *cells])
     columns = ("wire", "edges", "their scores over the behaviour", "larger than others of the kind")
     return table(columns, rows)
+
+
+def strangers(study: Study) -> str:
+    """Active heads of no class to which the papers give an effect, and what they read."""
+    rows = []
+    for head in (study.active & ~study.in_a_class).nonzero()[0].tolist():
+        edges = [f"{source} to {read} {amount:.2f}" for source, read, amount in study.read_by(head)]
+        shares = _shares(study, int(study.graph.node_heads[head]))
+        rows.append([study.graph.head_names[head], *shares, "; ".join(edges)])
+    return table(("of no class", "corrupt", "restore", "strongest edges in, over behaviour"), rows)
 
 
 def agreement(studies: Sequence[Study]) -> str:
