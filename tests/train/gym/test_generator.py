@@ -83,7 +83,7 @@ def test_the_question_can_be_put_in_other_words() -> None:
         with pytest.raises(BadInput, match=r"cannot be filled in.*\{expression\}"):
             next(Generator("chain_sum", DIGITS, wording).draw("train", 0, 9))
     with pytest.raises(BadInput, match="different problems in the same words"):
-        [*Generator("chain_sum", DIGITS, "What is it?").draw("train", 0, 9)]
+        list(Generator("chain_sum", DIGITS, "What is it?").draw("train", 0, 9))
 
 
 @pytest.mark.parametrize(
