@@ -74,32 +74,20 @@ def first_token_pairs(
     beginning the model finds likeliest for the problem too (`To add 3 and 5 ...`).
     """
     loaded = cache(model)
-    lengths: dict[int, list[list[int]]] = {}
-    for plain in plain_questions():
-        ids, _ = tokenize(tokenizer, prompt(plain), "")
-        lengths.setdefault(len(ids), []).append(ids)
-
-    @cache
-    def begun(length: int) -> dict[int, list[list[int]]]:
-        """The plain questions of a length by the token with which the model begins."""
-        asked = lengths.get(length, [])[:SAME_LENGTH]
-        by_token: dict[int, list[list[int]]] = {}
-        for ids, row in zip(asked, _beginnings(loaded(), asked) if asked else (), strict=True):
-            by_token.setdefault(int(row.argmax()), []).append(ids)
-        return by_token
-
+    plain = _by_length(plain_questions(), prompt, tokenizer)
+    begun = cache(lambda length: _by_beginning(loaded(), plain.get(length, [])[:SAME_LENGTH]))
     for number, item in enumerate(items):
         ids, end = tokenize(tokenizer, prompt(item.question), item.worked)
         if end == len(ids):
             yield Dropped("the generator names no answer")
             continue
-        plain = {token: asked for token, asked in begun(end).items() if token != ids[end]}
-        if not plain:
+        others = {token: asked for token, asked in begun(end).items() if token != ids[end]}
+        if not others:
             yield Dropped("no plain question of equal token length that begins otherwise")
             continue
         (row,) = _beginnings(loaded(), [ids[:end]])
-        other = max(plain, key=lambda token: float(row[token]))
-        against = plain[other][number % len(plain[other])]
+        other = max(others, key=lambda token: float(row[token]))
+        against = others[other][number % len(others[other])]
         yield Pair(
             clean=tuple(ids[:end]),
             corrupted=tuple(against),
@@ -110,6 +98,25 @@ def first_token_pairs(
                 readable(tokenizer, [*against, other], end),
             ),
         )
+
+
+def _by_length(
+    questions: Iterable[str], prompt: Prompt, tokenizer: Any
+) -> dict[int, list[list[int]]]:
+    """Questions as token ids, by how many these are."""
+    lengths: dict[int, list[list[int]]] = {}
+    for asked in questions:
+        ids, _ = tokenize(tokenizer, prompt(asked), "")
+        lengths.setdefault(len(ids), []).append(ids)
+    return lengths
+
+
+def _by_beginning(model: Any, prompts: Sequence[list[int]]) -> dict[int, list[list[int]]]:
+    """Prompts of one length by the token with which the model begins its turn."""
+    by_token: dict[int, list[list[int]]] = {}
+    for ids, row in zip(prompts, _beginnings(model, prompts) if prompts else (), strict=True):
+        by_token.setdefault(int(row.argmax()), []).append(ids)
+    return by_token
 
 
 @torch.no_grad()

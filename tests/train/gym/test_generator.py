@@ -53,13 +53,17 @@ def test_an_equation_is_right_by_plain_python() -> None:
 
 @pytest.mark.parametrize(
     "name", ["chain_sum", "gsm_symbolic", "gcd", "prime_factorization", "fraction_simplification",
-             "number_sorting", "tower_of_hanoi", "rush_hour"]
+             "number_sorting", "tower_of_hanoi", "rush_hour", "power_function"]
 )  # fmt: skip
-def test_the_right_answer_solves_and_junk_never_does(name: str) -> None:
+def test_the_right_answer_solves_and_junk_never_does(
+    name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     for item in draw(name, draws=6):
         assert solves(item.answer, item.place) or not item.answer
         for junk in ("", "?", "I do not know", "####", "[[x]]", "x/y", "-", "{", "\x00"):
             assert not solves(junk, item.place)
+        assert not solves("Move disk 1 from Peg 9 to Peg 7", item.place)
+    assert capfd.readouterr().out == ""
 
 
 def test_half_right_and_the_wrong_sign_do_not_solve() -> None:
@@ -83,7 +87,7 @@ def test_the_question_can_be_put_in_other_words() -> None:
         with pytest.raises(BadInput, match=r"cannot be filled in.*\{expression\}"):
             next(Generator("chain_sum", DIGITS, wording).draw("train", 0, 9))
     with pytest.raises(BadInput, match="different problems in the same words"):
-        [*Generator("chain_sum", DIGITS, "What is it?").draw("train", 0, 9)]
+        list(Generator("chain_sum", DIGITS, "What is it?").draw("train", 0, 9))
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,19 @@ from train.tiny.tokenizer import tokenizer
 pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed")
 TOKENIZER = tokenizer()
 PROMPT = partial(chat_prompt, TOKENIZER)
-TURNS = re.compile(r"<\|user\|>(.*)<\|assistant\|>(.*)⟦(.)⟧")
+TURNS = re.compile(r"<\|user\|>(.*)<\|assistant\|>(.*)⟦(.)⟧", re.DOTALL)
 SHORT = Generator(
     "chain_sum",
     {"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 2},
     "What is {expression}?",
 )
+
+
+def turns(text: str) -> tuple[str, str, str]:
+    """What the user asks, what the model has begun with, and the target."""
+    match = TURNS.fullmatch(text)
+    assert match is not None
+    return match[1], match[2], match[3]
 
 
 def usable(pairs: Any) -> list[Pair]:
@@ -34,17 +41,14 @@ def test_operand_pairs_differ_in_one_digit_and_target_the_results() -> None:
     pairs = usable(operand_pairs(SHORT.draw("pairs", 0, 200), PROMPT, TOKENIZER))
     assert len(pairs) > 100
     for pair in pairs:
-        sides = [TURNS.fullmatch(text) for text in pair.text]
-        answers = []
-        for side in sides:
-            assert side is not None
-            asked, begun, target = side.groups()
+        questions, answers = [], []
+        for asked, begun, target in map(turns, pair.text):
             expression, _, shared = begun.partition(" =")
             assert asked == f"What is {expression}?"
+            questions.append(asked)
             answers.append(str(eval(expression)))
             assert f" {answers[-1]}".startswith(shared + target)
-        one, other = (TURNS.fullmatch(text)[1] for text in pair.text)  # type: ignore[index]
-        assert sum(a != b for a, b in zip(one, other, strict=True)) == 1
+        assert sum(a != b for a, b in zip(*questions, strict=True)) == 1
         assert (int(answers[0]) < 0) == (int(answers[1]) < 0)
         assert len(pair.clean) == len(pair.corrupted) and pair.correct != pair.incorrect
 
@@ -54,11 +58,7 @@ def test_items_of_a_pair_do_not_take_each_others_answers() -> None:
         items = [*Generator(name).draw("pairs", 0, 200)]
         by_question = {item.question: item for item in items}
         pairs = usable(item_pairs(items, PROMPT, TOKENIZER))
-        asked = [
-            text.partition("<|user|>")[2].partition("<|assistant|>")[0]
-            for pair in pairs
-            for text in pair.text
-        ]
+        asked = [turns(text)[0] for pair in pairs for text in pair.text]
         assert len(asked) == len({*asked}) >= 10  # each item once
         for clean, corrupted in zip(asked[::2], asked[1::2], strict=True):
             one, other = by_question[clean], by_question[corrupted]
@@ -73,10 +73,7 @@ def test_the_first_token_is_the_equations_or_the_models_own() -> None:
     model.eval()
     plain = {*plain_questions()}
     for pair in pairs:
-        (asked, _, first), (other, _, _) = (
-            TURNS.fullmatch(text).groups()
-            for text in pair.text  # type: ignore[union-attr]
-        )
+        (asked, _, first), (other, _, _) = map(turns, pair.text)
         assert asked.removeprefix("What is ")[0] == first
         assert other in plain and len(pair.clean) == len(pair.corrupted)
         with torch.no_grad():
