@@ -63,8 +63,10 @@ def drawn(graph: Graph, seed: int, share: torch.Tensor | None = None, **override
         return torch.randn(*size, generator=generator)
 
     edges = 0.01 * normal(*shape) ** 3 * graph.edge_mask
-    inside = (torch.rand(50, *shape, generator=generator) < 0.3) & graph.edge_mask
-    membership = inside.float().mean(0)
+    strong = edges.abs() > 0.05
+    inside = torch.zeros(50, *shape, dtype=torch.bool)
+    inside[:, strong] = torch.rand(50, int(strong.sum()), generator=generator) < 0.3
+    membership = inside.sum(0) / 50
     if share is None:
         share = 0.4 * torch.rand(nodes, generator=generator) ** 2 - 0.05
     exact = 4 * (share + 0.02 * normal(PAIRS, nodes))

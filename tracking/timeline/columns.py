@@ -45,6 +45,12 @@ NODES = (
         in_table=True,
     ),
     Column("active", "", "whether it is active by its state, which only a tested change ends"),
+    Column(
+        "alone",
+        "",
+        "`active`, `inactive` or `undecided` by this checkpoint alone, where a share surely is at "
+        "least the threshold, both are surely below, or neither; `undecided` without behaviour",
+    ),
     Column("undecided", "", "whether this checkpoint alone cannot tell", in_table=True),
     Column(
         "verdict",
@@ -310,12 +316,7 @@ COUNTS = (
     Column("edge_null", "share", "its null", logged=True),
     Column("edge_null_high", "share", "its 97.5 % percentile", logged=True),
     Column("edge_turnover_less_null", "share", "turnover of edges less the mean null", logged=True),
-    Column(
-        "edge_turnover_less_null_low",
-        "share",
-        "lower end of its 95 % paired interval",
-        logged=True,
-    ),
+    Column("edge_turnover_less_null_low", "share", "lower end of its interval", logged=True),
     Column("edge_turnover_less_null_high", "share", "upper end", logged=True),
     Column("gap", "share", "completeness gap of the attribution", logged=True),
     Column("size", "edges", "top edges taken: one number for the whole run"),

@@ -77,6 +77,7 @@ def node_table(
             "layer": np.tile(layers, count),
             "state": states(history.active, history.unsettled).ravel(),
             "active": history.active.ravel(),
+            "alone": history.verdicts.ravel(),
             "undecided": (history.verdicts == "undecided").ravel(),
             "verdict": np.repeat(verdicts, nodes),
         }

@@ -33,7 +33,7 @@ class Timeline:
     nodes: pd.DataFrame
     counts: pd.DataFrame
     thresholds: Thresholds
-    controlled: bool = False  # whether drift stands against a control run
+    control: Timeline | None = None  # the run that drift stands against
 
     @classmethod
     def of(
@@ -57,7 +57,7 @@ class Timeline:
             nodes.append(node_table(records, contrast, shares, thresholds, level))
             counts.append(counts_of(records, contrast, shares, nodes[-1], thresholds))
         tables = (pd.concat(one, ignore_index=True) for one in (nodes, counts))
-        return cls(records, *tables, thresholds, control is not None)
+        return cls(records, *tables, thresholds, control)
 
     @classmethod
     def read(

@@ -223,7 +223,12 @@ def legend(figure: Figure, states: pd.Series, columns: int) -> None:
         for marker, word in there.items()
     ]  # fmt: skip
     handles.append(
-        Patch(facecolor="white", edgecolor="#555", hatch="////", label="cannot be told here")
+        Patch(
+            facecolor="white",
+            edgecolor="#555",
+            hatch="////",
+            label="cannot tell here, or says otherwise",
+        )
     )
     style = {"ncols": columns, "frameon": False, "fontsize": 9}
     figure.legend(handles=handles, loc="outside lower center", **style)

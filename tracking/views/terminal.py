@@ -131,7 +131,8 @@ def legend(timeline: Timeline) -> Text:
     for state in there:
         line.append(f"{LOOKS[state].sign} {state}  ", LOOKS[state].color)
     if (untold(last) & (last["state"] != "undecided")).any():
-        line.append(f"{UNDECIDED.sign} in a state's colour: this checkpoint alone cannot tell")
+        sign = f"{UNDECIDED.sign} in a state's colour"
+        line.append(f"{sign}: this checkpoint alone cannot tell, or says otherwise")
     return line
 
 

@@ -131,7 +131,7 @@ def test_the_raster_is_the_timelines_shares_states_and_doubts() -> None:
     }
     words = [text.get_text() for text in picture(told).legends[0].get_texts()]
     states = ["base, retained", "new", "surviving", "faded", "pruned"]
-    assert words == [*states, "cannot be told here"]
+    assert words == [*states, "cannot tell here, or says otherwise"]
 
 
 def test_the_raster_has_heads_then_mlps_by_first_activity_then_place() -> None:
@@ -199,7 +199,7 @@ def test_the_map_has_layer_0_lowest_the_mlp_apart_and_a_legend() -> None:
     hatched = [one.get_xy() for one in axes.patches if one.get_hatch()]  # type: ignore[attr-defined]
     assert hatched == [(1.5, -0.5)]  # L0H2
     words = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert words == ["surviving", "faded", "pruned", "cannot be told here"]
+    assert words == ["surviving", "faded", "pruned", "cannot tell here, or says otherwise"]
 
 
 def test_the_reward_drawn_is_of_one_name() -> None:
