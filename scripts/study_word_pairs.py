@@ -34,6 +34,7 @@ STAGES: list[Any] = [
     rules.NUMBER_RULES,
     rules.CHANGE_RULES,
     rules.PAIR_RULES["operand"],
+    rules.NOT_COPIED,
 ]
 
 
