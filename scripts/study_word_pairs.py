@@ -34,6 +34,7 @@ STAGES: list[Any] = [
     rules.NUMBER_RULES,
     rules.CHANGE_RULES,
     rules.PAIR_RULES["operand"],
+    rules.NOT_COPIED,
 ]
 
 
@@ -138,6 +139,8 @@ def print_signs(
 ) -> None:
     for contrast in WORD_CONTRASTS:
         pairs = usable(contrast, problems, tokenizer, args.pairs, args.seed)
+        if not pairs:
+            continue
         sides = differences(model, pairs, padding(tokenizer))
         behaviour = sides[:, 0] - sides[:, 1]
         both = (sides[:, 0] > 0) & (sides[:, 1] < 0)

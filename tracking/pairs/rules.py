@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 from tracking.pairs.equations import Solution
-from tracking.pairs.numbers import NUMBER, implied_values, numbers, values
+from tracking.pairs.numbers import NUMBER, first_difference, implied_values, numbers, values
 from tracking.pairs.problems import WordProblem
 from tracking.pairs.swaps import Swap, Use, sources
 from tracking.pairs.text import Pair
@@ -80,8 +80,10 @@ def is_one(use: Use) -> bool:
     return use.number.value == 1
 
 
-def is_implied(use: Use) -> bool:
-    return use.number.value in implied_values(use.problem.question)
+def is_in_words(use: Use) -> bool:
+    """Whether a word may bring the number in: `week` a 7, "the eight gifts" an 8."""
+    words = f"{use.problem.question} {use.solution.text}"
+    return use.number.value in implied_values(words)
 
 
 def is_not_its_digits(use: Use) -> bool:
@@ -95,7 +97,7 @@ def is_not_its_digits(use: Use) -> bool:
 NUMBER_RULES: Rules = {
     "the question has the number twice": stands_twice,
     "the number is 1": is_one,
-    "a word of the question brings in the number": is_implied,
+    "a word brings in the number": is_in_words,
     "the number is more, or other, than its digits": is_not_its_digits,
 }
 
@@ -144,7 +146,7 @@ CHANGE_RULES: Rules = {
 }
 
 
-# The pair of an operand: what stands before the target settles which number comes.
+# The pair: what stands before an operand settles which number comes, and no result can be copied.
 
 OPERATOR = re.compile(
     r"(?:(?<![a-zA-Z\n*])[-+*/x\u00d7\u00f7\u2013\u2212]|\\times|\\cdot|\\div)\s*\\?\$?\Z"
@@ -175,11 +177,20 @@ def before_target(pair: Pair) -> str:
     return pair.text[0].rpartition("\u27e6")[0]
 
 
+def can_be_copied(swap: Swap, pair: Pair) -> bool:
+    """Whether the targets are the changed digit itself: 54 + 20 = 7[4] of 50 + 20 = 7[0]."""
+    place = first_difference(swap.use.number.text, swap.written)
+    digits = (swap.use.number.text[place], swap.written[place])
+    targets = tuple(text.rpartition("\u27e6")[2].removesuffix("\u27e7") for text in pair.text)
+    return targets == digits
+
+
+NOT_COPIED: Rules = {"no digit gives a target that is not the changed digit": can_be_copied}
 PAIR_RULES: Mapping[str, Rules] = {
     "operand": {
         "neither a digit nor an operator stands before the target": is_unsettled,
         "another number of the question begins alike": begins_alike,
     },
-    "result": {},
-    "answer": {},
+    "result": NOT_COPIED,
+    "answer": NOT_COPIED,
 }

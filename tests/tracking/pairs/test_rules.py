@@ -156,6 +156,30 @@ def test_what_stands_before_an_operand_settles_which_number_comes(
     assert isinstance(pair, Pair) if objecting is None else pair == Dropped(reasons[objecting])
 
 
+@pytest.mark.parametrize(
+    ("question", "solution", "change", "copied"),
+    [
+        ("50 and 20.", "50 + 20 = 70.", ("50", "54"), True),
+        ("55 and 27.", "55 + 27 = 82.", ("55", "54"), False),
+        ("9 for 11.", "11 * 9 = 99.", ("9", "4"), True),
+    ],
+)
+def test_a_result_whose_target_is_the_changed_digit_could_be_copied(
+    question, solution, change, copied
+):
+    pair = pair_of("result", swap_of(question, solution, *change), TOKENIZER, None)
+    assert isinstance(pair, Dropped) is copied
+
+
+def test_a_number_that_the_solution_also_has_in_words_is_not_changed():
+    told, counted = "The eight gifts: 8*3=24", "The gifts: 8*3=24"
+    objecting = [
+        rules.is_in_words(use_of("Sam wraps 8 gifts of 3.", solution, "8"))
+        for solution in (told, counted)
+    ]
+    assert objecting == [True, False]
+
+
 # Of whole pairs
 
 
