@@ -178,7 +178,7 @@ def print_sample(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Rules, signs and samples of word-problem pairs.")
     parser.add_argument("what", choices=["rules", "signs", "sample"])
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--model")
