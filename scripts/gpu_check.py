@@ -74,7 +74,8 @@ def equality(device: str, say: Say) -> None:
         if parameter.ndim == 2:
             parameter.data *= 6  # attention is not even, and logits are not tiny
     pairs = told_apart(on_cpu, _ragged(random_pairs(SMALL.vocabulary, 8, SMALL.tokens)), 8)
-    ours, theirs = (_read(model, pairs) for model in (copy.deepcopy(on_cpu).to(device), on_cpu))
+    there: Any = copy.deepcopy(on_cpu)
+    ours, theirs = (_read(model, pairs) for model in (there.to(device), on_cpu))
     say("| float32, small model | difference from the CPU, largest of largest |\n|---|---|")
     apart = {
         name: float((ours[name] - value).abs().max() / value.abs().max())
@@ -215,7 +216,7 @@ def main() -> None:
         print("gpu_check: torch sees no GPU; try it with --device cpu", file=sys.stderr)
         sys.exit(2)
     if options.part:
-        torch.backends.fp32_precision = "ieee"  # no TF32: float32 is float32
+        torch.set_float32_matmul_precision("highest")  # no TF32: float32 is float32
         PARTS[options.part](options.device, partial(print, flush=True))
         return
     end = time.monotonic() + SECONDS

@@ -35,7 +35,7 @@ class OnCuda(Tensor):
             strides=inner.stride(),
             storage_offset=inner.storage_offset(),
             dtype=inner.dtype,
-            device="meta",  # of which autograd asks nothing
+            device=torch.device("meta"),  # of which autograd asks nothing
             requires_grad=inner.requires_grad,
         )
 
