@@ -27,7 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Timer
@@ -62,21 +62,9 @@ KERNELS = {
     "sdpa flash": SDPBackend.FLASH_ATTENTION,
     "sdpa cudnn": SDPBackend.CUDNN_ATTENTION,
 }
+WHOLE = {"cuda": QWEN, "cpu": SMALL}
+FEW_LAYERS = {"cuda": replace(QWEN, layers=8, pairs=8), "cpu": SMALL}
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What the parts are tried on."""
-
-    whole: Shape
-    attention: Shape
-
-    @classmethod
-    def on(cls, device: str) -> Sizes:
-        if device == "cpu":
-            return cls(SMALL, SMALL)
-        return cls(QWEN, replace(QWEN, layers=8, pairs=8))
 
 
 def equality(device: str, say: Say) -> None:
@@ -86,7 +74,8 @@ def equality(device: str, say: Say) -> None:
         if parameter.ndim == 2:
             parameter.data *= 6  # attention is not even, and logits are not tiny
     pairs = told_apart(on_cpu, _ragged(random_pairs(SMALL.vocabulary, 8, SMALL.tokens)), 8)
-    ours, theirs = (_read(model, pairs) for model in (copy.deepcopy(on_cpu).to(device), on_cpu))
+    there: Any = copy.deepcopy(on_cpu)
+    ours, theirs = (_read(model, pairs) for model in (there.to(device), on_cpu))
     say("| float32, small model | difference from the CPU, largest of largest |\n|---|---|")
     apart = {
         name: float((ours[name] - value).abs().max() / value.abs().max())
@@ -123,7 +112,7 @@ def _read(model: Any, pairs: PromptPairs) -> dict[str, Tensor]:
 
 def attention(device: str, say: Say) -> None:
     """Scores in bfloat16 with every kernel: time, and how like those in float32 they are."""
-    shape = replace(Sizes.on(device).attention, dtype=torch.bfloat16)
+    shape = replace(FEW_LAYERS[device], dtype=torch.bfloat16)
     model, pairs = build(shape, device), random_pairs(shape.vocabulary, shape.pairs, shape.tokens)
     pairs = told_apart(model, pairs, shape.pairs)
     exact = copy.deepcopy(model).float()
@@ -172,7 +161,7 @@ def _not_here(error: Exception) -> bool:
 
 def whole(dtype: torch.dtype, pairs: int, records: int, device: str, say: Say) -> None:
     """`records` records of a run at the true size, by part."""
-    shape = replace(Sizes.on(device).whole, dtype=dtype)
+    shape = replace(WHOLE[device], dtype=dtype)
     model = build(shape, device)
     some = random_pairs(shape.vocabulary, min(pairs, shape.pairs), shape.tokens)
     measure(model, some, room_gb(model.device), say, records)
@@ -227,7 +216,7 @@ def main() -> None:
         print("gpu_check: torch sees no GPU; try it with --device cpu", file=sys.stderr)
         sys.exit(2)
     if options.part:
-        torch.backends.fp32_precision = "ieee"  # no TF32: float32 is float32
+        torch.set_float32_matmul_precision("highest")  # no TF32: float32 is float32
         PARTS[options.part](options.device, partial(print, flush=True))
         return
     end = time.monotonic() + SECONDS

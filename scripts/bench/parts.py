@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from tracking import contrast
+from tracking.model.decoder import Decoder, embed, run
 from tracking.pairs.prompt_pairs import PromptPairs
 
 STEPS = 8
@@ -96,13 +97,13 @@ def floor(model: Any, pairs: PromptPairs, batch_size: int) -> None:
     assert pairs.labels is not None
     for parameter in model.parameters():
         parameter.requires_grad_(False)
+    decoder = Decoder.of(model)
     for rows in torch.arange(len(pairs)).split(batch_size):
-        batch = pairs[rows].to(model.device)
-        embedded = model.get_input_embeddings()(batch.clean)
+        batch = pairs[rows].to(decoder.device)
+        embedded = embed(decoder, batch.clean)
         for _ in range(STEPS):
             start = embedded.detach().requires_grad_()
-            out = model.model(inputs_embeds=start, attention_mask=batch.attention_mask,
-                              use_cache=False).last_hidden_state  # fmt: skip
-            logits = model.lm_head(out[:, -1:]).float()
+            out = run(decoder, start, batch.attention_mask)  # the backbone alone
+            logits = decoder.lm_head(out[:, -1:]).float()
             right = logits.gather(-1, pairs.labels[rows][:, None, :1].to(logits.device))
             torch.autograd.grad(right.sum(), start)

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 
 CUDA = torch.device("cuda", 0)
 MOVES = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
-INDEXED = ("aten.index", "aten.index_put", "aten._index_put")
+INDEXED = ("aten.index", "aten._index_put")  # their indices may lie on the CPU
 
 
 class OnCuda(Tensor):
@@ -35,7 +35,7 @@ class OnCuda(Tensor):
             strides=inner.stride(),
             storage_offset=inner.storage_offset(),
             dtype=inner.dtype,
-            device="meta",  # of which autograd asks nothing
+            device=torch.device("meta"),  # of which autograd asks nothing
             requires_grad=inner.requires_grad,
         )
 
@@ -67,11 +67,11 @@ class OnCuda(Tensor):
 
 
 def _check_devices(func: Any, args: tuple, kwargs: dict) -> None:
-    name = func.__module__ and str(func)
+    name = str(func)
     indexed = name.startswith(INDEXED)
     if indexed and not isinstance(args[0], OnCuda):
         raise RuntimeError(f"{name}: indices on cuda, the tensor on the CPU")
-    args = (args[0], *args[2:]) if indexed else args
+    args = (args[0], *args[2:]) if indexed else args  # without the indices
     for one in tree_flatten((args, kwargs))[0]:
         if isinstance(one, Tensor) and not isinstance(one, OnCuda) and one.ndim:
             raise RuntimeError(f"{name}: tensors on cuda and on the CPU, {tuple(one.shape)}")

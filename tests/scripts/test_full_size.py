@@ -29,10 +29,10 @@ def test_real_prompts_are_of_one_length_and_differ_in_their_digits_alone(tmp_pat
     path = problems(tmp_path, "What is 12 + 9?", "No number.", "Is 7 prime? Are 8 and 19?")
     pairs = digit_pairs(CHARACTERS, path, pairs=9, tokens=15)
     assert pairs.clean.shape == (9, 15)
-    rows = [
-        tuple(map(CHARACTERS.decode, pair))
-        for pair in zip(pairs.clean, pairs.corrupted, strict=True)
-    ]
+    texts = (
+        [str(CHARACTERS.decode(ids)) for ids in side] for side in (pairs.clean, pairs.corrupted)
+    )
+    rows = list(zip(*texts, strict=True))
     assert rows[0] == ("What is 12 + 9?", "What is 23 + 0?")
     assert len({clean for clean, _ in rows}) == 9
     for clean, corrupted in rows:
