@@ -23,6 +23,7 @@ class Heads:
 
     names: tuple[str, ...]
     attention: dict[tuple[str, str], Tensor]  # float32 [head] from a named position to another
+    when_corrupted: dict[tuple[str, str], Tensor]  # the same on the corrupted prompts
     copies: dict[
         str, Tensor
     ]  # float32 [head], by the position's name that is read: -1 to 1; 0 where it does not attend
@@ -32,12 +33,14 @@ class Heads:
     def of(cls, decoder: Decoder, task: Task) -> Heads:
         asked = {(one.query, one.key) for one in task.classes}
         asked |= {("END", key) for key in task.places}
-        attention = _attention(decoder, task, sorted(asked))
+        clean, corrupted = task.pairs.clean, task.pairs.corrupted
+        attention = _attention(decoder, task, sorted(asked), clean)
         read = {one.key: attention[one.query, one.key] >= ATTENDS
                 for one in task.classes if one.copies is not None}  # fmt: skip
         return cls(
             decoder.graph.head_names,
             attention,
+            _attention(decoder, task, sorted(asked), corrupted),
             {key: _copies(decoder, task, task.places[key], heads) for key, heads in read.items()},
             _writes(decoder, task),
         )
@@ -54,9 +57,9 @@ class Heads:
 
 
 def _attention(
-    decoder: Decoder, task: Task, asked: list[tuple[str, str]]
+    decoder: Decoder, task: Task, asked: list[tuple[str, str]], tokens: Tensor
 ) -> dict[tuple[str, str], Tensor]:
-    """Float32 [head] for each (query, key): mean attention over pairs."""
+    """Float32 [head] for each (query, key): mean attention over pairs, in prompts of `tokens`."""
     rows, layers = torch.arange(len(task.pairs)), {of: [] for of in asked}
 
     def see(patterns: Tensor) -> None:  # [pair, head, query, key]
@@ -65,7 +68,7 @@ def _attention(
             layers[query, key].append(seen.mean(0))
 
     with torch.no_grad(), quiet(decoder), attention_patterns(decoder, see):
-        run(decoder, embed(decoder, task.pairs.clean), task.pairs.attention_mask)
+        run(decoder, embed(decoder, tokens), task.pairs.attention_mask)
     return {of: torch.cat(by_layer) for of, by_layer in layers.items()}
 
 

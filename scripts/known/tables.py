@@ -76,9 +76,11 @@ def curves(studies: Sequence[Study]) -> str:
 
 
 def nodes(study: Study) -> str:
-    """The heads and MLPs that matter most, with what both sides say of them."""
-    columns = ("head", "score", "corrupt", "restore", "END attends to", "writes: right, other",
-               "class by attention", "role")  # fmt: skip
+    """The heads that matter most, with what both sides say of them."""
+    columns = (
+        "head", "score", "corrupt", "restore", "END attends to (if corrupted)",
+        "writes: right, other", "class by attention", "role",
+    )  # fmt: skip
     order = np.argsort(-np.where(study.measured, study.size, 0))[:TOP_HEADS].tolist()
     roles = Roles.of(study.graph.head_names, study.analysis.heads.roles).main
     heads = [
@@ -206,7 +208,7 @@ def _looks(study: Study, head: int) -> str:
     """Where END looks most, of the positions that have a name."""
     seen = {key: float(study.heads.attention["END", key][head]) for key in study.task.places}
     most = max(seen, key=lambda key: seen[key])
-    return f"{most} {seen[most]:.2f}"
+    return f"{most} {seen[most]:.2f} ({float(study.heads.when_corrupted['END', most][head]):.2f})"
 
 
 def _classes(study: Study, head: int) -> str:
