@@ -3,6 +3,7 @@ tell classes of heads by."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,15 +46,21 @@ class Heads:
             _writes(decoder, task),
         )
 
-    def members(self, one: HeadClass) -> Tensor:
-        """BoolTensor [head]: who is of a class by attention, and by what it copies."""
-        attends = self.attention[one.query, one.key] >= ATTENDS
-        if one.copies is None:
-            return attends
-        copies = self.copies[one.key]
-        if one.copies == 0:
-            return attends & (copies.abs() < COPIES)
-        return attends & (one.copies * copies >= COPIES)
+    def members(self, classes: Sequence[HeadClass]) -> dict[str, Tensor]:
+        """BoolTensor [head] by class: who is of it by attention, and by what it copies. A head is
+        of one class at most, that to which most of its attention goes."""
+        fits = torch.stack([self._fits(one) for one in classes])  # [class, head]
+        first = fits == fits.amax(0)
+        return {one.name: (fits[at] > 0) & first[at] for at, one in enumerate(classes)}
+
+    def _fits(self, one: HeadClass) -> Tensor:
+        """Float32 [head]: attention as the class has it; 0 where a head is not of it."""
+        attention = self.attention[one.query, one.key]
+        fits = attention >= ATTENDS
+        if one.copies is not None:
+            copies = self.copies[one.key]
+            fits &= one.copies * copies >= COPIES if one.copies else copies.abs() < COPIES
+        return attention * fits
 
 
 def _attention(

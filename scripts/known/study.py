@@ -51,7 +51,7 @@ class Study:
     def of(cls, model: Any, task: Task) -> Study:
         decoder = Decoder.of(model)
         heads = Heads.of(decoder, task)
-        members = {one.name: heads.members(one) for one in task.classes}
+        members = heads.members(task.classes)
         nodes = {name: nodes_of(decoder.graph, inside) for name, inside in members.items()}
         before = Before(measured=torch.stack(list(nodes.values())).any(0))
         pairs = {task.name: task.pairs}
