@@ -3,6 +3,7 @@ tell classes of heads by."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,7 @@ class Heads:
 
     names: tuple[str, ...]
     attention: dict[tuple[str, str], Tensor]  # float32 [head] from a named position to another
+    when_corrupted: dict[tuple[str, str], Tensor]  # the same on the corrupted prompts
     copies: dict[
         str, Tensor
     ]  # float32 [head], by the position's name that is read: -1 to 1; 0 where it does not attend
@@ -32,31 +34,39 @@ class Heads:
     def of(cls, decoder: Decoder, task: Task) -> Heads:
         asked = {(one.query, one.key) for one in task.classes}
         asked |= {("END", key) for key in task.places}
-        attention = _attention(decoder, task, sorted(asked))
+        clean, corrupted = task.pairs.clean, task.pairs.corrupted
+        attention = _attention(decoder, task, sorted(asked), clean)
         read = {one.key: attention[one.query, one.key] >= ATTENDS
                 for one in task.classes if one.copies is not None}  # fmt: skip
         return cls(
             decoder.graph.head_names,
             attention,
+            _attention(decoder, task, sorted(asked), corrupted),
             {key: _copies(decoder, task, task.places[key], heads) for key, heads in read.items()},
             _writes(decoder, task),
         )
 
-    def members(self, one: HeadClass) -> Tensor:
-        """BoolTensor [head]: who is of a class by attention, and by what it copies."""
-        attends = self.attention[one.query, one.key] >= ATTENDS
-        if one.copies is None:
-            return attends
-        copies = self.copies[one.key]
-        if one.copies == 0:
-            return attends & (copies.abs() < COPIES)
-        return attends & (one.copies * copies >= COPIES)
+    def members(self, classes: Sequence[HeadClass]) -> dict[str, Tensor]:
+        """BoolTensor [head] by class: who is of it by attention, and by what it copies. A head is
+        of one class at most, that to which most of its attention goes."""
+        fits = torch.stack([self._fits(one) for one in classes])  # [class, head]
+        first = fits == fits.amax(0)
+        return {one.name: (fits[at] > 0) & first[at] for at, one in enumerate(classes)}
+
+    def _fits(self, one: HeadClass) -> Tensor:
+        """Float32 [head]: attention as the class has it; 0 where a head is not of it."""
+        attention = self.attention[one.query, one.key]
+        fits = attention >= ATTENDS
+        if one.copies is not None:
+            copies = self.copies[one.key]
+            fits &= one.copies * copies >= COPIES if one.copies else copies.abs() < COPIES
+        return attention * fits
 
 
 def _attention(
-    decoder: Decoder, task: Task, asked: list[tuple[str, str]]
+    decoder: Decoder, task: Task, asked: list[tuple[str, str]], tokens: Tensor
 ) -> dict[tuple[str, str], Tensor]:
-    """Float32 [head] for each (query, key): mean attention over pairs."""
+    """Float32 [head] for each (query, key): mean attention over pairs, in prompts of `tokens`."""
     rows, layers = torch.arange(len(task.pairs)), {of: [] for of in asked}
 
     def see(patterns: Tensor) -> None:  # [pair, head, query, key]
@@ -65,7 +75,7 @@ def _attention(
             layers[query, key].append(seen.mean(0))
 
     with torch.no_grad(), quiet(decoder), attention_patterns(decoder, see):
-        run(decoder, embed(decoder, task.pairs.clean), task.pairs.attention_mask)
+        run(decoder, embed(decoder, tokens), task.pairs.attention_mask)
     return {of: torch.cat(by_layer) for of, by_layer in layers.items()}
 
 

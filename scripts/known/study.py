@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ from tracking.timeline.shares import Shares
 
 RANDOM_SIZES = (0.01, 0.1, 0.5)  # shares of all edges
 RANDOM_PAIRS = 8
+KINDS = {"logits": "logits", "MLPs": r"M\d+"}  # targets that are no class, as patterns of names
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Study:
     def of(cls, model: Any, task: Task) -> Study:
         decoder = Decoder.of(model)
         heads = Heads.of(decoder, task)
-        members = {one.name: heads.members(one) for one in task.classes}
+        members = heads.members(task.classes)
         nodes = {name: nodes_of(decoder.graph, inside) for name, inside in members.items()}
         before = Before(measured=torch.stack(list(nodes.values())).any(0))
         pairs = {task.name: task.pairs}
@@ -163,20 +165,19 @@ class Study:
         """BoolTensor [source, target]."""
         sources = torch.zeros(len(self.graph.sources), dtype=torch.bool)
         sources[self.graph.head_sources] = self.members[wire.source]
-        names = self.graph.head_names
-        wanted = {"logits"}
+        kind = self._edges_like(wire)
         if wire.read:
             inside = self.members[wire.target].nonzero()[:, 0].tolist()
-            wanted = {f"{names[place]}.{wire.read}" for place in inside}
-        targets = torch.tensor([target in wanted for target in self.graph.targets])
-        return sources[:, None] & targets & self.graph.edge_mask
+            wanted = {f"{self.graph.head_names[place]}.{wire.read}" for place in inside}
+            kind &= torch.tensor([target in wanted for target in self.graph.targets])
+        return kind & sources[:, None]
 
     def _edges_like(self, wire: Wire) -> Tensor:
         """BoolTensor [source, target]: all edges from heads to the same kind of read."""
         sources = torch.zeros(len(self.graph.sources), dtype=torch.bool)
         sources[self.graph.head_sources] = True
-        ends = f".{wire.read}" if wire.read else "logits"
-        targets = torch.tensor([target.endswith(ends) for target in self.graph.targets])
+        of_kind = re.compile(rf".+\.{wire.read}" if wire.read else KINDS[wire.target])
+        targets = torch.tensor([bool(of_kind.fullmatch(one)) for one in self.graph.targets])
         return sources[:, None] & targets & self.graph.edge_mask
 
 

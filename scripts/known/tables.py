@@ -23,8 +23,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
 
 
+def number(value: float) -> str:
+    """With two digits; nothing is -0.00."""
+    return f"{value:.2f}".replace("-0.00", "0.00")
+
+
+def bounds(value: float, low: float, high: float) -> str:
+    return f"{number(value)} ({number(low)} to {number(high)})"
+
+
 def tried(asked: Sequence[tuple[str, int, float]]) -> str:
-    rows = [(name, count, f"{right:.2f}") for name, count, right in asked]
+    rows = [(name, count, number(right)) for name, count, right in asked]
     return table(("task", "prompts", "top token right"), rows)
 
 
@@ -52,14 +61,14 @@ def _task(study: Study) -> list[object]:
     return [
         study.task.name,
         f"{len(pairs)} x {pairs.clean.shape[1]}",
-        f"{study.right:.2f}",
-        ", ".join(f"{chance:.2f}" for chance in chances),
+        number(study.right),
+        ", ".join(number(chance) for chance in chances),
         _bounds(behaviour),
         f"{circuit.size:,}",
-        f"{circuit.faithfulness:.2f}",
-        f"{circuit.complement:.2f}",
+        number(circuit.faithfulness),
+        number(circuit.complement),
         f"{circuit.random_size:,.0f}",
-        f"{study.analysis.stability.jaccard:.2f}",
+        number(study.analysis.stability.jaccard),
         verdict(study.analysis, study.shares, Thresholds()),
     ]
 
@@ -68,26 +77,28 @@ def curves(studies: Sequence[Study]) -> str:
     """Faithfulness over sizes, of the top edges and of random ones."""
     rows = []
     for study in studies:
-        own = [f"{value:.2f}" for value in study.analysis.circuit.curve[:, 1].tolist()]
+        own = [number(value) for value in study.analysis.circuit.curve[:, 1].tolist()]
         drawn = dict(zip(RANDOM_SIZES, study.random.tolist(), strict=True))
-        random = [f"{drawn[size]:.2f}" if size in drawn else "" for size in SIZES]
+        random = [number(drawn[size]) if size in drawn else "" for size in SIZES]
         rows += [[study.task.name, "top", *own], ["", "random", *random]]
     return table(("task", "edges", *(f"{size:.1%}" for size in SIZES)), rows)
 
 
 def nodes(study: Study) -> str:
-    """The heads and MLPs that matter most, with what both sides say of them."""
-    columns = ("head", "score", "corrupt", "restore", "END attends to", "writes: right, other",
-               "class by attention", "role")  # fmt: skip
+    """The heads that matter most, with what both sides say of them."""
+    columns = (
+        "head", "score", "corrupt", "restore", "END attends to (if corrupted)",
+        "writes: right, other", "class by attention", "role",
+    )  # fmt: skip
     order = np.argsort(-np.where(study.measured, study.size, 0))[:TOP_HEADS].tolist()
     roles = Roles.of(study.graph.head_names, study.analysis.heads.roles).main
     heads = [
         [
             study.graph.head_names[head],
-            f"{study.score[head]:.2f}",
+            number(study.score[head]),
             *_shares(study, int(study.graph.node_heads[head])),
             _looks(study, head),
-            ", ".join(f"{one:.2f}" for one in study.heads.writes[:, head].tolist()),
+            ", ".join(number(one) for one in study.heads.writes[:, head].tolist()),
             _classes(study, head),
             roles[head],
         ]
@@ -120,7 +131,7 @@ def classes(study: Study) -> str:
 def _class(study: Study, one: HeadClass) -> list[object]:
     inside = study.members[one.name].nonzero()[:, 0].tolist()
     inside.sort(key=lambda head: -study.size[head])
-    named = [f"{study.graph.head_names[head]} {study.effects[0][head]:.2f}" for head in inside]
+    named = [f"{study.graph.head_names[head]} {number(study.effects[0][head])}" for head in inside]
     more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
     copies = {1: ", writes for it", -1: ", writes against it", 0: ", does neither"}
     told = f"{one.query} to {one.key}" + (copies[one.copies] if one.copies is not None else "")
@@ -134,8 +145,8 @@ def _class(study: Study, one: HeadClass) -> list[object]:
         _bounds(corrupt),
         _bounds(restore),
         _sign(one, corrupt, restore),
-        f"{study.separation(one):.2f}",
-        f"{study.role_separation(one):.2f}" if one.role else "",
+        number(study.separation(one)),
+        number(study.role_separation(one)) if one.role else "",
     ]
 
 
@@ -155,7 +166,7 @@ def wires(study: Study) -> str:
     for wire in study.task.wires:
         count, amount, separated = study.wire(wire)
         target = f"{wire.target}, {wire.read}" if wire.read else wire.target
-        cells = [f"{amount:.2f}", f"{separated:.2f}"] if count else ["", ""]
+        cells = [number(amount), number(separated)] if count else ["", ""]
         rows.append([f"{wire.source} -> {target}", count, *cells])
     columns = ("wire", "edges", "their scores over the behaviour", "larger than others of the kind")
     return table(columns, rows)
@@ -165,9 +176,13 @@ def strangers(study: Study) -> str:
     """Active heads of no class to which the papers give an effect, and what they read."""
     rows = []
     for head in (study.active & ~study.in_a_class).nonzero()[0].tolist():
-        edges = [f"{source} to {read} {amount:.2f}" for source, read, amount in study.read_by(head)]
+        edges = [
+            f"{source} to {read} {number(amount)}" for source, read, amount in study.read_by(head)
+        ]
         shares = _shares(study, int(study.graph.node_heads[head]))
         rows.append([study.graph.head_names[head], *shares, "; ".join(edges)])
+    if not rows:
+        return "Every active head is of a class."
     return table(("of no class", "corrupt", "restore", "strongest edges in, over behaviour"), rows)
 
 
@@ -178,7 +193,7 @@ def agreement(studies: Sequence[Study]) -> str:
     )  # fmt: skip
     rows = []
     for study in studies:
-        both = (", ".join(f"{one:.2f}" for one in study.rank_agreement(way)) for way in (0, 1))
+        both = (", ".join(number(one) for one in study.rank_agreement(way)) for way in (0, 1))
         active, sampled = study.active, study.sampled
         rows.append(
             [
@@ -197,16 +212,14 @@ def _shares(study: Study, node: int) -> list[str]:
     """Corrupt and restore share of a node, with their intervals."""
     low, high = study.shares.interval()
     value = study.shares.value
-    return [
-        f"{value[way][node]:.2f} ({low[way][node]:.2f} to {high[way][node]:.2f})" for way in (0, 1)
-    ]
+    return [bounds(value[way][node], low[way][node], high[way][node]) for way in (0, 1)]
 
 
 def _looks(study: Study, head: int) -> str:
     """Where END looks most, of the positions that have a name."""
     seen = {key: float(study.heads.attention["END", key][head]) for key in study.task.places}
     most = max(seen, key=lambda key: seen[key])
-    return f"{most} {seen[most]:.2f}"
+    return f"{most} {seen[most]:.2f} ({float(study.heads.when_corrupted['END', most][head]):.2f})"
 
 
 def _classes(study: Study, head: int) -> str:
@@ -222,4 +235,4 @@ def _bounds(one: Interval) -> str:
     value, low, high = (
         float(torch.as_tensor(end).squeeze()) for end in (one.mean, one.low, one.high)
     )
-    return f"{value:.2f} ({low:.2f} to {high:.2f})"
+    return bounds(value, low, high)

@@ -29,10 +29,10 @@ class HeadClass:
 
 @dataclass(frozen=True)
 class Wire:
-    """Edges from a class of heads to what another class reads, or to `logits`."""
+    """Edges from a class of heads to what another class reads, to MLPs or to `logits`."""
 
     source: str
-    target: str  # "logits", or a class
+    target: str  # "logits", "MLPs", or a class
     read: str = ""  # "q", "k" or "v" of that class
 
 
@@ -71,6 +71,8 @@ GIVEN = (
     Wire("induction", "S-inhibition", "v"),
     Wire("duplicate token", "subject suppressor", "k"),
     Wire("induction", "subject suppressor", "k"),
+    Wire("name mover", "negative name mover", "q"),
+    Wire("subject suppressor", "negative name mover", "q"),
     Wire("previous token", "induction", "k"),
 )
 
@@ -153,7 +155,7 @@ def repeated_tokens(tokenizer: Any, count: int) -> Task:
 YEARS = (
     HeadClass("year reader", "END", "decade", copies=None, sign=1, role="induction"),
 )  # Hanna et al. 2023, arXiv 2305.00586
-READ = (Wire("year reader", "logits"),)
+READ = (Wire("year reader", "MLPs"), Wire("year reader", "logits"))
 
 
 def greater_than(tokenizer: Any, count: int) -> Task:

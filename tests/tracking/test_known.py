@@ -36,6 +36,7 @@ def tasks(real_folder: Path) -> dict[str, Task]:
     }
 
 
+@pytest.mark.slow
 def test_scores_of_every_edge_of_a_real_model_are_those_of_the_slow_twin(model, tasks) -> None:
     ((_, edges, worst),) = differences(model, [tasks["repeated"]])
     assert edges == 123_211 and worst < 1e-4
@@ -95,7 +96,7 @@ def test_heads_told_by_attention_have_the_effect_that_papers_give_them(
 ) -> None:
     task, decoder = tasks[name], Decoder.of(model)
     (one,) = (known for known in task.classes if known.name == of_class)
-    members = Heads.of(decoder, task).members(one)
+    members = Heads.of(decoder, task).members(task.classes)[of_class]
     assert bool(members.any())
     lost, gained = together(
         decoder, task.pairs, nodes_of(decoder.graph, members), neg_logit_diff, PAIRS
