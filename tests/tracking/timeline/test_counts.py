@@ -63,7 +63,7 @@ def test_all_active_nodes_together_are_shares_of_the_behaviour() -> None:
     assert np.isnan(second["together_corrupt"])
 
 
-def of_edges(inside: Tensor) -> dict[str, Tensor]:
+def of_edges(inside: Tensor) -> dict[str, Any]:
     """What a record keeps of the circuits [resample, source, target]."""
     membership = inside.float().mean(0)
     return {"edge_membership": membership, "edge_draws": packed(inside)[:, unsure(membership)]}
@@ -90,7 +90,8 @@ def test_turnover_of_heads_and_edges_is_that_of_every_resamples_circuits() -> No
 
 def test_circuits_of_other_resamples_or_another_size_are_not_compared() -> None:
     more = torch.ones(80, 6, dtype=torch.int32)
-    for change in ({"entries": more}, {"size": 20}, {"edge_draws": None}):
+    changes: list[dict[str, Any]] = [{"entries": more}, {"size": 20}, {"edge_draws": None}]
+    for change in changes:
         analyses = [make_analysis(GRAPH), make_analysis(GRAPH, **change)]
         first, then = counted(records_of(GRAPH, analyses))
         assert np.isnan(then["edge_turnover"]) and not np.isnan(first["edge_null"])
