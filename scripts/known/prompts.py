@@ -94,8 +94,8 @@ def lasting(random: Random) -> Years:
     early = random.randrange(1, late - 1)
     words = {"event": random.choice(EVENTS), "century": random.randrange(11, 19),
              "year": random.randrange(10)}  # fmt: skip
-    texts = (LASTING.format(decade=decade, **words) for decade in (late, early))
-    return Years(*texts, late, early)
+    late_text, early_text = (LASTING.format(decade=decade, **words) for decade in (late, early))
+    return Years(late_text, early_text, late, early)
 
 
 def followers() -> list[tuple[str, str, str]]:

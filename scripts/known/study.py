@@ -126,10 +126,7 @@ class Study:
         """Spearman's correlation over the measured heads of score and exact effect (0: corrupt,
         1: restore): of their sizes, and with their signs."""
         score, effect = self.score[self.measured], self.effects[direction][self.measured]
-        return (
-            float(stats.spearmanr(np.abs(score), np.abs(effect)).statistic),
-            float(stats.spearmanr(score, effect).statistic),
-        )
+        return correlation(np.abs(score), np.abs(effect)), correlation(score, effect)
 
     def separation(self, one: HeadClass) -> float:
         """How often a head of the class matters more than one of no class."""
@@ -188,6 +185,11 @@ def accuracy(model: Any, task: Task) -> float:
         logits = model(pairs.clean, attention_mask=pairs.attention_mask).logits
     top = logits[rows, task.places["END"]].argmax(-1).tolist()
     return float(np.mean([token in right for token, right in zip(top, task.right, strict=True)]))
+
+
+def correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's."""
+    return float(np.corrcoef(stats.rankdata(first), stats.rankdata(second))[0, 1])
 
 
 def auc(inside: np.ndarray, outside: np.ndarray) -> float:

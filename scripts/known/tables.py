@@ -95,7 +95,7 @@ def nodes(study: Study) -> str:
     heads = [
         [
             study.graph.head_names[head],
-            number(study.score[head]),
+            number(float(study.score[head])),
             *_shares(study, int(study.graph.node_heads[head])),
             _looks(study, head),
             ", ".join(number(one) for one in study.heads.writes[:, head].tolist()),
