@@ -210,7 +210,7 @@ def agreement(studies: Sequence[Study]) -> str:
 
 def _shares(study: Study, node: int) -> list[str]:
     """Corrupt and restore share of a node, with their intervals."""
-    low, high = study.shares.interval()
+    low, high = study.shares.interval
     value = study.shares.value
     return [bounds(value[way][node], low[way][node], high[way][node]) for way in (0, 1)]
 
