@@ -1,6 +1,6 @@
 """Time and memory of edge attribution against its floor, measured in the same process and run.
 
-    python scripts/bench_attribution.py [--repeats 5] [--growth]
+    python -m scripts.bench_attribution [--repeats 5] [--growth]
 
 The floor is what no method can do without: one clean and one corrupted forward pass and m forward
 and backward passes of the bare model on the same tokens, with gradients to activations only. Floor
@@ -12,76 +12,18 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from typing import Any
 
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2ForCausalLM
 
+from scripts.bench.shapes import BASE, CPU, QWEN, Shape, build, pairs_for
 from tracking import PromptPairs, attribute
 from tracking.attribution.metrics import neg_logit_diff
 from tracking.model.decoder import Decoder
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A random Qwen2 and its pairs."""
-
-    name: str
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    width: int
-    mlp: int
-    vocabulary: int
-    pairs: int
-    tokens: int
-    steps: int = 5
-    batch_size: int = 4
-    dtype: torch.dtype = torch.float32
-
-
-BASE = Shape("base", 8, 8, 2, 64, 512, 1408, 1024, pairs=4, tokens=128)
-CPU = (
-    BASE,
-    replace(BASE, name="longer", tokens=384, pairs=2),
-    replace(BASE, name="wider", layers=4, heads=16, kv_heads=4, width=1024, mlp=2816),
-)
-GPU = Shape(
-    "Qwen2.5-Math-1.5B", 28, 12, 2, 128, 1536, 8960, 151_936,
-    pairs=64, tokens=256, batch_size=16, dtype=torch.bfloat16,
-)  # fmt: skip
-
-
-def build(shape: Shape, device: str) -> Qwen2ForCausalLM:
-    """A random model of this shape, tied embeddings."""
-    config = Qwen2Config(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.width,
-        intermediate_size=shape.mlp,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        tie_word_embeddings=True,
-    )
-    assert config.hidden_size == shape.heads * shape.head_dim
-    torch.manual_seed(0)
-    model: Any = Qwen2ForCausalLM(config).eval()
-    return model.to(device=device, dtype=shape.dtype)
-
-
-def pairs_for(shape: Shape) -> PromptPairs:
-    """Random prompts that differ in one token."""
-    generator = torch.Generator().manual_seed(0)
-    size = (shape.pairs, shape.tokens)
-    clean = torch.randint(shape.vocabulary, size, generator=generator)
-    corrupted = clean.clone()
-    corrupted[:, 3] = (clean[:, 3] + 1) % shape.vocabulary
-    labels = torch.randint(shape.vocabulary, (shape.pairs, 2), generator=generator)
-    return PromptPairs(clean, corrupted, labels=labels)
 
 
 def floor(model: Qwen2ForCausalLM, pairs: PromptPairs, shape: Shape) -> None:
@@ -182,7 +124,7 @@ def main() -> None:
         f"{'size':<18} {'floor s':>8} {'ours s':>8} {'ratio':>6}"
         f" {'floor GB':>9} {'ours GB':>8} {'diffs GB':>8} {'above/diffs':>8}"
     )
-    for shape in (*CPU, GPU) if device == "cuda" else CPU:
+    for shape in (*CPU, QWEN) if device == "cuda" else CPU:
         compare(shape, options.repeats, device)
     if options.growth:
         growth(BASE, options.repeats, device)

@@ -1,7 +1,7 @@
 """How faithful circuits of the tiny world are over their size, and how stable over pairs.
 
     bash scripts/study_tiny.sh
-    python scripts/study_circuits.py runs/study/sft-seed0 runs/study/grpo-seed0
+    python -m scripts.study_circuits runs/study/sft-seed0 runs/study/grpo-seed0
 
 Writes docs/circuits.png and prints the tables of docs/circuits.md. The models are the runs' common
 base and their last checkpoints; the pairs are new ones of the tiny task, 1,024 of each contrast, of

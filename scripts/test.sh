@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
-# Sets up, then checks style and types and runs the tests. Arguments go to pytest.
+# Sets up, then checks style and types and runs the tests. With --real it fetches SmolLM2 first, so that
+# its tests run too. Further arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh
+if [ "${1:-}" = --real ]; then
+    shift
+    bash scripts/get_smollm2.sh
+fi
 # The report is tested in a real browser where there is one, or where one can be installed.
 if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium) >/dev/null 2>&1 ||

@@ -12,7 +12,9 @@ from tests.builders.browser import QUIET, Shown
 from tests.builders.decoders import make_decoder
 from tests.builders.paths import SHARED
 from tests.builders.prompt_pairs import make_pairs
+from tracking.errors import BadInput
 from tracking.pairs.prompt_pairs import PromptPairs
+from train.smollm2 import smollm2
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,6 +28,15 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is not there")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def real_folder() -> Path:
+    """SmolLM2's folder; tests of it are marked `real`, and skipped where it is not."""
+    try:
+        return smollm2()
+    except BadInput as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

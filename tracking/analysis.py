@@ -6,8 +6,9 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 from torch import nn
@@ -57,7 +58,7 @@ def record(
         seconds=time.monotonic() - begin,
         settings=dataclasses.asdict(settings),
         thresholds=dataclasses.asdict(thresholds or Thresholds()),
-        versions={package: version(package) for package in PACKAGES},
+        versions=_versions(),
         precision=str(Decoder.of(model).dtype).removeprefix("torch."),
     )
 
@@ -93,6 +94,15 @@ def analyse(
                 ),
             )
     return analyses
+
+
+def _versions() -> dict[str, str]:
+    """Of the packages that are installed; neither TRL nor Sparks itself needs to be."""
+    versions = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
 
 
 def _halving(batch_size: int, make: Callable[[int], Analysis]) -> Analysis:

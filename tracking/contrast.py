@@ -260,13 +260,12 @@ def _stability(graph: Graph, per_pair: Tensor, size: int, weights: Tensor) -> St
         entries=drawn.nodes,
         edge_entry=entry(graph, per_pair.mean(0)).edges,
         edge_membership=drawn.membership,
-        half_entries=agreed.entries,
-        edge_null=agreed.edge_turnover,
         jaccard=float(agreed.jaccard.mean()),
         jaccard_low=float(agreed.jaccard.quantile(0.025)),
         jaccard_high=float(agreed.jaccard.quantile(0.975)),
         rank_correlation=float(agreed.rank_correlation.mean()),
         pairs_needed=pairs_needed(graph, per_pair, size, agreed.jaccard),
+        edge_draws=drawn.draws,
     )
 
 

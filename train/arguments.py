@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from dataclasses import dataclass, field
+from typing import Any
+
+from tracking.errors import BadInput
 
 
 @dataclass
@@ -20,7 +25,16 @@ class JobArguments:
         default=None, metadata={"help": "System prompt before every problem."}
     )
     dataset_size: int | None = field(
-        default=None, metadata={"help": "Use only so many rows (the tiny task draws so many)."}
+        default=None,
+        metadata={"help": "Use only so many rows (tasks that are drawn draw so many)."},
+    )
+    dataset_parameters: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Parameters of a reasoning-gym generator, here as JSON."},
+    )
+    dataset_question: str | None = field(
+        default=None,
+        metadata={"help": "Its question in your words, like 'What is {expression}?'."},
     )
     reward_timeout: float = field(
         default=60.0,
@@ -33,8 +47,8 @@ class JobArguments:
     track_contrasts: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Contrasts: cue, operand (tiny); operand, result, answer (words); or names in "
-            "track_pairs_file. By default operand, or all in the file."
+            "help": "Contrasts: cue, operand (tiny); operand, result, answer (words); operand, "
+            "first_token, items (gym); or of track_pairs_file. By default operand, or all there."
         },
     )
     track_pairs_file: str | None = field(
@@ -61,3 +75,13 @@ class JobArguments:
         default=512,
         metadata={"help": "Length of the model's own solutions, for data without worked ones."},
     )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.dataset_parameters, str):
+            with contextlib.suppress(ValueError):
+                self.dataset_parameters = json.loads(self.dataset_parameters)
+        if not isinstance(self.dataset_parameters, dict | None):
+            raise BadInput(
+                f"dataset_parameters is {self.dataset_parameters!r}; it takes names and values, "
+                "on the command line as JSON: '{\"min_terms\": 2}'"
+            )

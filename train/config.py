@@ -222,7 +222,9 @@ def _check_named(name: str, recipe: str | None, resolved: dict[str, Any]) -> Non
     """A job needs a model and data."""
     where = recipe or f"sparks {name}"
     if not resolved["model_name_or_path"]:
-        raise BadInput(f"{where}: model_name_or_path is missing; 'tiny', a folder or a Hub name")
+        raise BadInput(
+            f"{where}: model_name_or_path is missing; 'tiny', 'smollm2', a folder or a Hub name"
+        )
     if not resolved["dataset_name"] and not resolved["datasets"]:
         raise BadInput(f"{where}: dataset_name is missing; 'tiny', a JSONL file or a Hub name")
 

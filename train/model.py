@@ -1,4 +1,4 @@
-"""The model that a job starts from: the embedded one, a folder, or the Hub's."""
+"""The model that a job starts from: one that Sparks names, a folder, or the Hub's."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class Start:
 def start(job: Job) -> Start:
     """Find the job's model and load its tokenizer, but no weights.
 
-    An embedded model is made on first use (except in a dry run). Raises `BadInput` where there is
+    The tiny world's is made on first use (except in a dry run). Raises `BadInput` where there is
     no such model or, if the run is tracked, its architecture is not supported.
     """
     name = job.model.model_name_or_path or ""
     if name in MODELS:
-        # Operations this small are not worth sharing: a second thread costs more than it does.
-        torch.set_num_threads(1)
-        if job.ours.dry_run:
-            return Start(name, MODELS[name].tokenizer())
-        return Start(str(MODELS[name].folder(job.training.seed)), MODELS[name].tokenizer())
+        named = MODELS[name]
+        if named.one_thread:
+            torch.set_num_threads(1)
+        folder = name if job.ours.dry_run else str(named.folder(job.training.seed))
+        return Start(folder, named.tokenizer())
     if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
         raise BadInput(f"model {name!r}: no such folder")
     options = {

@@ -42,6 +42,7 @@ from train.run.stop import (
     disk_full,
     end_evaluations_early,
 )
+from train.tasks.registry import training_task
 
 AGAIN = "go on with --resume_from_checkpoint latest"
 
@@ -62,7 +63,7 @@ class Prepared:
 
 
 class NeedsWeights(Exception):
-    """Prompt pairs that cannot be made without the model, as the data has no worked solutions."""
+    """Prompt pairs that cannot be made without the model: they take what it writes."""
 
 
 def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
@@ -73,6 +74,7 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     """
     quieten()
     preflight.check_machine(job)
+    training_task(job)
     if job.ours.track:
         contrasts.contrasts(job)
     first = resume.find(job, thorough=False)
@@ -117,7 +119,7 @@ def _try(job: Job, start: Start, identity: Identity) -> None:
         try:
             _pairs(job, start, checkpoint)
         except NeedsWeights:
-            say("pairs      not tried: they take the model's own solutions, as the data has none")
+            say("pairs      not tried: they take what the model itself writes")
     if not resume.wanted(job):  # that would change what the run is said to be made of
         with Lock(job.folder):
             on_main(partial(config.write, job))

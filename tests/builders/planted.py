@@ -1,7 +1,8 @@
 """A decoder whose weights are set by hand so that one head alone carries the answer.
 
 The answer is the token that stood first. `COPY` reads the first position's token and writes it to
-the last; every other head and MLP writes noise into directions that the unembedding cannot see.
+the last; every other head and MLP writes noise into directions that the unembedding cannot see. It
+moves the norms a little, so that shares are 1 and 0 but for about the fourth power of the noise.
 """
 
 from typing import Any
@@ -20,7 +21,8 @@ COPY = "L1H2"
 NOISE = slice(40, WIDTH)  # stream directions that nothing but noise uses
 
 
-def planted(seed: int = 0) -> Qwen2ForCausalLM:
+def planted(seed: int = 0, noise: float = 0.05) -> Qwen2ForCausalLM:
+    """`noise`: the standard deviation of the weights of all that carries nothing."""
     config = Qwen2Config(
         vocab_size=TOKENS, hidden_size=WIDTH, intermediate_size=32, num_hidden_layers=LAYERS,
         num_attention_heads=HEADS, num_key_value_heads=HEADS, tie_word_embeddings=False,
@@ -31,7 +33,7 @@ def planted(seed: int = 0) -> Qwen2ForCausalLM:
     with torch.no_grad():
         for parameter in model.model.layers.parameters():
             if parameter.ndim > 1:
-                parameter.normal_(std=0.05)
+                parameter.normal_(std=noise)
         for layer in model.model.layers:
             for projection in (layer.self_attn.o_proj, layer.mlp.down_proj):
                 projection.weight[: NOISE.start] = 0  # noise does not reach the answer

@@ -11,6 +11,7 @@ import torch
 from tests.builders.analyses import PAIRS, make_analysis
 from tracking import Ledger, Record
 from tracking.model.graph import Graph
+from tracking.stability.sets import packed, unsure
 
 SMALL = Graph(2, 3)
 
@@ -49,8 +50,7 @@ def lively(folder: Path, steps: tuple[int, ...] = LONG, **more: Any) -> Path:
         share[torch.rand(nodes, generator=generator) < 0.15] = 0.05
         if step == 0:
             share = 0.3 * (torch.arange(nodes) == 1)
-        halves = torch.randint(1, 20, (20, 2, nodes), generator=generator).int()
-        write_run(folder, (step,), **{"share": share, "half_entries": halves, **more})
+        write_run(folder, (step,), **{"share": share, **more})
     return folder
 
 
@@ -63,6 +63,10 @@ def drawn(graph: Graph, seed: int, share: torch.Tensor | None = None, **override
         return torch.randn(*size, generator=generator)
 
     edges = 0.01 * normal(*shape) ** 3 * graph.edge_mask
+    strong = edges.abs() > 0.05
+    inside = torch.zeros(50, *shape, dtype=torch.bool)
+    inside[:, strong] = torch.rand(50, int(strong.sum()), generator=generator) < 0.3
+    membership = inside.sum(0) / 50
     if share is None:
         share = 0.4 * torch.rand(nodes, generator=generator) ** 2 - 0.05
     exact = 4 * (share + 0.02 * normal(PAIRS, nodes))
@@ -71,7 +75,8 @@ def drawn(graph: Graph, seed: int, share: torch.Tensor | None = None, **override
         "edge_scores": edges,
         "strength": edges.abs(),
         "circuit": (edges.abs() > 0.02) & graph.edge_mask,
-        "edge_membership": torch.rand(*shape, generator=generator),
+        "edge_membership": membership,
+        "edge_draws": packed(inside)[:, unsure(membership)],
         "entries": torch.randint(1, 20, (50, nodes), generator=generator).int(),
         "edge_entry": torch.randint(1, 20, shape, generator=generator).int(),
         "corrupt": exact,

@@ -8,7 +8,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from tests.builders.paths import SHARED
+from tracking.pairs.equations import read_solution
 from tracking.pairs.problems import WordProblem, read_problem
+from tracking.pairs.swaps import Swap, Use, uses
 
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real data at {SHARED}")
 
@@ -30,6 +32,17 @@ def character_tokenizer() -> PreTrainedTokenizerFast:
 
 
 TOKENIZER = character_tokenizer()
+
+
+def use_of(question: str, solution: str, number: str) -> Use:
+    """The use of the question's first number that is written so."""
+    problem = WordProblem(question, solution, "")
+    every = uses(problem, read_solution(solution))
+    return next(use for use in every if use.number.text == number)
+
+
+def swap_of(question: str, solution: str, number: str, written: str) -> Swap:
+    return Swap(use_of(question, solution, number), written)
 
 
 def real_problems(name: str, count: int) -> list[WordProblem]:

@@ -25,7 +25,7 @@ def exact(decoder: Decoder, graph: Graph, pairs: PromptPairs, loss: Metric, rows
         pair, (source, target) = part[:, 0], edges[part[:, 1]].T
         kept = whole.repeat(len(part), 1, 1)
         kept[torch.arange(len(part)), source, target] = False
-        some = pairs[pair.cpu()]
+        some = pairs[pair]
         patched = patched_logits(decoder, graph, some, corrupted.rows(pair), kept)
         changed = loss(patched, clean_logits[pair], some)
         scores[pair, source, target] = changed - clean[pair]

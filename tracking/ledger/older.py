@@ -60,7 +60,7 @@ def _analysis(
     nodes, pairs = layers * (heads + 1), len(given["effect"])
     of_pairs, of_nodes = torch.full((pairs,), torch.nan), torch.full((pairs, nodes), torch.nan)
     circuit, inside = given["circuit"].bool(), given["in_circuit"].bool()
-    size, splits = int(circuit.sum()), 20
+    size = int(circuit.sum())
     entries = torch.full((len(inside), layers, heads + 1), BEYOND, dtype=torch.int32)
     entries[..., :heads][inside.unflatten(1, (layers, heads))] = size
     none = torch.zeros(nodes, dtype=torch.bool)
@@ -76,8 +76,6 @@ def _analysis(
         "stability/entries": entries.flatten(1),
         "stability/edge_entry": torch.where(circuit, size, BEYOND).int(),
         "stability/edge_membership": given["edge_membership"],
-        "stability/half_entries": torch.full((splits, 2, nodes), BEYOND, dtype=torch.int32),
-        "stability/edge_null": torch.full((splits,), torch.nan),
         "nodes/corrupt": of_nodes,
         "nodes/restore": of_nodes,
         "nodes/attributed": of_nodes,

@@ -94,13 +94,12 @@ class StabilityResult:
     entries: Tensor  # int32 [resample, node], the fewest top edges by which a node is in
     edge_entry: Tensor  # int32 [source, target], of the scores of all pairs
     edge_membership: Tensor  # float32 [source, target], share of resamples, at the run's size
-    half_entries: Tensor  # int32 [split, half, node]
-    edge_null: Tensor  # float32 [split]: turnover of edges between halves, at the run's size
     jaccard: float  # of the heads in the circuits of two disjoint halves of the pairs
     jaccard_low: float  # 95 % of splits
     jaccard_high: float
     rank_correlation: float  # Spearman's, of edge scores from two halves
     pairs_needed: float | None  # estimate for a Jaccard of 0.8
+    edge_draws: Tensor | None = None  # uint8 [byte, edge], `sets.packed` samples of unsure edges
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ def mean_difference(
 
 
 def by_length(pairs: PromptPairs, batch_size: int) -> Iterator[Tensor]:
-    """Indices of batches of pairs of like length, so that little padding is computed."""
-    order = pairs.attention_mask.sum(-1).argsort(stable=True)
+    """Indices, on the CPU, of batches of pairs of like length: little padding is computed."""
+    order = pairs.attention_mask.sum(-1).argsort(stable=True).cpu()
     yield from order.split(batch_size)
 
 
@@ -175,7 +175,7 @@ class Batch:
         if len(rows) == len(self.pairs):
             return self
         return Batch(
-            self.pairs[rows.cpu()],
+            self.pairs[rows],
             self.clean[rows],
             self.corrupted[rows],
             self.clean_logits[rows],

@@ -123,7 +123,7 @@ def node_effects(
 
     def measure(part: Tensor, nodes: Tensor) -> None:
         for places in by_length(pairs[part], batch_size):
-            rows = part[places.cpu()]
+            rows = part[places]
             ends = Ends.of(decoder, trimmed(pairs[rows]), loss)
             behaviour[rows] = ends.behaviour.cpu()
             for chosen in _at_once(decoder.graph, nodes, AT_ONCE * batch_size // len(rows)):
@@ -170,7 +170,7 @@ def together(
     corrupt, restore = torch.zeros(2, len(pairs))
     by_layer = nodes.view(len(decoder.blocks), decoder.n_heads + 1)
     with _undisturbed(decoder):
-        for rows in map(Tensor.cpu, by_length(pairs, batch_size)):
+        for rows in by_length(pairs, batch_size):
             ends = Ends.of(decoder, trimmed(pairs[rows]), loss)
             with exchanged(decoder, by_layer, ends.corrupted):
                 given = logits(decoder, embed(decoder, ends.pairs.clean), ends.pairs)

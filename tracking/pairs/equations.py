@@ -21,31 +21,59 @@ OPERATORS: dict[type, Callable[[Fraction, Fraction], Fraction]] = {
 }
 
 
-def evaluate(
-    expression: str, changed: Mapping[Fraction, Fraction] | None = None
-) -> Fraction | None:
-    """The exact value of a sum of numbers, + - * / and parentheses; None for anything else.
+def evaluate(expression: str) -> Fraction | None:
+    """The exact value of a sum of numbers, + - * / and parentheses; None for anything else."""
+    worked = worked_out(expression, {})
+    return worked[0] if worked else None
 
-    Each number that is a key of `changed` counts as its value there.
-    """
+
+def rework(expression: str, changed: Mapping[Fraction, Fraction]) -> Fraction | None:
+    """The value of an expression in which each number that is a key of `changed` is its value
+    there; None where a step of it no longer comes out as people count or pay."""
+    worked = worked_out(expression, changed)
+    return worked[1] if worked else None
+
+
+Worked = tuple[Fraction, Fraction]
+"""A value before and after the change."""
+
+
+def worked_out(expression: str, changed: Mapping[Fraction, Fraction]) -> Worked | None:
     if len(expression) > 200:
         return None
     try:
-        return value_of(ast.parse(expression.strip(), mode="eval").body, changed or {})
+        return value_of(ast.parse(expression.strip(), mode="eval").body, changed)
     except (SyntaxError, ValueError, ZeroDivisionError):
         return None
 
 
-def value_of(node: ast.expr, changed: Mapping[Fraction, Fraction]) -> Fraction:
+def value_of(node: ast.expr, changed: Mapping[Fraction, Fraction]) -> Worked:
     match node:
         case ast.Constant(value=int() | float() as number):
             exact = Fraction(str(number))  # by way of its text: 0.1 is a tenth
-            return changed.get(exact, exact)
+            return exact, changed.get(exact, exact)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -value_of(operand, changed)
+            before, after = value_of(operand, changed)
+            return -before, -after
         case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
-            return OPERATORS[type(op)](value_of(left, changed), value_of(right, changed))
+            apply = OPERATORS[type(op)]
+            (left_before, left_after) = value_of(left, changed)
+            (right_before, right_after) = value_of(right, changed)
+            before, after = apply(left_before, right_before), apply(left_after, right_after)
+            if before != after and not comes_out(before, after):
+                raise ValueError("people do not count or pay with that")
+            return before, after
     raise ValueError("not arithmetic")
+
+
+def comes_out(before: Fraction, after: Fraction) -> bool:
+    """Whether a step's new value is of the old one's kind: above zero, whole or not, in hundredths
+    or not, a part of one or more."""
+    kinds = [
+        (value > 0, value.denominator == 1, (value * 100).denominator == 1, value < 1)
+        for value in (before, after)
+    ]
+    return kinds[0] == kinds[1]
 
 
 @dataclass(frozen=True)
@@ -117,8 +145,8 @@ def read_annotated(solution: str) -> Solution:
 LEFT_SIDE = re.compile(
     r"(?:[\d\s.,+*/()$\u00d7\u00f7\u00b7\u2212-]|\\\$|\\times|\\cdot|\\div|(?<=[\d\s])x(?=[\s\d]))+$"
 )
-RIGHT_SIDE = re.compile(rf"\s*\\?\$?\s*({NUMBER.pattern})")
-GOES_ON = re.compile(r"\s*(?:[-+*/^%(\u00d7\u00f7\u00b7\u2212]|\\%|\\[a-zA-Z])|[\w!]|\s+x\s*\d")
+RIGHT_SIDE = re.compile(rf"\s*(?:\\boxed\{{)?\\?\$?\s*({NUMBER.pattern})")
+GOES_ON = re.compile(r"\}?\s*(?:[-+*/^%(\u00d7\u00f7\u00b7\u2212]|\\%|\\[a-zA-Z])|[\w!]|\s+x\s*\d")
 
 
 def read_plain(solution: str) -> Solution:

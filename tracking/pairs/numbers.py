@@ -1,4 +1,4 @@
-"""Numbers in text: where they stand, what they are worth, and which can be changed safely."""
+"""Numbers in text: where they stand, what they are worth, and what words bring in besides."""
 
 from __future__ import annotations
 
@@ -47,29 +47,9 @@ def restyle(text: str, value: Fraction) -> str | None:
     whole = digits[: len(digits) - decimals]
     written = f"{int(whole):,}" if "," in text else whole
     written += f".{digits[len(whole) :]}" if decimals else ""
-    return written if len(written) == len(text) else None
+    rounder = decimals and written.endswith("0") and not text.endswith("0")  # nobody writes 8.0
+    return written if len(written) == len(text) and not rounder else None
 
-
-# In a question, beside a number that is more, or other, than its digits.
-NOT_ITS_DIGITS_BEFORE = re.compile(
-    r"[\w.,:/^_{\\\u2013-]$|\b(?:half|quarter|third) of an? $"
-    r"|\ban? $",  # "an 8" would become "an 9"
-    re.IGNORECASE,
-)
-NOT_ITS_DIGITS_AFTER = re.compile(
-    r"\s*\\?%|[\w^/:!(°]|[,\u2013-]\d|\\[a-zA-Z]|\s*(?:percent|point)\b"
-    r"|\s+(?:hundred|thousand|million|billion|dozen|[ap]\.?m\b|o'clock)"
-    r"|\s+(?:and\s+)?(?:a\s+half|a\s+quarter|\d+/\d|one[- ]half|\\frac)",
-    re.IGNORECASE,
-)
-# In a solution, where `48x2` and `48/2` are operations.
-NOT_COPIED_BEFORE = re.compile(
-    r"(?:[a-wyz\d.,:^_]|[\^_]\{|\b(?:step|case|day|part) |\n#)$", re.IGNORECASE
-)
-NOT_COPIED_AFTER = re.compile(
-    r"\s*\\?%|[a-wyz^!:_]|\s+(?:hundred|thousand|million|dozen)", re.IGNORECASE
-)
-LIST_MARKER = re.compile(r"(?:^|\n)[\s*(]*$")
 
 IMPLIED: dict[str, tuple[str, ...]] = {
     r"one|once|first|single": ("1",),
@@ -127,29 +107,9 @@ def implied_values(question: str) -> frozenset[Fraction]:
     return frozenset(brought_in)
 
 
-def changeable(question: str) -> list[Number]:
-    """The numbers that can be changed with only one reading of what they were."""
-    if "[asy]" in question:
-        return []
-    every, implied = values(question), implied_values(question)
-    return [
-        number
-        for number in numbers(question)
-        if every.count(number.value) == 1
-        and number.value not in implied
-        and number.value > 1  # "1 apple" would become "7 apple"
-        and not NOT_ITS_DIGITS_BEFORE.search(question[: number.start])
-        and not NOT_ITS_DIGITS_AFTER.match(question[number.end :])
-    ]
-
-
-def digit_swaps(number: Number, question: str) -> list[str]:
-    """Every way to write the number with one other digit.
-
-    A first digit does not become 0, nor a last decimal, and the number does not become 1 or one
-    that the question has or implies already.
-    """
-    used = {Fraction(0), Fraction(1), *values(question), *implied_values(question)}
+def digit_swaps(number: Number) -> list[str]:
+    """Every way to write the number with one other digit; a first digit does not become 0, nor a
+    last decimal."""
     swaps = []
     for place, digit in enumerate(number.text):
         if not digit.isdigit() or (place == 0 and digit == "0"):
@@ -157,7 +117,7 @@ def digit_swaps(number: Number, question: str) -> list[str]:
         ends = place == 0 or ("." in number.text and place == len(number.text) - 1)
         others = "123456789" if ends else "0123456789"
         swaps += [number.text[:place] + other + number.text[place + 1 :] for other in others]
-    return [swap for swap in swaps if Fraction(swap.replace(",", "")) not in used]
+    return [swap for swap in swaps if swap != number.text]
 
 
 def first_difference(one: str, other: str) -> int:

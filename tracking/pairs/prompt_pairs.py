@@ -70,7 +70,8 @@ class PromptPairs:
     def __getitem__(self, indices: Sequence[int] | Tensor | slice) -> PromptPairs:
         """The pairs at `indices`, in that order and as often as they are named."""
         try:
-            rows = torch.arange(len(self))[indices]
+            on_cpu = indices.cpu() if isinstance(indices, Tensor) else indices
+            rows = torch.arange(len(self))[on_cpu]
         except (IndexError, TypeError, ValueError) as error:
             raise BadInput(f"pairs: {indices!r} picks none of {len(self)}: {error}") from None
         require(rows.ndim == 1 and len(rows) > 0, "pairs are picked by a non-empty list or slice")

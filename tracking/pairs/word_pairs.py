@@ -8,9 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tracking.errors import BadInput
-from tracking.pairs.numbers import NUMBER, numbers, restyle, values
+from tracking.pairs.equations import read_solution
+from tracking.pairs.numbers import restyle, values
 from tracking.pairs.problems import WordProblem, chat_prompt
-from tracking.pairs.swaps import Swap, explained, outcome, rewrite, run_forward, swaps
+from tracking.pairs.rules import (
+    CHANGE_RULES,
+    NUMBER_RULES,
+    PAIR_RULES,
+    SOLUTION_RULES,
+    objection,
+)
+from tracking.pairs.swaps import Swap, last_digits_first, rewrite, swaps, uses
 from tracking.pairs.text import Dropped, Pair, pair_at_first_difference
 
 WORD_CONTRASTS = ("operand", "result", "answer")
@@ -27,59 +35,46 @@ class Turn:
 Turns = tuple[Turn, Turn]
 """The clean and the corrupted turn."""
 
-NO_EQUATION = Dropped("the changed number is in no equation of the solution")
-
 
 def operand_turns(swap: Swap) -> Turns | Dropped:
     """Up to the changed number, where the solution first writes it."""
-    if swap.equation and outcome(swap.equation, swap.change) is None:
-        return Dropped("no digit gives an equation that comes out well")
-    text = swap.solution.text
-    used = next(number for number in numbers(text) if number.value in swap.change)
-    written = restyle(used.text, swap.change[used.value])
+    used = swap.use.mentions[0]
+    written = restyle(used.text, swap.value)
     if written is None:
         return Dropped("the solution writes the changed number in another form")
-    given = text[: used.start]
+    given = swap.use.solution.text[: used.start]
     return Turn(given, used.text), Turn(given, written)
 
 
 def result_turns(swap: Swap) -> Turns | Dropped:
     """Up to the result of the first equation with the changed number, changed there alike."""
-    equation, text = swap.equation, swap.solution.text
-    if equation is None:
-        return NO_EQUATION
-    result = equation.result
-    if result is None:
+    text, equation = swap.use.solution.text, swap.use.equation
+    if equation.result is None:
         return Dropped("the result of the equation is not written after it")
+    result, after = equation.result, swap.result
+    if after is None or after == equation.value:
+        return Dropped("the first equation comes to the same")
     if not set(equation.operands) <= set(values(text[equation.start : result.start])):
         return Dropped("the equation is not written out")
-    if equation.value in values(text[: result.start]):
+    if {equation.value, after} & set(values(text[: result.start])):
         return Dropped("the result stands before its equation")
-    after = outcome(equation, swap.change)
-    if after is None or after == equation.value:
-        return Dropped("no digit gives an equation that comes out well")
-    written, given = restyle(result.text, after), rewrite(text[: result.start], swap.change)
+    written = restyle(result.text, after)
+    given = rewrite(text[: result.start], {swap.use.number.value: swap.value})
     if written is None or given is None:
         return Dropped("no digit gives a result of the same length")
     return Turn(text[: result.start], result.text), Turn(given, written)
 
 
+ASKED = "The answer is "
+
+
 def answer_turns(swap: Swap) -> Turns | Dropped:
     """The answer at once: the changed one by way of every equation of the solution."""
-    if swap.equation is None:
-        return NO_EQUATION
-    answer, last = swap.problem.answer, swap.solution.equations[-1]
-    if not NUMBER.fullmatch(answer) or values(answer) != [last.value]:
-        return Dropped("the answer is not the last equation's result")
-    if not explained(swap.problem, swap.solution, len(swap.solution.text)):
-        return Dropped("a number of the solution comes from nowhere")
-    after = run_forward(swap)
-    if isinstance(after, Dropped):
-        return after
-    written = restyle(answer, after)
+    answer, after = swap.use.problem.answer, swap.results[-1]
+    written = restyle(answer, after) if after is not None else None
     if written is None or written == answer:
         return Dropped("no digit gives another answer of the same length")
-    return Turn("", answer), Turn("", written)
+    return Turn(ASKED, answer), Turn(ASKED, written)
 
 
 TURNS: dict[str, Callable[[Swap], Turns | Dropped]] = {
@@ -118,21 +113,51 @@ def word_pairs(
 def word_pair(
     contrast: str, problem: WordProblem, tokenizer: Any, seed: int, system_prompt: str | None
 ) -> Pair | Dropped:
-    pair: Pair | Dropped = Dropped("no number of the question can be changed safely")
-    for swap in swaps(contrast, problem, random.Random(f"{seed} {contrast} {problem.question}")):
-        pair = (
-            swap if isinstance(swap, Dropped) else tokens(contrast, swap, tokenizer, system_prompt)
-        )
+    pair: Pair | Dropped = Dropped("the solution uses no number of the question")
+    order = random.Random(f"{seed} {contrast} {problem.question}")
+    for swap in sound_swaps(contrast, problem, order):
+        if isinstance(swap, Dropped):
+            pair = swap
+            continue
+        pair = pair_of(contrast, swap, tokenizer, system_prompt)
         if isinstance(pair, Pair):
             break
     return pair
 
 
-def tokens(contrast: str, swap: Swap, tokenizer: Any, system_prompt: str | None) -> Pair | Dropped:
+def sound_swaps(
+    contrast: str, problem: WordProblem, order: random.Random
+) -> Iterator[Swap | Dropped]:
+    """The digit swaps to which no rule objects, number by number, in a random order."""
+    if not problem.solution:
+        yield Dropped("no worked solution")
+        return
+    solution = read_solution(problem.solution)
+    if reason := objection(SOLUTION_RULES, problem, solution):
+        yield Dropped(reason)
+        return
+    candidates = uses(problem, solution)
+    order.shuffle(candidates)
+    if contrast == "operand":
+        candidates.sort(key=lambda use: -len(use.number.text))
+    for use in candidates:
+        if reason := objection(NUMBER_RULES, use):
+            yield Dropped(reason)
+            continue
+        ways = swaps(use, order)
+        for swap in last_digits_first(ways) if contrast == "operand" else ways:
+            reason = objection(CHANGE_RULES, swap)
+            yield Dropped(reason) if reason else swap
+
+
+def pair_of(contrast: str, swap: Swap, tokenizer: Any, system_prompt: str | None) -> Pair | Dropped:
     turns = TURNS[contrast](swap)
     if isinstance(turns, Dropped):
         return turns
     clean, corrupted = turns
-    before = chat_prompt(tokenizer, swap.problem.question, system_prompt) + clean.given
+    before = chat_prompt(tokenizer, swap.use.problem.question, system_prompt) + clean.given
     after = chat_prompt(tokenizer, swap.question, system_prompt) + corrupted.given
-    return pair_at_first_difference(tokenizer, (before, clean.target), (after, corrupted.target))
+    pair = pair_at_first_difference(tokenizer, (before, clean.target), (after, corrupted.target))
+    if isinstance(pair, Pair) and (reason := objection(PAIR_RULES[contrast], swap, pair)):
+        return Dropped(reason)
+    return pair

@@ -15,7 +15,7 @@ from torch import Tensor
 from tracking.circuits.entry import entry
 from tracking.model.graph import Graph
 from tracking.stability.bootstrap import halves
-from tracking.stability.sets import jaccard
+from tracking.stability.sets import jaccard, packed, unsure
 
 SPLITS = 20  # of the pairs into halves
 AGREED = 0.8  # Jaccard that `pairs_needed` asks for
@@ -27,31 +27,29 @@ class Entries:
 
     nodes: Tensor  # int32 [sample, node]
     membership: Tensor  # float32 [source, target], share of samples with the edge at a size
-    turnover: Tensor  # float32 [sample // 2]: of edges, between each sample and the next
+    draws: Tensor  # uint8 [byte, edge]: the samples with an edge, of edges in some and not in all
 
 
 def entries(graph: Graph, per_pair: Tensor, weights: Tensor, size: int) -> Entries:
     """Of every sample of `weights` [sample, pair], from scores [pair, source, target]; `size` is
     the number of top edges at which edges count as in."""
     flat = per_pair.flatten(1)
-    nodes, turnover, inside = [], [], torch.zeros(per_pair.shape[1:])
+    nodes, bits, inside = [], [], torch.zeros(per_pair.shape[1:])
     for some in weights.split(16):  # the scores of all samples at once would fill the memory
         each = entry(graph, (some @ flat).unflatten(1, per_pair.shape[1:]))
         nodes.append(each.nodes)
         within = (each.edges <= size) & graph.edge_mask
         inside += within.sum(0)
-        pairs = within.flatten(1)[: len(within) // 2 * 2]
-        turnover.append(1 - jaccard(pairs[::2], pairs[1::2]))
-    return Entries(torch.cat(nodes), inside / len(weights), torch.cat(turnover))
+        bits.append(packed(within))
+    membership = inside / len(weights)
+    return Entries(torch.cat(nodes), membership, torch.cat(bits)[:, unsure(membership)])
 
 
 @dataclass(frozen=True)
 class Agreement:
     """Two disjoint halves of the pairs against each other."""
 
-    entries: Tensor  # int32 [split, half, node]
     jaccard: Tensor  # float32 [split], of the heads in their circuits
-    edge_turnover: Tensor  # float32 [split], of the edges in them
     rank_correlation: Tensor  # float32 [split], Spearman's, of the scores of all edges
 
 
@@ -59,15 +57,14 @@ def agreement(graph: Graph, per_pair: Tensor, edges: int, pairs: int | None = No
     """Of `SPLITS` random splits into halves, or into disjoint samples of so many `pairs`; circuits
     are those of the top `edges`."""
     weights = halves(SPLITS, len(per_pair), pairs)
-    drawn = entries(graph, per_pair, weights.flatten(0, 1), edges)
-    nodes = drawn.nodes.unflatten(0, (SPLITS, 2))
+    nodes = entries(graph, per_pair, weights.flatten(0, 1), edges).nodes.unflatten(0, (SPLITS, 2))
     first, second = (nodes[..., graph.node_heads] <= edges).unbind(1)
     means = weights @ per_pair[:, graph.edge_mask]  # [split, half, edge]
     ranks = means.argsort(-1).argsort(-1).float()
     ranks = ranks - ranks.mean(-1, keepdim=True)
     products = (ranks[:, 0] * ranks[:, 1]).sum(-1)
     correlation = products / ranks.square().sum(-1).sqrt().prod(-1).clamp(min=1e-12)
-    return Agreement(nodes, jaccard(first, second), drawn.turnover, correlation)
+    return Agreement(jaccard(first, second), correlation)
 
 
 def pairs_needed(graph: Graph, per_pair: Tensor, edges: int, whole: Tensor) -> float | None:

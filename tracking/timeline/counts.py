@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
 from tracking.ledger.record import Analysis, Record
-from tracking.stability.bootstrap import Interval, interval, resamples
-from tracking.stability.sets import jaccard
-from tracking.timeline.activity import Thresholds, converged, screen_error, verdict
+from tracking.stability.bootstrap import interval, resamples
+from tracking.stability.sets import unpacked
+from tracking.stability.turnover import turnover
+from tracking.timeline.activity import Thresholds, converged, screen_error
 from tracking.timeline.shares import Shares
 from tracking.timeline.states import EMERGENT
 
@@ -31,13 +31,18 @@ COUNTED = ("base", "retained", "faded", "new", "surviving", "revived", "pruned")
 
 
 def counts_of(
-    records: Sequence[Record], contrast: str, nodes: pd.DataFrame, thresholds: Thresholds
+    records: Sequence[Record],
+    contrast: str,
+    shares: Sequence[Shares],
+    nodes: pd.DataFrame,
+    thresholds: Thresholds,
 ) -> pd.DataFrame:
-    """One row a step, as `Timeline.counts`, from the rows of a contrast in `Timeline.nodes`."""
+    """One row a step, as `Timeline.counts`, from the records' shares and the rows of a contrast in
+    `Timeline.nodes`."""
     rows, before = [], None
-    for record, (_, now) in zip(records, nodes.groupby("step", sort=True), strict=True):
+    by_step = (rows for _, rows in nodes.groupby("step", sort=True))
+    for record, of_record, now in zip(records, shares, by_step, strict=True):
         analysis = record.analyses[contrast]
-        shares = Shares.of(analysis)
         rows.append(
             {
                 "contrast": contrast,
@@ -51,9 +56,9 @@ def counts_of(
                 **_turnover(record, analysis, before),
                 **{name: analysis.numbers.get(name, np.nan) for name in (*NUMBERS, *WIRING)},
                 "edges": int(analysis.circuit.circuit.sum()),
-                "screen_error": screen_error(analysis, shares, thresholds),
+                "screen_error": screen_error(analysis, of_record, thresholds),
                 "converged": converged(analysis, thresholds),
-                "verdict": verdict(analysis, shares, thresholds),
+                "verdict": now["verdict"].iloc[0],
                 "seconds": record.seconds,
             }
         )
@@ -103,39 +108,21 @@ def _together(analysis: Analysis) -> dict[str, float]:
 
 
 def _turnover(record: Record, now: Analysis, before: Analysis | None) -> dict[str, float]:
-    """Turnover of heads and of edges at the run's size, each beside its null, and the heads' with
-    the interval over the same resamples at both checkpoints."""
+    """Turnover of heads and of edges at the run's size, each beside its null."""
     heads, size = record.graph.node_heads, now.circuit.size
-    null = half_turnover(now, heads)
-    out = {
-        "turnover": np.nan,
-        "turnover_low": np.nan,
-        "turnover_high": np.nan,
-        "null": float(null.mean()),
-        "null_high": float(null.quantile(0.975)),
-        "edge_turnover": np.nan,
-        "edge_null": float(now.stability.edge_null.mean()),
-        "edge_null_high": float(now.stability.edge_null.quantile(0.975)),
-    }
-    if before is None:
-        return out
-    then, entries = before.stability, now.stability
-    edges = [(one.edge_entry <= size).flatten() for one in (then, entries)]
-    out["edge_turnover"] = 1 - float(jaccard(*edges))
-    if then.entries.shape == entries.entries.shape:
-        drawn = [one.entries[:, heads] <= size for one in (then, entries)]
-        turned = 1 - jaccard(*drawn)
-        ends = Interval(turned.mean(), *turned.quantile(torch.tensor([0.025, 0.975])))
-        out |= {
-            "turnover": float(ends.mean),
-            "turnover_low": float(ends.low),
-            "turnover_high": float(ends.high),
-        }
-    return out
+    drawn = [one and one.stability.entries[:, heads] <= size for one in (now, before)]
+    same = before if before and before.circuit.size == size else None
+    among = now.stability.edge_membership > 0
+    if same:
+        among |= same.stability.edge_membership > 0
+    edges = turnover(_edges(now, among), same and _edges(same, among))
+    return {**turnover(*drawn), **{f"edge_{name}": value for name, value in edges.items()}}
 
 
-def half_turnover(analysis: Analysis, heads: Tensor) -> Tensor:
-    """Float32 [split]: turnover of heads between two disjoint halves of the pairs on one
-    checkpoint, at the run's size."""
-    inside = analysis.stability.half_entries[..., heads] <= analysis.circuit.size
-    return 1 - jaccard(inside[:, 0], inside[:, 1])
+def _edges(analysis: Analysis, among: Tensor) -> Tensor | None:
+    """BoolTensor [resample, edge]: which of the edges `among` are in the circuit; None of records
+    that do not keep it."""
+    kept = analysis.stability
+    if kept.edge_draws is None:
+        return None
+    return unpacked(kept.edge_membership, kept.edge_draws, len(kept.entries), among)

@@ -54,14 +54,14 @@ MOVED = (
 def node_table(
     records: Sequence[Record],
     contrast: str,
+    shares: Sequence[Shares],
     thresholds: Thresholds,
     level: float | None = None,
 ) -> pd.DataFrame:
-    """One row per step and node of a contrast, with the columns of `Timeline.nodes`. `level`: the
-    largest drift of any node in a control run."""
+    """One row per step and node of a contrast, with the columns of `Timeline.nodes`. `shares` are
+    those of the records, `level` the largest drift of any node in a control run."""
     graph = records[0].graph
     analyses = [record.analyses[contrast] for record in records]
-    shares = [Shares.of(analysis) for analysis in analyses]
     history, steps = History.of(shares, thresholds), [record.step for record in records]
     count, nodes = len(records), len(graph.nodes)
     kinds = np.where(["H" in name for name in graph.nodes], "head", "mlp")
@@ -77,6 +77,7 @@ def node_table(
             "layer": np.tile(layers, count),
             "state": states(history.active, history.unsettled).ravel(),
             "active": history.active.ravel(),
+            "alone": history.verdicts.ravel(),
             "undecided": (history.verdicts == "undecided").ravel(),
             "verdict": np.repeat(verdicts, nodes),
         }
@@ -102,7 +103,7 @@ def node_table(
 
 def _effects(shares: Shares, analysis: Analysis) -> pd.DataFrame:
     """One row a node: both shares with intervals, and `share`, the one that is larger in size."""
-    low, high = shares.interval()
+    low, high = shares.interval
     ends = {"": shares.value, "_low": low, "_high": high}
     larger = shares.larger[None]
     return pd.DataFrame(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -63,6 +64,7 @@ class Shares:
             pairs=len(behaviour),
         )
 
+    @cached_property
     def interval(self) -> tuple[np.ndarray, np.ndarray]:
         """Ends of the 95 % interval, [direction, node] each; infinite where resamples have no
         behaviour."""
@@ -71,7 +73,7 @@ class Shares:
 
     def activity(self, least: float) -> tuple[np.ndarray, np.ndarray]:
         """bool [direction, node]: surely at least `least` in size; surely below it."""
-        low, high = self.interval()
+        low, high = self.interval
         beyond = (low >= least) | (high <= -least)
         below = (low > -least) & (high < least)
         return beyond & self.measured, below | ~self.measured & self.known

@@ -10,13 +10,16 @@ import pandas as pd
 
 from tracking.ledger.record import Analysis
 from tracking.stability.bootstrap import interval, resamples
-from tracking.timeline.activity import Activity, weaknesses
+from tracking.timeline.activity import SMALL, Activity, weaknesses
 from tracking.timeline.regime import Regime
 from tracking.timeline.shares import Shares
 from tracking.timeline.timeline import Timeline
 
 NAMED = 6  # nodes that a sentence names of one kind
 WIRED = 0.1  # of what today's own circuits carry: a smaller loss is not another wiring
+MOST = 0.5  # of the same
+SUFFICE, PARTLY = "the old wires suffice", "the old wires carry most of it, not all"
+LACK, UNTOLD = "the old wires do not suffice", "whether the old wires suffice cannot be told"
 ORIGINS = {"recruited": "recruited", "with the behaviour": "emerged with the behaviour"}
 
 
@@ -50,6 +53,7 @@ class Summary:
     against: Sequence[str]  # of these, those whose share is negative: they work against it
     together: float  # share lost with all that are surely active today corrupted; NaN where unknown
     small: Sequence[str]  # active by their state, surely below the threshold today
+    large: Sequence[str]  # inactive by their state, surely above it today
     crossed: Sequence[str]  # of the carriers, those that began on the other side of 0
     interrupted: Sequence[str]  # of these, those that were not active at all checkpoints since
     cohorts: dict[str, int]  # of emergent nodes that are active, the step at which they emerged
@@ -64,12 +68,13 @@ class Summary:
     wiring_null: Figure
     wiring_half: Figure  # at half of it, where less of the circuit is room
     wiring_half_null: Figure
+    random: float  # times the circuit's edges that random circuits need to carry as much
     began: str  # the verdict of the first record
     verdict: str  # of the last record
     weaknesses: Sequence[str]  # of the last record
     absent: int  # checkpoints between the first and the last without the behaviour
     sound: int  # checkpoints whose verdict is sound
-    control: bool  # whether drift was measured against a control run
+    control: Sequence[Sequence[str]] | None  # nodes that emerged, and that faded, in a control run
     regime: Regime
 
     @classmethod
@@ -96,6 +101,7 @@ class Summary:
             against=tuple(there.index[there["share"] < 0]),
             together=float(last["together_corrupt"]),
             small=tuple(now.index[now["active"] & today.inactive]),
+            large=tuple(now.index[~now["active"] & (now["state"] != "undecided") & today.active]),
             crossed=_crossed(nodes, there),
             interrupted=_interrupted(nodes, there),
             cohorts={str(k): int(v) for k, v in now[now["active"]]["cohort"].dropna().items()},
@@ -110,12 +116,13 @@ class Summary:
             wiring_null=_figure(last, "wiring_null"),
             wiring_half=_figure(last, "wiring_kept_half"),
             wiring_half_null=_figure(last, "wiring_null_half"),
+            random=float(last["random_size"]) / max(int(last["edges"]), 1),
             began=str(first["verdict"]),
             verdict=str(last["verdict"]),
             weaknesses=weaknesses(analyses[-1], shares, timeline.thresholds),
             absent=int((counts["verdict"].iloc[1:-1] == "absent").sum()),
             sound=int((counts["verdict"] == "sound").sum()),
-            control=timeline.controlled,
+            control=timeline.control and _turned(timeline.control, contrast),
             regime=Regime.of(nodes, counts, contrast),
         )
 
@@ -192,9 +199,14 @@ class Summary:
             text += f"; of these step {self.steps[0]} knew {_listed(self.scored)} by scores alone"
         if not any(self.carriers[origin] for origin in ORIGINS):
             text += "; no recruitment was found"
-        lost = "fell below the threshold by no tested change"
-        gone = ((self.faded, "faded"), (self.transient, "came and went"), (self.small, lost))
-        for names, word in gone:
+        untested = "the threshold by no tested change"
+        turned = (
+            (self.faded, "faded"),
+            (self.transient, "came and went"),
+            (self.small, f"fell below {untested}"),
+            (self.large, f"rose above {untested}"),
+        )
+        for names, word in turned:
             if names:
                 text += f"; {_counted(names)} {word} ({_listed(names)})"
         for word, names in self.drifted.items():
@@ -231,11 +243,12 @@ class Summary:
         if not known or self.verdict == "absent":
             return "Whether the old wires suffice is not known."
         words = [_wired(kept, null) for kept, null in known]
-        order = ("the old wires do not suffice", "whether the old wires suffice cannot be told")
-        word = next((word for word in order if word in words), "the old wires suffice")
+        word = next(word for word in (LACK, PARTLY, UNTOLD, SUFFICE) if word in words)
         size = known[words.index(word)]
         kept, null = size
         at_half = " of half the run's size" if size is not sizes[0] else ""
+        if word == SUFFICE and self.random < SMALL:  # then any wires do
+            word = f"random ones of {self.random:.1f} times the edges do too, so {UNTOLD}"
         return (
             f"Circuits{at_half} by step {self.steps[0]}'s scores carry {kept} of what today's "
             f"own carry, those by half of the pairs {null}: {word}."
@@ -255,13 +268,23 @@ class Summary:
                 else "; none is beyond the run's own fluctuation"
                 + (" (that takes 6 checkpoints)" if self.checkpoints < 6 else "")
             )
-        text += "; drift is set against a control run" if self.control else "; no control was given"
+        text += (
+            "; no control was given" if self.control is None else self._controlled(*self.control)
+        )
         text += f"; {self.sound} of {self.checkpoints} records are sound"
         if self.weaknesses and self.verdict != "absent":
             text += f", the last is not: {'; '.join(self.weaknesses)}"
         if self.regime.word in ("accumulates", "searches"):
             text += f"; the run {self.regime.word}"
         return text + "."
+
+    def _controlled(self, emerged: Sequence[str], faded: Sequence[str]) -> str:
+        """What a control run, in which nothing was taught, has of the same."""
+        parts = [
+            f"{_counted(names)} {word} ({_listed(names)})" if names else f"no node {word}"
+            for names, word in ((emerged, "emerged"), (faded, "faded"))
+        ]
+        return f"; drift is set against a control run, in which {' and '.join(parts)}"
 
 
 def _figure(row: pd.Series, name: str) -> Figure:
@@ -285,12 +308,20 @@ def _crossed(nodes: pd.DataFrame, there: pd.DataFrame) -> tuple[str, ...]:
     return tuple(str(name) for name in there.index if began[name] * there["share"][name] < 0)
 
 
+def _turned(control: Timeline, contrast: str) -> Sequence[Sequence[str]]:
+    """The nodes that ever emerged, and those that have faded, by the end of a run."""
+    nodes = control.of_contrast(contrast)[0]
+    last = nodes[nodes["step"] == nodes["step"].max()].set_index("node")
+    return tuple(last.index[last["cohort"].notna()]), tuple(last.index[last["state"] == "faded"])
+
+
 def _wired(kept: Figure, null: Figure) -> str:
+    """Less than the null, and by more than a tenth, is a loss; within a tenth of it none."""
     if kept.high < null.low and kept.value < null.value - WIRED:
-        return "the old wires do not suffice"
+        return PARTLY if kept.low > MOST else LACK
     if kept.low >= max(null.value, 1 - WIRED) - WIRED:  # a low null excuses no loss
-        return "the old wires suffice"
-    return "whether the old wires suffice cannot be told"
+        return SUFFICE
+    return UNTOLD
 
 
 def _growth(first: Analysis, last: Analysis) -> Figure:

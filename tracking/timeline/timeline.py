@@ -14,6 +14,7 @@ from tracking.run_folder import RunFolder
 from tracking.timeline.activity import Thresholds
 from tracking.timeline.counts import counts_of
 from tracking.timeline.node_table import node_table
+from tracking.timeline.shares import Shares
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Timeline:
     nodes: pd.DataFrame
     counts: pd.DataFrame
     thresholds: Thresholds
-    controlled: bool = False  # whether drift stands against a control run
+    control: Timeline | None = None  # the run that drift stands against
 
     @classmethod
     def of(
@@ -49,18 +50,14 @@ class Timeline:
         if not records:
             raise BadInput("no records: nothing has been analysed yet")
         thresholds = thresholds or Thresholds.kept(records[-1].thresholds)
-        contrasts = list(records[0].analyses)
-        nodes = [
-            node_table(records, contrast, thresholds, control and control.drift(contrast))
-            for contrast in contrasts
-        ]
-        counts = [
-            counts_of(records, contrast, of_contrast, thresholds)
-            for contrast, of_contrast in zip(contrasts, nodes, strict=True)
-        ]
-        whole = pd.concat(nodes, ignore_index=True)
-        table = pd.concat(counts, ignore_index=True)
-        return cls(records, whole, table, thresholds, control is not None)
+        nodes, counts = [], []
+        for contrast in records[0].analyses:
+            shares = [Shares.of(record.analyses[contrast]) for record in records]
+            level = control and control.drift(contrast)
+            nodes.append(node_table(records, contrast, shares, thresholds, level))
+            counts.append(counts_of(records, contrast, shares, nodes[-1], thresholds))
+        tables = (pd.concat(one, ignore_index=True) for one in (nodes, counts))
+        return cls(records, *tables, thresholds, control)
 
     @classmethod
     def read(

@@ -101,7 +101,7 @@ def _few(timeline: Timeline) -> Iterator[str]:
 
 
 def _control(timeline: Timeline) -> Iterator[str]:
-    if len(timeline.records) > 1 and not timeline.controlled:
+    if len(timeline.records) > 1 and timeline.control is None:
         yield (
             "No control was given: shares drift under a random reward too, and how far is not "
             "known (--control RUN, a run in which nothing is taught)."

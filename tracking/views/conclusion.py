@@ -20,6 +20,6 @@ def conclude(run: RunFolder, timeline: Timeline, table: terminal.Table) -> None:
             "picture": picture,
             "records": run.ledger.folder,
             "timeline": run.ledger.timeline_path,
-            "checkpoints": run.path,
+            **({"checkpoints": run.path} if run.checkpoints() else {}),
         }
     )

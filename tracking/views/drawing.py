@@ -125,7 +125,7 @@ def wiring(axes: Axes, counts: pd.DataFrame) -> None:
     axes.set_ylim(0, min(max(1.1, 1.05 * np.nan_to_num(highest)), 2.5))  # few pairs, wide intervals
     if counts["wiring_kept"].isna().all():
         axes.set_yticks([])
-        say(axes, "step 0's wiring was compared at no checkpoint")
+        say(axes, f"step {counts['step'].iloc[0]}'s wiring was compared at no checkpoint")
         return
     bounds = (counts["wiring_null_low"], counts["wiring_null_high"])
     axes.fill_between(counts["step"], *bounds, color=GREY, alpha=0.3, linewidth=0,
@@ -223,7 +223,12 @@ def legend(figure: Figure, states: pd.Series, columns: int) -> None:
         for marker, word in there.items()
     ]  # fmt: skip
     handles.append(
-        Patch(facecolor="white", edgecolor="#555", hatch="////", label="cannot be told here")
+        Patch(
+            facecolor="white",
+            edgecolor="#555",
+            hatch="////",
+            label="cannot tell here, or says otherwise",
+        )
     )
     style = {"ncols": columns, "frameon": False, "fontsize": 9}
     figure.legend(handles=handles, loc="outside lower center", **style)

@@ -22,16 +22,17 @@ from tracking.views import drawing
 from tracking.views.drawing import GREY, INK, NONE, PALE, shades
 from tracking.views.palette import LOOKS, NEGATIVE, POSITIVE, REWARD, called, untold
 
-WIRED = {  # what a ranking of edges is called, and how it looks
+WIRED = {  # what a ranking of edges is called, with the step of the first record; how it looks
     "own": ("today's own ranking", INK, "-"),
     "half": ("today's, by half of the pairs", GREY, "--"),
-    "old": ("step 0's ranking", NEGATIVE, "-"),
+    "old": ("step {}'s ranking", NEGATIVE, "-"),
 }
 CHANGES = {  # how the series of a coupling look
     "behaviour": (INK, "o"),
     "active": (POSITIVE, "s"),
     "emergent": (LOOKS["surviving"].color, "^"),
 }
+TURNOVERS = {"": ("heads", INK), "edge_": ("edges", LOOKS["retained"].color)}
 AT_RISK = 12  # numbers of heads at risk under a survival curve, at most
 
 
@@ -184,19 +185,19 @@ def faithfulness_curve(timeline: Timeline, contrast: str) -> Figure:
 
 def wiring_curve(timeline: Timeline, contrast: str) -> Figure:
     """What circuits of every size carry of the last checkpoint's behaviour, ranked by its own
-    scores, by its own from half of the pairs, and by step 0's."""
-    record = timeline.records[-1]
+    scores, by its own from half of the pairs, and by the first record's."""
+    first, record = timeline.records[0].step, timeline.records[-1]
     figure, axes = drawing.axes(
         f"{contrast!r} pairs, step {record.step}: old wires and new", "faithfulness",
         "share of all edges taken",
     )  # fmt: skip
     table = wiring_table(timeline, contrast)
     if not len(table):
-        drawing.say(axes, "step 0's wiring was not compared here")
+        drawing.say(axes, f"step {first}'s wiring was not compared here")
         return figure
     for name, (label, color, dash) in WIRED.items():
         style = {"color": color, "linestyle": dash, "marker": "o", "markersize": 3}
-        axes.plot(table["share"], table[name], label=label, **style)
+        axes.plot(table["share"], table[name], label=label.format(first), **style)
     axes.axhline(1, color="#555", linewidth=0.8, linestyle="--")
     axes.set_xscale("log")
     axes.grid(alpha=0.3)
@@ -216,17 +217,29 @@ def wiring_table(timeline: Timeline, contrast: str) -> pd.DataFrame:
 
 
 def turnover(timeline: Timeline, contrast: str) -> Figure:
-    """The share of the circuit's heads that came or went since the checkpoint before with its 95 %
-    interval, beside its null: what two halves of the pairs disagree in at one checkpoint."""
+    """The share of the circuit's heads, and of its edges, that came or went since the checkpoint
+    before with its 95 % interval, beside its null, what resamples of the pairs disagree in at one
+    checkpoint; and less it, with the paired interval."""
     counts = timeline.of_contrast(contrast)[1]
-    figure, axes = drawing.axes(f"{contrast!r} pairs: turnover beside its null", "share of heads")
-    axes.fill_between(counts["step"], 0, counts["null_high"], color=GREY, alpha=0.2, linewidth=0,
-                      label="null, up to 97.5 %")  # fmt: skip
-    axes.plot(counts["step"], counts["null"], color=GREY, linestyle="--", label="null, mean")
-    drawing.interval(axes, counts, "turnover", INK, label="turnover")
-    drawing.over_steps(axes, counts["step"].tolist())
-    axes.set_ylim(0, 1.05)
-    axes.legend(frameon=False, fontsize=9)
+    figure = Figure(figsize=(6.4, 6.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    rows = zip(figure.subplots(3, sharex=True), TURNOVERS.items(), strict=False)
+    for axes, (prefix, (what, color)) in rows:
+        null = (counts["step"], 0, counts[f"{prefix}null_high"])
+        axes.fill_between(*null, color=GREY, alpha=0.2, linewidth=0, label="null, up to 97.5 %")
+        axes.plot(counts["step"], counts[f"{prefix}null"], color=GREY, linestyle="--",
+                  label="null, mean")  # fmt: skip
+        drawing.interval(axes, counts, f"{prefix}turnover", color, label="turnover")
+        axes.set(ylim=(0, 1.05), ylabel=f"share of {what}")
+        axes.legend(frameon=False, fontsize=9)
+    less = figure.axes[-1]
+    for prefix, (what, color) in TURNOVERS.items():
+        drawing.interval(less, counts, f"{prefix}turnover_less_null", color, label=what)
+    less.axhline(0, color="#999", linewidth=0.8)
+    less.set(ylabel="turnover\nless its null", xlabel="training step")
+    less.legend(frameon=False, fontsize=9)
+    drawing.over_steps(less, counts["step"].tolist())
+    figure.suptitle(f"{contrast!r} pairs: turnover beside its null", fontsize=11)
     return figure
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 
@@ -37,9 +38,13 @@ POSITIVE, NEGATIVE = "#0072B2", "#D55E00"  # of shares and of edges: for the beh
 
 
 def untold(nodes: pd.DataFrame) -> pd.Series:
-    """Of rows of a timeline's nodes, which are shown as undecided: where the behaviour is absent
+    """Of rows of a timeline's nodes, which the checkpoint alone does not bear out: it cannot tell
+    whether they are active, or says otherwise than their state. Where the behaviour is absent
     nothing is known of any, and that is said once."""
-    return nodes["undecided"].astype(bool) & (nodes["verdict"] != "absent")
+    active = nodes["active"].astype(bool)
+    settled = nodes["alone"] == np.where(active, "active", "inactive")
+    unsettled = (nodes["state"] == "undecided") & ~nodes["undecided"].astype(bool)
+    return ~(settled | unsettled) & (nodes["verdict"] != "absent")
 
 
 def called(reward: object) -> str:

@@ -60,7 +60,7 @@ def _plots(timeline: Timeline, contrast: str) -> dict[str, tuple[Figure, pd.Data
     nodes, counts = timeline.of_contrast(contrast)
     step = timeline.records[-1].step
     coupled = Coupling.of(nodes, counts, contrast)
-    turned = counts[["step", "turnover", "turnover_low", "turnover_high", "null", "null_high"]]
+    turned = counts.filter(regex="^(step|(edge_)?(turnover|null))")
     return {
         "map": (node_map(timeline, step, contrast), timeline.at(step, contrast)),
         "cohorts": (cohorts(timeline, contrast), cohort_table(nodes, contrast)),

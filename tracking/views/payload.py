@@ -1,7 +1,8 @@
 """What the report's page knows of a run: tables as columns, ready for JSON.
 
 Every table is a dictionary of equally long lists; missing numbers are None. The columns of nodes
-are laid out [step, node], in the order of `steps` and of `Graph.nodes`. Numbers keep four
+are laid out [step, node], in the order of `steps` and of `Graph.nodes`; `undecided` is 1 where the
+checkpoint alone cannot tell, 2 where it says otherwise than the state. Numbers keep four
 significant digits, edges three.
 """
 
@@ -89,7 +90,7 @@ def _of_contrast(timeline: Timeline, contrast: str) -> dict[str, Any]:
         "counts": columns(table),
         "nodes": {
             "state": [STATES.index(state) for state in nodes["state"]],
-            "undecided": [int(one) for one in untold(nodes)],
+            "undecided": (untold(nodes) * np.where(nodes["undecided"], 1, 2)).tolist(),
             "active": [int(one) for one in nodes["active"]],
             **{name: nodes[name].tolist() for name in ("role", "drift", "origin")},
             **{name: nodes[name].tolist()[: len(graph.nodes)] for name in ("fate", "lasting")},

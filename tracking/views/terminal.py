@@ -22,7 +22,7 @@ WIDTHS = {  # of the columns, in characters; of `pairs` more where a contrast's 
     "wiring": 10, "faithful": 11, "verdict": 12, "seconds": 8,
 }  # fmt: skip
 SPARED = ("seconds", "faithful", "faded")  # by a narrow terminal, in order
-READING = "heads+MLPs; behaviour in logits; wiring: what step 0's still carries"
+READING = "heads+MLPs; behaviour in logits; wiring: what step {}'s still carries"
 
 
 class Table:
@@ -46,7 +46,7 @@ class Table:
             room = self.console.width if self.console.is_terminal else None
             self.widths = widths(timeline, room)
             titles = {column: name if column == "reward" else column for column in WIDTHS}
-            self._print(Text(READING, "dim"), wrap=True)
+            self._print(Text(READING.format(first), "dim"), wrap=True)
             self._print(Text(self._line(titles), "bold"))
         for index, (_, row) in enumerate(rows.iterrows()):
             cells = _row(row, index == 0, self.widths["pairs"] - 2)
@@ -131,7 +131,8 @@ def legend(timeline: Timeline) -> Text:
     for state in there:
         line.append(f"{LOOKS[state].sign} {state}  ", LOOKS[state].color)
     if (untold(last) & (last["state"] != "undecided")).any():
-        line.append(f"{UNDECIDED.sign} in a state's colour: this checkpoint alone cannot tell")
+        sign = f"{UNDECIDED.sign} in a state's colour"
+        line.append(f"{sign}: this checkpoint alone cannot tell, or says otherwise")
     return line
 
 

@@ -42,6 +42,9 @@ HEADS = {
     "Turnover of the circuit's heads and its null (mean, 97.5 %)": [
         "turnover", "turnover_lo", "turnover_hi", "null", "null_hi",
     ],
+    "Turnover less its null, 95 %": [
+        *(f"{of}turnover_less_null{end}" for of in ("", "edge_") for end in ("", "_lo", "_hi")),
+    ],
     "Faithfulness of the circuit, 95 %": ["faithfulness", "faithfulness_lo", "faithfulness_hi"],
     "Seconds of tracking at a checkpoint": ["seconds"],
     "Share of training time spent on tracking": ["share"],

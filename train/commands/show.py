@@ -6,7 +6,8 @@ A row per checkpoint and contrast with the behaviour first, the map of heads and
 one, and what happened in a few sentences. With `--control`, a run in which nothing was taught,
 shares that drift are set against its. With `--follow` rows come as checkpoints are analysed, until
 the run is over: until its newest checkpoint is at the last step of the training and has been
-analysed, or could not be. The run may be resumed meanwhile: rows that it makes again come again. A
+analysed, or could not be; of checkpoints that any trainer made, until all have been that `sparks
+track` is at. The run may be resumed meanwhile: rows that it makes again come again. A
 run that was killed is never over; Ctrl-C stops. Other thresholds read the same records otherwise;
 nothing is analysed or written.
 """
@@ -106,7 +107,11 @@ class Watch:
         self.shown = now
 
     def _over(self) -> bool:
-        """Whether the newest checkpoint is the training's last, and has its record or failure."""
+        """Whether the newest checkpoint is the training's last, and has its record or failure; of
+        models that `sparks track` analyses, whether all have."""
+        settled = {*self.ledger.steps(), *self.ledger.marks()}
+        if steps := RunFolder(self.run).config().get("steps"):  # by `sparks track`
+            return settled >= {*steps}
         checkpoints = RunFolder(self.run).checkpoints()
         if not checkpoints:
             return False
@@ -116,7 +121,7 @@ class Watch:
             done = state["global_step"] >= max(state["max_steps"], _wanted(self.run)) > 0
         except (OSError, ValueError, LookupError, TypeError):
             return False  # it is being written
-        return done and last in (*self.ledger.steps(), *self.ledger.marks())
+        return done and last in settled
 
 
 def _wanted(run: Path) -> int:

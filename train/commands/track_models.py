@@ -246,16 +246,17 @@ def _check_same(run: RunFolder, by_step: Mapping[int, Model]) -> None:
 
 
 def _write(asked: Request, by_step: Mapping[int, Model]) -> None:
-    """Write `config.yaml`: what was asked for, and which model every step is."""
+    """Write `config.yaml`: what was asked for, and which model every step is that has a record or
+    will get one."""
     path = RunFolder(asked.folder).config_path
-    before = RunFolder(asked.folder).config()
-    sources = {step: str(model.source) for step, model in by_step.items()}
+    before, recorded = RunFolder(asked.folder).config(), RunFolder(asked.folder).ledger.steps()
+    steps = {step: was for step, was in (before.get("steps") or {}).items() if step in recorded}
     kept = {
         "models": list(asked.models),
         "base": asked.base,
         "pairs": asked.pairs or before.get("pairs"),
         "reward": asked.reward,
-        "steps": {**(before.get("steps") or {}), **sources},
+        "steps": {**steps, **{step: str(model.source) for step, model in by_step.items()}},
         **{
             f"track_{name}": value
             for part in (asked.settings, asked.thresholds)

@@ -38,8 +38,8 @@ def contrasts(job: Job) -> tuple[str, ...]:
 
 
 def build(job: Job, tokenizer: Any, model: Callable[[], Any]) -> dict[str, PromptPairs]:
-    """The prompt pairs of every contrast. `model()` is asked for only where the data has no
-    worked solutions and the model's own greedy ones take their place.
+    """The prompt pairs of every contrast. `model()` is asked for only where pairs take what
+    the model itself writes.
 
     Raises `BadInput` where too few pairs are usable, with what was dropped and why.
     """

@@ -9,38 +9,54 @@ from typing import Any
 
 from datasets import Dataset
 
+from tracking.errors import BadInput
 from train.config import Job
+from train.smollm2 import smollm2, smollm2_tokenizer
+from train.tasks.reasoning_gym import ReasoningGym
 from train.tasks.task import Task
 from train.tasks.tiny import Tiny
 from train.tasks.word_problems import WordProblems
 from train.tiny.base import base_model
 from train.tiny.tokenizer import tokenizer
 
-TASKS: dict[str, type[Task]] = {"tiny": Tiny}
+# A name that ends in / stands for all that begin with it.
+TASKS: dict[str, type[Task]] = {"tiny": Tiny, "reasoning-gym/": ReasoningGym}
 
 
 @dataclass(frozen=True)
-class EmbeddedModel:
-    """A model that is made in place: its tokenizer, and its folder by seed."""
+class NamedModel:
+    """A model that lies in Sparks or in its cache: its tokenizer, and its folder by seed."""
 
     tokenizer: Callable[[], Any]
     folder: Callable[[int], Path]
+    one_thread: bool = False  # so small that sharing an operation costs more than it saves
 
 
-MODELS = {"tiny": EmbeddedModel(tokenizer, base_model)}
+MODELS = {
+    "tiny": NamedModel(tokenizer, base_model, one_thread=True),
+    "smollm2": NamedModel(smollm2_tokenizer, lambda seed: smollm2()),
+}
 
 
 def training_task(job: Job) -> Task:
     """What the job trains on; data that is no task by name is word problems, or in the trainers'
-    own shape."""
-    return TASKS.get(job.script.dataset_name, WordProblems)(job)
+    own shape. `BadInput` where it is given what only a generator reads."""
+    kind = _kind(job.script.dataset_name)
+    if kind is not ReasoningGym and (job.ours.dataset_parameters or job.ours.dataset_question):
+        raise BadInput("dataset_parameters and dataset_question are for reasoning-gym/... alone")
+    return kind(job)
 
 
 def pairs_task(job: Job) -> Task:
     """What the job's prompt pairs are made of: `track_pairs_dataset`, or what it trains on."""
     ours, script = job.ours, job.script
     name = ours.track_pairs_dataset or script.dataset_name or job.mixture.datasets[0].path
-    return TASKS.get(name, WordProblems)(job)
+    return _kind(name)(job)
+
+
+def _kind(name: str | None) -> type[Task]:
+    family = f"{name}".partition("/")[0] + "/"
+    return TASKS.get(f"{name}") or TASKS.get(family, WordProblems)
 
 
 def for_grpo(job: Job, split: str) -> Dataset:

@@ -24,11 +24,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import random
-import shutil
 import sys
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -41,6 +38,7 @@ from rich.progress import track
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from transformers.utils import logging
 
+from train.cache import cached, made_once
 from train.tiny.task import CUES, chat, draw, work_out
 from train.tiny.tokenizer import CHARACTERS, CHAT_TEMPLATE, SPECIAL_TOKENS, tokenizer
 
@@ -95,21 +93,8 @@ def base_model(seed: int = 0, progress: bool = True, settings: BaseSettings | No
     if seed in SHIPPED and settings in (None, SHIPPED[seed]):
         return BASES / f"seed{seed}"
     settings = settings or BaseSettings()
-    folder = _cache() / f"base-seed{seed}-{_fingerprint(settings)}"
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
-    try:
-        make(seed, settings, progress, building)
-        _publish(building, folder)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return folder
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("SPARKS_CACHE") or "~/.cache/sparks").expanduser()
+    folder = cached(f"base-seed{seed}-{_fingerprint(settings)}")
+    return made_once(folder, lambda building: make(seed, settings, progress, building))
 
 
 def _fingerprint(settings: BaseSettings) -> str:
@@ -142,27 +127,6 @@ def _save(model: Qwen2ForCausalLM, folder: Path) -> None:
         if bars:
             logging.enable_progress_bar()
     tokenizer().save_pretrained(folder)
-
-
-def _publish(building: Path, folder: Path) -> None:
-    """Give a finished folder its name, once its bytes are on disk."""
-    for path in [*building.iterdir(), building]:
-        _sync(path)
-    try:
-        os.rename(building, folder)
-    except OSError:
-        # Another process was faster; its base is the same.
-        if not folder.is_dir():
-            raise
-    _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _pretrain(seed: int, settings: BaseSettings, progress: bool) -> Qwen2ForCausalLM:

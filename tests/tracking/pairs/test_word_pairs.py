@@ -65,44 +65,21 @@ def test_the_result_is_that_of_the_changed_equation(seed):
 def test_the_answer_is_worked_out_through_every_equation(seed):
     _, corrupted = pair_of("answer", NATALIA, seed=seed).text
     new = changed_number(corrupted)
-    given, target = corrupted.rpartition("\n")[2].rstrip("⟧").split("⟦")
+    given, target = corrupted.rpartition("\nThe answer is ")[2].rstrip("⟧").split("⟦")
     assert str(new + new // 2).startswith(given + target)
-
-
-def test_a_model_that_already_knows_the_later_result_is_not_paird():
-    told = "She has 72, because 48/2 = <<48/2=24>>24 and 48+24 = <<48+24=72>>72."
-    leaky = WordProblem(NATALIA.question, told, "72")
-    assert reason_of("operand", leaky) == "a number of the solution comes from nowhere"
-
-
-def test_a_value_with_two_sources_is_not_run_forward():
-    problem = WordProblem(
-        "He has 16 cows, sells 8 of his 24 sheep, and asks for the total.",
-        "16/2=<<16/2=8>>8. 24-8=<<24-8=16>>16. 16+8=<<16+8=24>>24",
-        "24",
-    )
-    assert reason_of("answer", problem) == "the changed number is also the result of an equation"
-
-
-def test_a_number_hidden_in_the_solution_is_dropped():
-    worked = "4 crates: 4*9=<<4*9=36>>36. 48+36=<<48+36=84>>84"
-    hidden = WordProblem("He pays for 48 jars.", worked, "84")
-    for contrast in WORD_CONTRASTS:
-        assert reason_of(contrast, hidden) == "a number of the solution comes from nowhere"
 
 
 @pytest.mark.parametrize(
     ("question", "solution", "reason"),
     [
         ("He has 48.", None, "no worked solution"),
-        ("He has some.", "3+4=7", "no number of the question can be changed safely"),
-        ("He has 48.", "Many.", "the changed number is not used in the solution"),
-        ("He has 48 and 9.", "48+9=58", "an equation of the solution does not come out"),
-        ("Of 3 cats", "3. Cats: 3+3=6", "the solution's number may not be the question's"),
+        ("He has some.", "1+2=3", "a number of the solution comes from nowhere"),
+        ("He has 48.", "Many.", "the answer is not the last equation's result"),
+        ("One and two.", "1+2=3", "the solution uses no number of the question"),
     ],
 )
 def test_what_cannot_be_swapped_is_dropped_with_its_reason(question, solution, reason):
-    assert reason_of("operand", WordProblem(question, solution, "1")) == reason
+    assert reason_of("operand", WordProblem(question, solution, "3")) == reason
 
 
 def test_thousands_separators_are_kept_or_left_out_as_the_text_has_them():
@@ -118,7 +95,7 @@ def test_thousands_separators_are_kept_or_left_out_as_the_text_has_them():
 
 def test_a_models_own_solutions_take_the_place_of_the_datas():
     unsolved = WordProblem(NATALIA.question, None, "72")
-    pair = pair_of("result", unsolved, solutions=["Half of it: 48 / 2 = 24."])
+    pair = pair_of("result", unsolved, solutions=["Half of it: 48 / 2 = 24. In all 48 + 24 = 72."])
     assert pair.text[0].startswith(f"{NATALIA.question}\nHalf of it: 48 / 2 = ")
     with pytest.raises(BadInput, match="0 solutions for 1"):
         next(word_pairs("result", [unsolved], TOKENIZER, solutions=[]))
@@ -142,7 +119,8 @@ def test_every_pair_of_a_made_problem_has_the_right_targets(first, second, sign,
         question, turn = pair.text[1].split("\n")
         left, right = (number.value for number in numbers(question))
         whole = f"{left} {sign} {right} = {evaluate(f'{left}{sign}{right}')}"
-        expected = whole.rpartition(" ")[2] if contrast == "answer" else whole
+        answered = f"The answer is {whole.rpartition(' ')[2]}"
+        expected = answered if contrast == "answer" else whole
         assert expected.startswith(turn.replace("⟦", "").replace("⟧", ""))
         assert len(pair.clean) == len(pair.corrupted)
         asked = pair.text[0].split("\n")[0]
@@ -155,7 +133,7 @@ def test_pairs_are_the_same_in_every_process_and_beside_any_other_problem():
     assert [(changed_number(text), text.rpartition("\n")[2]) for text in corrupted] == [
         (42, "She sold 4⟦2⟧"),
         (38, "She sold 38/2 = ⟦1⟧"),
-        (38, "⟦5⟧"),
+        (38, "The answer is ⟦5⟧"),
     ]
     for contrast in WORD_CONTRASTS:
         other = replace(NATALIA, question="Of 64 clips?")

@@ -8,13 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from torch import Tensor
 
 from tests.builders.analyses import make_analysis
 from tests.builders.timelines import ON, records_by, records_of
 from tracking.ledger.record import Record
 from tracking.model.graph import Graph
-from tracking.stability.sets import jaccard
-from tracking.timeline.counts import COUNTED, half_turnover
+from tracking.stability.sets import packed, unsure
+from tracking.stability.turnover import turnover
+from tracking.timeline.counts import COUNTED
 from tracking.timeline.states import EMERGENT
 from tracking.timeline.timeline import Timeline
 
@@ -61,46 +63,39 @@ def test_all_active_nodes_together_are_shares_of_the_behaviour() -> None:
     assert np.isnan(second["together_corrupt"])
 
 
-def test_turnover_of_heads_is_over_the_same_resamples_and_of_edges_over_all_pairs() -> None:
-    beyond = int(GRAPH.edge_mask.sum()) + 1
-    first = torch.full((50, 6), beyond, dtype=torch.int32)
-    first[:, 0] = 5
-    second = first.clone()
-    second[:25, 1] = 10  # the size itself is within it
-    second[:, 2] = 1  # M0 is no head
-    edges = torch.full(GRAPH.edge_mask.shape, beyond, dtype=torch.int32)
-    one, other = edges.clone(), edges.clone()
-    one[0, :4], other[0, 2:6] = 1, 1
+def of_edges(inside: Tensor) -> dict[str, Any]:
+    """What a record keeps of the circuits [resample, source, target]."""
+    membership = inside.float().mean(0)
+    return {"edge_membership": membership, "edge_draws": packed(inside)[:, unsure(membership)]}
+
+
+def test_turnover_of_heads_and_edges_is_that_of_every_resamples_circuits() -> None:
+    generator, edges = torch.Generator().manual_seed(0), GRAPH.edge_mask
+    entries = torch.randint(1, 20, (2, 50, 6), generator=generator, dtype=torch.int32)
+    circuits = (torch.rand(2, 50, *edges.shape, generator=generator) < 0.3) & edges
+    circuits[:, :, 0], circuits[:, :, 1, -1] = False, True  # edges in no resample and in all
     records = records_of(
         GRAPH,
-        [make_analysis(GRAPH, entries=first, edge_entry=one),
-         make_analysis(GRAPH, entries=second, edge_entry=other)],
+        [make_analysis(GRAPH, entries=drawn, **of_edges(inside))
+         for drawn, inside in zip(entries, circuits, strict=True)],
     )  # fmt: skip
     before, now = counted(records)
-    assert np.isnan(before["turnover"]) and np.isnan(before["edge_turnover"])
-    assert now["turnover"] == pytest.approx(0.25)
-    assert (now["turnover_low"], now["turnover_high"]) == pytest.approx((0, 0.5))
-    assert now["edge_turnover"] == pytest.approx(1 - 2 / 6)
-    assert now["edge_null"] == pytest.approx(0.1)
+    heads = entries[..., GRAPH.node_heads] <= 10
+    for prefix, members in (("", heads), ("edge_", circuits.flatten(2))):
+        wanted = turnover(members[1], members[0])
+        assert {name: now[f"{prefix}{name}"] for name in wanted} == pytest.approx(wanted)
+        assert before[f"{prefix}null"] == pytest.approx(turnover(members[0], None)["null"])
+        assert np.isnan(before[f"{prefix}turnover"])
 
 
-def test_other_resamples_have_no_turnover_of_heads() -> None:
+def test_circuits_of_other_resamples_or_another_size_are_not_compared() -> None:
     more = torch.ones(80, 6, dtype=torch.int32)
-    rows = counted(records_of(GRAPH, [make_analysis(GRAPH), make_analysis(GRAPH, entries=more)]))
-    assert np.isnan(rows[1]["turnover"]) and rows[1]["edge_turnover"] == 0
-
-
-def test_the_null_is_the_turnover_between_halves_of_the_pairs() -> None:
-    generator = torch.Generator().manual_seed(0)
-    halves = torch.randint(0, 20, (20, 2, 6), generator=generator, dtype=torch.int32)
-    analysis = make_analysis(GRAPH, half_entries=halves)
-    heads = GRAPH.node_heads
-    null = half_turnover(analysis, heads)
-    inside = halves[..., heads] <= 10
-    assert null.tolist() == pytest.approx([1 - float(jaccard(*split)) for split in inside])
-    (row,) = counted(records_of(GRAPH, [analysis]))
-    assert row["null"] == pytest.approx(float(null.mean()))
-    assert row["null_high"] == pytest.approx(float(null.quantile(0.975)))
+    changes: list[dict[str, Any]] = [{"entries": more}, {"size": 20}, {"edge_draws": None}]
+    for change in changes:
+        analyses = [make_analysis(GRAPH), make_analysis(GRAPH, **change)]
+        first, then = counted(records_of(GRAPH, analyses))
+        assert np.isnan(then["edge_turnover"]) and not np.isnan(first["edge_null"])
+        assert np.isnan(then["turnover"]) == ("entries" in change)
 
 
 def test_wiring_is_missing_where_a_record_has_none() -> None:

@@ -7,6 +7,7 @@ import torch
 
 from tests.builders.analyses import make_analysis
 from tests.builders.timelines import records_by, records_from, records_named, records_of
+from tracking.ledger.record import Record
 from tracking.model.graph import Graph
 from tracking.nodes.role_words import SCORES
 from tracking.timeline.activity import Thresholds
@@ -16,8 +17,13 @@ from tracking.timeline.shares import Shares
 GRAPH = Graph(2, 2)
 
 
+def table_of(records: list[Record], **more: float) -> pd.DataFrame:
+    shares = [Shares.of(record.analyses["cue"]) for record in records]
+    return node_table(records, "cue", shares, Thresholds(), **more)
+
+
 def rows_of(paths: dict[str, list[float]], **more: float) -> pd.DataFrame:
-    return node_table(records_named(GRAPH, paths), "cue", Thresholds(), **more)
+    return table_of(records_named(GRAPH, paths), **more)
 
 
 def of(table: pd.DataFrame, node: str, column: str) -> list:
@@ -47,7 +53,7 @@ def test_states_cohorts_and_fates_are_those_of_the_shares() -> None:
 def test_what_comes_where_step_0_had_no_behaviour_came_with_it() -> None:
     absent = make_analysis(GRAPH, clean=make_analysis(GRAPH).behaviour.corrupted)
     there = records_named(GRAPH, {"L0H0": [0.4]})[0].analyses["cue"]
-    table = node_table(records_of(GRAPH, [absent, there, there]), "cue", Thresholds())
+    table = table_of(records_of(GRAPH, [absent, there, there]))
     assert of(table, "L0H0", "origin") == ["", "with the behaviour", "with the behaviour"]
     assert of(table, "L0H0", "state") == ["inactive", "new", "surviving"]
     assert of(table, "L0H0", "verdict")[0] == "absent"
@@ -56,9 +62,9 @@ def test_what_comes_where_step_0_had_no_behaviour_came_with_it() -> None:
 def test_the_share_is_the_larger_of_both_with_its_own_interval() -> None:
     record = records_named(GRAPH, {"L0H0": [0.4]}, noise=0.05)[0]
     analysis = record.analyses["cue"]
-    table = node_table([record], "cue", Thresholds())
+    table = table_of([record])
     shares = Shares.of(analysis)
-    low, high = shares.interval()
+    low, high = shares.interval
     assert of(table, "L0H0", "corrupt") == pytest.approx([shares.value[0, 0]])
     assert of(table, "L0H0", "restore_low") == pytest.approx([low[1, 0]])
     assert of(table, "L0H0", "share_high") == pytest.approx([high[shares.larger[0], 0]])
@@ -79,7 +85,7 @@ def test_a_head_that_restores_more_has_not_shrunk_for_losing_as_much_as_before()
     less = [r.analyses["cue"].nodes.corrupt for r in records_named(GRAPH, {"L0H0": [0.5, 0.49]})]
     more = [r.analyses["cue"].nodes.corrupt for r in records_named(GRAPH, {"L0H0": [0.1, 0.4]})]
     analyses = [make_analysis(GRAPH, corrupt=a, restore=b) for a, b in zip(less, more, strict=True)]
-    table = node_table(records_of(GRAPH, analyses), "cue", Thresholds(), level=0.1)
+    table = table_of(records_of(GRAPH, analyses), level=0.1)
     assert of(table, "L0H0", "drift") == ["", "grown"]
 
 
@@ -93,8 +99,7 @@ def test_entry_and_membership_are_of_the_resamples_at_the_run_s_size() -> None:
     entries = torch.full((50, 6), 99, dtype=torch.int32)
     entries[:40, 0] = 10  # the size itself is within it
     entries[:, 2] = 3
-    table = node_table(
-        records_by(GRAPH, np.zeros((1, 6)), entries=entries), "cue", Thresholds()
+    table = table_of(records_by(GRAPH, np.zeros((1, 6)), entries=entries)
     )  # fmt: skip
     assert table["entry"].tolist() == [10, 99, 3, 99, 99, 99]
     assert table["membership"].tolist() == pytest.approx([0.8, 0, 1, 0, 0, 0])
@@ -105,7 +110,7 @@ def test_rows_say_what_a_head_does_and_how_far_it_moved_and_of_mlps_nothing() ->
     roles[SCORES.index("induction"), 0] = 0.9
     moved = torch.arange(10.0).view(5, 2)
     records = records_from(["#", "#"], roles=roles, weight_change=moved)
-    table = node_table(records, "cue", Thresholds())
+    table = table_of(records)
     assert table["role"].tolist() == ["induction", "-", "-"]
     assert table["role_induction"].tolist()[:2] == pytest.approx([0.9, 0])
     assert table[list(MOVED)].iloc[:2].to_numpy().T.tolist() == moved.tolist()

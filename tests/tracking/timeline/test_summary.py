@@ -66,6 +66,12 @@ def test_a_node_that_is_surely_small_today_does_not_carry() -> None:
     assert "1 head fell below the threshold by no tested change (L0H1)" in said.carried
 
 
+def test_a_node_that_is_surely_large_today_by_no_tested_change_is_named() -> None:
+    said = summed({"L0H0": [0.4] * 2, "L0H1": [0.04, 0.06]}, noise=0.005)
+    assert said.large == ("L0H1",) and said.small == ()
+    assert "1 head rose above the threshold by no tested change (L0H1)" in said.carried
+
+
 def test_a_carrier_that_began_by_working_against_is_told() -> None:
     said = summed({"L0H0": [-0.3, 0.3], "L0H1": [0.4, 0.4]})
     assert said.crossed == ("L0H0",)
@@ -143,7 +149,15 @@ def test_drift_has_grown_only_beyond_a_control() -> None:
         control = Timeline.of(records_named(GRAPH, {"L0H0": [0.4, 0.4 + level]}))
         said = summed(paths, control)
         assert said.drifted == words and "no control" not in said.supported
-        assert "drift is set against a control run" in said.supported
+        assert "a control run, in which no node emerged and no node faded" in said.supported
+
+
+def test_what_emerged_and_faded_in_the_control_is_told() -> None:
+    paths = {"L0H0": [0, 0.4, 0.4], "L0H1": [0, 0.4, 0], "M0": [0.4, 0.4, 0]}
+    said = summed({"L1H0": [0, 0.4, 0.4]}, Timeline.of(records_named(GRAPH, paths)))
+    assert said.control == (("L0H0", "L0H1"), ("M0",))
+    assert "in which 2 heads emerged (L0H0, L0H1) and 1 MLP faded (M0)" in said.supported
+    assert summed(paths).control is None
 
 
 @pytest.mark.parametrize(
@@ -151,6 +165,8 @@ def test_drift_has_grown_only_beyond_a_control() -> None:
     [
         ((1.0, 0.98, 1.02), (0.99, 0.97, 1.01), "the old wires suffice"),
         ((0.5, 0.45, 0.55), (0.96, 0.9, 1.0), "the old wires do not suffice"),
+        ((0.88, 0.86, 0.9), (1.0, 0.99, 1.01), "the old wires carry most of it, not all"),
+        ((0.93, 0.91, 0.95), (1.0, 0.99, 1.01), "the old wires suffice"),
         ((0.97, 0.965, 0.975), (0.99, 0.985, 0.995), "the old wires suffice"),
         # what is not sure is said of neither: too few pairs for the null, or for the kept
         ((0.6, 0.45, 0.75), (0.9, 0.4, 1.2), "cannot be told"),
@@ -163,6 +179,16 @@ def test_wires_are_called_old_only_where_the_loss_is_surely_small(
     kept: tuple[float, ...], null: tuple[float, ...], word: str
 ) -> None:
     assert word in with_wiring(kept, null).rewired
+
+
+def test_old_wires_do_not_suffice_where_random_ones_do() -> None:
+    for random, word in (
+        (2.1, ": the old wires suffice"),
+        (1.3, "of 1.3 times the edges do too, so"),
+    ):
+        analyses = [make_analysis(GRAPH), make_analysis(GRAPH, random_size=random)]
+        said = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue").rewired
+        assert word in said and ("cannot be told" in said) == (random < 2)
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,8 @@ def test_contrasts_are_judged_apart_and_asked_for_by_name() -> None:
 def test_a_control_s_level_is_the_largest_change_of_any_node() -> None:
     control = Timeline.of(records_named(GRAPH, {"L0H0": [0.4, 0.25, 0.4], "M0": [0, 0.1, 0]}))
     assert control.drift("cue") == pytest.approx(0.15, abs=1e-4)
-    assert not control.controlled
-    assert Timeline.of(records_from(["##"]), control=control).controlled
+    assert control.control is None
+    assert Timeline.of(records_from(["##"]), control=control).control is control
 
 
 def test_a_control_of_one_checkpoint_is_refused() -> None:

@@ -131,7 +131,7 @@ def test_the_raster_is_the_timelines_shares_states_and_doubts() -> None:
     }
     words = [text.get_text() for text in picture(told).legends[0].get_texts()]
     states = ["base, retained", "new", "surviving", "faded", "pruned"]
-    assert words == [*states, "cannot be told here"]
+    assert words == [*states, "cannot tell here, or says otherwise"]
 
 
 def test_the_raster_has_heads_then_mlps_by_first_activity_then_place() -> None:
@@ -199,7 +199,7 @@ def test_the_map_has_layer_0_lowest_the_mlp_apart_and_a_legend() -> None:
     hatched = [one.get_xy() for one in axes.patches if one.get_hatch()]  # type: ignore[attr-defined]
     assert hatched == [(1.5, -0.5)]  # L0H2
     words = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert words == ["surviving", "faded", "pruned", "cannot be told here"]
+    assert words == ["surviving", "faded", "pruned", "cannot tell here, or says otherwise"]
 
 
 def test_the_reward_drawn_is_of_one_name() -> None:
@@ -273,14 +273,20 @@ def test_shades_of_an_order_differ_and_get_lighter() -> None:
 def test_turnover_and_its_null_are_drawn_with_their_bands() -> None:
     entries = {
         "entries": torch.randint(1, 20, (50, 4)),
-        "half_entries": torch.randint(1, 20, (20, 2, 4)),
     }
     told = timeline(LIVES, {index: entries for index in range(4)})
-    axes = turnover(told, "cue").axes[0]
-    lines = {line.get_label(): line for line in axes.lines}
-    np.testing.assert_array_equal(lines["turnover"].get_ydata(), told.counts["turnover"])
-    np.testing.assert_array_equal(lines["null, mean"].get_ydata(), told.counts["null"])
-    assert told.counts["null"].min() > 0 and len(axes.collections) == 2
+    *panels, less = turnover(told, "cue").axes
+    below = {line.get_label(): line for line in less.lines}
+    for axes, prefix, what in zip(panels, ("", "edge_"), ("heads", "edges"), strict=True):
+        lines = {line.get_label(): line for line in axes.lines}
+        for line, column in (
+            (lines["turnover"], "turnover"),
+            (lines["null, mean"], "null"),
+            (below[what], "turnover_less_null"),
+        ):
+            np.testing.assert_array_equal(line.get_ydata(), told.counts[f"{prefix}{column}"])
+        assert len(axes.collections) == 2
+    assert told.counts["null"].min() > 0
 
 
 def test_curves_of_faithfulness_and_wiring_are_the_last_records() -> None:
@@ -291,8 +297,19 @@ def test_curves_of_faithfulness_and_wiring_are_the_last_records() -> None:
     lines = {line.get_label(): line for line in wiring_curve(told, "cue").axes[0].lines}
     assert analysis.wiring is not None
     for name, (label, _, _) in WIRED.items():
-        np.testing.assert_array_equal(lines[label].get_ydata(), getattr(analysis.wiring, name))
-        np.testing.assert_array_equal(lines[label].get_xdata(), analysis.wiring.sizes)
+        line = lines[label.format(0)]
+        np.testing.assert_array_equal(line.get_ydata(), getattr(analysis.wiring, name))
+        np.testing.assert_array_equal(line.get_xdata(), analysis.wiring.sizes)
+
+
+def test_a_run_that_begins_later_names_its_first_step() -> None:
+    records = [replace(one, step=one.step + 7) for one in timeline(LIVES).records]
+    told = Timeline.of(records)
+    assert "step 7's ranking" in [
+        line.get_label() for line in wiring_curve(told, "cue").axes[0].lines
+    ]
+    (one,) = picture(Timeline.of(records[:1])).axes[2].texts
+    assert one.get_text() == "step 7's wiring was compared at no checkpoint"
 
 
 def test_a_first_record_has_no_wiring_and_its_figures_say_so() -> None:

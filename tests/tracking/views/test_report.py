@@ -36,7 +36,9 @@ def test_the_page_holds_the_timelines_numbers(tmp_path: Path) -> None:
         nodes, counts = told.of_contrast(contrast)
         held = data["runs"][0]["contrasts"][contrast]
         assert [data["states"][code] for code in held["nodes"]["state"]] == nodes["state"].tolist()
-        assert held["nodes"]["undecided"] == untold(nodes).astype(int).tolist()
+        doubted, unsure = untold(nodes), nodes["undecided"]
+        assert [one > 0 for one in held["nodes"]["undecided"]] == doubted.tolist()
+        assert [one == 1 for one in held["nodes"]["undecided"]] == (doubted & unsure).tolist()
         assert held["nodes"]["active"] == nodes["active"].astype(int).tolist()
         for name in ("role", "drift", "origin"):
             assert held["nodes"][name] == nodes[name].tolist()

@@ -122,6 +122,14 @@ def test_a_node_that_a_checkpoint_cannot_tell_is_asked_for() -> None:
     assert signs(timeline) == [["●", "?", "·"]]
 
 
+def test_a_node_of_which_a_checkpoint_says_otherwise_is_asked_for_too() -> None:
+    timeline = told((0.06, 0.04, 0.0), (0.02, 0.07, 0.0), noise=0.005)
+    last = timeline.at(10, "cue")
+    assert last["state"].tolist() == ["retained", "inactive", "inactive"]
+    assert last["alone"].tolist() == ["inactive", "active", "inactive"]
+    assert signs(timeline) == [["?", "?", "·"]]
+
+
 def test_counts_are_of_heads_and_of_mlps() -> None:
     row = printed(told((0.5, 0.3, 0.0), (0.0, 0.3, 0.4)), 200)[3].split()
     assert row[:7] == ["10", "-", "4.00±0.00", "cue", "16", "1+1", "0+1"] and row[7] == "1+0"

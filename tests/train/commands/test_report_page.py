@@ -21,6 +21,7 @@ from tests.builders.browser import (
 )
 from tracking import Timeline
 from tracking.views.drawing import carried
+from tracking.views.palette import untold
 
 LIVELY = {  # of a model that has learnt nothing, so that its heads are in many states
     "track_share": 0.02,
@@ -57,12 +58,11 @@ def test_the_map_shows_every_nodes_state_at_every_step(runs: dict[str, Path], sh
         move_to(page, place)
         rows = timeline.at(record.step, timeline.contrasts[0])
         assert states_shown(page, "sft") == dict(zip(rows["node"], rows["state"], strict=True))
-        for _, row in rows.iterrows():
+        for unsure, (_, row) in zip(untold(rows), rows.iterrows(), strict=True):
             button = page.locator(f"#map button[data-node={row['node']}]")
-            unsure = row["undecided"] and row["verdict"] != "absent"
             told = button.get_attribute("aria-label")
             assert told.startswith(f"{row['node']}: {row['state']}")
-            assert ("cannot tell" in told) == unsure
+            assert ("this checkpoint alone" in told) == unsure
             share = re.search(r"share (\S+) \(", told)
             assert share and near(share[1], row["share"])
             assert ("hatched" in (button.get_attribute("class") or "")) == unsure

@@ -117,6 +117,15 @@ def test_a_run_that_goes_on_to_more_steps_is_not_over(tmp_path: Path) -> None:
     assert not show.Watch(tmp_path)._over()  # its last checkpoint is still to be analysed
 
 
+def test_models_of_any_trainer_are_over_when_each_has_its_record_or_failure(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("# sparks track x\nsteps: {0: a, 10: b, 20: c}\n")
+    add(tmp_path, 0)
+    add(tmp_path, 20)
+    assert not show.Watch(tmp_path)._over()
+    Ledger(tmp_path / "heads").mark_failed(10, RuntimeError("no room"))
+    assert show.Watch(tmp_path)._over()
+
+
 @pytest.mark.parametrize("follow", [[], ["--follow"]])
 def test_a_damaged_record_and_an_unknown_run_are_told_in_one_line(
     tmp_path: Path, follow: list[str]

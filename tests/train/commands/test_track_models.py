@@ -1,6 +1,7 @@
 """Checkpoints of any trainer, and models in a row, become a folder like a run's."""
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,9 +53,9 @@ def test_a_folder_of_checkpoints_is_shown_and_reported_like_a_run(
     heads = pd.read_parquet(ledger.timeline_path)
     assert sorted(set(heads["step"])) == [100, 200, 1000]
     run = tmp_path / "run"
-    capsys.readouterr()
-    show.main([str(run)])
-    assert "letters" in capsys.readouterr().out
+    assert not re.search(r"^ +checkpoints ", capsys.readouterr().out, re.MULTILINE)  # none there
+    show.main([str(run), "--follow"])
+    assert "wiring: what step 100's still carries" in capsys.readouterr().out
     report.main([str(run)])
     assert "letters" in (run / "report.html").read_text()
     assert yaml.safe_load((run / "config.yaml").read_text())["models"] == [str(folder)]

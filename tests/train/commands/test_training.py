@@ -187,7 +187,9 @@ def test_too_few_pairs_are_told_with_what_was_dropped(run_job: Run, tmp_path: Pa
     row = json.dumps({"question": "How many?", "answer": "None.\n#### 0"})
     rows.write_text(f"{row}\n" * 2)
     keys = {"dataset_name": rows, "reward_funcs": "accuracy_reward", "track_contrasts": "operand"}
-    with pytest.raises(BadInput, match=r"pairs 'operand': 0 usable pairs of 2 .*dropped: 2 no"):
+    with pytest.raises(
+        BadInput, match=r"pairs 'operand': 0 usable pairs of 2 .*dropped: 2 the answer"
+    ):
         run_job("grpo", tmp_path / "run", **keys)
     assert not (tmp_path / "run").exists()
 

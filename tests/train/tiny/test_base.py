@@ -1,9 +1,7 @@
 """The tiny world's base is there whole or not at all."""
 
-import os
 import random
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -76,7 +74,7 @@ def refuse(*_: Any) -> Any:
     raise AssertionError("a cached base was made again")
 
 
-@pytest.mark.parametrize("where", ["_solution_loss", "_save", "_sync", "_publish"])
+@pytest.mark.parametrize("where", ["_solution_loss", "_save"])
 def test_an_interrupted_build_leaves_nothing_in_the_cache(
     cache: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ):
@@ -88,41 +86,6 @@ def test_an_interrupted_build_leaves_nothing_in_the_cache(
         with pytest.raises(KeyboardInterrupt):
             base.base_model(settings=SMALL)
     assert list(cache.iterdir()) == []
-
-
-def test_a_killed_builds_leftovers_are_not_taken_for_a_base(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-):
-    with monkeypatch.context() as patch:
-        # What a kill leaves: neither the rename nor the clearing up happens.
-        patch.setattr(base, "_publish", lambda *_: None)
-        patch.setattr(base.shutil, "rmtree", lambda *_, **__: None)
-        assert not base.base_model(settings=SMALL).exists()
-    assert any(cache.iterdir())
-    assert (base.base_model(settings=SMALL) / "model.safetensors").is_file()
-
-
-def test_two_processes_at_once_both_end_well(cache: Path, monkeypatch: pytest.MonkeyPatch):
-    overtaken: list[Path] = []
-    save: Callable[..., None] = base._save
-
-    def overtake(model: Any, folder: Path) -> None:
-        # Another process makes the same base while this one is still at work.
-        monkeypatch.setattr(base, "_save", save)
-        overtaken.append(base.base_model(settings=SMALL))
-        save(model, folder)
-
-    monkeypatch.setattr(base, "_save", overtake)
-    assert [base.base_model(settings=SMALL)] == overtaken == list(cache.iterdir())
-
-
-def test_a_failing_rename_is_reported(cache: Path, monkeypatch: pytest.MonkeyPatch):
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "rename", full)
-    with pytest.raises(OSError, match="No space left"):
-        base.base_model(settings=SMALL)
 
 
 def test_progress_is_shown_on_a_terminal_only(cache: Path, capfd: pytest.CaptureFixture[str]):

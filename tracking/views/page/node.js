@@ -8,7 +8,7 @@ const historyOf = (run, node) => {
   const over = (name) => run.steps.map((_, i) => nodes[name][i * sizeOf(run) + node]);
   return {
     step: run.steps, state: over("state").map((code) => DATA.states[code]),
-    undecided: over("undecided").map((one) => (one ? "yes" : "no")), measured: over("measured").map((one) => (one ? "yes" : "no")),
+    alone: run.steps.map((_, i) => alone(run, node, i) ?? ""), measured: over("measured").map((one) => (one ? "yes" : "no")),
     ...Object.fromEntries(HISTORY.map((name) => [name, over(name)])),
   };
 };
@@ -25,7 +25,7 @@ const nodeNumbers = (run, node) => {
   const fate = nodes.fate[node];
   const drift = all.drift[i] ? `since step ${run.steps[0]}: ${all.drift[i]}` : `since step ${run.steps[0]}`;
   return el("dl", { class: "numbers" },
-    number("state", all.state[i], all.undecided[i] === "yes" ? "this checkpoint alone cannot tell" : null),
+    number("state", all.state[i], alone(run, node, i)),
     number("corrupt", num(all.corrupt[i]), range("corrupt")),
     number("restore", num(all.restore[i]), range("restore")),
     number("change", num(all.change[i]), drift + (nodes.lasting[node] ? ", more than the run fluctuates" : "")),

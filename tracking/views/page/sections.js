@@ -196,8 +196,8 @@ const method = (run) => {
 const SECTIONS = [
   ["what", "What happened", null, (run) => [...happened(run), ...overTime(run)]],
   ["map", "Who carries it", "Share of the behaviour by colour, state by sign, the layer's MLP on the right; hatched: this checkpoint "
-    + "alone cannot tell; pale: a weak record. Move the slider above; choose a node for its history and its edges.", mapAndNode],
-  ["wiring", "Wired as before?", "Circuits ranked by step 0's scores, on today's model, beside today's own ranking and its null.", wiring],
+    + "alone cannot tell, or says otherwise; pale: a weak record. Move the slider above; choose a node for its history and its edges.", mapAndNode],
+  ["wiring", "Wired as before?", "Circuits ranked by the first step's scores, on today's model, beside today's own ranking and its null.", wiring],
   ["circuit", "The circuit", "Embedding below, logits above. Width: strength of an edge. Blue: for the right token; "
     + "orange and dashed: against it.", circuit],
   ["lasting", "How long heads last", null, lasting],

@@ -18,9 +18,17 @@ const told = (run, node, i) => {
   const { nodes } = run.contrasts[view.contrast];
   const at = i * sizeOf(run) + node;
   return [`${nodeName(run, node)} at step ${run.steps[i]}: ${DATA.states[nodes.state[at]]}`,
-    nodes.undecided[at] ? "this checkpoint alone cannot tell" : null,
+    alone(run, node, i),
     `share ${num(nodes.share[at])} (${span(nodes.share_low[at], nodes.share_high[at])})`,
     nodes.measured[at] ? null : "by its scores", nodes.drift[at] || null].filter(known).join(", ");
+};
+
+// Where a checkpoint alone does not bear the state out, what it says; else null.
+const alone = (run, node, i) => {
+  const { nodes } = run.contrasts[view.contrast];
+  const at = i * sizeOf(run) + node;
+  const said = [null, "cannot tell", `says ${nodes.active[at] ? "inactive" : "active"}`][nodes.undecided[at]];
+  return said && `this checkpoint alone ${said}`;
 };
 
 const rasterTraces = (run, names) => {
@@ -118,7 +126,7 @@ const stateLegend = (contrasts) => {
   const signs = DATA.states.filter((state) => shown.has(state) && SYMBOLS[state] && !(state === "base" && shown.has("retained")));
   return legend(shareLegend(),
     ...signs.map((state) => [el("span", { class: "sign", "aria-hidden": "true" }, DATA.looks[state].sign), state === "retained" ? "base, retained" : state]),
-    [hatch(), "this checkpoint alone cannot tell"]);
+    [hatch(), "this checkpoint alone cannot tell, or says otherwise"]);
 };
 
 const story = (run) => {
