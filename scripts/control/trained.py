@@ -36,7 +36,8 @@ def shuffled_solutions(world: World) -> Outcome:
     replies = [problem.solution for problem in drawn[1:] + drawn[:1]]
     rows = zip((problem.prompt for problem in drawn), replies, strict=True)
     data.write_text("".join(json.dumps({"messages": chat(*row)}) + "\n" for row in rows))
-    return _untaught([world.run("shuffled", "sft", dataset_name=data)])
+    run = world.run("shuffled", "sft", dataset_name=data, track_pairs_dataset="tiny")
+    return _untaught([run])
 
 
 def _untaught(runs: list[Path]) -> Outcome:
