@@ -34,6 +34,11 @@ class Figure:
     def __str__(self) -> str:
         return f"{_short(self.value)} ({_short(self.low)} to {_short(self.high)})"
 
+    @property
+    def turned(self) -> Figure:
+        """With the other sign: a loss of what was a change."""
+        return Figure(-self.value, -self.high, -self.low)
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -60,6 +65,7 @@ class Summary:
     scored: Sequence[str]  # of the emergent ones, those that step 0 knew by their scores alone
     faded: Sequence[str]
     transient: Sequence[str]  # emerged and active no more
+    relative: Sequence[str]  # emerged or faded by share alone: in logits they did not move so
     drifted: dict[str, Sequence[str]]  # by `drift`
     lasting: Sequence[str]  # changed for more than the run's own fluctuation
     undecided: Sequence[str]  # step 0 could not tell, so they have no history
@@ -108,6 +114,7 @@ class Summary:
             scored=tuple(now.index[now["cohort"].notna() & now["active"] & ~began["measured"]]),
             faded=tuple(now.index[now["state"] == "faded"]),
             transient=tuple(now.index[now["state"] == "pruned"]),
+            relative=_relative(began, now, float(first["behaviour"]), float(last["behaviour"])),
             drifted={w: tuple(drift[drift == w].index) for w in drift.unique() if w},
             lasting=tuple(now.index[now["lasting"] & (now["state"] != "undecided")]),
             undecided=tuple(now.index[now["state"] == "undecided"]),
@@ -163,7 +170,8 @@ class Summary:
             return f"On {self.contrast!r} pairs the behaviour is not known (records of before)."
         first, last = self.behaviour
         changed = self.change in ("grew", "fell")
-        by = f" by {self.growth} logits" if changed else ""
+        size = self.growth.turned if self.change == "fell" else self.growth
+        by = f" by {size} logits" if changed else ""
         gone = f"; at {self.absent} of the checkpoints between it was not there"
         return (
             f"On {self.contrast!r} pairs the behaviour {self.change}{by}, from {first} at step "
@@ -209,6 +217,8 @@ class Summary:
         for names, word in turned:
             if names:
                 text += f"; {_counted(names)} {word} ({_listed(names)})"
+        if names := self.relative:
+            text += f"; {_listed(names)} by share alone, as others changed more in logits"
         for word, names in self.drifted.items():
             text += f"; the share of {_counted(names)} has {word} ({_listed(names)})"
         if self.undecided:
@@ -285,6 +295,17 @@ class Summary:
             for names, word in ((emerged, "emerged"), (faded, "faded"))
         ]
         return f"; drift is set against a control run, in which {' and '.join(parts)}"
+
+
+def _relative(
+    began: pd.DataFrame, now: pd.DataFrame, before: float, after: float
+) -> tuple[str, ...]:
+    """Nodes that emerged though their effect in logits, share times behaviour, is no larger than at
+    the first checkpoint, or faded though it is no smaller; by their rows at both and the behaviour
+    `before` and `after`. A share also moves where only what it is a share of does."""
+    change = (now["share"] * after).abs() - (began["share"] * before).abs()
+    emerged = now["active"] & now["cohort"].notna() & (change <= 0)
+    return tuple(now.index[emerged | ((now["state"] == "faded") & (change >= 0))])
 
 
 def _figure(row: pd.Series, name: str) -> Figure:

@@ -197,7 +197,32 @@ def test_old_wires_do_not_suffice_where_random_ones_do() -> None:
 def test_a_behaviour_grew_or_fell_by_the_paired_interval(by: float, word: str) -> None:
     spread = 2 + torch.linspace(-1, 1, PAIRS)
     analyses = [make_analysis(GRAPH, clean=spread * gain - 2) for gain in (1.0, by)]
-    assert Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue").change == word
+    said = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
+    assert said.change == word
+    assert ("by -" in said.grew) is False and (" by 1.00 (0." in said.grew) == (by != 1)
+
+
+@pytest.mark.parametrize(
+    ("effects", "behaviour", "relative"),
+    [
+        (((0.12, 1.6), (0.1, 0.4)), (4.0, 1.0), ("L0H0",)),  # the other lost more
+        (((0.12, 1.6), (0.4, 0.4)), (4.0, 1.0), ()),  # it emerged in logits too
+        (((0.12, 1.6), (1.6, 1.6)), (4.0, 4.0), ()),
+        (((0.4, 1.6), (0.5, 60.0)), (4.0, 60.0), ("L0H0",)),  # the other gained more
+        (((0.4, 1.6), (0.0, 60.0)), (4.0, 60.0), ()),
+    ],
+)
+def test_a_state_that_changed_by_share_alone_is_named(
+    effects: Any, behaviour: tuple[float, float], relative: tuple[str, ...]
+) -> None:
+    analyses = []
+    for of_nodes, whole in zip(effects, behaviour, strict=True):
+        shares = torch.zeros(len(GRAPH.nodes))
+        shares[:2] = torch.tensor(of_nodes) / 4  # a builder's behaviour is of 4 logits
+        analyses.append(make_analysis(GRAPH, shares, clean=torch.full((PAIRS,), whole - 2)))
+    said = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
+    assert said.relative == relative
+    assert ("by share alone" in said.carried) == bool(relative)
 
 
 def test_of_few_pairs_a_behaviour_rarely_grew_by_chance() -> None:
