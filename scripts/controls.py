@@ -26,7 +26,7 @@ from scripts.control.planted import gradual, sudden
 from scripts.control.rewired import rewired
 from scripts.control.simulated import fluctuating, unrelated
 from scripts.control.still import gain, noise, other_pairs
-from scripts.control.trained import plateau, random_reward, shuffled_solutions
+from scripts.control.trained import own_replies, plateau, random_reward, shuffled_solutions
 
 AT_ONCE = 2
 UNTAUGHT = "at most one node changes state, no lasting word"
@@ -34,7 +34,13 @@ HEADS = "336 heads x 30 checkpoints"
 RARELY = "a false emergent head in at most 5 % of draws"
 CONTROLS = (
     Control("random reward, GRPO, 3 seeds", UNTAUGHT, random_reward, trains=True),
-    Control("shuffled solutions, SFT", UNTAUGHT, shuffled_solutions, trains=True),
+    Control("SFT on the base's own replies", UNTAUGHT, own_replies, trains=True),
+    Control(
+        "SFT on shuffled solutions, which unlearns",
+        "behaviours fall; every change of a node is there on other pairs",
+        shuffled_solutions,
+        trains=True,
+    ),
     Control("plateau, learning rate 0, 10 checkpoints", "nothing", plateau, trains=True),
     Control(
         "gain on the last norm, 0.1 to 8, base and trained, both contrasts",

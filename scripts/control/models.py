@@ -46,10 +46,11 @@ def loaded(folder: Path) -> Any:
 
 
 @cache
-def tiny_pairs(contrast: str, count: int = 1024) -> PromptPairs:
-    """Different prompt pairs of the tiny task."""
+def tiny_pairs(contrast: str, count: int = 1024, seed: int = 0) -> PromptPairs:
+    """Different prompt pairs of the tiny task. The more there are, the rarer are short problems, of
+    which there are few."""
     keys = {"config": REPO / "recipes" / "tiny" / "grpo.yaml", "track_contrasts": contrast,
-            "track_pairs_count": count}  # fmt: skip
+            "track_pairs_count": count, "seed": seed}  # fmt: skip
     words = [word for key, value in keys.items() for word in (f"--{key}", str(value))]
     tokenizer = AutoTokenizer.from_pretrained(base_model())
     return build(config.load("grpo", words, False), tokenizer, lambda: None)[contrast]

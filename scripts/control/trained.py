@@ -1,17 +1,29 @@
-"""Controls that are trained: nothing is learned, or nothing that the prompts have to do with."""
+"""Controls that are trained: nothing is taught, or what was there is unlearned."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from transformers import AutoTokenizer
+
 from scripts.control.control import Outcome, World
-from scripts.control.story import lasting, turned
+from scripts.control.models import loaded, tiny_pairs
+from scripts.control.story import lasting, shares, turned
+from tracking.timeline.activity import Thresholds
+from tracking.timeline.summary import Summary
 from tracking.timeline.timeline import Timeline
-from train.tiny.task import chat, problems
+from train.tiny.base import base_model
+from train.tiny.evaluation import replies
+from train.tiny.task import Problem, chat, problems
 
 SEEDS = (0, 1, 2)
 ROWS = 4096
+OTHER = (1, 2, 3, 4)  # seeds of the draws that say what a share truly is
+DRAWN = 128  # pairs of each, as many as the runs have
+UNMOVED = Thresholds().share / 2  # a share that changed by less did not change
 
 
 def random_reward(world: World) -> Outcome:
@@ -29,15 +41,55 @@ def random_reward(world: World) -> Outcome:
     return _untaught(runs)
 
 
+def own_replies(world: World) -> Outcome:
+    """SFT on what the base itself replies, drawn from its own distribution: it is where the loss is
+    least, so there is nothing to learn."""
+    drawn, folder = problems("train", ROWS, seed=0), base_model()
+    texts = replies(loaded(folder), AutoTokenizer.from_pretrained(folder), drawn)
+    return _untaught([_fine_tuned(world, "own-replies", drawn, texts)])
+
+
 def shuffled_solutions(world: World) -> Outcome:
-    """SFT on solutions of other problems."""
-    data = world.folder / "shuffled.jsonl"
+    """SFT on solutions of other problems: the behaviours fall, and where a node changes state or
+    for good, its share has changed on other pairs too, by brute force."""
     drawn = problems("train", ROWS, seed=0)
-    replies = [problem.solution for problem in drawn[1:] + drawn[:1]]
-    rows = zip((problem.prompt for problem in drawn), replies, strict=True)
+    texts = [problem.solution for problem in drawn[1:] + drawn[:1]]
+    run = _fine_tuned(world, "shuffled", drawn, texts)
+    timeline, wrong, parts = Timeline.read(run), [], []
+    for contrast in timeline.contrasts:
+        said = Summary.of(timeline, contrast)
+        if said.change != "fell":
+            wrong.append(f"{contrast}: the behaviour {said.change}")
+        changed = turned(timeline, contrast) | dict.fromkeys(said.lasting, said.steps[1])
+        moved = _moved(run, contrast, changed)
+        wrong += [f"{node} ({contrast}): {by:.2f}" for node, by in moved.items() if by < UNMOVED]
+        parts.append(
+            f"{contrast}: {len(turned(timeline, contrast))} changed state, "
+            f"{len(said.lasting)} lasting, {len(said.relative)} by share alone"
+        )
+    return Outcome("; ".join([*parts, *(wrong or ["all stand on other pairs"])]), not wrong)
+
+
+def _fine_tuned(world: World, name: str, drawn: Sequence[Problem], texts: Sequence[str]) -> Path:
+    """The folder of an SFT run on replies to problems."""
+    data = world.folder / f"{name}.jsonl"
+    rows = zip((problem.prompt for problem in drawn), texts, strict=True)
     data.write_text("".join(json.dumps({"messages": chat(*row)}) + "\n" for row in rows))
-    run = world.run("shuffled", "sft", dataset_name=data, track_pairs_dataset="tiny")
-    return _untaught([run])
+    return world.run(name, "sft", dataset_name=data, track_pairs_dataset="tiny")
+
+
+def _moved(run: Path, contrast: str, changed: dict[str, int]) -> dict[str, float]:
+    """By how much each node's share of a behaviour differs between the base and the checkpoint at
+    which it changed, the mean of other draws of pairs."""
+    moved = {}
+    for step in sorted({*changed.values()}):
+        nodes = [node for node, at in changed.items() if at == step]
+        models = [loaded(folder) for folder in (base_model(), run / f"checkpoint-{step}")]
+        draws = [shares(models, tiny_pairs(contrast, DRAWN, seed), nodes) for seed in OTHER]
+        for node in nodes:
+            change = np.mean([np.diff(draw[node], axis=0)[0] for draw in draws], axis=0)
+            moved[node] = float(np.abs(change).max())
+    return moved
 
 
 def _untaught(runs: list[Path]) -> Outcome:

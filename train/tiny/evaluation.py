@@ -44,16 +44,7 @@ def evaluate(
     """
     if not problems:
         raise ValueError("no problems to evaluate on")
-    texts: list[str] = []
-    training = model.training
-    model.eval()
-    try:
-        with random_state(seed, model.device):
-            for start in range(0, len(problems), batch_size):
-                batch = problems[start : start + batch_size]
-                texts += _replies(model, tokenizer, batch, max_new_tokens, temperature)
-    finally:
-        model.train(training)
+    texts = replies(model, tokenizer, problems, max_new_tokens, temperature, seed, batch_size)
     graded = [(problem, answer_of(text)) for problem, text in zip(problems, texts, strict=True)]
     lengths = sorted({problem.operations for problem in problems})
     return _shares(
@@ -62,7 +53,34 @@ def evaluate(
     )
 
 
-def _replies(
+@torch.no_grad()
+def replies(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    problems: Sequence[Problem],
+    max_new_tokens: int = 36,
+    temperature: float = 1.0,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> list[str]:
+    """The model's reply to each problem; temperature 0 decodes greedily.
+
+    Leaves the model's mode and the caller's random state as they were.
+    """
+    texts: list[str] = []
+    training = model.training
+    model.eval()
+    try:
+        with random_state(seed, model.device):
+            for start in range(0, len(problems), batch_size):
+                batch = problems[start : start + batch_size]
+                texts += _batch(model, tokenizer, batch, max_new_tokens, temperature)
+    finally:
+        model.train(training)
+    return texts
+
+
+def _batch(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     batch: Sequence[Problem],
