@@ -25,4 +25,5 @@ def smollm2() -> Path:
 
 
 def smollm2_tokenizer() -> Any:
+    """Its tokenizer, which splits digits. Raises `BadInput` as `smollm2`."""
     return AutoTokenizer.from_pretrained(smollm2())

@@ -28,10 +28,12 @@ def objection(rules: Rules, *subject: object) -> str | None:
 
 
 def does_not_hold(problem: WordProblem, solution: Solution) -> bool:
+    """Whether an equation of the solution is false."""
     return not all(equation.holds for equation in solution.equations)
 
 
 def ends_elsewhere(problem: WordProblem, solution: Solution) -> bool:
+    """Whether the last equation's result is not the answer, a number."""
     results = [equation.value for equation in solution.equations]
     return not NUMBER.fullmatch(problem.answer) or values(problem.answer) != results[-1:]
 
@@ -72,6 +74,7 @@ NOT_ITS_DIGITS_AFTER = re.compile(
 
 
 def stands_twice(use: Use) -> bool:
+    """Whether the question has the number's value more than once."""
     return values(use.problem.question).count(use.number.value) > 1
 
 
@@ -87,6 +90,8 @@ def is_in_words(use: Use) -> bool:
 
 
 def is_not_its_digits(use: Use) -> bool:
+    """Whether what stands around the number makes it another than its digits say (`5%`, `3 and
+    1/2`, `2 dozen`), or hangs on them (`an 8`)."""
     question, number = use.problem.question, use.number
     return bool(
         NOT_ITS_DIGITS_BEFORE.search(question[: number.start])
@@ -112,6 +117,8 @@ def is_known(swap: Swap) -> bool:
 
 
 def does_not_come_out(swap: Swap) -> bool:
+    """Whether an equation of the changed question has no result that could be written: a fraction
+    where there was a whole number, less than nothing."""
     return None in swap.results
 
 
@@ -155,6 +162,7 @@ DIGITS = re.compile(rf"(?:{NUMBER.pattern})[.,]?\Z")
 
 
 def is_unsettled(swap: Swap, pair: Pair) -> bool:
+    """Whether neither a digit nor an operator stands before the target: anything could follow."""
     before = before_target(pair)
     return not DIGITS.search(before) and not OPERATOR.search(before)
 
@@ -174,6 +182,7 @@ def begins_alike(swap: Swap, pair: Pair) -> bool:
 
 
 def before_target(pair: Pair) -> str:
+    """The clean side's text up to the target, which stands between white brackets."""
     return pair.text[0].rpartition("\u27e6")[0]
 
 
