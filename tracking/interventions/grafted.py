@@ -1,4 +1,4 @@
-"""A model with what another's heads and MLPs give, the other running beside it, token by token."""
+"""A model with what another's heads and MLPs write, the other running beside it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers.cache_utils import Cache, DynamicCache
 
 from tracking.errors import BadInput
 from tracking.interventions.factors import slots
 from tracking.interventions.graft import check_alike
-from tracking.interventions.rewriting import Rewrite, check_eager, rewritten
+from tracking.interventions.rewriting import check_eager
+from tracking.model.architecture import Block
 from tracking.model.decoder import Decoder
 from tracking.model.taps import quiet
 
@@ -24,14 +26,17 @@ CHANGES = ("reorder_cache", "crop", "batch_repeat_interleave", "batch_select_ind
 
 @contextmanager
 def grafted(base: Any, donor: Any, nodes: Collection[str]) -> Iterator[None]:
-    """Within it `nodes` of `base`, like `["L5H1", "M5"]`, give what the donor's give on the same
-    tokens: a head its z, an MLP its output.
+    """Within it `nodes` of `base`, like `["L5H1", "M5"]`, write what the donor's write on the same
+    tokens: a head the donor's z through the donor's columns of the output projection, whose bias
+    stays the base's; an MLP its output.
 
-    The donor runs by itself, in eval mode and without gradients, before every pass of the base, so
-    a head's z is that of the donor's own stream, K and V, where `graft` has the donor's head read
-    the base's stream: nothing is shared, and any heads may be named. Forward passes with
-    `input_ids` and `base.generate`; a cache of your own must be an empty `DynamicCache` when it
-    comes in first. Costs the donor's pass. Both models are left as they were.
+    The donor runs by itself, in eval mode and without gradients, before every pass of the base: a
+    grafted node writes what it does in the donor's own stream, where `graft` has it read the
+    base's. Nothing is shared, so that any heads may be named. It holds in forward passes on
+    `input_ids` and in `base.generate`, the donor keeping a cache beside the base's; a cache of
+    your own must be a `DynamicCache` that is empty when it comes in first. It costs the donor's
+    pass. Both models are left as they were. `intervene` within it does nothing to grafted heads;
+    around it, on the donor, it does.
 
     Raises `BadInput` for an unknown node or models of different shape, and in the pass for
     `inputs_embeds`, other caches, or a cache that was begun outside.
@@ -39,27 +44,58 @@ def grafted(base: Any, donor: Any, nodes: Collection[str]) -> Iterator[None]:
     here, there = Decoder.of(base), Decoder.of(donor)
     check_alike(here, there)
     check_eager(base)
-    asked = set(slots(here.graph, nodes))
+    asked = sorted(set(slots(here.graph, nodes)))
     beside = Beside(there)
-    z: dict[int, Rewrite] = {}
-    mlp_outs: dict[int, Rewrite] = {}
-    kept_z: dict[int, Rewrite] = {}
-    kept_mlp_outs: dict[int, Rewrite] = {}
-    for layer in sorted({layer for layer, _ in asked}):
-        heads = [slot for at, slot in asked if at == layer and slot < here.n_heads]
-        if heads:
-            columns = torch.zeros(here.n_heads, here.head_dim, dtype=torch.bool)
-            columns[heads] = True
-            z[layer], kept_z[layer] = beside.exchange(columns.flatten())
-        if (layer, here.n_heads) in asked:
-            mlp_outs[layer], kept_mlp_outs[layer] = beside.exchange(torch.tensor(True))
     with ExitStack() as stack:
         stack.enter_context(quiet(there))
-        stack.enter_context(rewritten(there, kept_z, kept_mlp_outs))
         hook = here.backbone.register_forward_pre_hook(beside.run, with_kwargs=True)
         stack.callback(hook.remove)
-        stack.enter_context(rewritten(here, z, mlp_outs))
+        for layer in sorted({layer for layer, _ in asked}):
+            heads = [slot for at, slot in asked if at == layer and slot < here.n_heads]
+            hooks = list(_exchange_heads(here, there, layer, heads)) if heads else []
+            if (layer, here.n_heads) in asked:
+                hooks += _exchange_mlp(here.blocks[layer], there.blocks[layer])
+            for hook in hooks:
+                stack.callback(hook.remove)
         yield
+
+
+def _exchange_heads(
+    base: Decoder, donor: Decoder, layer: int, heads: list[int]
+) -> Iterator[RemovableHandle]:
+    """Hooks that put the donor's writes of `heads` in the place of the base's."""
+    columns = torch.zeros(base.n_heads, base.head_dim, dtype=torch.bool)
+    columns[heads] = True
+    chosen, written = columns.flatten().to(base.device), []
+    weight = donor.projection(layer, "o")[:, chosen].to(donor.dtype)  # [width, chosen feature]
+
+    def keep(_module: nn.Module, args: tuple) -> None:
+        written[:] = [nn.functional.linear(args[0][..., chosen], weight)]
+
+    def silence(_module: nn.Module, args: tuple) -> tuple:
+        return (args[0].masked_fill(chosen, 0), *args[1:])
+
+    def write(_module: nn.Module, _args: tuple, out: Tensor) -> Tensor:
+        return out + written[0].to(out)
+
+    ours, theirs = base.blocks[layer].o, donor.blocks[layer].o
+    yield theirs.register_forward_pre_hook(keep)
+    yield ours.register_forward_pre_hook(silence)
+    yield ours.register_forward_hook(write)
+
+
+def _exchange_mlp(ours: Block, theirs: Block) -> Iterator[RemovableHandle]:
+    """Hooks that put the output of the donor's MLP in the place of the base's."""
+    written: list[Tensor] = []
+
+    def keep(_module: nn.Module, _args: tuple, out: Tensor) -> None:
+        written[:] = [out]
+
+    def write(_module: nn.Module, _args: tuple, out: Tensor) -> Tensor:
+        return written[0].to(out)
+
+    yield theirs.mlp.register_forward_hook(keep)
+    yield ours.mlp.register_forward_hook(write)
 
 
 class Beside:
@@ -68,20 +104,6 @@ class Beside:
     def __init__(self, donor: Decoder) -> None:
         self.donor = donor
         self.caches: WeakKeyDictionary[Cache, DynamicCache] = WeakKeyDictionary()
-
-    def exchange(self, columns: Tensor) -> tuple[Rewrite, Rewrite]:
-        """What puts the donor's values in the place of the base's, where `columns` BoolTensor
-        [feature], and what keeps the donor's."""
-        kept: list[Tensor] = []
-
-        def keep(given: Tensor) -> Tensor:
-            kept[:] = [given]
-            return given
-
-        def exchange(own: Tensor) -> Tensor:
-            return torch.where(columns.to(own.device), kept[0].to(own), own)
-
-        return exchange, keep
 
     def run(self, _module: Any, args: tuple, given: dict[str, Any]) -> None:
         """Told of the base's inputs before it runs."""
