@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from tracking.circuits.faithfulness import Faithfulness, faithfulness
     from tracking.circuits.select import select
     from tracking.errors import BadInput
+    from tracking.interventions.export import export
+    from tracking.interventions.graft import graft
+    from tracking.interventions.grafted import grafted
+    from tracking.interventions.intervene import intervene
+    from tracking.interventions.matched import matched_by_layer, matched_by_norm, write_norms
+    from tracking.interventions.reference import Reference
     from tracking.ledger.ledger import Ledger
     from tracking.ledger.record import Record
     from tracking.model.graph import Graph
@@ -42,6 +48,7 @@ __all__ = [
     "NodeEffects",
     "PromptPairs",
     "Record",
+    "Reference",
     "Regime",
     "Scores",
     "Settings",
@@ -54,9 +61,16 @@ __all__ = [
     "cohort_table",
     "curve",
     "effects",
+    "export",
     "faithfulness",
+    "graft",
+    "grafted",
+    "intervene",
+    "matched_by_layer",
+    "matched_by_norm",
     "select",
     "survival",
+    "write_norms",
 ]
 
 HOMES = {
@@ -71,6 +85,7 @@ HOMES = {
     "NodeEffects": "nodes.effects",
     "PromptPairs": "pairs.prompt_pairs",
     "Record": "ledger.record",
+    "Reference": "interventions.reference",
     "Regime": "timeline.regime",
     "Scores": "attribution.scores",
     "Settings": "settings",
@@ -82,9 +97,16 @@ HOMES = {
     "cohort_table": "timeline.survival",
     "curve": "circuits.curve",
     "effects": "nodes.effects",
+    "export": "interventions.export",
     "faithfulness": "circuits.faithfulness",
+    "graft": "interventions.graft",
+    "grafted": "interventions.grafted",
+    "intervene": "interventions.intervene",
+    "matched_by_layer": "interventions.matched",
+    "matched_by_norm": "interventions.matched",
     "select": "circuits.select",
     "survival": "timeline.survival",
+    "write_norms": "interventions.matched",
 }
 
 

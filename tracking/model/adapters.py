@@ -6,6 +6,7 @@ as such; any other is refused by name, unless it is merged into the weights or d
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -36,6 +37,21 @@ def unwrap(model: Any) -> Any:
         else:
             _check_layers(model)
             return model
+
+
+def merged_copy(model: Any) -> Any:
+    """A copy of the Hugging Face model inside, its live LoRA adapters merged into its weights.
+
+    Raises `BadInput` where it has adapters that no `PeftModel` around it knows how to merge.
+    """
+    while not _is_peft(model, "peft", "PeftModel") and unwrap(model) is not model:
+        model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
+    copied = copy.deepcopy(model)
+    if _is_peft(copied, "peft", "PeftModel"):
+        copied = copied.merge_and_unload()
+    if any(_is_peft(module, LAYERS, "BaseTunerLayer") for module in copied.modules()):
+        raise BadInput("the model has adapters that cannot be merged here; merge them first")
+    return copied
 
 
 def check_config(config: Mapping[str, Any]) -> None:

@@ -32,6 +32,7 @@ class Block:
     o: Any
     mlp_norm: Any
     mlp: Any
+    down: Any  # the MLP's last matrix
 
     @property
     def reads(self) -> tuple[Any, Any, Any]:
@@ -53,6 +54,7 @@ class Architecture:
     o: str = "o_proj"
     mlp_norm: str = "post_attention_layernorm"
     mlp: str = "mlp"
+    down: str = "down_proj"
     last_norm: str = "norm"
     epsilon: str = "variance_epsilon"  # of a norm
 
@@ -60,11 +62,13 @@ class Architecture:
         """The named modules of one of the layers."""
         attention = getattr(layer, self.attention)
         projections = {name: getattr(attention, getattr(self, name)) for name in "qkvo"}
+        mlp = getattr(layer, self.mlp)
         return Block(
             attention_norm=getattr(layer, self.attention_norm),
             attention=attention,
             mlp_norm=getattr(layer, self.mlp_norm),
-            mlp=getattr(layer, self.mlp),
+            mlp=mlp,
+            down=getattr(mlp, self.down),
             **projections,
         )
 
