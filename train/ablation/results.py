@@ -1,0 +1,141 @@
+"""What switching nodes off did to solving, benchmark by benchmark, and whether chance would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from train.ablation.arms import Arm, Comparison
+from train.evals.paired import (
+    AgainstControls,
+    Difference,
+    against_controls,
+    beyond_controls,
+    difference,
+    holm,
+)
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Result:
+    """A comparison on one benchmark.
+
+    on, off: accuracy, mean over the problems that were graded under every arm
+    change: off less on, paired over problems
+    p: that there is no change, corrected over all results of a study (Holm)
+    controls: accuracy with the control sets off, and what `off` is above it, by matching
+    beyond: matchings whose controls do less, after Holm over all of a study
+    smallest: the smallest change that so many problems would show in four of five studies
+    """
+
+    comparison: Comparison
+    benchmark: str
+    problems: int
+    on: float
+    off: float
+    change: Difference
+    p: float
+    controls: dict[str, tuple[float, AgainstControls]]
+    beyond: tuple[str, ...]
+    smallest: float
+
+    @property
+    def row(self) -> dict[str, object]:
+        """For a table."""
+        row: dict[str, object] = {
+            "heads": self.comparison.target.name,
+            "nodes": ",".join(self.comparison.target.nodes),
+            "mode": self.comparison.mode.name,
+            "benchmark": self.benchmark,
+            "problems": self.problems,
+            "on": self.on,
+            "off": self.off,
+            "change": self.change.mean,
+            "change_low": self.change.low,
+            "change_high": self.change.high,
+            "p": self.p,
+            "smallest": self.smallest,
+        }
+        for matching, (accuracy, against) in self.controls.items():
+            row |= {
+                f"{matching}_sets": against.controls,
+                f"{matching}_off": accuracy,
+                f"{matching}_less": against.difference.mean,
+                f"{matching}_less_low": against.difference.low,
+                f"{matching}_less_high": against.difference.high,
+                f"{matching}_p": against.difference.p,
+                f"{matching}_rank_p": against.rank_p,
+                f"{matching}_beyond": matching in self.beyond,
+            }
+        return row
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """A comparison on one benchmark before anything is corrected."""
+
+    comparison: Comparison
+    benchmark: str
+    accuracy: pd.DataFrame  # [problem] by condition
+    change: Difference
+    against: dict[str, AgainstControls]
+
+
+def results(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[Result]:
+    """All comparisons on all benchmarks of the responses `rows` (`Study.solve`), in that order."""
+    raw = [
+        _compared(benchmark, accuracies(rows, benchmark), comparison)
+        for comparison in comparisons
+        for benchmark in rows["benchmark"].unique()
+    ]
+    corrected = holm(np.array([one.change.p for one in raw]))
+    held = [(place, name) for place, one in enumerate(raw) for name in one.against]
+    verdicts = beyond_controls([raw[place].against[name] for place, name in held], LEVEL)
+    beyond = {key for key, verdict in zip(held, verdicts, strict=True) if verdict}
+    return [
+        Result(
+            comparison=one.comparison,
+            benchmark=one.benchmark,
+            problems=len(one.accuracy),
+            on=float(one.accuracy[""].mean()),
+            off=float(one.accuracy[one.comparison.arm.condition].mean()),
+            change=one.change,
+            p=float(p),
+            controls={
+                name: (_mean(one.accuracy, one.comparison.control_arms(name)), against)
+                for name, against in one.against.items()
+            },
+            beyond=tuple(name for name in one.against if (place, name) in beyond),
+            smallest=one.change.smallest(LEVEL / len(raw)),
+        )
+        for place, (one, p) in enumerate(zip(raw, corrected, strict=True))
+    ]
+
+
+def accuracies(rows: pd.DataFrame, benchmark: str) -> pd.DataFrame:
+    """Float [problem] by condition: the share of a problem's graded responses that are right.
+    Problems without a graded response under some condition are left out of all."""
+    here = rows[rows["benchmark"] == benchmark].assign(right=lambda one: one["right"].astype(float))
+    table = here.pivot_table("right", "problem", "condition", aggfunc="mean", dropna=False)
+    return table.dropna()
+
+
+def _compared(benchmark: str, accuracy: pd.DataFrame, comparison: Comparison) -> _Raw:
+    off = accuracy[comparison.arm.condition].to_numpy()
+    against = {}
+    for name in comparison.controls:
+        arms = comparison.control_arms(name)
+        if len(arms) > 1:
+            sets = np.stack([accuracy[arm.condition].to_numpy() for arm in arms])
+            against[name] = against_controls(off, sets)
+    change = difference(off, accuracy[""].to_numpy())
+    return _Raw(comparison, benchmark, accuracy, change, against)
+
+
+def _mean(accuracy: pd.DataFrame, arms: Sequence[Arm]) -> float:
+    return float(accuracy[[arm.condition for arm in arms]].to_numpy().mean())

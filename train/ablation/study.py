@@ -1,0 +1,88 @@
+"""A study: the same problems, sampled with the same noise, under every arm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+
+from tracking.interventions.intervene import intervene
+from tracking.interventions.reference import Reference
+from train.ablation.arms import Arm, Comparison
+from train.ablation.modes import Mode
+from train.evals.evaluation import evaluate, of_requests
+from train.evals.grading import Grader
+from train.evals.responses import Responses
+from train.evals.sampling import Request, Sampling, noise_seed
+
+TEXTS = 64  # of the model's own, that a mean or a draw is taken from
+
+
+@dataclass(frozen=True)
+class Study:
+    """A model and what it is asked: `requests` without an intervention."""
+
+    model: Any
+    tokenizer: Any
+    requests: Sequence[Request]
+    sampling: Sampling
+    responses: Responses
+    grader: Grader
+    done: Callable[[int], object] = lambda count: None
+
+    def solve(self, comparisons: Sequence[Comparison]) -> pd.DataFrame:
+        """The responses as the model is and under all arms, as `Responses.read` has them."""
+        as_it_is = self._evaluate(self.requests)
+        asked = [*self.requests]
+        for mode in dict.fromkeys(one.mode for one in comparisons):
+            requests = under(self.requests, comparisons, mode)
+            self._evaluate(requests, self._around(mode, as_it_is))
+            asked += requests
+        return of_requests(self.responses.read(), asked)
+
+    def _evaluate(self, requests: Sequence[Request], around: Any = None) -> pd.DataFrame:
+        return evaluate(
+            self.model, self.tokenizer, requests, self.sampling, self.responses, self.grader,
+            around, self.done,
+        )  # fmt: skip
+
+    def _around(
+        self, mode: Mode, as_it_is: pd.DataFrame
+    ) -> Callable[[Sequence[Request]], AbstractContextManager[None]]:
+        """What stands around a batch of requests. A draw belongs to problem and sample, so that
+        every arm has the same."""
+        reference = self._reference(mode, as_it_is)
+
+        def around(batch: Sequence[Request]) -> AbstractContextManager[None]:
+            mine = reference
+            if mine is not None and mode.kind == "resample":
+                seeds = [noise_seed(self.sampling.seed, request) for request in batch]
+                mine = mine.rows(torch.tensor(seeds))
+            return intervene(self.model, [one.factors for one in batch], mode.kind, mine)
+
+        return around
+
+    def _reference(self, mode: Mode, as_it_is: pd.DataFrame) -> Reference | None:
+        """Of the prompts with the model's own responses, up to `TEXTS` of them, evenly taken."""
+        if mode.kind not in ("mean", "resample"):
+            return None
+        rows = as_it_is.iloc[:: max(1, len(as_it_is) // TEXTS)].head(TEXTS)
+        texts = [prompt + text for prompt, text in zip(rows["prompt"], rows["response"], strict=True)]
+        ids = self.tokenizer(texts, padding=True, return_tensors="pt", add_special_tokens=False)
+        make = Reference.mean if mode.kind == "mean" else Reference.resample
+        return make(self.model, ids["input_ids"], ids["attention_mask"])
+
+
+def under(
+    requests: Sequence[Request], comparisons: Sequence[Comparison], mode: Mode
+) -> list[Request]:
+    """The requests under every arm of a mode, each arm once."""
+    arms: dict[Arm, None] = {}
+    for comparison in comparisons:
+        if comparison.mode == mode:
+            arms |= dict.fromkeys(comparison.arms)
+    return [request for arm in arms for request in arm.of(requests)]
