@@ -19,7 +19,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -63,6 +63,11 @@ class Sampling:
         if self.seed < 0:
             raise BadInput(f"seed is {self.seed}; 0 or more")
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What responses depend on: all but how many are generated at once."""
+        return {name: value for name, value in asdict(self).items() if name != "batch_size"}
+
 
 @dataclass(frozen=True)
 class Request:
@@ -104,7 +109,7 @@ def every_sample(problems: Sequence[Problem], samples: int, sampling: Sampling) 
     if samples < 1:
         raise BadInput(f"samples is {samples}; at least 1 response a problem")
     if sampling.temperature == 0 and samples > 1:
-        raise BadInput(f"temperature 0 is greedy: samples is {samples}, and all would be the same")
+        raise BadInput(f"temperature 0 is greedy, so samples must be 1, not {samples}")
     return [Request(problem, sample) for problem in problems for sample in range(samples)]
 
 
@@ -119,11 +124,9 @@ def respond(
 
     `around(rows)` gives a context manager in which a batch is generated; `rows` has the factors of
     each of its requests, in the order of the batch's rows. The model's mode and the random states
-    are between batches what they were. Raises `BadInput` where a prompt and its response are
-    longer than the model's positions.
+    are between batches what they were.
     """
     prompts = _prompts(tokenizer, requests, sampling.system_prompt)
-    _check_room(model.config, prompts, sampling)
 
     def place(request: Request) -> tuple:  # conditions of one sample side by side
         question = request.problem.question
@@ -134,12 +137,27 @@ def respond(
         batch = ordered[start : start + sampling.batch_size]
         rows = around([request.factors for request in batch]) if around else nullcontext()
         texts = [prompts[request.problem.question] for request in batch]
-        with undisturbed(model), torch.inference_mode(), rows:
+        with undisturbed(model), torch.no_grad(), rows:
             written = _generate(model, tokenizer, [ids for _, ids in texts], batch, sampling)
         yield [
             _response(tokenizer, request, prompt, tokens, _stops(model, tokenizer))
             for request, (prompt, _), tokens in zip(batch, texts, written, strict=True)
         ]
+
+
+def check_room(
+    config: Any, tokenizer: Any, requests: Sequence[Request], sampling: Sampling
+) -> None:
+    """Raise `BadInput` where a prompt and its response are longer than the positions of a model,
+    as its `config` tells them."""
+    prompts = _prompts(tokenizer, requests, sampling.system_prompt)
+    longest = max((len(ids) for _, ids in prompts.values()), default=0)
+    room = getattr(config, "max_position_embeddings", None)
+    if room is not None and longest + sampling.max_new_tokens > room:
+        raise BadInput(
+            f"max_new_tokens is {sampling.max_new_tokens}, but the longest prompt leaves "
+            f"{max(room - longest, 0)} of the model's {room} positions"
+        )
 
 
 class GumbelNoise(LogitsProcessor):
@@ -224,15 +242,3 @@ def _prompts(
         asked: (text, tokenizer(text, add_special_tokens=not templated)["input_ids"])
         for asked, text in texts.items()
     }
-
-
-def _check_room(
-    config: Any, prompts: Mapping[str, tuple[str, list[int]]], sampling: Sampling
-) -> None:
-    longest = max((len(ids) for _, ids in prompts.values()), default=0)
-    room = getattr(config, "max_position_embeddings", None)
-    if room is not None and longest + sampling.max_new_tokens > room:
-        raise BadInput(
-            f"max_new_tokens is {sampling.max_new_tokens}; the model has {room} positions, of which "
-            f"the longest prompt takes {longest}"
-        )
