@@ -23,6 +23,7 @@ COMMANDS = {
     "sft": "fine-tune: --config RECIPE.yaml [--any_trl_flag value ...]",
     "show": "a run's checkpoints and map in the terminal: RUN [--follow]",
     "track": "analyse a run's checkpoints outside its training: RUN [--track_select share=0.9 ...]",
+    "eval": "solve benchmarks: MODEL --benchmarks amc23,gsm8k [--samples 8 --temperature 0.6 ...]",
     "dashboard": "save a view of runs and heads in W&B: PROJECT [--entity ENTITY] [--print]",
     "report": "one HTML file of runs' heads: RUN... [-o report.html] [--figures DIR]",
 }

@@ -119,15 +119,21 @@ def describe(source: Source, fallback: Source | None = None) -> Model:
 
     Raises `BadInput` where it cannot be analysed: its adapter or its architecture.
     """
+    model = describe_any(source, fallback)
+    if (family := model.config.model_type) not in ARCHITECTURES:
+        whole, known = model.base or source, ", ".join(ARCHITECTURES)
+        raise BadInput(f"cannot track a {family!r} model ({whole}); supported: {known}")
+    return model
+
+
+def describe_any(source: Source, fallback: Source | None = None) -> Model:
+    """The same of any architecture, for what does not look into the model."""
     base = _base(source, fallback) if (source.files / "adapter_config.json").is_file() else None
     whole = base or source
     try:
         config = AutoConfig.from_pretrained(whole.files)
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"{whole}: its config.json cannot be read: {_line(error)}") from None
-    if config.model_type not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise BadInput(f"cannot track a {config.model_type!r} model ({whole}); supported: {known}")
     return Model(source, base, config)
 
 

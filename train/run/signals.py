@@ -1,4 +1,5 @@
-"""SIGTERM and SIGUSR1 ask a job to end; before training begins it ends at once.
+"""SIGTERM and SIGUSR1 ask a job to end; before training begins, and where nothing would be lost, it
+ends at once.
 
 Nothing heavy is imported here, so that a job is ready for them from its first moments on.
 """
@@ -8,8 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
+
+from tracking.errors import Postponed
 
 PREEMPTED = 85  # the exit code that says: start me again with --resume_from_checkpoint latest
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -39,3 +44,18 @@ def heed() -> None:
     for number in SIGNALS:
         signal.signal(number, end)
     os.register_at_fork(after_in_child=leave)
+
+
+@contextmanager
+def ended_at_once() -> Iterator[None]:
+    """For its time the signals raise `Postponed`: for work whose results are kept as they come."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise Postponed
+
+    before = {number: signal.signal(number, end) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,44 @@
+"""One evaluation: what is not there yet is generated, graded and kept, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from train.evals.grading import Grader
+from train.evals.responses import KEY, Responses
+from train.evals.sampling import Around, Request, Sampling, respond
+
+
+def evaluate(
+    model: Any,
+    tokenizer: Any,
+    requests: Sequence[Request],
+    sampling: Sampling,
+    responses: Responses,
+    grader: Grader,
+    around: Around | None = None,
+    done: Callable[[int], object] = lambda count: None,
+) -> pd.DataFrame:
+    """The rows of all requests, old and new, as `Responses.read`; `done` is told how many
+    responses have come with each batch. `around` is `respond`'s."""
+    missing = lacking(requests, responses)
+    for batch in respond(model, tokenizer, missing, sampling, around):
+        asked = [response.request.problem for response in batch]
+        responses.append(batch, grader.grade(asked, [response.text for response in batch]))
+        done(len(batch))
+    return of_requests(responses.read(), requests)
+
+
+def lacking(requests: Sequence[Request], responses: Responses) -> list[Request]:
+    """The requests that have no response yet."""
+    there = responses.keys()
+    return [request for request in requests if request.key not in there]
+
+
+def of_requests(rows: pd.DataFrame, requests: Sequence[Request]) -> pd.DataFrame:
+    """The rows of these requests, in their order; a folder may hold more."""
+    keys = pd.MultiIndex.from_tuples([request.key for request in requests], names=KEY)
+    return rows.set_index(KEY).loc[keys].reset_index()
