@@ -14,7 +14,7 @@ from importlib.metadata import version
 
 from tracking.errors import BadInput
 from train import recipe
-from train.commands.help import print_help
+from train.flags.help import print_help
 from train.run.signals import Stop, heed
 
 COMMANDS = {
@@ -24,6 +24,7 @@ COMMANDS = {
     "show": "a run's checkpoints and map in the terminal: RUN [--follow]",
     "track": "analyse a run's checkpoints outside its training: RUN [--track_select share=0.9 ...]",
     "eval": "solve benchmarks: MODEL --benchmarks amc23,gsm8k [--samples 8 --temperature 0.6 ...]",
+    "ablate": "switch heads off and solve benchmarks: MODEL --heads SET --benchmarks NAMES",
     "dashboard": "save a view of runs and heads in W&B: PROJECT [--entity ENTITY] [--print]",
     "report": "one HTML file of runs' heads: RUN... [-o report.html] [--figures DIR]",
 }

@@ -12,7 +12,7 @@ OFF = ("zero", "mean", "resample")
 
 @dataclass(frozen=True)
 class Mode:
-    """One of `intervene`'s modes and the factor that nodes keep of their own."""
+    """One of `intervene`'s modes, or `graft`, and the factor that nodes keep of their own."""
 
     name: str  # as it was asked for: `zero`, `mean`, `resample`, `scale:0.5`
     kind: str
@@ -34,3 +34,6 @@ class Mode:
         if not math.isfinite(factor) or factor == 1:
             raise BadInput(f"mode {word!r}: the factor must be a finite number other than 1")
         return cls(f"scale:{factor:g}", "scale", factor)
+
+
+GRAFT = Mode("graft", "graft", 0.0)  # another model's nodes in the place of its own

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from train.ablation.arms import Arm, Comparison
 from train.evals.paired import (
@@ -139,3 +140,45 @@ def _compared(benchmark: str, accuracy: pd.DataFrame, comparison: Comparison) ->
 
 def _mean(accuracy: pd.DataFrame, arms: Sequence[Arm]) -> float:
     return float(accuracy[[arm.condition for arm in arms]].to_numpy().mean())
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Whether heads that carry more of the behaviour on prompt pairs matter more for solving:
+    Spearman's correlation over heads, of the size of the share that each loses when corrupted and
+    the accuracy that is lost when it alone is off, with a 95 % bootstrap interval over heads."""
+
+    benchmark: str
+    mode: str
+    heads: int
+    value: float
+    low: float
+    high: float
+
+
+def predictions(
+    each: Sequence[Result], shares: pd.Series, resamples: int = 2000
+) -> list[Prediction]:
+    """Of results of single heads; `shares` [head] by name. A benchmark on which fewer than four
+    heads were tried, or no head changes anything, has none."""
+    out = []
+    for key in dict.fromkeys((one.benchmark, one.comparison.mode) for one in each):
+        mine = [one for one in each if (one.benchmark, one.comparison.mode) == key]
+        heads = [one.comparison.target.nodes[0] for one in mine]
+        lost = np.array([-one.change.mean for one in mine])
+        share = shares.reindex(heads).abs().to_numpy()
+        if len(mine) < 4 or not np.ptp(lost) or not np.ptp(share):
+            continue
+        drawn = np.random.default_rng(0).integers(len(mine), size=(resamples, len(mine)))
+        values = [_spearman(share[draw], lost[draw]) for draw in drawn]
+        low, high = np.nanquantile(values, [0.025, 0.975])
+        value = _spearman(share, lost)
+        out.append(Prediction(key[0], key[1].name, len(mine), value, float(low), float(high)))
+    return out
+
+
+def _spearman(one: np.ndarray, other: np.ndarray) -> float:
+    """NaN where one of them does not vary."""
+    if not np.ptp(one) or not np.ptp(other):
+        return float("nan")
+    return float(stats.spearmanr(one, other).statistic)

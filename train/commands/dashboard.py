@@ -20,7 +20,7 @@ from wandb_workspaces.reports import v2 as panels
 
 from tracking.errors import BadInput
 from tracking.views.dashboard import STEP, TABLE_KEY
-from train.commands.parsing import make_parser
+from train.flags.parsing import make_parser
 from train.run.console import say
 from train.run.reporting import wandb_key
 

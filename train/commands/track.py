@@ -42,12 +42,12 @@ from tracking.views.terminal import Table
 from tracking.worker import Worker
 from train import config, model
 from train.checkpoints.records import make_record, set_aside_others
-from train.commands import help as helping
 from train.commands import track_models
-from train.commands.parsing import make_parser
 from train.config import Job
 from train.data import contrasts
 from train.data.contrasts import digit_ids
+from train.flags import help as helping
+from train.flags.parsing import make_parser
 from train.model import Start
 from train.run import resume
 from train.run.console import quieten, say

@@ -36,9 +36,9 @@ from tracking.worker import Worker
 from train.checkpoints import folders, models, rewards
 from train.checkpoints.models import Model
 from train.checkpoints.records import make_record, set_aside_others
-from train.commands.parsing import make_parser
 from train.data import contrasts
 from train.data.contrasts import digit_ids
+from train.flags.parsing import make_parser
 from train.run.console import say
 from train.run.folder import holds_run
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
+from tqdm.auto import tqdm
 
+from tracking.errors import Postponed
 from train.evals.grading import Grader
+from train.evals.problems import Benchmark
 from train.evals.responses import KEY, Responses
 from train.evals.sampling import Around, Request, Sampling, respond
+from train.run.signals import PREEMPTED, Stop, ended_at_once
 
 
 def evaluate(
@@ -42,3 +48,29 @@ def of_requests(rows: pd.DataFrame, requests: Sequence[Request]) -> pd.DataFrame
     """The rows of these requests, in their order; a folder may hold more."""
     keys = pd.MultiIndex.from_tuples([request.key for request in requests], names=KEY)
     return rows.set_index(KEY).loc[keys].reset_index()
+
+
+@contextmanager
+def sitting(
+    named: Sequence[Benchmark], requests: Sequence[Request], responses: Responses
+) -> Iterator[tuple[Grader, Callable[[int], object]]]:
+    """Within it `requests` are answered: a grader, and a progress bar to be told how many more are
+    done. A signal ends it at the next batch with `Stop`, which says what is kept."""
+    left, grader = len(lacking(requests, responses)), Grader(named)
+    try:
+        with (
+            ended_at_once(),
+            tqdm(
+                total=len(requests), initial=len(requests) - left, desc="responses", unit="",
+                disable=not sys.stderr.isatty(), leave=False,
+            ) as bar,
+        ):  # fmt: skip
+            yield grader, bar.update
+    except Postponed:
+        kept = len(requests) - len(lacking(requests, responses))
+        raise Stop(
+            f"asked to end; {kept} of {len(requests)} responses are kept; the same command goes on",
+            PREEMPTED,
+        ) from None
+    finally:
+        grader.close()

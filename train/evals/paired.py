@@ -71,7 +71,8 @@ def difference(one: np.ndarray, other: np.ndarray) -> Difference:
 
 def _difference(mean: float, error: float, freedom: float, p: float, step: float) -> Difference:
     half = float(stats.t.isf(0.025, freedom)) * error
-    return Difference(mean, mean - half, mean + half, p, error, freedom, step)
+    low, high = max(mean - half, -1.0), min(mean + half, 1.0)
+    return Difference(mean, low, high, p, error, freedom, step)
 
 
 def sign_flip_p(differences: np.ndarray) -> float:

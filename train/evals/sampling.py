@@ -37,7 +37,7 @@ from tracking.pairs.solutions import GREEDY, undisturbed
 from tracking.pairs.text import padding
 from train.evals.problems import Problem
 
-Around = Callable[[list[Mapping[str, float]]], AbstractContextManager[Any]]
+Around = Callable[[Sequence["Request"]], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,11 @@ def respond(
 ) -> Iterator[list[Response]]:
     """The responses to all requests, a batch at a time, those to the longest prompts first.
 
-    `around(rows)` gives a context manager in which a batch is generated; `rows` has the factors of
-    each of its requests, in the order of the batch's rows. The model's mode and the random states
+    `around(batch)` gives a context manager in which a batch is generated; its requests are in the
+    order of the batch's rows. The model's mode and the random states
     are between batches what they were.
     """
-    prompts = _prompts(tokenizer, requests, sampling.system_prompt)
+    prompts = prompts_of(tokenizer, requests, sampling.system_prompt)
 
     def place(request: Request) -> tuple:  # conditions of one sample side by side
         question = request.problem.question
@@ -135,7 +135,7 @@ def respond(
     ordered = sorted(requests, key=place)
     for start in range(0, len(ordered), sampling.batch_size):
         batch = ordered[start : start + sampling.batch_size]
-        rows = around([request.factors for request in batch]) if around else nullcontext()
+        rows = around(batch) if around else nullcontext()
         texts = [prompts[request.problem.question] for request in batch]
         with undisturbed(model), torch.no_grad(), rows:
             written = _generate(model, tokenizer, [ids for _, ids in texts], batch, sampling)
@@ -150,7 +150,7 @@ def check_room(
 ) -> None:
     """Raise `BadInput` where a prompt and its response are longer than the positions of a model,
     as its `config` tells them."""
-    prompts = _prompts(tokenizer, requests, sampling.system_prompt)
+    prompts = prompts_of(tokenizer, requests, sampling.system_prompt)
     longest = max((len(ids) for _, ids in prompts.values()), default=0)
     room = getattr(config, "max_position_embeddings", None)
     if room is not None and longest + sampling.max_new_tokens > room:
@@ -231,7 +231,7 @@ def _stops(model: Any, tokenizer: Any) -> list[int]:
     return [token for token in dict.fromkeys(ids) if token is not None]
 
 
-def _prompts(
+def prompts_of(
     tokenizer: Any, requests: Sequence[Request], system_prompt: str | None
 ) -> dict[str, tuple[str, list[int]]]:
     """Prompt and token ids by question."""

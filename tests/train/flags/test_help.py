@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from train import config
-from train.commands.help import groups, print_help
+from train.flags.help import groups, print_help
 
 REPO = Path(__file__).parents[3]
 HEAVY = ("transformers", "trl", "peft", "wandb", "matplotlib", "datasets")
@@ -55,7 +55,7 @@ def test_track_lists_its_own_flags(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("train.cli", (*HEAVY, "torch", "pandas", "numpy")),
         ("train.commands.show", HEAVY),
-        ("train.commands.help", (*HEAVY, "torch")),
+        ("train.flags.help", (*HEAVY, "torch")),
         ("tracking", (*HEAVY, "torch")),
     ],
 )

@@ -1,0 +1,214 @@
+"""Switch heads off and see whether the model still solves problems, beside matched random heads.
+
+    sparks ablate runs/mine --heads active recruited --benchmarks math500 [--mode zero mean]
+    sparks ablate tiny --heads L1H3,L1H4 L2H5 --benchmarks tiny-easy,tiny-hard
+
+Each of --heads is a set of nodes that is switched off together: active, base, recruited, survivors
+or faded (heads, by a run's records, on --contrast) or names with commas between (L5H1,M3). Modes:
+zero, mean and resample (of the model's own texts), scale:0.5. Every set is held against the model
+as it is, and against --controls random sets of as many heads, of the same layers and of like write
+norm, drawn from heads that are inactive (of a model without a run: from all others). The problems
+and the noise of the sampling are the same everywhere; p-values are corrected over all that is asked
+(Holm). MLPs have no matched others. With --into BASE the sets are also grafted into that model: its
+heads then write what the model's do. With --each every head is also switched off alone, and the
+loss held against its share on the run's prompt pairs.
+
+Responses lie where those of `sparks eval` do and are shared with it; the same command goes on where
+it was ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pandas as pd
+
+from tracking.atomic import write_whole
+from tracking.errors import BadInput
+from tracking.interventions.matched import MatchedSets, matched_by_layer, matched_by_norm
+from tracking.interventions.matched import write_norms as norms_of
+from tracking.model.decoder import Decoder
+from tracking.model.graph import Graph
+from tracking.run_folder import RunFolder
+from tracking.timeline.timeline import Timeline
+from train.ablation.arms import Comparison
+from train.ablation.modes import GRAFT, Mode
+from train.ablation.results import predictions, results
+from train.ablation.study import Study, every_request
+from train.ablation.targets import Target, targets
+from train.ablation.view import notes, predicted, sentences, show
+from train.evals.evaluation import lacking, sitting
+from train.evals.responses import Responses
+from train.evals.sampling import prompts_of
+from train.evals.subject import Subject, subject
+from train.flags.evaluation import Asked, add_evaluation
+from train.flags.parsing import make_parser
+from train.run.console import quieten, say
+from train.run.lock import Lock
+
+PROMPTS = 64  # that write norms are measured on
+MOST = 64  # heads that are tried alone, where they are not more active than that
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run `sparks ablate` with these arguments."""
+    options = _parse(arguments)
+    quieten()
+    modes = [Mode.parse(word) for word in options.mode]
+    if options.controls == 1 or options.controls < 0:
+        raise BadInput(f"--controls is {options.controls}; 0 (none) or at least 2, better 20")
+    asked = Asked.of(options)
+    base = subject(options.into) if options.into else None
+    graph, states = _graph(asked), _states(options)
+    sets = targets(options.heads, graph, states)
+    single = _single(graph, states, options.seed) if options.each else []
+    with Lock(asked.folder):
+        model = asked.subject.model.load()
+        Decoder.of(model)  # refuses what cannot be tracked before anything is generated
+        controls = _controls(options, asked, model, sets, _pool(options, graph))
+        for target in sets:
+            for note in notes(controls[target.name]):
+                say(f"note       {target.name}: {note}")
+        held = [Comparison(one, mode, controls[one.name]) for one in sets for mode in modes]
+        alone = [Comparison(one, mode, {}) for one in single for mode in modes]
+        rows = _solved(asked, model, [*held, *alone])
+        each = results(rows, held)
+        if base:
+            grafts = [Comparison(one, GRAFT, controls[one.name]) for one in sets]
+            each += results(_grafted(asked, base, model, grafts), grafts)
+    _write(asked.folder / "ablation.parquet", [result.row for result in each])
+    show(each)
+    for line in sentences(each):
+        say(line)
+    if single:
+        ones = results(rows, alone)
+        _write(asked.folder / "heads.parquet", [result.row for result in ones])
+        shares = None if states is None else states.set_index("node")["corrupt"]
+        for line in predicted(predictions(ones, shares) if shares is not None else []):
+            say(line)
+    say(f"\nresponses  {asked.folder / 'responses'}")
+    say(f"table      {asked.folder / 'ablation.parquet'}")
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = make_parser("ablate", __doc__)
+    add_evaluation(parser)
+    add = parser.add_argument
+    add("--heads", nargs="+", required=True, metavar="SET", help="active, base, recruited, "
+        "survivors, faded, or L5H1,M3; several are compared one by one")  # fmt: skip
+    add("--mode", nargs="+", default=["zero"], metavar="MODE",
+        help="zero, mean, resample, scale:X (zero)")  # fmt: skip
+    add("--controls", type=int, default=20, metavar="N", help="random sets a matching (20)")
+    add("--each", action="store_true", help="also every head alone, against its share on pairs")
+    add("--into", metavar="BASE", help="also graft the sets into this model: are they enough?")
+    add("--contrast", metavar="NAME", help="whose states are meant (the run's first)")
+    return parser.parse_args(list(arguments))
+
+
+def _write(path: Path, rows: Sequence[dict[str, object]]) -> None:
+    sink = io.BytesIO()
+    pd.DataFrame(rows).to_parquet(sink)
+    write_whole(path, sink.getvalue())
+
+
+def _graph(asked: Asked) -> Graph:
+    config = asked.subject.model.config
+    return Graph(config.num_hidden_layers, config.num_attention_heads)
+
+
+def _states(options: argparse.Namespace) -> pd.DataFrame | None:
+    """The nodes of the run's timeline at its last checkpoint; None where MODEL is no run."""
+    run = Path(options.model)
+    if not RunFolder(run).config_path.exists():
+        return None
+    timeline = Timeline.read(run)
+    step, last = timeline.records[-1].step, max(RunFolder(run).checkpoints(), default=0)
+    if step != last:
+        raise BadInput(
+            f"{run}: its last checkpoint is of step {last}, its last record of step {step}; "
+            f"sparks track {run} makes the others"
+        )
+    contrast = options.contrast or timeline.contrasts[0]
+    timeline.of_contrast(contrast)  # refuses an unknown one
+    return timeline.at(step, contrast)
+
+
+def _pool(options: argparse.Namespace, graph: Graph) -> list[str]:
+    """The heads that control sets are drawn from: of a run those that are inactive on all of its
+    contrasts, of a model without one all."""
+    run = Path(options.model)
+    if not RunFolder(run).config_path.exists():
+        return [*graph.head_names]
+    nodes = Timeline.read(run).nodes
+    last = nodes[(nodes["step"] == nodes["step"].max()) & (nodes["kind"] == "head")]
+    inactive = (~last["active"] & (last["alone"] == "inactive")).groupby(last["node"]).all()
+    return [head for head in graph.head_names if inactive[head]]
+
+
+def _single(graph: Graph, states: pd.DataFrame | None, seed: int) -> list[Target]:
+    """Every head; of many those that are active, and as many of the others as make `MOST`."""
+    heads = [*graph.head_names]
+    if len(heads) > MOST:
+        active = [] if states is None else [*states["node"][states["active"]]]
+        others = [head for head in heads if head not in active]
+        drawn = Random(seed).sample(others, min(len(others), max(MOST - len(active), 16)))
+        heads = [head for head in heads if head in {*active, *drawn}]
+    return [Target(head, (head,)) for head in heads]
+
+
+def _controls(
+    options: argparse.Namespace, asked: Asked, model: Any, sets: Sequence[Target], pool: list[str]
+) -> dict[str, dict[str, MatchedSets]]:
+    """The control sets of every target, by matching."""
+    out: dict[str, dict[str, MatchedSets]] = {target.name: {} for target in sets}
+    wanted = [target for target in sets if target.heads == target.nodes] if options.controls else []
+    if not wanted:
+        return out
+    graph, norms = _graph(asked), _write_norms(asked, model)
+    for target in wanted:
+        out[target.name] = {
+            "layer": matched_by_layer(graph, target.heads, pool, options.controls, options.seed),
+            "norm": matched_by_norm(
+                norms, graph, target.heads, pool, options.controls, options.seed
+            ),
+        }
+    return out
+
+
+def _write_norms(asked: Asked, model: Any) -> pd.Series:
+    """On the prompts of the first problems."""
+    tokenizer, system = asked.subject.tokenizer, asked.sampling.system_prompt
+    ids = [ids for _, ids in prompts_of(tokenizer, asked.requests, system).values()]
+    padded = tokenizer.pad({"input_ids": ids[:PROMPTS]}, return_tensors="pt")
+    return norms_of(model, padded["input_ids"], padded["attention_mask"])
+
+
+def _solved(asked: Asked, model: Any, comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    """The responses as the model is and under all arms; what is lacking is generated."""
+    responses = asked.responses()
+    every = every_request(asked.requests, comparisons)
+    asked.announce(len(every), len(lacking(every, responses)))
+    with sitting(asked.benchmarks, every, responses) as (grader, done):
+        study = Study(model, asked.subject.tokenizer, asked.requests, asked.sampling, responses,
+                      grader, done)  # fmt: skip
+        return study.solve(comparisons)
+
+
+def _grafted(
+    asked: Asked, base: Subject, donor: Any, comparisons: Sequence[Comparison]
+) -> pd.DataFrame:
+    """The responses of the base as it is, and with the donor's nodes in their place."""
+    facts = {**base.facts, **asked.sampling.facts, "donor": asked.subject.facts["weights"]}
+    responses = Responses(asked.folder / "grafts", facts)
+    every = every_request(asked.requests, comparisons)
+    left = len(lacking(every, responses))
+    say(f"grafts     into {base.model.source}: {left} to generate, {len(every) - left} there")
+    with sitting(asked.benchmarks, every, responses) as (grader, done):
+        study = Study(base.model.load(), asked.subject.tokenizer, asked.requests, asked.sampling,
+                      responses, grader, done, donor)  # fmt: skip
+        return study.solve(comparisons)
