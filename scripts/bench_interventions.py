@@ -1,6 +1,6 @@
 """What interventions add to the time of generation, in the same process and run.
 
-    OMP_NUM_THREADS=1 python -m scripts.bench_interventions [--repeats 21] [--tokens 48]
+    OMP_NUM_THREADS=1 python -m scripts.bench_interventions [--repeats 41] [--tokens 48]
 
 Greedy answers of a fixed length, of the tiny world's base and, where it is there, of SmolLM2. Every
 repeat generates once in each way, in random order; a cost is the median over repeats of the CPU
@@ -73,7 +73,7 @@ def compare(name: str, folder: Path, prompt: str, repeats: int, tokens: int) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=21)
+    parser.add_argument("--repeats", type=int, default=41)
     parser.add_argument("--tokens", type=int, default=48)
     options = parser.parse_args()
     compare("tiny world", base_model(0), "-(3+5*2)", options.repeats, options.tokens)
@@ -82,7 +82,7 @@ def main() -> None:
     except BadInput as error:
         print(f"\nSmolLM2: {error}")
         return
-    few = max(options.repeats // 3, 1), max(options.tokens // 6, 2)
+    few = max(options.repeats // 4, 1), max(options.tokens // 6, 2)
     compare("SmolLM2-135M", folder, "17 + 25 = ", *few)
 
 

@@ -52,8 +52,8 @@ def intervene(
     check_eager(model)
     with ExitStack() as stack:
         positions = None
-        if reference is not None and reference.per_position:
-            positions = stack.enter_context(positions_of(decoder))
+        if reference is not None and reference.length > 1:
+            positions = stack.enter_context(positions_of(decoder, reference.length - 1))
 
         def site(factor: Tensor, values: Tensor | None) -> Site:
             return Site(factor, values, asked.rows, positions)
@@ -118,11 +118,11 @@ class Site:
     def _rest(self, own: Tensor) -> Tensor:
         """The reference's share for a batch, [row or 1, position or 1, feature]."""
         assert self.rest is not None
-        draws, length = self.rest.shape[:2]
+        draws = len(self.rest)
         count = len(own) if draws > 1 else 1
         if self.of_rows is None or len(self.of_rows) != count:
-            self.of_rows = self.rest[torch.arange(count, device=own.device) % draws]
+            self.numbers = torch.arange(count, device=own.device)[:, None]
+            self.of_rows = self.rest[self.numbers[:, 0] % draws]
         if self.positions is None:
             return self.of_rows
-        places = self.positions.now.to(own.device).clamp(max=length - 1)  # [row or 1, position]
-        return self.of_rows[torch.arange(count, device=own.device)[:, None], places]
+        return self.of_rows[self.numbers, self.positions.now.to(own.device)]
