@@ -15,7 +15,7 @@ from tracking.model.architecture import Block
 from tracking.model.decoder import Decoder
 
 SAME = (
-    *("model_type", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"),
+    *("model_type", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
     *("hidden_size", "intermediate_size", "attention_bias", "mlp_bias", "rms_norm_eps"),
     *("rope_parameters", "sliding_window", "layer_types"),
 )
@@ -63,10 +63,14 @@ def check_alike(base: Decoder, donor: Decoder) -> None:
     """Raise `BadInput` where a node of one model cannot stand in the other."""
     if base.causal is donor.causal:
         raise BadInput("base and donor are the same model; load it twice")
-    for name in SAME:
-        ours, theirs = (getattr(each.causal.config, name, None) for each in (base, donor))
-        if ours != theirs:
-            raise BadInput(f"base and donor differ in {name}: {ours} and {theirs}")
+    ours, theirs = (
+        {name: getattr(each.causal.config, name, None) for name in SAME}
+        | {"head_dim": each.head_dim}  # a configuration may leave it out
+        for each in (base, donor)
+    )
+    for name, mine in ours.items():
+        if mine != theirs[name]:
+            raise BadInput(f"base and donor differ in {name}: {mine} and {theirs[name]}")
 
 
 def _check_shared(
@@ -80,7 +84,7 @@ def _check_shared(
         if others and not shared_kv:
             raise BadInput(
                 f"{', '.join(others)} would read the donor's K and V too: name the whole group, "
-                "or say shared_kv=True, or patch z with grafted(...)"
+                "or say shared_kv=True, or run the donor beside the base: grafted(...)"
             )
     if len(heads) < base.n_heads:
         for ours, theirs in zip(
@@ -89,7 +93,7 @@ def _check_shared(
             if not torch.equal(ours.weight, theirs.weight.to(ours.weight)):
                 raise BadInput(
                     f"layer {layer}'s norms of q and k, which all its heads share, differ between "
-                    "base and donor: name all heads of the layer, or patch z with grafted(...)"
+                    "base and donor: name all heads of the layer, or use grafted(...)"
                 )
 
 
@@ -134,9 +138,7 @@ def _fold(layer: int, ours: Tensor, theirs: Tensor) -> Tensor:
     mine, other = ours.float(), theirs.to(ours.device).float()
     fold = torch.where(mine == other, 1.0, other / mine)
     if not bool(fold.isfinite().all()):
-        raise BadInput(
-            f"layer {layer}'s attention norm has a weight of 0; patch z with grafted(...)"
-        )
+        raise BadInput(f"layer {layer}'s attention norm has a weight of 0; use grafted(...)")
     return fold
 
 

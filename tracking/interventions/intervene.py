@@ -52,15 +52,17 @@ def intervene(
     check_eager(model)
     with ExitStack() as stack:
         positions = None
-        if reference is not None and reference.per_position:
-            positions = stack.enter_context(positions_of(decoder))
+        if reference is not None and reference.length > 1:
+            positions = stack.enter_context(positions_of(decoder, reference.length - 1))
 
-        def site(factor: Tensor, values: Tensor | None) -> Site:
-            return Site(factor, values, asked.rows, positions)
+        def site(layer: int, factor: Tensor, values: list[Tensor] | None) -> Site:
+            device = decoder.blocks[layer].attention_norm.weight.device
+            value = values[layer].to(device) if values else None
+            return Site(factor.to(device), value, asked.rows, positions)
 
         z, mlp_outs = (reference.z, reference.mlp_outs) if reference else (None, None)
-        heads = {at: site(factor, z and z[at]) for at, factor in asked.heads.items()}
-        mlps = {at: site(factor, mlp_outs and mlp_outs[at]) for at, factor in asked.mlps.items()}
+        heads = {layer: site(layer, factor, z) for layer, factor in asked.heads.items()}
+        mlps = {layer: site(layer, factor, mlp_outs) for layer, factor in asked.mlps.items()}
         stack.enter_context(rewritten(decoder, heads, mlps))
         yield
 
@@ -108,21 +110,17 @@ class Site:
                 f"factors for {self.rows} rows, and a batch of {len(own)}: give one mapping for "
                 "each row that the model sees (num_return_sequences repeats every prompt's)"
             )
-        if self.factor.device != own.device:
-            self.factor = self.factor.to(own.device)
-            self.rest = None if self.rest is None else self.rest.to(own.device)
+        # factors are float32: bfloat16 would round them
         if self.rest is None:
-            return (own * self.factor).to(own.dtype)  # float32 factors: bfloat16 would round them
-        return torch.addcmul(self._rest(own), own, self.factor).to(own.dtype)
+            return (own * self.factor).to(own.dtype)
+        return torch.addcmul(self._share(self.rest, own), own, self.factor).to(own.dtype)
 
-    def _rest(self, own: Tensor) -> Tensor:
-        """The reference's share for a batch, [row or 1, position or 1, feature]."""
-        assert self.rest is not None
-        draws, length = self.rest.shape[:2]
-        count = len(own) if draws > 1 else 1
+    def _share(self, rest: Tensor, own: Tensor) -> Tensor:
+        """What the reference adds in a batch, [row or 1, position or 1, feature]."""
+        count = len(own) if len(rest) > 1 else 1
         if self.of_rows is None or len(self.of_rows) != count:
-            self.of_rows = self.rest[torch.arange(count, device=own.device) % draws]
+            self.numbers = torch.arange(count, device=own.device)[:, None]
+            self.of_rows = rest[self.numbers[:, 0] % len(rest)]
         if self.positions is None:
             return self.of_rows
-        places = self.positions.now.to(own.device).clamp(max=length - 1)  # [row or 1, position]
-        return self.of_rows[torch.arange(count, device=own.device)[:, None], places]
+        return self.of_rows[self.numbers, self.positions.now.to(own.device)]

@@ -13,9 +13,12 @@ from tracking.model.decoder import Decoder
 
 
 class Positions:
-    """Positions of the pass that runs, LongTensor [row or 1, position]."""
+    """Positions of the pass that runs, LongTensor [row or 1, position]; `last` for later ones."""
 
     now: Tensor
+
+    def __init__(self, last: int) -> None:
+        self.last = last
 
     def see(self, _module: Any, args: tuple, given: dict[str, Any]) -> None:
         """Told of the backbone's inputs before it runs."""
@@ -23,19 +26,20 @@ class Positions:
         tokens = given["inputs_embeds"] if tokens is None else tokens
         length, mask = tokens.shape[1], given.get("attention_mask")
         if given.get("position_ids") is not None:
-            self.now = given["position_ids"]
+            now = given["position_ids"]
         elif isinstance(mask, Tensor) and mask.ndim == 2:  # of the cached tokens too
-            self.now = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
+            now = (mask.long().cumsum(-1) - 1)[:, -length:]
         else:
             cache = given.get("past_key_values")
             before = 0 if cache is None else cache.get_seq_length()
-            self.now = before + torch.arange(length, device=tokens.device)[None]
+            now = before + torch.arange(length, device=tokens.device)[None]
+        self.now = now.clamp(0, self.last)
 
 
 @contextmanager
-def positions_of(decoder: Decoder) -> Iterator[Positions]:
+def positions_of(decoder: Decoder, last: int) -> Iterator[Positions]:
     """Within it `Positions` are those of the decoder's last pass."""
-    positions = Positions()
+    positions = Positions(last)
     hook = decoder.backbone.register_forward_pre_hook(positions.see, with_kwargs=True)
     try:
         yield positions

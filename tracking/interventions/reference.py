@@ -105,9 +105,9 @@ class Reference:
         )
 
     @property
-    def per_position(self) -> bool:
-        """Whether values differ between positions."""
-        return self.z[0].shape[1] > 1
+    def length(self) -> int:
+        """Positions that have values of their own; 1 where all have the same."""
+        return self.z[0].shape[1]
 
     def rows(self, rows: Tensor) -> Reference:
         """The same with draw `rows[r]`, LongTensor [row], modulo their number, for row r: give a

@@ -68,12 +68,14 @@ def _benchmark(name: str, folder: Path | None, limit: int | None) -> Benchmark:
     if name not in HUB:
         raise BadInput(f"unknown benchmark {name!r}; {_known(folder)}")
     if folder is not None:
-        raise BadInput(
-            f"benchmark {name!r}: no {folder / name}.jsonl; without a folder it is Hub's"
-        )
+        raise BadInput(f"benchmark {name!r}: {folder} has no {name}.jsonl")
     source, config, split = HUB[name]
-    found = list(enumerate(rows(source, split, config).to_list(), start=1))
-    asked = [_word_problem(name, f"{source}, row {number}", row) for number, row in found]
+    try:
+        data = rows(source, split, config).to_list()
+    except BadInput as error:
+        raise BadInput(f"{error}; or put {name}.jsonl into a --benchmark_dir") from None
+    numbered = enumerate(data, start=1)
+    asked = [_word_problem(name, f"{source}, row {number}", row) for number, row in numbered]
     return _cut(Benchmark(name, each_once(name, asked), grade_math, source), limit)
 
 

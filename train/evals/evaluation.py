@@ -32,8 +32,7 @@ def evaluate(
     responses have come with each batch. `around` is `respond`'s."""
     missing = lacking(requests, responses)
     for batch in respond(model, tokenizer, missing, sampling, around):
-        asked = [response.request.problem for response in batch]
-        responses.append(batch, grader.grade(asked, [response.text for response in batch]))
+        responses.append(batch, grader.grade(batch))
         done(len(batch))
     return of_requests(responses.read(), requests)
 

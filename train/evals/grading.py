@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from train.evals.problems import Benchmark, Grade, Problem
+from train.evals.problems import Benchmark, Grade
+from train.evals.sampling import Response
 from train.gym.answers import extracted
 from train.gym.generator import solves
 from train.rewards.scoring import Scorer
@@ -27,25 +28,34 @@ class Verdict:
 
 
 def grade_math(
-    completions: Sequence[str], answer: Sequence[str], log_extra: Log, **kwargs: Any
+    completions: Sequence[str],
+    answer: Sequence[str],
+    cut_off: Sequence[bool],
+    log_extra: Log,
+    **kwargs: Any,
 ) -> list[float | None]:
-    """By math-verify: what is boxed, else what is named as the answer, else the last number or
-    formula; thoughts (`<think> ... </think>`) are left out. None where it cannot read the right
-    answer.
+    """By math-verify: what is boxed, else what is called the answer, else the last number or
+    formula, but of a response that was cut off, where that is any; thoughts (`<think> ...
+    </think>`) are left out. None where it cannot read the right answer.
 
     More is read than `accuracy_reward` of the training reads, which wants LaTeX.
     """
     from latex2sympy2_extended import NormalizationConfig
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
-    latex = LatexExtractionConfig(
-        normalization_config=NormalizationConfig(units=True), boxed_match_priority=0
-    )
     grades: list[float | None] = []
     texts = []
-    for completion, right in zip(completions, answer, strict=True):
+    for completion, right, cut in zip(completions, answer, cut_off, strict=True):
         wanted = parse(rf"\boxed{{{right}}}")
-        said = parse(completion.rpartition("</think>")[2], [latex, ExprExtractionConfig()])
+        read = [
+            LatexExtractionConfig(
+                normalization_config=NormalizationConfig(units=True),
+                boxed_match_priority=0,
+                try_extract_without_anchor=not cut,
+            ),
+            ExprExtractionConfig(try_extract_without_anchor=not cut),
+        ]
+        said = parse(completion.rpartition("</think>")[2], read)
         grades.append(float(verify(wanted, said)) if wanted else None)
         texts.append(next((part for part in said[::-1] if isinstance(part, str)), None))
     log_extra("extracted", texts)
@@ -88,33 +98,44 @@ class Grader:
                 # it may be all that a resumed job has left.
                 self.scorers[grade].called = True
 
-    def grade(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[Verdict]:
-        """Grade a response to each of these problems."""
-        verdicts: list[Verdict] = [Verdict(None, None)] * len(texts)
+    def grade(self, responses: Sequence[Response]) -> list[Verdict]:
+        """A verdict on each response; what takes too long, or fails, has none."""
+        verdicts: list[Verdict] = [Verdict(None, None)] * len(responses)
         for grade, scorer in self.scorers.items():
-            places = [i for i, p in enumerate(problems) if self.grades[p.benchmark] is grade]
-            if not places:
-                continue
-            said: list[str | None] = [None] * len(places)
-
-            def keep(name: str, values: list, said: list[str | None] = said) -> None:
-                said[:] = values
-
-            grades = scorer(
-                [problems[i].question for i in places],
-                [texts[i] for i in places],
-                log_extra=keep,
-                answer=[problems[i].answer for i in places],
-                place=[problems[i].place for i in places],
-            )
-            for i, value, text in zip(places, grades, said, strict=True):
-                verdicts[i] = Verdict(None if value is None else value >= 1, text)
+            places = [
+                place
+                for place, response in enumerate(responses)
+                if self.grades[response.request.problem.benchmark] is grade
+            ]
+            if places:
+                graded = _ask(scorer, [responses[place] for place in places])
+                for place, verdict in zip(places, graded, strict=True):
+                    verdicts[place] = verdict
         return verdicts
 
     def close(self) -> None:
         """End the processes."""
         for scorer in self.scorers.values():
             scorer.close()
+
+
+def _ask(scorer: Scorer, responses: Sequence[Response]) -> list[Verdict]:
+    said: list[str | None] = [None] * len(responses)
+
+    def keep(name: str, values: list) -> None:
+        said[:] = values
+
+    problems = [response.request.problem for response in responses]
+    grades = scorer(
+        [problem.question for problem in problems],
+        [response.text for response in responses],
+        log_extra=keep,
+        answer=[problem.answer for problem in problems],
+        place=[problem.place for problem in problems],
+        cut_off=[response.cut_off for response in responses],
+    )
+    pairs = zip(grades, said, strict=True)
+    return [Verdict(None if grade is None else grade >= 1, text) for grade, text in pairs]
 
 
 def _same(grade: Grade) -> Grade:

@@ -37,8 +37,8 @@ class Problem:
 class Benchmark:
     """Problems under a name, no question twice, and how completions are graded.
 
-    `grade(completions, answer, place, log_extra)` is called like a TRL reward: 1 right, 0 wrong,
-    None where it cannot say; it may log what it read as the answer as `extracted`.
+    `grade(completions, answer, place, cut_off, log_extra)` is called like a TRL reward: 1 right,
+    0 wrong, None where it cannot say; it logs what it read as the answer as `extracted`.
     """
 
     name: str

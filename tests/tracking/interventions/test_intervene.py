@@ -204,6 +204,19 @@ def test_gradients_are_those_of_hooks_by_hand(tiny_decoder, mode: str) -> None:
         assert_close(mine.grad, other.grad, 1e-4)
 
 
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_activation_checkpointing_changes_no_gradient(tiny_decoder, reentrant: bool) -> None:
+    inputs, plain, thrifty = prompts(), tiny_decoder().train(), tiny_decoder().train()
+    thrifty.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    thrifty.enable_input_require_grads()
+    for model in (plain, thrifty):
+        reference = Reference.resample(model, **prompts(seed=3), per_position=True)
+        with intervene(model, FACTORS, "resample", reference):
+            model(**inputs, labels=inputs["input_ids"]).loss.backward()
+    for mine, other in zip(thrifty.parameters(), plain.parameters(), strict=True):
+        assert_close(mine.grad, other.grad, 1e-5)
+
+
 @arches
 def test_a_model_in_training_is_as_before_also_after_a_failure(tiny_decoder, arch: str) -> None:
     model = in_training(tiny_decoder, arch)
