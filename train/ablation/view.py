@@ -67,8 +67,9 @@ def notes(controls: dict[str, MatchedSets]) -> list[str]:
 def predicted(predictions: Sequence[Prediction]) -> list[str]:
     """Whether shares on prompt pairs tell which heads solving needs."""
     return [
-        f"{one.benchmark}: over {one.heads} heads, each {one.mode} alone, share on prompt pairs and "
-        f"loss in solving correlate by {one.value:.2f} ({one.low:.2f} to {one.high:.2f}; Spearman)"
+        f"{one.benchmark}: over {one.heads} heads, each {one.mode} alone, share on prompt pairs "
+        "and loss in solving correlate (Spearman) by "
+        f"{one.value:.2f} ({one.low:.2f} to {one.high:.2f})"
         for one in predictions
     ]
 

@@ -1,0 +1,107 @@
+"""`sparks ablate` as a user calls it, on the shipped base, and on a run with records by hand."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.builders.timelines import records_named
+from tracking import Graph, Ledger
+from train import cli
+from train.tiny.base import base_model
+
+GRAPH = Graph(4, 6)
+QUICK = ("--benchmarks", "tiny-easy", "--limit", "4", "--samples", "1", "--temperature", "0",
+         "--max_new_tokens", "36", "--batch_size", "64")  # fmt: skip
+
+
+def ablate(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["sparks", "ablate", *map(str, words)])
+    cli.main()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run that ended with the shipped base, in which one head was recruited."""
+    folder = tmp_path / "run"
+    shutil.copytree(base_model(), folder)
+    (folder / "config.yaml").write_text("seed: 0\n")
+    shares = {"L0H1": (0.4, 0.4), "L1H3": (0.0, 0.4)}
+    for record in records_named(GRAPH, shares):
+        Ledger(folder / "heads").write(record)
+        (folder / f"checkpoint-{record.step}").mkdir()
+    return folder
+
+
+def test_heads_by_name_are_held_against_random_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ablate(monkeypatch, "tiny", "--heads", "L1H3,L2H2", "M2", "--mode", "zero", "mean",
+           "--controls", 3, "--output_dir", tmp_path / "out", *QUICK)  # fmt: skip
+    table = pd.read_parquet(tmp_path / "out" / "ablation.parquet")
+    assert list(table["heads"] + " " + table["mode"]) == [
+        "L1H3,L2H2 zero", "L1H3,L2H2 mean", "M2 zero", "M2 mean",
+    ]  # fmt: skip
+    assert list(table["layer_sets"].fillna(0)) == [3, 3, 0, 0]
+    said = capsys.readouterr().out
+    assert said.count("tiny-easy: with ") == 4
+    assert "no random nodes were tried beside" in said or "no change is shown" in said
+
+
+def test_the_states_of_a_run_name_its_heads_and_controls(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ablate(monkeypatch, run, "--heads", "recruited", "active", "--controls", 2, "--into", "tiny",
+           "--each", *QUICK)  # fmt: skip
+    folder = run / "evals" / "final"
+    table = pd.read_parquet(folder / "ablation.parquet")
+    assert list(table["nodes"]) == ["L1H3", "L0H1,L1H3"] * 2
+    assert list(table["mode"]) == ["zero", "zero", "graft", "graft"]
+    assert (table["change"][2:] == 0).all(), "the same model's heads change nothing"
+    assert len(pd.read_parquet(folder / "heads.parquet")) == len(GRAPH.head_names)
+    rows = pd.read_parquet(folder / "responses")
+    sets = {name.split(" ")[1] for name in rows["condition"].unique() if "," in name}
+    assert all("L1H3" not in nodes for nodes in sets - {"L0H1,L1H3"})
+    assert "to generate" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "mistake"),
+    [
+        (("--heads", "L9H0"), "'L9H0' is no head or MLP"),
+        (("--heads", "active"), "only a run with records knows them"),
+        (("--heads", "L1H3", "--mode", "scale:nan"), "the factor must be a finite number"),
+        (("--heads", "L1H3", "--mode", "half"), "no mode 'half'"),
+        (("--heads", "L1H3", "--controls", "1"), "--controls is 1"),
+        (("--heads", "L1H3", "--benchmarks", "tiny-eazy"), "unknown benchmark 'tiny-eazy'"),
+        (("--heads", "L1H3", "--into", "/nowhere"), "/nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line_before_weights_are_read(
+    words: tuple[str, ...],
+    mistake: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("train.checkpoints.models.Model.load", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(SystemExit) as ended:
+        ablate(monkeypatch, "tiny", *QUICK, *words, "--output_dir", tmp_path / "out")
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert mistake in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_whose_last_checkpoint_has_no_record_is_refused(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "checkpoint-20").mkdir()
+    with pytest.raises(SystemExit):
+        ablate(monkeypatch, run, "--heads", "active", *QUICK)
+    assert (
+        "its last checkpoint is of step 20, its last record of step 10" in capsys.readouterr().err
+    )
