@@ -3,6 +3,7 @@
 from collections import Counter
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -65,7 +66,7 @@ def test_sets_by_norm_pair_every_head_with_one_near_it(heads, pool, nearest, see
     rest = pool - heads
     if len(rest) < len(heads):
         return
-    norms = pd.Series(torch.rand(24, generator=torch.Generator().manual_seed(seed)), index=HEADS)
+    norms = pd.Series(np.random.default_rng(seed).random(24), index=HEADS)
     matched = matched_by_norm(norms, GRAPH, heads, pool, 5, seed, nearest)
     for each in matched.sets:
         assert len(each) == len(set(each)) == len(heads) and set(each) <= rest
