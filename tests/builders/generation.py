@@ -8,7 +8,7 @@ from torch import Tensor
 NEW = 6
 
 
-def prompts(rows: int = 4, length: int = 7, seed: int = 0) -> dict[str, Tensor]:
+def prompts(rows: int = 4, length: int = 7, seed: int = 0) -> dict[str, Any]:
     """Random prompts of different lengths, padded on the left."""
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(0, 50, (rows, length), generator=generator)

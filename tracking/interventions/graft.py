@@ -128,8 +128,8 @@ def _graft_mlp(ours: Block, theirs: Block) -> None:
         if isinstance(linear, nn.Linear):
             other = getattr(theirs.mlp, name)
             linear.weight.copy_(effective_weight(other))
-            if linear.bias is not None:
-                linear.bias.copy_(bias_of(other))
+            if (bias := bias_of(other)) is not None:
+                linear.bias.copy_(bias)
 
 
 def _fold(layer: int, ours: Tensor, theirs: Tensor) -> Tensor:

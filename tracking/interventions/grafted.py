@@ -44,6 +44,7 @@ def grafted(base: Any, donor: Any, nodes: Collection[str]) -> Iterator[None]:
     here, there = Decoder.of(base), Decoder.of(donor)
     check_alike(here, there)
     check_eager(base)
+    check_eager(donor)
     asked = sorted(set(slots(here.graph, nodes)))
     beside = Beside(there)
     with ExitStack() as stack:

@@ -32,8 +32,8 @@ class MatchedSets:
 
     sets: tuple[tuple[str, ...], ...]  # all different: fewer than asked for where there are no more
     asked: int
-    moved: int = 0  # heads of each set from another layer, of those matched by layer
-    norm_ratio: float = 1.0  # mean write norm of their heads over that of the set's, where matched
+    moved: int | None = None  # heads of each set from another layer; None where matched by norm
+    norm_ratio: float | None = None  # their write norm over that of the set; None by layer
 
 
 def matched_by_layer(
@@ -47,7 +47,7 @@ def matched_by_layer(
     not so many, `sets` is shorter than `asked`. Raises `BadInput` for a name that is no head, no
     head at all, a `count` below 1, or a pool with fewer heads than asked for.
     """
-    wanted, rest = _checked(graph, heads, pool, count)
+    wanted, rest = _checked(graph.head_names, heads, pool, count)
     needed = Counter(layer for layer, _ in slots(graph, wanted))
     by_layer: dict[int, list[str]] = {layer: [] for layer in range(graph.n_layers)}
     for head, (layer, _) in zip(rest, slots(graph, rest), strict=True):
@@ -67,12 +67,13 @@ def matched_by_layer(
             chosen.append(left[near[-1]].pop())
         return chosen
 
-    return MatchedSets(_distinct(draw, graph, count, seed), count, moved=sum(short.values()))
+    return MatchedSets(
+        _distinct(draw, graph.head_names, count, seed), count, moved=sum(short.values())
+    )
 
 
 def matched_by_norm(
     norms: pd.Series,
-    graph: Graph,
     heads: Collection[str],
     pool: Collection[str],
     count: int,
@@ -83,13 +84,11 @@ def matched_by_norm(
     one of the `nearest` heads of `pool` by `norms` (`write_norms`) that have no part in the set.
 
     `norm_ratio` of the result says how well they match: in a pool of quiet heads the nearest can be
-    far. Otherwise as `matched_by_layer`; also raises `BadInput` for heads without a norm.
+    far. Otherwise as `matched_by_layer`.
     """
-    wanted, rest = _checked(graph, heads, pool, count)
-    unknown = [head for head in (*wanted, *rest) if head not in norms.index]
-    if unknown or nearest < 1:
-        what = f"no write norm of {', '.join(unknown)}" if unknown else f"nearest is {nearest}"
-        raise BadInput(f"{what}; norms come from write_norms, nearest is at least 1")
+    wanted, rest = _checked(tuple(norms.index), heads, pool, count)
+    if nearest < 1:
+        raise BadInput(f"nearest is {nearest}; it must be at least 1 head")
     size = {head: float(norms[head]) for head in (*wanted, *rest)}
 
     def draw(random: Random) -> list[str]:
@@ -99,7 +98,7 @@ def matched_by_norm(
             left.remove(random.choice(near))
         return [head for head in rest if head not in left]
 
-    sets = _distinct(draw, graph, count, seed)
+    sets = _distinct(draw, tuple(norms.index), count, seed)
     theirs = sum(size[head] for each in sets for head in each) / len(sets)
     return MatchedSets(sets, count, norm_ratio=theirs / sum(size[head] for head in wanted))
 
@@ -121,15 +120,15 @@ def write_norms(model: Any, input_ids: Tensor, attention_mask: Tensor | None = N
 
 
 def _checked(
-    graph: Graph, heads: Collection[str], pool: Collection[str], count: int
+    names: tuple[str, ...], heads: Collection[str], pool: Collection[str], count: int
 ) -> tuple[list[str], list[str]]:
-    """The heads, and those of the pool beside them, in the graph's order; `BadInput` where there
-    are too few, or one is none."""
+    """The heads, and those of the pool beside them, in the order of `names`, all heads;
+    `BadInput` where there are too few, or one is none."""
     for head in (*heads, *pool):
-        if head not in graph.head_names:
-            raise BadInput(f"no head {head!r}; heads are L0H0 to {graph.head_names[-1]}")
-    wanted = [head for head in graph.head_names if head in set(heads)]
-    rest = [head for head in graph.head_names if head in set(pool) - set(heads)]
+        if head not in names:
+            raise BadInput(f"no head {head!r}; heads are {names[0]} to {names[-1]}")
+    wanted = [head for head in names if head in set(heads)]
+    rest = [head for head in names if head in set(pool) - set(heads)]
     if not wanted or count < 1:
         raise BadInput(f"{len(wanted)} heads and {count} sets; both must be at least 1")
     if len(rest) < len(wanted):
@@ -141,13 +140,13 @@ def _checked(
 
 
 def _distinct(
-    draw: Callable[[Random], list[str]], graph: Graph, count: int, seed: int
+    draw: Callable[[Random], list[str]], names: tuple[str, ...], count: int, seed: int
 ) -> tuple[tuple[str, ...], ...]:
-    """Up to `count` different sets, each in the graph's order."""
-    random, places = Random(seed), graph.head_names.index
+    """Up to `count` different sets, each in the order of `names`."""
+    random = Random(seed)
     sets: dict[tuple[str, ...], None] = {}
     for _ in range(TRIES * count):
         if len(sets) == count:
             break
-        sets[tuple(sorted(draw(random), key=places))] = None
+        sets[tuple(sorted(draw(random), key=names.index))] = None
     return tuple(sets)

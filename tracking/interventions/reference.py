@@ -51,25 +51,20 @@ class Reference:
         """
         decoder = Decoder.of(model)
         mask = mask_of(decoder, input_ids, attention_mask)
-        place = mask.cumsum(-1) - 1  # [row, position]
-        length = int(place.max()) + 1
-        # one row of weights for each position, where asked for, and a last one for all tokens
-        weights = torch.ones(1, *mask.shape)
-        if per_position:
-            weights = torch.cat([(place == torch.arange(length)[:, None, None]).float(), weights])
-        weights = weights * mask
-        weights = weights / weights.sum((1, 2), keepdim=True)  # [place, row, position]
-        sums: list[list[Tensor]] = []
-        for rows, taps in passes(decoder, input_ids, mask):
-            shares = weights[:, rows]
-            here = [
-                torch.einsum("lbp,bpf->lf", shares.to(seen.device), seen)[None].cpu()
-                for seen in _seen(taps)
-            ]
-            sums.append(here)
-        return cls(
-            "mean", *_by_kind([torch.stack(parts).sum(0) for parts in zip(*sums, strict=True)])
-        )
+        place = mask.cumsum(-1) - 1  # [row, position], of real tokens
+        counts = place[mask.bool()].bincount()[:, None]
+        sums: list[Tensor] = []  # by part [place, feature]
+        for rows, layers in passes(decoder, input_ids, mask):
+            real = mask[rows].bool()
+            here = [values[real].cpu() for values in _seen(layers)]  # [token, feature]
+            sums = sums or [values.new_zeros(len(counts), values.shape[1]) for values in here]
+            for total, values in zip(sums, here, strict=True):
+                total.index_add_(0, place[rows][real], values)
+        means = [(total.sum(0) / counts.sum())[None] for total in sums]
+        if per_position:  # and the mean over all behind the last
+            each = zip(sums, means, strict=True)
+            means = [torch.cat([total / counts, overall]) for total, overall in each]
+        return cls("mean", *_by_kind([values[None] for values in means]))
 
     @classmethod
     def resample(
@@ -94,15 +89,14 @@ class Reference:
         rows, columns = _drawn(mask, per_position, draws, seed)
         kept: list[list[Tensor]] = []
         which: list[Tensor] = []
-        for batch, taps in passes(decoder, input_ids, mask):
+        for batch, layers in passes(decoder, input_ids, mask):
             mine = torch.isin(rows, batch).nonzero()[:, 0]
             at = (rows[mine] - batch[0])[:, None], columns[mine]
-            kept.append([seen[at].cpu() for seen in _seen(taps)])
+            kept.append([values[at].cpu() for values in _seen(layers)])
             which.append(mine)
         order = torch.cat(which).argsort()
-        return cls(
-            "resample", *_by_kind([torch.cat(parts)[order] for parts in zip(*kept, strict=True)])
-        )
+        values = [torch.cat(part)[order] for part in zip(*kept, strict=True)]
+        return cls("resample", *_by_kind(values))
 
     @property
     def length(self) -> int:

@@ -48,10 +48,15 @@ def merged_copy(model: Any) -> Any:
         model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
     copied = copy.deepcopy(model)
     if _is_peft(copied, "peft", "PeftModel"):
-        copied = copied.merge_and_unload()
-    if any(_is_peft(module, LAYERS, "BaseTunerLayer") for module in copied.modules()):
+        off = any(layer.disable_adapters for layer in _adapter_layers(copied))
+        copied = copied.unload() if off else copied.merge_and_unload()
+    if _adapter_layers(copied):
         raise BadInput("the model has adapters that cannot be merged here; merge them first")
     return copied
+
+
+def _adapter_layers(model: Any) -> list[Any]:
+    return [layer for layer in model.modules() if _is_peft(layer, LAYERS, "BaseTunerLayer")]
 
 
 def check_config(config: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from tracking.interventions.reference import Reference
 ROWS = [{}, {"L0H1": 0.0}, {"M1": 0.5, "L1H2": 2.0}, ["M0"]]
 
 
-def outcomes(base: Any, donor: Any, inputs: dict[str, Tensor]) -> list[Tensor]:
+def outcomes(base: Any, donor: Any, inputs: dict[str, Any]) -> list[Tensor]:
     """Logits, on the CPU, of everything that there is."""
     mean = Reference.mean(base, **inputs, per_position=True)
     draws = Reference.resample(base, **inputs, draws=3)
@@ -38,15 +38,15 @@ def outcomes(base: Any, donor: Any, inputs: dict[str, Tensor]) -> list[Tensor]:
 
 @torch.no_grad()
 def test_everything_is_the_same_on_another_device() -> None:
-    def models() -> list[Any]:
-        return [make_decoder(attn_implementation="eager", seed=seed) for seed in (1, 2)]
+    def model(seed: int) -> Any:
+        return make_decoder(attn_implementation="eager", seed=seed)
 
-    wanted = outcomes(*models(), prompts())
+    wanted = outcomes(model(1), model(2), prompts())
     with second_device() as move:
-        there = models()
-        for model in there:
-            move(model)
-        device = there[0].lm_head.weight.device
+        base, donor = model(1), model(2)
+        move(base)
+        move(donor)
+        device = base.lm_head.weight.device
         inputs = {name: tensor.to(device) for name, tensor in prompts().items()}
-        for mine, other in zip(outcomes(*there, inputs), wanted, strict=True):
+        for mine, other in zip(outcomes(base, donor, inputs), wanted, strict=True):
             assert_close(mine, other, 1e-5)

@@ -51,6 +51,10 @@ def test_adapters_are_merged_into_what_is_written(tiny_decoder, tmp_path: Path) 
     assert_same(before, everything(model))
     with torch.no_grad(), intervene(model, FACTORS):
         assert_close(loaded(tmp_path / "model")(**inputs).logits, model(**inputs).logits, 1e-5)
+    with model.disable_adapter():
+        export(model, FACTORS, tmp_path / "without")
+        with torch.no_grad(), intervene(model, FACTORS):
+            assert_close(loaded(tmp_path / "without")(**inputs).logits, model(**inputs).logits)
     with pytest.raises(BadInput, match="merge them first"):
         export(model.get_base_model(), FACTORS, tmp_path / "bare")
 
@@ -88,7 +92,7 @@ def test_what_cannot_be_written_is_refused(tiny_decoder, tmp_path: Path) -> None
         with pytest.raises(BadInput, match="is there already; export into a new folder"):
             export(model, FACTORS, path)
     with pytest.raises(BadInput, match="weights have no rows"):
-        export(model, [FACTORS, {}], tmp_path / "model")
+        export(model, [FACTORS, {}], tmp_path / "model")  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="no node 'L7H0'"):
         export(model, {"L7H0": 0.0}, tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -32,7 +32,7 @@ def two(tiny_decoder, arch: str, **more: Any) -> tuple[Any, Any]:
     return base, donor
 
 
-def by_hand(base: Any, donor: Any, inputs: dict[str, Tensor], columns: slice) -> Tensor:
+def by_hand(base: Any, donor: Any, inputs: dict[str, Any], columns: slice) -> Tensor:
     """Logits where the heads of layer 1 with these `columns` write what they do in the donor."""
     z: dict[str, Tensor] = {}
     ours, theirs = (model.model.layers[1].self_attn.o_proj for model in (base, donor))
@@ -132,13 +132,13 @@ def test_live_adapters_are_grafted_as_if_merged(tiny_decoder) -> None:
         with_adapter(tiny_decoder(seed=1), 1).eval(),
         with_adapter(tiny_decoder(), 2).eval(),
     )
-    plain = [copy.deepcopy(each).merge_and_unload() for each in (base, donor)]
+    merged, other = (copy.deepcopy(each).merge_and_unload() for each in (base, donor))
     nodes, inputs = [*ALL_OF_1, "M0"], prompts()
     with torch.no_grad():
-        wanted = graft(*plain, nodes)(**inputs).logits
+        wanted = graft(merged, other, nodes)(**inputs).logits
         assert_close(graft(base, donor, nodes)(**inputs).logits, wanted, 1e-5)
-        with grafted(*plain, nodes):
-            wanted = plain[0](**inputs).logits
+        with grafted(merged, other, nodes):
+            wanted = merged(**inputs).logits
         with grafted(base, donor, nodes):
             assert_close(base(**inputs).logits, wanted, 1e-5)
 

@@ -53,12 +53,13 @@ def scaled(factors: dict[str, float]) -> Callable[[str, Tensor], Tensor]:
     return lambda node, own: own * factors.get(node, 1.0)
 
 
+@torch.no_grad()
 @arches
 def test_scaling_is_what_hooks_by_hand_do(tiny_decoder, arch: str) -> None:
     model, inputs = tiny_decoder(arch), prompts()
     plain = model(**inputs).logits
     with by_hand(model, scaled(FACTORS)):
-        wanted = model(**inputs).logits.detach()
+        wanted = model(**inputs).logits
     before = everything(model)
     with intervene(model, FACTORS):
         given_logits = model(**inputs).logits

@@ -32,7 +32,7 @@ def seen(model: Any, ids: Tensor) -> list[Tensor]:
     return [*z, *mlps]
 
 
-def one_by_one(model: Any, inputs: dict[str, Tensor]) -> list[list[Tensor]]:
+def one_by_one(model: Any, inputs: dict[str, Any]) -> list[list[Tensor]]:
     """What is seen, [prompt][part], of every prompt alone and without padding."""
     ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()
     return [seen(model, row[real]) for row, real in zip(ids, mask, strict=True)]
@@ -42,7 +42,7 @@ def parts(reference: Reference) -> list[Tensor]:
     return [*reference.z, *reference.mlp_outs]
 
 
-def laid(inputs: dict[str, Tensor], side: str) -> dict[str, Tensor]:
+def laid(inputs: dict[str, Any], side: str) -> dict[str, Any]:
     """The same prompts with their padding on `side`."""
     if side == "left":
         return inputs
