@@ -63,7 +63,7 @@ class Draw:
         norms, count = norms_of(model, torch.tensor(ids)), CONTROLS + 1
         return {
             "layer": matched_by_layer(graph, heads, self.others, count, self.seed),
-            "norm": matched_by_norm(norms, graph, heads, self.others, count, self.seed),
+            "norm": matched_by_norm(norms, heads, self.others, count, self.seed),
         }
 
     def solve(self, folder: Path, model: Any, comparisons: Sequence[Comparison]) -> list[Result]:

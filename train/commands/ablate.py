@@ -173,9 +173,7 @@ def _controls(
     for target in wanted:
         out[target.name] = {
             "layer": matched_by_layer(graph, target.heads, pool, options.controls, options.seed),
-            "norm": matched_by_norm(
-                norms, graph, target.heads, pool, options.controls, options.seed
-            ),
+            "norm": matched_by_norm(norms, target.heads, pool, options.controls, options.seed),
         }
     return out
 
