@@ -59,7 +59,7 @@ def notes(controls: dict[str, MatchedSets]) -> list[str]:
             out.append(f"only {len(sets.sets)} different control sets {MATCHED[name]}")
         if sets.moved:
             out.append(f"{sets.moved} heads of each control set are from a neighbouring layer")
-        if not 0.8 <= sets.norm_ratio <= 1.25:
+        if sets.norm_ratio is not None and not 0.8 <= sets.norm_ratio <= 1.25:
             out.append(f"the controls' write norm is {sets.norm_ratio:.2f} of the heads' own")
     return out
 
