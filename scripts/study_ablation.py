@@ -78,7 +78,9 @@ class Draw:
             return results(study.solve(comparisons), comparisons)
 
 
-def first_letter(completions: Sequence[str], answer: Sequence[str], **_: object) -> list[float]:
+def first_letter(
+    completions: Sequence[str], answer: Sequence[str], **_: object
+) -> list[float | None]:
     """1 where the completion is the answer."""
     return [float(text == right) for text, right in zip(completions, answer, strict=True)]
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from train.evals.problems import Problem
 
-LETTERS, WIDTH, HEAD_DIM, LENGTH = string.ascii_lowercase[:12], 64, 16, 8
+LETTERS, WIDTH, HEAD_DIM, LENGTH = string.ascii_lowercase[:12], 128, 16, 8
 LAYERS, HEADS = 3, 8
 ANSWER, MARK = slice(36, 48), 48  # directions of the stream
 LOUD = 20.0  # of the mark, so that norms hardly depend on what is written
@@ -29,7 +29,7 @@ def copier(node: str, seed: int, noise: float = 0.2) -> Any:
     config = Qwen2Config(
         vocab_size=len(LETTERS) + 2, hidden_size=WIDTH, intermediate_size=32,
         num_hidden_layers=LAYERS, num_attention_heads=HEADS, num_key_value_heads=HEADS,
-        head_dim=HEAD_DIM, tie_word_embeddings=False, eos_token_id=len(LETTERS),
+        tie_word_embeddings=False, eos_token_id=len(LETTERS),
         rope_parameters={"rope_type": "default", "rope_theta": 1e12},
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]), torch.no_grad():
