@@ -1,0 +1,108 @@
+"""What went wrong in a response, by rules on its text. Several labels may hold, or none.
+
+How far each rule can be trusted, against responses labelled by hand, stands in docs/labels.md.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from train.evals.equations import false_equations
+from train.evals.stated import boxed, same, stated
+from train.tiny.task import answer_of
+
+LABELS = (
+    "loop",
+    "arithmetic slip",
+    "cut off",
+    "no answer",
+    "wrong format",
+    "changed after it was right",
+    "long",
+)
+Format = Literal["boxed", "digit", "any"]
+"""The form that a task asks an answer in: `\\boxed{}`, the tiny task's `####d` at the end, or none
+in particular."""
+
+WORDS = 8  # of a passage that is said again
+TIMES = 3
+LOOKED_AT = 64  # words and signs at the end
+REPEATED = 0.5  # share of them
+
+
+@dataclass(frozen=True)
+class Response:
+    """A response and what grading said of it.
+
+    text: without special tokens
+    answer: the right one
+    right: whether it was graded right, None where it could not be
+    cut_off: whether it ended at the limit of tokens
+    length: its tokens
+    format: the form that the answer was asked in
+    modulus: of the task's arithmetic, None for the usual one
+    """
+
+    text: str
+    answer: str
+    right: bool | None
+    cut_off: bool
+    length: int
+    format: Format
+    modulus: int | None = None
+
+
+def labels(response: Response, median_right: float | None) -> frozenset[str]:
+    """Those of `LABELS` that hold for a response.
+
+    `median_right`: the median length of the right responses to its benchmark, in tokens; None
+    where there is none, and nothing is called long.
+    """
+    last = response.text.rpartition("</think>")[2]
+    answered = answers(last, response)
+    said = {
+        "loop": loops(response.text),
+        "arithmetic slip": bool(false_equations(response.text, response.modulus)),
+        "cut off": response.cut_off,
+        "no answer": not answered,
+        "wrong format": bool(answered) and not in_form(last, response.format),
+        "changed after it was right": changed(response),
+        "long": median_right is not None and response.length > 2 * median_right,
+    }
+    return frozenset(name for name in LABELS if said[name])
+
+
+def answers(text: str, response: Response) -> list[str]:
+    """The answers that a text states, in order; the tiny task's are the digits behind `####`."""
+    if response.format == "digit":
+        return re.findall(r"####(\d)", text)
+    return stated(text, response.cut_off)
+
+
+def in_form(text: str, form: Format) -> bool:
+    """Whether a text has an answer in the form that was asked."""
+    if form == "digit":
+        return answer_of(text) is not None
+    return form == "any" or bool(boxed(text))
+
+
+def changed(response: Response) -> bool:
+    """Whether the right answer was stated, as an answer, and another one in the end."""
+    each = [same(one, response.answer) for one in answers(response.text, response)]
+    return not response.right and any(each) and not each[-1]
+
+
+def loops(text: str) -> bool:
+    """Whether most of a text's end is passages of eight words that it says three times or more,
+    numbers of list items aside."""
+    words = re.findall(r"\w+|[^\w\s]", re.sub(r"(?m)^\s*\d+[.)]\s", "", text))
+    passages = [tuple(words[i : i + WORDS]) for i in range(len(words) - WORDS + 1)]
+    often = {passage for passage in passages if passages.count(passage) >= TIMES}
+    repeated = [False] * len(words)
+    for start, passage in enumerate(passages):
+        if passage in often:
+            repeated[start : start + WORDS] = [True] * WORDS
+    end = repeated[-LOOKED_AT:]
+    return sum(end) > REPEATED * LOOKED_AT
