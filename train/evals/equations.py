@@ -18,7 +18,7 @@ from tracking.pairs.numbers import NUMBER
 LATEX = (
     (r"<<[^<>]*>>", ""),  # GSM8K's annotations
     (r"\\\\(?:\[[^\]]*\])?|\\q?quad", "\n"),
-    (r"\\[,!;: ]|\{,\}|\\left|\\right|\\displaystyle|&|(?<!\d)\*\*|\*\*(?!\d)", ""),
+    (r"\\[,!;: ]|\{,\}|\\left|\\right|\\displaystyle|&|(?<!\d)\*\*|\*\*(?![\d=])", ""),
     (r"\^(?:\{\\circ\}|\\circ)", " degrees"),
     (r"\\(?:text|mathrm|textbf|boxed|mbox)\s*\{([^{}]*)\}", r" \1"),
     (r"\\?[$\u20ac\u00a3]|\\(?=%)|\\[()\[\]]", ""),

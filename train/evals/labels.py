@@ -6,6 +6,9 @@ How far each rule can be trusted, against responses labelled by hand, stands in 
 from __future__ import annotations
 
 import re
+import zlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,10 +29,11 @@ Format = Literal["boxed", "digit", "any"]
 """The form that a task asks an answer in: `\\boxed{}`, the tiny task's `####d` at the end, or none
 in particular."""
 
-WORDS = 8  # of a passage that is said again
+WORDS = 10  # of a passage that is said again
 TIMES = 3
-LOOKED_AT = 64  # words and signs at the end
-REPEATED = 0.5  # share of them
+LOOKED_AT = 48  # words and signs at the end
+REPEATED = 0.7  # share of them
+SQUEEZED = 2.4  # what zlib makes of the text, at least; LaTeX repeats itself without being stuck
 
 
 @dataclass(frozen=True)
@@ -60,25 +64,25 @@ def labels(response: Response, median_right: float | None) -> frozenset[str]:
     `median_right`: the median length of the right responses to its benchmark, in tokens; None
     where there is none, and nothing is called long.
     """
-    last = response.text.rpartition("</think>")[2]
-    answered = answers(last, response)
+    thoughts, _, last = response.text.rpartition("</think>")
+    thought = answers(thoughts, response.format, cut_off=True)
+    answered = answers(last, response.format, response.cut_off)
     said = {
         "loop": loops(response.text),
         "arithmetic slip": bool(false_equations(response.text, response.modulus)),
         "cut off": response.cut_off,
         "no answer": not answered,
         "wrong format": bool(answered) and not in_form(last, response.format),
-        "changed after it was right": changed(response),
+        "changed after it was right": not response.right
+        and changed(thought + answered, response.answer),
         "long": median_right is not None and response.length > 2 * median_right,
     }
     return frozenset(name for name in LABELS if said[name])
 
 
-def answers(text: str, response: Response) -> list[str]:
+def answers(text: str, form: Format, cut_off: bool) -> list[str]:
     """The answers that a text states, in order; the tiny task's are the digits behind `####`."""
-    if response.format == "digit":
-        return re.findall(r"####(\d)", text)
-    return stated(text, response.cut_off)
+    return re.findall(r"####(\d)", text) if form == "digit" else stated(text, cut_off)
 
 
 def in_form(text: str, form: Format) -> bool:
@@ -88,21 +92,22 @@ def in_form(text: str, form: Format) -> bool:
     return form == "any" or bool(boxed(text))
 
 
-def changed(response: Response) -> bool:
-    """Whether the right answer was stated, as an answer, and another one in the end."""
-    each = [same(one, response.answer) for one in answers(response.text, response)]
-    return not response.right and any(each) and not each[-1]
+def changed(answers: Sequence[str], right: str) -> bool:
+    """Whether the right answer was stated, and another one in the end."""
+    each = [same(one, right) for one in answers]
+    return any(each) and not each[-1]
 
 
 def loops(text: str) -> bool:
-    """Whether most of a text's end is passages of eight words that it says three times or more,
-    numbers of list items aside."""
-    words = re.findall(r"\w+|[^\w\s]", re.sub(r"(?m)^\s*\d+[.)]\s", "", text))
+    """Whether most of a text's end is passages of ten words that it says three times or more,
+    whatever the numbers in them (a loop often counts), and the text compresses well."""
+    if len(text) <= SQUEEZED * len(zlib.compress(text.encode())):
+        return False
+    unnumbered = re.sub(r"\d[\d,.]*\d|\d", "0", re.sub(r"(?m)^\s*\d+[.)]\s", "", text))
+    words = re.findall(r"\w+|[^\w\s]", unnumbered)
     passages = [tuple(words[i : i + WORDS]) for i in range(len(words) - WORDS + 1)]
-    often = {passage for passage in passages if passages.count(passage) >= TIMES}
-    repeated = [False] * len(words)
+    said, repeated = Counter(passages), [False] * len(words)
     for start, passage in enumerate(passages):
-        if passage in often:
+        if said[passage] >= TIMES:
             repeated[start : start + WORDS] = [True] * WORDS
-    end = repeated[-LOOKED_AT:]
-    return sum(end) > REPEATED * LOOKED_AT
+    return sum(repeated[-LOOKED_AT:]) > REPEATED * LOOKED_AT
