@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # called by its path, too
 
-from tests.builders.labelled import JUDGED, Labelled, Outcome, labelled, outcome
+from tests.builders.labelled import JUDGED, Labelled, Outcome, labelled_responses, outcome
 
 
 def print_table(responses: Sequence[Labelled]) -> None:
@@ -55,6 +55,6 @@ def print_errors(responses: Sequence[Labelled]) -> None:
 
 
 if __name__ == "__main__":
-    responses = labelled()
+    responses = labelled_responses()
     print_table(responses)
     print_errors(responses)

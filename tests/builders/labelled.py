@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tests.builders.paths import REPO
-from train.evals.labels import Response, labels
+from train.evals.labels import Response, failures
 
 JUDGED = (
     "loop",
@@ -32,7 +32,7 @@ class Labelled:
 
     @cached_property
     def called(self) -> frozenset[str]:
-        return labels(self.response, None)
+        return failures(self.response, None)
 
     def held_out(self, label: str) -> bool:
         return self.part > (2 if label == "loop" else 1)
@@ -48,7 +48,7 @@ class Outcome:
     right: int
 
 
-def labelled() -> list[Labelled]:
+def labelled_responses() -> list[Labelled]:
     lines = (REPO / "tests/train/evals/responses.jsonl").read_text().splitlines()
     return [_labelled(json.loads(line)) for line in lines]
 

@@ -27,7 +27,7 @@ LATEX = (
 POWER = re.compile(r"(?<![\w.)}])(\d+)(?:\^|\*\*)(?:\{([1-9])\}|([1-9]))(?!\d)")
 FRACTION = re.compile(r"(\d*)\s*\\[dt]?frac\s*(?:\{([^{}]*)\}\s*\{([^{}]*)\}|(\d)(\d))")
 IMPLIED = (
-    (r"(?<=[\d)%])\s*[xX]\s*(?=\(?\.?\d)|(?<=[a-z]{2})\s+[xX]\s+(?=\(?\.?\d)", " * "),
+    (r"(?<=[\d)%])[ \t]*[xX][ \t]*(?=\(?\.?\d)|(?<=[a-z]{2})[ \t]+[xX][ \t]+(?=\(?\.?\d)", " * "),
     (r"(%|/\s*\d+)\s+of\s+(?=\d)", r"\1 * "),
     (r"(?<=[\d)])(?=\()", "*"),
     (r"(?<=/ )(\d+/\d+)(?![\d/])", r"(\1)"),  # 6 / 1/30
@@ -120,7 +120,9 @@ def right_side(tokens: Sequence[Token], start: int) -> Side | None:
     if side is None or side.end == len(tokens):
         return side
     after = tokens[side.end]
-    return None if after.kind in ("sign", "percent", "other", "number") else side
+    mixed = after.text == "and" and tokens[side.end - 1].kind == "number"  # 16 and 2/3
+    goes_on = after.kind in ("sign", "percent", "other", "number")
+    return None if mixed or goes_on else side
 
 
 def expression(tokens: Sequence[Token], start: int) -> Side | None:

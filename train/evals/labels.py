@@ -58,7 +58,7 @@ class Response:
     modulus: int | None = None
 
 
-def labels(response: Response, median_right: float | None) -> frozenset[str]:
+def failures(response: Response, median_right: float | None) -> frozenset[str]:
     """Those of `LABELS` that hold for a response.
 
     `median_right`: the median length of the right responses to its benchmark, in tokens; None

@@ -2,17 +2,17 @@ from dataclasses import replace
 
 import pytest
 
-from tests.builders.labelled import JUDGED, labelled, outcome
-from train.evals.labels import LABELS, Response, labels, loops
+from tests.builders.labelled import JUDGED, labelled_responses, outcome
+from train.evals.labels import LABELS, Response, failures, loops
 from train.tiny.task import solution
 
-RESPONSES = labelled()
+RESPONSES = labelled_responses()
 RIGHT = Response(r"2 + 3 = 5. The answer is \boxed{5}.", "5", True, False, 20, "boxed")
 TINY = Response("3+5=8;8*2=6;-6=4;####4", "4", True, False, 20, "digit", 10)
 
 
 def said(response: Response, **changes) -> set[str]:
-    return set(labels(replace(response, **changes), None))
+    return set(failures(replace(response, **changes), None))
 
 
 @pytest.mark.parametrize("label", [label for label in JUDGED if label != "loop"])
@@ -44,9 +44,9 @@ def test_cut_off_is_what_sampling_says() -> None:
 
 
 def test_long_is_beyond_twice_the_median_of_right_responses() -> None:
-    assert labels(replace(RIGHT, length=40), 20) == set()
-    assert labels(replace(RIGHT, length=41), 20) == {"long"}
-    assert labels(replace(RIGHT, length=41), None) == set()
+    assert failures(replace(RIGHT, length=40), 20) == set()
+    assert failures(replace(RIGHT, length=41), 20) == {"long"}
+    assert failures(replace(RIGHT, length=41), None) == set()
 
 
 @pytest.mark.parametrize(
