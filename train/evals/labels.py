@@ -33,7 +33,7 @@ WORDS = 10  # of a passage that is said again
 TIMES = 3
 LOOKED_AT = 48  # words and signs at the end
 REPEATED = 0.7  # share of them
-SQUEEZED = 2.4  # what zlib makes of the text, at least; LaTeX repeats itself without being stuck
+SQUEEZED = 2.4  # times smaller by zlib; LaTeX alone repeats itself without being stuck
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def failures(response: Response, median_right: float | None) -> frozenset[str]:
     where there is none, and nothing is called long.
     """
     thoughts, _, last = response.text.rpartition("</think>")
-    thought = answers(thoughts, response.format, cut_off=True)
-    answered = answers(last, response.format, response.cut_off)
+    thought = answers(thoughts, response, cut_off=True)
+    answered = answers(last, response, response.cut_off)
     said = {
         "loop": loops(response.text),
         "arithmetic slip": bool(false_equations(response.text, response.modulus)),
@@ -80,9 +80,11 @@ def failures(response: Response, median_right: float | None) -> frozenset[str]:
     return frozenset(name for name in LABELS if said[name])
 
 
-def answers(text: str, form: Format, cut_off: bool) -> list[str]:
-    """The answers that a text states, in order; the tiny task's are the digits behind `####`."""
-    return re.findall(r"####(\d)", text) if form == "digit" else stated(text, cut_off)
+def answers(text: str, response: Response, cut_off: bool) -> list[str]:
+    """The answers that a part of a response states, in order; the tiny task's are the digits
+    behind `####`."""
+    digits = response.format == "digit"
+    return re.findall(r"####(\d)", text) if digits else stated(text, response.answer, cut_off)
 
 
 def in_form(text: str, form: Format) -> bool:

@@ -27,8 +27,8 @@ class Difference:
     mean, low, high: shares of problems, with a 95 % interval
     p: two-sided, that there is none
     error, freedom: its standard error and what Student's t makes of it
-    step: the least that a permutation test takes for an effect is a few of these: the largest
-        change of one problem, over the number of problems
+    step: the largest change of one problem, over the number of problems; a permutation test needs
+        at least a few of them
     """
 
     mean: float
@@ -139,9 +139,10 @@ def against_controls(target: np.ndarray, controls: np.ndarray) -> AgainstControl
     p = max(over_problems.p, 2 * float(stats.t.sf(abs(over_problems.mean) / error, freedom)))
     everyone = np.append(effects, target.mean())
     far = np.abs(everyone - np.median(everyone))
+    equal = 1 / (2 * UNITS * target.size)  # means of the same accuracies, however they were summed
     return AgainstControls(
         _difference(over_problems.mean, error, freedom, p, over_problems.step),
-        float((far >= far[-1] - 1 / (2 * UNITS * target.size)).mean()),
+        float((far >= far[-1] - equal).mean()),
         count,
     )
 

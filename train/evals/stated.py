@@ -27,25 +27,31 @@ def boxed(text: str) -> list[str]:
     return [content.strip() for content in BOXED.findall(text) if content.strip()]
 
 
-def stated(text: str, cut_off: bool) -> list[str]:
+def stated(text: str, right: str, cut_off: bool) -> list[str]:
     """The answers that a text states, in order, as they are written; where it states none and was
-    not cut off, the number that its last sentence with a number comes to."""
+    not cut off, what its last sentence comes to.
+
+    Where the `right` answer is a number, only a number is one, in the last sentence that has some.
+    """
     said = []
     for match in NAMED.finditer(text):
-        whole = match["boxed"] or match["before"]
-        inside = boxed(match["marked"] or match["named"] or "")
-        clause = inside[0] if inside else comes_to(match["marked"] or match["named"] or "")
-        said += [part.strip() for part in [whole or clause] if part and part.strip()]
+        clause = match["marked"] or match["named"] or ""
+        inside = match["boxed"] or match["before"] or "".join(boxed(clause)[:1])
+        said.append(inside.strip() or comes_to(clause, right))
+    said = list(filter(None, said))
     if not said and not cut_off:
-        ends = filter(None, map(comes_to, reversed(SENTENCE.split(text))))
-        said = [*islice(ends, 1)]
+        ends = (comes_to(sentence, right) for sentence in reversed(SENTENCE.split(text)))
+        said = list(islice(filter(None, ends), 1))
     return said
 
 
-def comes_to(clause: str) -> str | None:
-    """The number that a clause comes to: behind its last equals sign, or its first."""
+def comes_to(clause: str, right: str) -> str:
+    """What a clause comes to, "" where to nothing: the number behind its last equals sign, or its
+    first; all of it where the right answer is no number."""
+    if not is_number(right):
+        return clause.replace(r"\boxed{}", "").strip(" .:*")
     numbers = SIGNED.findall(clause.rpartition("=")[2]) or SIGNED.findall(clause)
-    return numbers[0] if numbers else None
+    return numbers[0] if numbers else ""
 
 
 def same(one: str, right: str) -> bool:

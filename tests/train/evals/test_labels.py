@@ -21,6 +21,13 @@ def test_held_out_responses_are_labelled_as_by_hand(label: str) -> None:
     assert figures.right >= 0.9 * figures.called and figures.right >= 0.9 * figures.there
 
 
+def test_what_is_called_a_loop_is_one_and_four_of_five_are_called() -> None:
+    figures = outcome("loop", RESPONSES)
+    assert figures.right >= 0.9 * figures.called and figures.right >= 0.8 * figures.there
+    unseen = outcome("loop", [each for each in RESPONSES if each.held_out("loop")])
+    assert unseen.right >= 0.9 * unseen.called and unseen.right >= 0.8 * unseen.there
+
+
 def test_the_set_is_large_and_knows_every_label() -> None:
     assert len(RESPONSES) >= 250
     assert all(outcome(label, RESPONSES).there >= 10 for label in JUDGED)
@@ -89,6 +96,19 @@ def test_a_number_in_a_calculation_that_was_cut_off_is_no_answer() -> None:
 
 def test_without_a_form_to_keep_none_is_wrong() -> None:
     assert said(RIGHT, text="5", format="any") == set()
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("ellipse", set()),
+        ("It is a circle. So the answer is an ellipse.", set()),
+        ("  ", {"no answer"}),
+        ("The answer is ellipse. No, the answer is circle.", {"changed after it was right"}),
+    ],
+)
+def test_an_answer_may_be_no_number(text: str, expected: set[str]) -> None:
+    assert said(RIGHT, text=text, answer="ellipse", format="any", right=False) == expected
 
 
 def test_what_was_graded_right_was_not_changed() -> None:
