@@ -156,6 +156,8 @@ def beyond_controls(asked: Sequence[AgainstControls], level: float = 0.05) -> li
     comparisons of a control with 20 controls 0 to 4.5 % are significant, 1.7 % on average (with 5
     controls 0 to 6.5 %, 2 %). Heads that take one logit are told in 24 to 79 %, 81 to 100 % and 88
     to 100 % of draws: what makes random sets differ, not the number of problems, is the limit.
+    Asked with planted heads that take three logits (100 x 4), one control more is significant in 0
+    of 300 draws where control sets do nothing, in 1 to 3 % where they have effects of their own.
     """
     corrected = holm(np.array([one.difference.p for one in asked]))
     return [
