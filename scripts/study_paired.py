@@ -21,7 +21,7 @@ from scipy.special import expit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # called by its path, too
 
-from tests.builders.solving import Heads, solving
+from tests.builders.solving import Heads, solved
 from train.evals.paired import against_controls, beyond_controls, difference
 
 SIZES = ((50, 1), (100, 4), (200, 8))  # problems, samples
@@ -34,7 +34,7 @@ def print_coverage(draws: int, rng: np.random.Generator) -> None:
             truth = true_difference(effect, rng)
             held, plain = [], []
             for _ in range(draws):
-                on, off = solving(rng, problems, samples, [Heads(effect)], shared)
+                on, off = solved(rng, problems, samples, [Heads(effect)], shared)
                 one = difference(off, on)
                 each = off - on
                 half = stats.t.ppf(0.975, problems - 1) * each.std(ddof=1) / problems**0.5
@@ -80,7 +80,7 @@ def comparison(
     problems alone, and by the rule."""
     sets = [Heads(-0.05 + spread * rng.normal(), spread) for _ in range(controls)]
     asked = Heads(-0.05 + spread * rng.normal() if planted is None else planted, spread)
-    _, *off, target = solving(rng, problems, samples, [*sets, asked], shared)
+    _, *off, target = solved(rng, problems, samples, [*sets, asked], shared)
     paired = difference(target, np.mean(off, axis=0)).p <= 0.05
     return paired, beyond_controls([against_controls(target, np.array(off))])[0]
 
@@ -89,14 +89,14 @@ def print_power(draws: int, rng: np.random.Generator) -> None:
     print("| problems x samples | level | smallest | shown |")
     for problems, samples in SIZES:
         for level in (0.05, 0.01):
-            on, *off = solving(rng, problems, samples, [Heads(-1.0, 0.5)] * draws, shared=0.5)
+            on, *off = solved(rng, problems, samples, [Heads(-1.0, 0.5)] * draws, shared=0.5)
             smallest = np.median([difference(one, on).smallest(level) for one in off])
             effects = np.linspace(-3, -0.05, 60)
             truths = [true_difference(effect, np.random.default_rng(0)) for effect in effects]
             effect = effects[np.abs(np.abs(truths) - smallest).argmin()]
             shown = 0.0
             for _ in range(draws):
-                on, off_once = solving(rng, problems, samples, [Heads(effect, 0.5)], shared=0.5)
+                on, off_once = solved(rng, problems, samples, [Heads(effect, 0.5)], shared=0.5)
                 shown += difference(off_once, on).p <= level
             print(f"| {problems} x {samples} | {level} | {smallest:.3f} | {shown / draws:.2f} |")
 

@@ -17,7 +17,7 @@ class Heads:
     spread: float = 0.0
 
 
-def solving(
+def solved(
     rng: np.random.Generator,
     problems: int,
     samples: int,

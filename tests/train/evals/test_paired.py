@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tests.builders.solving import Heads, solving
+from tests.builders.solving import Heads, solved
 from tracking.errors import BadInput
 from train.evals.paired import (
     AgainstControls,
@@ -40,7 +40,7 @@ def test_p_is_the_share_of_all_sign_flips_as_extreme(pair: np.ndarray) -> None:
 
 
 def test_p_of_many_problems_is_near_scipys_monte_carlo() -> None:
-    on, off = solving(np.random.default_rng(1), 120, 4, [Heads(-0.3)], shared=0.5)
+    on, off = solved(np.random.default_rng(1), 120, 4, [Heads(-0.3)], shared=0.5)
     theirs = stats.permutation_test(
         (on, off),
         lambda one, other, axis: (one - other).mean(axis=axis),
@@ -83,8 +83,8 @@ def test_neither_the_order_of_controls_nor_all_heads_on_matter(all_sets, order) 
 
 def test_the_rank_says_one_in_all_sets_at_best() -> None:
     rng = np.random.default_rng(0)
-    _, *off = solving(rng, 200, 8, [Heads(0.1 * rng.normal()) for _ in range(20)], shared=0.5)
-    target = solving(rng, 200, 8, [Heads(-6.0)], shared=0.5)[1]
+    _, *off = solved(rng, 200, 8, [Heads(0.1 * rng.normal()) for _ in range(20)], shared=0.5)
+    target = solved(rng, 200, 8, [Heads(-6.0)], shared=0.5)[1]
     assert against_controls(target, np.array(off)).rank_p == pytest.approx(1 / 21)
 
 
@@ -102,7 +102,7 @@ def test_planted_heads_are_told_and_controls_are_not() -> None:
     rng, told = np.random.default_rng(0), []
     for _ in range(20):
         sets = [Heads(0.05 * rng.normal(), 0.05) for _ in range(21)]
-        _, planted, control, *off = solving(rng, 100, 4, [Heads(-3.0), *sets], shared=0.9)
+        _, planted, control, *off = solved(rng, 100, 4, [Heads(-3.0), *sets], shared=0.9)
         asked = [against_controls(one, np.array(off)) for one in (planted, control)]
         told.append(beyond_controls(asked))
     assert told == [[True, False]] * 20
@@ -116,7 +116,7 @@ def test_controls_among_controls_are_rarely_significant(
     rng, significant = np.random.default_rng(0), 0
     for _ in range(200):
         sets = [Heads(spread * rng.normal(), spread) for _ in range(21)]
-        _, one, *off = solving(rng, problems, samples, sets, shared=0.7)
+        _, one, *off = solved(rng, problems, samples, sets, shared=0.7)
         significant += sum(beyond_controls([against_controls(one, np.array(off))]))
     assert significant <= 10
 
@@ -125,7 +125,7 @@ def test_problems_alone_would_take_chance_among_sets_for_an_effect() -> None:
     rng, significant = np.random.default_rng(0), 0
     for _ in range(100):
         sets = [Heads(0.3 * rng.normal(), 0.3) for _ in range(21)]
-        _, one, *off = solving(rng, 200, 8, sets, shared=0.7)
+        _, one, *off = solved(rng, 200, 8, sets, shared=0.7)
         significant += difference(one, np.mean(off, axis=0)).p <= 0.05
     assert significant >= 30
 
@@ -133,10 +133,10 @@ def test_problems_alone_would_take_chance_among_sets_for_an_effect() -> None:
 @pytest.mark.parametrize("effect, shared", [(0.0, 0.95), (-0.5, 0.5)])
 def test_the_interval_holds_the_true_difference(effect: float, shared: float) -> None:
     rng = np.random.default_rng(0)
-    on, off = solving(rng, 200_000, 4, [Heads(effect)], shared)
+    on, off = solved(rng, 200_000, 4, [Heads(effect)], shared)
     truth, held = float((off - on).mean()), 0
     for _ in range(400):
-        on, off = solving(rng, 60, 4, [Heads(effect)], shared)
+        on, off = solved(rng, 60, 4, [Heads(effect)], shared)
         one = difference(off, on)
         held += one.low <= truth <= one.high
     assert held >= 0.93 * 400
