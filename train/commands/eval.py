@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,12 +29,11 @@ from rich.console import Console
 from rich.text import Text
 from tqdm.auto import tqdm
 
-from tracking.atomic import write_whole
 from tracking.errors import BadInput, Postponed
 from train.commands.parsing import make_parser
 from train.evals.benchmarks import benchmarks
-from train.evals.estimates import Estimate, Share, estimates
-from train.evals.evaluation import evaluate, lacking, of_requests
+from train.evals.estimates import Estimate, Share
+from train.evals.evaluation import evaluate, lacking, of_requests, summarize
 from train.evals.grading import Grader
 from train.evals.problems import Benchmark
 from train.evals.responses import Responses
@@ -65,11 +63,8 @@ def main(arguments: Sequence[str]) -> None:
     folder = Path(options.output_dir) if options.output_dir else model.folder
     with Lock(folder):
         rows = _responses(folder, model, named, requests, sampling)
-    found = estimates(rows)
-    sink = io.BytesIO()
-    pd.DataFrame([estimate.row for estimate in found]).to_parquet(sink)
-    write_whole(folder / "summary.parquet", sink.getvalue())
-    show(found)
+        summary = summarize(rows, folder)
+    show(summary)
     say(f"\nresponses  {folder / 'responses'}")
     say(f"summary    {folder / 'summary.parquet'}")
 
@@ -159,16 +154,16 @@ def _bar(total: int, there: int) -> Iterator[Callable[[int], Any]]:
         yield bar.update
 
 
-def show(found: Sequence[Estimate], console: Console | None = None) -> None:
+def show(summary: Sequence[Estimate], console: Console | None = None) -> None:
     """One line a benchmark: accuracy and pass@k with their 95 % intervals, length, what failed."""
     console = console or Console(highlight=False, soft_wrap=True)
-    room = max(len(estimate.benchmark) for estimate in found)
-    samples = max(estimate.samples for estimate in found)
-    last = max(found[0].passed, default=None)
+    room = max(len(estimate.benchmark) for estimate in summary)
+    samples = max(estimate.samples for estimate in summary)
+    last = max(summary[0].passed, default=None)
     titles = [f"avg@{samples}", f"pass@{last}" if last else "", "tokens", "cut off", "ungraded"]
     console.print()
     console.print(Text(_line("benchmark", room, "problems", titles), "bold"))
-    for each in found:
+    for each in summary:
         cells = [
             _share(each.average),
             _share(each.passed[last]) if last else "",

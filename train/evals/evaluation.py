@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from tracking.atomic import write_whole
+from train.evals.estimates import Estimate, estimates
 from train.evals.grading import Grader
 from train.evals.responses import KEY, Responses
 from train.evals.sampling import Around, Request, Sampling, respond
@@ -41,3 +45,12 @@ def of_requests(rows: pd.DataFrame, requests: Sequence[Request]) -> pd.DataFrame
     """The rows of these requests, in their order; a folder may hold more."""
     keys = pd.MultiIndex.from_tuples([request.key for request in requests], names=KEY)
     return rows.set_index(KEY).loc[keys].reset_index()
+
+
+def summarize(rows: pd.DataFrame, folder: Path) -> list[Estimate]:
+    """The estimates of these rows, written into the folder as `summary.parquet` too."""
+    summary = estimates(rows)
+    sink = io.BytesIO()
+    pd.DataFrame([estimate.row for estimate in summary]).to_parquet(sink)
+    write_whole(folder / "summary.parquet", sink.getvalue())
+    return summary
