@@ -41,30 +41,17 @@ class JobArguments:
         metadata={"help": "Seconds that a reward function may take for a batch of completions."},
     )
     eval_benchmarks: list[str] | None = field(
-        default=None,
-        metadata={"help": "Benchmarks to solve at step 0 and at checkpoints, as for sparks eval."},
+        default=None, metadata={"help": "Benchmarks, as for sparks eval, solved at checkpoints."}
     )
-    eval_benchmarks_every: int = field(
-        default=1, metadata={"help": "Solve them at every so-manieth checkpoint."}
-    )
+    eval_benchmarks_every: int = field(default=1, metadata={"help": "At every n-th one."})
     eval_benchmarks_samples: int = field(
-        default=4, metadata={"help": "Responses to each of their problems."}
+        default=4, metadata={"help": "Responses a problem, at temperature 0.6; 1: greedy."}
     )
     eval_benchmarks_limit: int = field(
-        default=128, metadata={"help": "Of each the first so many problems."}
+        default=128, metadata={"help": "Of each benchmark the first so many problems."}
     )
-    eval_benchmarks_temperature: float = field(
-        default=0.6, metadata={"help": "Of the responses; 0, with one sample, is greedy."}
-    )
-    eval_benchmarks_max_new_tokens: int | None = field(
-        default=None,
-        metadata={
-            "help": "Their length; by default GRPO's, else as the model's config says, or 2048."
-        },
-    )
-    eval_benchmarks_dir: str | None = field(
-        default=None,
-        metadata={"help": "Where NAME.jsonl of benchmarks lie; by default the Hub's."},
+    eval_benchmarks_tokens: int | None = field(
+        default=None, metadata={"help": "Length of a response; GRPO's, or the model's own."}
     )
     track: bool = field(
         default=True,

@@ -17,8 +17,8 @@ from tracking.errors import BadInput
 from tracking.timeline.timeline import Timeline
 from tracking.views import papers
 from tracking.views.report import named, write_report
-from train.commands.control import add_control, control_of
 from train.commands.parsing import make_parser
+from train.control import add_control, control_of
 from train.run.console import say
 
 

@@ -23,8 +23,8 @@ from tracking.errors import BadInput
 from tracking.run_folder import RunFolder
 from tracking.timeline.timeline import Timeline
 from tracking.views.terminal import Table
-from train.commands.control import add_control, control_of
 from train.commands.parsing import add_thresholds, make_parser, thresholds_of
+from train.control import add_control, control_of
 
 POLL = 1.0  # seconds between two looks at the ledger
 

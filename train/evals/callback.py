@@ -33,6 +33,8 @@ from train.evals.sampling import Request, Sampling, check_room, every_sample
 from train.evals.subject import hash_files, usual_length
 from train.model import Start
 
+TEMPERATURE = 0.6  # of several responses to a problem; one alone is greedy
+
 log = logging.getLogger(__name__)
 
 
@@ -58,17 +60,16 @@ def plan(job: Job, start: Start) -> Plan | None:
         return None
     if ours.eval_benchmarks_every < 1:
         raise BadInput(f"eval_benchmarks_every is {ours.eval_benchmarks_every}; at least 1")
-    length = ours.eval_benchmarks_max_new_tokens
+    length = ours.eval_benchmarks_tokens
     if length is None:
         length = getattr(job.training, "max_completion_length", None)  # GRPO's
     sampling = Sampling(
-        ours.eval_benchmarks_temperature,
+        TEMPERATURE if ours.eval_benchmarks_samples > 1 else 0,
         max_new_tokens=usual_length(start.path) if length is None else length,
         seed=job.training.seed,
         system_prompt=ours.system_prompt,
     )
-    folder = Path(ours.eval_benchmarks_dir) if ours.eval_benchmarks_dir else None
-    named = benchmarks(ours.eval_benchmarks, folder, ours.eval_benchmarks_limit)
+    named = benchmarks(ours.eval_benchmarks, limit=ours.eval_benchmarks_limit)
     problems = [problem for benchmark in named for problem in benchmark.problems]
     requests = every_sample(problems, ours.eval_benchmarks_samples, sampling)
     return Plan(named, requests, sampling, ours.eval_benchmarks_every)

@@ -22,7 +22,7 @@ def weights(run: Path) -> bytes:
 def test_a_run_has_the_same_weights_with_and_without(
     name: str, tmp_path: Path, run_job: Callable[..., Path]
 ) -> None:
-    solved = run_job(name, tmp_path / "solved", **ASKED, eval_benchmarks_max_new_tokens=8)
+    solved = run_job(name, tmp_path / "solved", **ASKED, eval_benchmarks_tokens=8)
     plain = run_job(name, tmp_path / "plain", no_track=[])
     assert weights(solved) == weights(plain)
     steps = [f"step-{step:08}" for step in (0, 2, 4)]
@@ -82,7 +82,7 @@ def test_a_failure_is_told_and_training_goes_on(
         ({"eval_benchmarks": ["tiny-midle"]}, "unknown benchmark 'tiny-midle'"),
         ({"eval_benchmarks_every": 0}, "eval_benchmarks_every is 0"),
         ({"eval_benchmarks_samples": 0}, "samples is 0"),
-        ({"eval_benchmarks_max_new_tokens": 500}, "max_new_tokens is 500, but the longest"),
+        ({"eval_benchmarks_tokens": 500}, "max_new_tokens is 500, but the longest"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_before_training(
