@@ -26,11 +26,11 @@ from tracking.interventions.matched import write_norms as norms_of
 from tracking.model.decoder import Decoder
 from train.ablation.arms import Comparison
 from train.ablation.modes import Mode
+from train.ablation.paired import beyond_controls
 from train.ablation.results import LEVEL, Result, results
 from train.ablation.study import Study
 from train.ablation.targets import Target
 from train.evals.evaluation import sitting
-from train.evals.paired import beyond_controls
 from train.evals.problems import Benchmark
 from train.evals.responses import Responses
 from train.evals.sampling import Sampling, every_sample

@@ -2,7 +2,7 @@
 
     python scripts/study_labels.py
 
-The responses (tests/train/evals/responses.jsonl) were labelled by reading them, before a rule was
+The responses (tests/train/failures/responses.jsonl) were labelled by reading them, before a rule was
 run on them. Rules were made on some, and are judged by the others.
 """
 

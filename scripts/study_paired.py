@@ -22,7 +22,7 @@ from scipy.special import expit
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # called by its path, too
 
 from tests.builders.solving import Heads, solved
-from train.evals.paired import against_controls, beyond_controls, difference
+from train.ablation.paired import against_controls, beyond_controls, difference
 
 SIZES = ((50, 1), (100, 4), (200, 8))  # problems, samples
 

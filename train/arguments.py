@@ -40,6 +40,19 @@ class JobArguments:
         default=60.0,
         metadata={"help": "Seconds that a reward function may take for a batch of completions."},
     )
+    eval_benchmarks: list[str] | None = field(
+        default=None, metadata={"help": "Benchmarks, as for sparks eval, solved at checkpoints."}
+    )
+    eval_benchmarks_every: int = field(default=1, metadata={"help": "At every n-th one."})
+    eval_benchmarks_samples: int = field(
+        default=4, metadata={"help": "Responses a problem, at temperature 0.6; 1: greedy."}
+    )
+    eval_benchmarks_limit: int = field(
+        default=128, metadata={"help": "Of each benchmark the first so many problems."}
+    )
+    eval_benchmarks_tokens: int | None = field(
+        default=None, metadata={"help": "Length of a response; GRPO's, or the model's own."}
+    )
     track: bool = field(
         default=True,
         metadata={"help": "Analyse the heads at every checkpoint; --no_track trains without."},

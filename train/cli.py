@@ -30,6 +30,7 @@ COMMANDS = {
 }
 
 JOBS = ("demo", "grpo", "sft")  # commands that train
+LONG = (*JOBS, "eval")  # those that can be ended and go on later
 
 
 def main() -> None:
@@ -43,7 +44,7 @@ def main() -> None:
         return
     if words[0] not in COMMANDS:
         _refuse(f"unknown command {words[0]!r}; one of {', '.join(COMMANDS)}")
-    if words[0] in JOBS:
+    if words[0] in LONG:
         heed()
     if words[0] in JOBS and {"-h", "--help"} & {*words}:
         print_help(words[0], words[1:])

@@ -23,6 +23,7 @@ from train.config import Job
 from train.data import contrasts
 from train.data.contrasts import digit_ids
 from train.data.preview import preview
+from train.evals.callback import BenchmarkCallback, Plan, plan
 from train.model import Start
 from train.run import preflight, resume
 from train.run.console import quieten, say
@@ -60,6 +61,7 @@ class Prepared:
     train: Dataset
     evaluation: Dataset | None
     pairs: dict[str, PromptPairs]  # none where the run is not tracked
+    solved: Plan | None  # benchmarks at its checkpoints
 
 
 class NeedsWeights(Exception):
@@ -80,6 +82,7 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     first = resume.find(job, thorough=False)
     start = model.start(job)
     say(f"model      {start.path}")
+    solved = plan(job, start)
     train = load(job, job.script.dataset_train_split)
     evaluated = job.training.eval_strategy != "no"
     evaluation = load(job, job.script.dataset_test_split) if evaluated else None
@@ -107,7 +110,9 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
         on_main(partial(config.write, job))
         begin_wandb(job)
         undo.pop_all()
-    return Prepared(job, checkpoint, changes, identity, lock, start, train, evaluation, frozen)
+    return Prepared(
+        job, checkpoint, changes, identity, lock, start, train, evaluation, frozen, solved
+    )
 
 
 def _try(job: Job, start: Start, identity: Identity) -> None:
@@ -143,10 +148,12 @@ def finish(prepared: Prepared, trainer: Trainer) -> None:
     tracker = _tracker(prepared) if prepared.pairs else None
     preemption = PreemptionCallback(job.generation_steps, tracker)
     accepted = AcceptedChangesCallback() if prepared.changes else None
+    solver = _solver(prepared, trainer, preemption)
     for callback in (
         checkpoints,
         tracker,
         preemption,
+        solver,
         FiniteWeightsCallback(),
         TokenCountCallback(trainer),
         accepted,
@@ -174,6 +181,8 @@ def finish(prepared: Prepared, trainer: Trainer) -> None:
         raise
     finally:
         preemption.restore()
+        if solver is not None:
+            solver.close()
     tell_preempted()
     raise Stop(f"asked to end at step {trainer.state.global_step}; {AGAIN}", PREEMPTED)
 
@@ -204,6 +213,15 @@ def _tracker(prepared: Prepared) -> HeadTracker:
             models=model.at_steps(job, prepared.start, checkpoints),
         )
     )
+
+
+def _solver(
+    prepared: Prepared, trainer: Trainer, preemption: PreemptionCallback
+) -> BenchmarkCallback | None:
+    if prepared.solved is None:
+        return None
+    tokenizer = prepared.start.tokenizer
+    return BenchmarkCallback(prepared.solved, trainer.model, tokenizer, lambda: preemption.asked)
 
 
 def _pairs(job: Job, start: Start, checkpoint: Path | None) -> dict[str, PromptPairs]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tests.builders.paths import REPO
-from train.evals.labels import Response, failures
+from train.failures.labels import Response, failures
 
 JUDGED = (
     "loop",
@@ -49,7 +49,7 @@ class Outcome:
 
 
 def labelled_responses() -> list[Labelled]:
-    lines = (REPO / "tests/train/evals/responses.jsonl").read_text().splitlines()
+    lines = (REPO / "tests/train/failures/responses.jsonl").read_text().splitlines()
     return [_labelled(json.loads(line)) for line in lines]
 
 

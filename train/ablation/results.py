@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from train.ablation.arms import Arm, Comparison
-from train.evals.paired import (
+from train.ablation.paired import (
     AgainstControls,
     Difference,
     against_controls,

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from tracking.interventions.matched import MatchedSets
 from train.ablation.modes import GRAFT
+from train.ablation.paired import Difference
 from train.ablation.results import LEVEL, Prediction, Result
-from train.evals.paired import Difference
 
 MATCHED = {"layer": "of the same layers", "norm": "of like write norm"}
 SMALL = 1e-4  # p below it are printed as such

@@ -16,16 +16,14 @@ response belongs to its problem, sample and --seed, so that models can be compar
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from tracking.atomic import write_whole
-from train.evals.estimates import Estimate, Share, estimates
-from train.evals.evaluation import evaluate, lacking, of_requests, sitting
+from train.evals.estimates import Estimate, Share
+from train.evals.evaluation import evaluate, lacking, of_requests, sitting, summarize
 from train.flags.evaluation import Asked, add_evaluation
 from train.flags.parsing import make_parser
 from train.run.console import quieten, say
@@ -40,12 +38,8 @@ def main(arguments: Sequence[str]) -> None:
     quieten()
     asked = Asked.of(options)
     with Lock(asked.folder):
-        rows = _solved(asked)
-    each = estimates(rows)
-    sink = io.BytesIO()
-    pd.DataFrame([estimate.row for estimate in each]).to_parquet(sink)
-    write_whole(asked.folder / "summary.parquet", sink.getvalue())
-    show(each)
+        summary = summarize(_solved(asked), asked.folder)
+    show(summary)
     say(f"\nresponses  {asked.folder / 'responses'}")
     say(f"summary    {asked.folder / 'summary.parquet'}")
 
@@ -62,16 +56,16 @@ def _solved(asked: Asked) -> pd.DataFrame:
         return evaluate(model, tokenizer, requests, asked.sampling, responses, grader, done=done)
 
 
-def show(found: Sequence[Estimate], console: Console | None = None) -> None:
+def show(summary: Sequence[Estimate], console: Console | None = None) -> None:
     """One line a benchmark: accuracy and pass@k with their 95 % intervals, length, what failed."""
     console = console or Console(highlight=False, soft_wrap=True)
-    room = max(len(estimate.benchmark) for estimate in found)
-    samples = max(estimate.samples for estimate in found)
-    last = max(found[0].passed, default=None)
+    room = max(len(estimate.benchmark) for estimate in summary)
+    samples = max(estimate.samples for estimate in summary)
+    last = max(summary[0].passed, default=None)
     titles = [f"avg@{samples}", f"pass@{last}" if last else "", "tokens", "cut off", "ungraded"]
     console.print()
     console.print(Text(_line("benchmark", room, "problems", titles), "bold"))
-    for each in found:
+    for each in summary:
         cells = [
             _share(each.average),
             _share(each.passed[last]) if last else "",

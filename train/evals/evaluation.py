@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from tqdm.auto import tqdm
 
+from tracking.atomic import write_whole
 from tracking.errors import Postponed
+from train.evals.estimates import Estimate, estimates
 from train.evals.grading import Grader
 from train.evals.problems import Benchmark
 from train.evals.responses import KEY, Responses
@@ -73,3 +77,12 @@ def sitting(
         ) from None
     finally:
         grader.close()
+
+
+def summarize(rows: pd.DataFrame, folder: Path) -> list[Estimate]:
+    """The estimates of these rows, written into the folder as `summary.parquet` too."""
+    summary = estimates(rows)
+    sink = io.BytesIO()
+    pd.DataFrame([estimate.row for estimate in summary]).to_parquet(sink)
+    write_whole(folder / "summary.parquet", sink.getvalue())
+    return summary

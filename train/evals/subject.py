@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,8 @@ class Subject:
 
     @property
     def max_new_tokens(self) -> int:
-        """As its generation config says, else `LENGTH`."""
-        whole = self.model.base or self.model.source
-        try:
-            return GenerationConfig.from_pretrained(whole.files).max_new_tokens or LENGTH
-        except OSError:  # it has none
-            return LENGTH
+        """Of a response, if nothing is said."""
+        return usual_length((self.model.base or self.model.source).files)
 
     @property
     def facts(self) -> dict[str, str]:
@@ -72,6 +69,14 @@ def subject(word: str) -> Subject:
     return Subject(model, models.tokenizer([model]), _folder(source))
 
 
+def usual_length(model: str | Path) -> int:
+    """Tokens of a response as a model's generation config says, else `LENGTH`."""
+    try:
+        return GenerationConfig.from_pretrained(model).max_new_tokens or LENGTH
+    except OSError:  # it has none
+        return LENGTH
+
+
 def _describe(source: Source) -> Model:
     model = models.describe_any(source)
     if model.config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
@@ -98,16 +103,21 @@ def _folder(source: Source) -> Path:
     return Path("evals") / name.name
 
 
-def _weights_hash(model: Model) -> str:
-    """Of a Hub model, its commit; else of the contents of the files."""
+def hash_files(paths: Iterable[Path]) -> str:
+    """Of the contents of files, in their order."""
     digest = hashlib.sha256()
-    for source in (model.source, model.base):
-        if source is None:
-            continue
-        if not Path(source.name).is_dir():
-            digest.update(source.files.name.encode())
-            continue
-        for path in folders.weights(source.files):
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+    for path in paths:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
+
+
+def _weights_hash(model: Model) -> str:
+    """Of a Hub model, its commit; else of its files; of an adapter, its base's too."""
+    sources = [source for source in (model.source, model.base) if source]
+    return "+".join(
+        hash_files(folders.weights(source.files))
+        if Path(source.name).is_dir()
+        else source.files.name
+        for source in sources
+    )

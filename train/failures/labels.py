@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from train.evals.equations import false_equations
-from train.evals.stated import boxed, same, stated
+from train.failures.equations import false_equations
+from train.failures.stated import boxed, same, stated
 from train.tiny.task import answer_of
 
 LABELS = (

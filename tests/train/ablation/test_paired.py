@@ -9,7 +9,7 @@ from scipy import stats
 
 from tests.builders.solving import Heads, solved
 from tracking.errors import BadInput
-from train.evals.paired import (
+from train.ablation.paired import (
     AgainstControls,
     against_controls,
     beyond_controls,

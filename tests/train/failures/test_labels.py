@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from tests.builders.labelled import JUDGED, labelled_responses, outcome
-from train.evals.labels import LABELS, Response, failures, loops
+from train.failures.labels import LABELS, Response, failures, loops
 from train.tiny.task import solution
 
 RESPONSES = labelled_responses()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.evals.equations import false_equations
+from train.failures.equations import false_equations
 from train.tiny.task import work_out
 
 HOLD = [

@@ -1,0 +1,191 @@
+"""Benchmarks while a model trains: solved at step 0 and at checkpoints, beside its reward.
+
+`RUN/evals/step-00000100/` has what `sparks eval` writes of a model. Nothing of the training is
+changed: weights, random states and mode are as before, and a failure is logged and training goes
+on. A job that is asked to end leaves the rest to the job that goes on from there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import wandb
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import is_deepspeed_zero3_enabled
+
+from tracking.errors import BadInput
+from tracking.run_folder import RunFolder
+from tracking.views.terminal import Table
+from train.checkpoints import folders
+from train.config import Job
+from train.evals.benchmarks import benchmarks
+from train.evals.estimates import Estimate, Share
+from train.evals.evaluation import evaluate, summarize
+from train.evals.grading import Grader
+from train.evals.problems import Benchmark
+from train.evals.responses import Responses
+from train.evals.sampling import Request, Sampling, check_room, every_sample
+from train.evals.subject import hash_files, usual_length
+from train.model import Start
+
+TEMPERATURE = 0.6  # of several responses to a problem; one alone is greedy
+
+log = logging.getLogger(__name__)
+
+
+class AskedToEnd(Exception):
+    """Raised out of an evaluation between two batches."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is solved and at which checkpoints: every `every`-th."""
+
+    benchmarks: list[Benchmark]
+    requests: list[Request]
+    sampling: Sampling
+    every: int
+
+
+def plan(job: Job, start: Start) -> Plan | None:
+    """What a job's `eval_benchmarks...` mean, None where it names none; `BadInput` as
+    `sparks eval`."""
+    ours = job.ours
+    if not ours.eval_benchmarks:
+        return None
+    if ours.eval_benchmarks_every < 1:
+        raise BadInput(f"eval_benchmarks_every is {ours.eval_benchmarks_every}; at least 1")
+    length = ours.eval_benchmarks_tokens
+    if length is None:
+        length = getattr(job.training, "max_completion_length", None)  # GRPO's
+    sampling = Sampling(
+        TEMPERATURE if ours.eval_benchmarks_samples > 1 else 0,
+        max_new_tokens=usual_length(start.path) if length is None else length,
+        seed=job.training.seed,
+        system_prompt=ours.system_prompt,
+    )
+    named = benchmarks(ours.eval_benchmarks, limit=ours.eval_benchmarks_limit)
+    problems = [problem for benchmark in named for problem in benchmark.problems]
+    requests = every_sample(problems, ours.eval_benchmarks_samples, sampling)
+    return Plan(named, requests, sampling, ours.eval_benchmarks_every)
+
+
+class BenchmarkCallback(TrainerCallback):
+    """Carries out a plan in a run. `asked` says whether the job is to end.
+
+    Raises `BadInput` where responses are too long for the model, or no process holds all of it.
+    """
+
+    def __init__(self, plan: Plan, model: Any, tokenizer: Any, asked: Callable[[], bool]) -> None:
+        if is_deepspeed_zero3_enabled():
+            raise BadInput("eval_benchmarks under ZeRO-3: no process holds whole weights")
+        check_room(model.config, tokenizer, plan.requests, plan.sampling)
+        self.plan, self.tokenizer, self.asked = plan, tokenizer, asked
+        self.grader = Grader(plan.benchmarks)
+        self.view = Table()
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Step 0; of a resumed run, what the job before has left of its checkpoint."""
+        self._evaluate(args, state, model)
+
+    def on_save(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """The checkpoint that has just been written."""
+        self._evaluate(args, state, model)
+
+    def close(self) -> None:
+        """End the graders' processes."""
+        self.grader.close()
+
+    def _evaluate(self, args: TrainingArguments, state: TrainerState, model: Any) -> None:
+        step = state.global_step
+        _barrier()
+        try:
+            if state.is_world_process_zero and self._due(args, state) and not self.asked():
+                self._show(args, step, self._estimates(Path(args.output_dir or "."), step, model))
+        except AskedToEnd:
+            self.view.note(f"step {step}: its benchmarks are left to the job that goes on")
+        except Exception as error:
+            log.exception("benchmarks failed at step %d; training goes on", step)
+            self.view.note(f"step {step}: its benchmarks failed: {error}; training goes on")
+        finally:
+            _barrier()
+
+    def _due(self, args: TrainingArguments, state: TrainerState) -> bool:
+        """Whether this checkpoint is one of every so many."""
+        if args.save_strategy == "steps" and state.save_steps >= 1:
+            return state.global_step // int(state.save_steps) % self.plan.every == 0
+        return round(state.epoch or 0) % self.plan.every == 0
+
+    def _estimates(self, run: Path, step: int, model: Any) -> list[Estimate]:
+        folder = run / "evals" / f"step-{step:08}"
+        checkpoint = RunFolder(run).checkpoint(step)
+        weights = hash_files(folders.weights(checkpoint)) if step else "as begun with"
+        facts = {"model": str(checkpoint), "weights": weights, **self.plan.sampling.facts}
+        rows = evaluate(
+            model,
+            self.tokenizer,
+            self.plan.requests,
+            self.plan.sampling,
+            _responses(folder, facts),
+            self.grader,
+            done=self._go_on,
+        )
+        return summarize(rows, folder)
+
+    def _go_on(self, count: int) -> None:
+        if self.asked():
+            raise AskedToEnd
+
+    def _show(self, args: TrainingArguments, step: int, found: Sequence[Estimate]) -> None:
+        told = ", ".join(f"{each.benchmark} {_words(each.average)}" for each in found)
+        self.view.note(f"step {step} solves {told}")
+        if "wandb" in (args.report_to or []) and wandb.run is not None:
+            row: dict[str, float] = {"train/global_step": step}
+            for each in found:
+                name = f"eval/{each.benchmark}/avg@{each.samples}"
+                share = each.average
+                row |= {name: share.value, f"{name}_lo": share.low, f"{name}_hi": share.high}
+            wandb.run.log(row)
+
+
+def _responses(folder: Path, facts: dict[str, Any]) -> Responses:
+    """The folder's responses; those of weights or settings that the run no longer has are put
+    aside."""
+    try:
+        return Responses(folder, facts)
+    except BadInput as other:
+        aside = folder.parents[1] / "superseded" / f"evals-{folder.name}"
+        aside.parent.mkdir(exist_ok=True)
+        while aside.exists():
+            aside = aside.with_name(f"{aside.name}.1")
+        log.warning("put aside to %s: %s", aside, other)
+        folder.rename(aside)
+        return Responses(folder, facts)
+
+
+def _words(share: Share) -> str:
+    return f"{share.value:.3f} ({share.low:.3f}-{share.high:.3f})"
+
+
+def _barrier() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
