@@ -2,8 +2,8 @@
 
     python scripts/study_labels.py
 
-The responses (tests/train/failures/responses.jsonl) were labelled by reading them, before a rule was
-run on them. Rules were made on some, and are judged by the others.
+The responses (tests/train/failures/responses.jsonl) were labelled by reading them, before a rule
+was run on them. Rules were made on some, and are judged by the others.
 """
 
 from __future__ import annotations

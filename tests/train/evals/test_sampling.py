@@ -121,8 +121,8 @@ def test_each_row_gets_its_own_factors(model: Any) -> None:
     ]
 
     @contextmanager
-    def around(rows: list[Mapping[str, float]]) -> Iterator[None]:
-        tokens = [chars.convert_tokens_to_ids(str(int(row["digit"]))) for row in rows]
+    def around(rows: Sequence[Request]) -> Iterator[None]:
+        tokens = [chars.convert_tokens_to_ids(str(int(row.factors["digit"]))) for row in rows]
 
         def raised(module: Any, given: Any, logits: Tensor) -> Tensor:
             logits[torch.arange(len(tokens)), :, tokens] += 1000
