@@ -32,7 +32,7 @@ from tqdm.auto import tqdm
 from tracking.errors import BadInput, Postponed
 from train.commands.parsing import make_parser
 from train.evals.benchmarks import benchmarks
-from train.evals.estimates import Estimate, Share
+from train.evals.estimates import Estimate
 from train.evals.evaluation import evaluate, lacking, of_requests, summarize
 from train.evals.grading import Grader
 from train.evals.problems import Benchmark
@@ -157,16 +157,16 @@ def _bar(total: int, there: int) -> Iterator[Callable[[int], Any]]:
 def show(summary: Sequence[Estimate], console: Console | None = None) -> None:
     """One line a benchmark: accuracy and pass@k with their 95 % intervals, length, what failed."""
     console = console or Console(highlight=False, soft_wrap=True)
-    room = max(len(estimate.benchmark) for estimate in summary)
-    samples = max(estimate.samples for estimate in summary)
+    room = max(len(name) for name in ("benchmark", *(each.benchmark for each in summary)))
+    samples = max(each.samples for each in summary)
     last = max(summary[0].passed, default=None)
     titles = [f"avg@{samples}", f"pass@{last}" if last else "", "tokens", "cut off", "ungraded"]
     console.print()
     console.print(Text(_line("benchmark", room, "problems", titles), "bold"))
     for each in summary:
         cells = [
-            _share(each.average),
-            _share(each.passed[last]) if last else "",
+            str(each.average),
+            str(each.passed[last]) if last else "",
             f"{each.length:.0f}",
             f"{each.cut_off:.1%}",
             f"{each.ungraded:.1%}",
@@ -179,7 +179,3 @@ def _line(name: str, room: int, problems: str, cells: Sequence[str]) -> str:
     wide, narrow = cells[:2], cells[2:]
     line = f"{name:<{room}} {problems:>9}" + "".join(f"{cell:>24}" for cell in wide if cell)
     return line + "".join(f"{cell:>10}" for cell in narrow)
-
-
-def _share(share: Share) -> str:
-    return f"{share.value:.3f} ({share.low:.3f}-{share.high:.3f})"

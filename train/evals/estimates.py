@@ -30,6 +30,13 @@ class Share:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        """`0.578 (0.545-0.611)`, what is missing as `-`."""
+        value, low, high = (
+            "-" if np.isnan(x) else f"{x:.3f}" for x in (self.value, self.low, self.high)
+        )
+        return value if low == "-" else f"{value} ({low}-{high})"
+
 
 @dataclass(frozen=True)
 class Estimate:

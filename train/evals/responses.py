@@ -16,8 +16,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.dataset
-import pyarrow.parquet
+from pyarrow import dataset, parquet
 
 from tracking.atomic import write_whole
 from tracking.errors import BadInput
@@ -69,7 +68,7 @@ class Responses:
             for response, verdict in zip(responses, verdicts, strict=True)
         ]
         sink = pa.BufferOutputStream()
-        pa.parquet.write_table(pa.Table.from_pylist(rows, SCHEMA), sink)
+        parquet.write_table(pa.Table.from_pylist(rows, SCHEMA), sink)
         last = max((int(path.stem.rpartition("-")[2]) for path in self._parts()), default=-1)
         path = self.folder / "responses" / f"part-{last + 1:06}.parquet"
         write_whole(path, sink.getvalue().to_pybytes())
@@ -114,7 +113,7 @@ def _table(folder: Path, columns: list[str] | None = None) -> pa.Table:
         return empty.select(columns) if columns else empty
     try:
         files = sorted(map(str, parts.glob("part-*.parquet")))
-        return pa.dataset.dataset(files, schema=SCHEMA, format="parquet").to_table(columns)
+        return dataset.dataset(files, schema=SCHEMA, format="parquet").to_table(columns)
     except (OSError, pa.ArrowException) as error:
         raise BadInput(f"{parts} cannot be read: {str(error).splitlines()[0]}") from None
 
