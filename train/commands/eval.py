@@ -30,15 +30,14 @@ from rich.text import Text
 from tqdm.auto import tqdm
 
 from tracking.errors import BadInput, Postponed
+from train.checkpoints.subject import Subject, subject
 from train.commands.parsing import make_parser
 from train.evals.benchmarks import benchmarks
-from train.evals.estimates import Estimate
-from train.evals.evaluation import evaluate, lacking, of_requests, summarize
+from train.evals.estimates import Estimate, estimates, write_summary
 from train.evals.grading import Grader
 from train.evals.problems import Benchmark
-from train.evals.responses import Responses
+from train.evals.responses import Responses, evaluate, lacking, of_requests
 from train.evals.sampling import Request, Sampling, check_room, every_sample
-from train.evals.subject import Subject, subject
 from train.run.console import quieten, say
 from train.run.lock import Lock
 from train.run.signals import PREEMPTED, Stop, ended_at_once
@@ -63,7 +62,8 @@ def main(arguments: Sequence[str]) -> None:
     folder = Path(options.output_dir) if options.output_dir else model.folder
     with Lock(folder):
         rows = _responses(folder, model, named, requests, sampling)
-        summary = summarize(rows, folder)
+        summary = estimates(rows)
+        write_summary(summary, folder)
     show(summary)
     say(f"\nresponses  {folder / 'responses'}")
     say(f"summary    {folder / 'summary.parquet'}")

@@ -25,6 +25,7 @@ from tracking.timeline.timeline import Timeline
 from tracking.views.terminal import Table
 from train.commands.parsing import add_thresholds, make_parser, thresholds_of
 from train.control import add_control, control_of
+from train.evals.estimates import solved
 
 POLL = 1.0  # seconds between two looks at the ledger
 
@@ -85,6 +86,8 @@ class Watch:
         self._show_new(timeline)
         self.table.close(timeline)
         self.table.sentences(timeline)
+        for step, accuracies in solved(self.run).items():
+            self.table.note(f"step {step} solves {', '.join(accuracies)}")
         if missing := self.ledger.marks():
             self.table.note(f"\nnot analysed: step {', '.join(map(str, missing))}")
 

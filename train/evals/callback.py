@@ -21,15 +21,14 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 
 from tracking.errors import BadInput
 from tracking.views.terminal import Table
+from train.checkpoints.subject import usual_length
 from train.config import Job
 from train.evals.benchmarks import benchmarks
-from train.evals.estimates import Estimate
-from train.evals.evaluation import evaluate, summarize
+from train.evals.estimates import Estimate, estimates, write_summary
 from train.evals.grading import Grader
 from train.evals.problems import Benchmark
-from train.evals.responses import Responses
+from train.evals.responses import Responses, evaluate
 from train.evals.sampling import Request, Sampling, check_room, every_sample
-from train.evals.subject import usual_length
 from train.model import Start
 
 TEMPERATURE = 0.6  # of several responses to a problem; one alone is greedy
@@ -146,18 +145,20 @@ class BenchmarkCallback(TrainerCallback):
             self.grader,
             done=self._go_on,
         )
-        return summarize(rows, folder)
+        summary = estimates(rows)
+        write_summary(summary, folder)
+        return summary
 
     def _go_on(self, count: int) -> None:
         if self.asked():
             raise AskedToEnd
 
-    def _show(self, args: TrainingArguments, step: int, solved: Sequence[Estimate]) -> None:
-        told = ", ".join(f"{each.benchmark} {each.average}" for each in solved)
-        self.view.note(f"step {step} solves {told}")
+    def _show(self, args: TrainingArguments, step: int, summary: Sequence[Estimate]) -> None:
+        accuracy = ", ".join(f"{each.benchmark} {each.average}" for each in summary)
+        self.view.note(f"step {step} solves {accuracy}")
         if "wandb" in (args.report_to or []) and wandb.run is not None:
             row: dict[str, float] = {"train/global_step": step}
-            for each in solved:
+            for each in summary:
                 name = f"eval/{each.benchmark}/avg@{each.samples}"
                 share = each.average
                 row |= {name: share.value, f"{name}_lo": share.low, f"{name}_hi": share.high}
