@@ -30,10 +30,10 @@ from train.ablation.paired import beyond_controls
 from train.ablation.results import LEVEL, Result, results
 from train.ablation.study import Study
 from train.ablation.targets import Target
-from train.evals.evaluation import sitting
 from train.evals.problems import Benchmark
 from train.evals.responses import Responses
 from train.evals.sampling import Sampling, every_sample
+from train.evals.sitting import sitting
 
 PROBLEMS, SAMPLES, CONTROLS, SIZE = 60, 2, 20, 3
 MODE = Mode.parse("zero")

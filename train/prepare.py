@@ -152,8 +152,8 @@ def finish(prepared: Prepared, trainer: Trainer) -> None:
     for callback in (
         checkpoints,
         tracker,
-        preemption,
         solver,
+        preemption,
         FiniteWeightsCallback(),
         TokenCountCallback(trainer),
         accepted,

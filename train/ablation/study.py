@@ -15,9 +15,8 @@ from tracking.interventions.intervene import intervene
 from tracking.interventions.reference import Reference
 from train.ablation.arms import Arm, Comparison
 from train.ablation.modes import Mode
-from train.evals.evaluation import evaluate, of_requests
 from train.evals.grading import Grader
-from train.evals.responses import Responses
+from train.evals.responses import Responses, evaluate, of_requests
 from train.evals.sampling import Around, Request, Sampling, noise_seed
 
 TEXTS = 64  # of the model's own, that a mean or a draw is taken from

@@ -42,10 +42,10 @@ from train.ablation.results import predictions, results
 from train.ablation.study import Study, every_request
 from train.ablation.targets import Target, targets
 from train.ablation.view import notes, predicted, sentences, show
-from train.evals.evaluation import lacking, sitting
-from train.evals.responses import Responses
+from train.checkpoints.subject import Subject, subject
+from train.evals.responses import Responses, lacking
 from train.evals.sampling import prompts_of
-from train.evals.subject import Subject, subject
+from train.evals.sitting import sitting
 from train.flags.evaluation import Asked, add_evaluation
 from train.flags.parsing import make_parser
 from train.run.console import quieten, say

@@ -22,8 +22,9 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from train.evals.estimates import Estimate, Share
-from train.evals.evaluation import evaluate, lacking, of_requests, sitting, summarize
+from train.evals.estimates import Estimate, estimates, write_summary
+from train.evals.responses import evaluate, lacking, of_requests
+from train.evals.sitting import sitting
 from train.flags.evaluation import Asked, add_evaluation
 from train.flags.parsing import make_parser
 from train.run.console import quieten, say
@@ -38,7 +39,8 @@ def main(arguments: Sequence[str]) -> None:
     quieten()
     asked = Asked.of(options)
     with Lock(asked.folder):
-        summary = summarize(_solved(asked), asked.folder)
+        summary = estimates(_solved(asked))
+        write_summary(summary, asked.folder)
     show(summary)
     say(f"\nresponses  {asked.folder / 'responses'}")
     say(f"summary    {asked.folder / 'summary.parquet'}")
@@ -59,16 +61,16 @@ def _solved(asked: Asked) -> pd.DataFrame:
 def show(summary: Sequence[Estimate], console: Console | None = None) -> None:
     """One line a benchmark: accuracy and pass@k with their 95 % intervals, length, what failed."""
     console = console or Console(highlight=False, soft_wrap=True)
-    room = max(len(estimate.benchmark) for estimate in summary)
-    samples = max(estimate.samples for estimate in summary)
+    room = max(len(name) for name in ("benchmark", *(each.benchmark for each in summary)))
+    samples = max(each.samples for each in summary)
     last = max(summary[0].passed, default=None)
     titles = [f"avg@{samples}", f"pass@{last}" if last else "", "tokens", "cut off", "ungraded"]
     console.print()
     console.print(Text(_line("benchmark", room, "problems", titles), "bold"))
     for each in summary:
         cells = [
-            _share(each.average),
-            _share(each.passed[last]) if last else "",
+            str(each.average),
+            str(each.passed[last]) if last else "",
             f"{each.length:.0f}",
             f"{each.cut_off:.1%}",
             f"{each.ungraded:.1%}",
@@ -81,7 +83,3 @@ def _line(name: str, room: int, problems: str, cells: Sequence[str]) -> str:
     wide, narrow = cells[:2], cells[2:]
     line = f"{name:<{room}} {problems:>9}" + "".join(f"{cell:>24}" for cell in wide if cell)
     return line + "".join(f"{cell:>10}" for cell in narrow)
-
-
-def _share(share: Share) -> str:
-    return f"{share.value:.3f} ({share.low:.3f}-{share.high:.3f})"

@@ -23,6 +23,7 @@ from tracking.errors import BadInput
 from tracking.run_folder import RunFolder
 from tracking.timeline.timeline import Timeline
 from tracking.views.terminal import Table
+from train.evals.estimates import solved
 from train.flags.control import add_control, control_of
 from train.flags.parsing import add_thresholds, make_parser, thresholds_of
 
@@ -85,6 +86,8 @@ class Watch:
         self._show_new(timeline)
         self.table.close(timeline)
         self.table.sentences(timeline)
+        for step, accuracies in solved(self.run).items():
+            self.table.note(f"step {step} solves {', '.join(accuracies)}")
         if missing := self.ledger.marks():
             self.table.note(f"\nnot analysed: step {', '.join(map(str, missing))}")
 

@@ -11,7 +11,9 @@ Each holds the same problems in every run, whatever the seed of the sampling.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from tracking.errors import BadInput
 from tracking.pairs.problems import read_problem
 from train.data.rows import rows
 from train.evals.grading import grade_gym, grade_math, grade_tiny
-from train.evals.problems import Benchmark, Problem, each_once, few
+from train.evals.problems import Benchmark, Problem, each_once
 from train.gym.generator import HELD_OUT, SOURCE, Generator
 from train.tiny.task import problems
 
@@ -49,43 +51,43 @@ def benchmarks(
         raise BadInput(f"no benchmark is named; {_known(folder)}")
     if limit is not None and limit < 1:
         raise BadInput(f"limit is {limit}; at least 1 problem of each benchmark")
-    named = [_benchmark(name, folder, limit) for name in names]
-    for name in (benchmark.name for benchmark in named):
-        if [benchmark.name for benchmark in named].count(name) > 1:
-            raise BadInput(f"two benchmarks are called {name!r}; name each once")
-    return named
+    whole = [_benchmark(name, folder) for name in names]
+    for name, times in Counter(benchmark.name for benchmark in whole).items():
+        if times > 1:
+            raise BadInput(f"{times} benchmarks are called {name!r}; name each once")
+    return [replace(each, problems=each.problems[:limit]) for each in whole]
 
 
-def _benchmark(name: str, folder: Path | None, limit: int | None) -> Benchmark:
+def _benchmark(name: str, folder: Path | None) -> Benchmark:
     if name in TINY:
-        return _cut(Benchmark(name, _tiny(name), grade_tiny, "the tiny task's test split"), limit)
+        return Benchmark(name, _tiny(name), grade_tiny, "the tiny task's test split")
     if name.startswith(SOURCE):
-        return _cut(Benchmark(name, _gym(name), grade_gym, "its test split"), limit)
+        return Benchmark(name, _gym(name), grade_gym, "its test split")
     if name.endswith(".jsonl"):
-        return _cut(_of_file(Path(name).stem, Path(name)), limit)
+        return _of_file(Path(name).stem, Path(name))
     if folder is not None and (folder / f"{name}.jsonl").is_file():
-        return _cut(_of_file(name, folder / f"{name}.jsonl"), limit)
+        return _of_file(name, folder / f"{name}.jsonl")
     if name not in HUB:
         raise BadInput(f"unknown benchmark {name!r}; {_known(folder)}")
     if folder is not None:
         raise BadInput(f"benchmark {name!r}: {folder} has no {name}.jsonl")
+    return _of_hub(name)
+
+
+def _known(folder: Path | None) -> str:
+    names = sorted(path.stem for path in folder.glob("*.jsonl")) if folder else [*HUB]
+    return f"one of {', '.join([*names, *TINY])}, reasoning-gym/NAME, or a .jsonl file"
+
+
+def _of_hub(name: str) -> Benchmark:
     source, config, split = HUB[name]
     try:
         data = rows(source, split, config).to_list()
     except BadInput as error:
-        raise BadInput(f"{error}; or put {name}.jsonl into a --benchmark_dir") from None
+        raise BadInput(f"{error}; or name a file of its problems, {name}.jsonl") from None
     numbered = enumerate(data, start=1)
     asked = [_word_problem(name, f"{source}, row {number}", row) for number, row in numbered]
-    return _cut(Benchmark(name, each_once(name, asked), grade_math, source), limit)
-
-
-def _known(folder: Path | None) -> str:
-    files = sorted(path.stem for path in folder.glob("*.jsonl")) if folder else [*HUB]
-    return f"one of {', '.join([*files, *TINY])}, reasoning-gym/NAME, or a .jsonl file"
-
-
-def _cut(whole: Benchmark, limit: int | None) -> Benchmark:
-    return Benchmark(whole.name, few(whole.problems, limit), whole.grade, whole.source)
+    return Benchmark(name, each_once(name, asked), grade_math, source)
 
 
 def _of_file(name: str, path: Path) -> Benchmark:

@@ -7,6 +7,7 @@ on. A job that is asked to end leaves the rest to the job that goes on from ther
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,18 +20,15 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from tracking.errors import BadInput
-from tracking.run_folder import RunFolder
 from tracking.views.terminal import Table
-from train.checkpoints import folders
+from train.checkpoints.subject import usual_length
 from train.config import Job
 from train.evals.benchmarks import benchmarks
-from train.evals.estimates import Estimate, Share
-from train.evals.evaluation import evaluate, summarize
+from train.evals.estimates import Estimate, estimates, write_summary
 from train.evals.grading import Grader
 from train.evals.problems import Benchmark
-from train.evals.responses import Responses
+from train.evals.responses import Responses, evaluate
 from train.evals.sampling import Request, Sampling, check_room, every_sample
-from train.evals.subject import hash_files, usual_length
 from train.model import Start
 
 TEMPERATURE = 0.6  # of several responses to a problem; one alone is greedy
@@ -137,30 +135,30 @@ class BenchmarkCallback(TrainerCallback):
 
     def _estimates(self, run: Path, step: int, model: Any) -> list[Estimate]:
         folder = run / "evals" / f"step-{step:08}"
-        checkpoint = RunFolder(run).checkpoint(step)
-        weights = hash_files(folders.weights(checkpoint)) if step else "as begun with"
-        facts = {"model": str(checkpoint), "weights": weights, **self.plan.sampling.facts}
+        facts = {"model": f"{run}, step {step}", "weights": _hash(model)}
         rows = evaluate(
             model,
             self.tokenizer,
             self.plan.requests,
             self.plan.sampling,
-            _responses(folder, facts),
+            _responses(folder, {**facts, **self.plan.sampling.facts}),
             self.grader,
             done=self._go_on,
         )
-        return summarize(rows, folder)
+        summary = estimates(rows)
+        write_summary(summary, folder)
+        return summary
 
     def _go_on(self, count: int) -> None:
         if self.asked():
             raise AskedToEnd
 
-    def _show(self, args: TrainingArguments, step: int, found: Sequence[Estimate]) -> None:
-        told = ", ".join(f"{each.benchmark} {_words(each.average)}" for each in found)
-        self.view.note(f"step {step} solves {told}")
+    def _show(self, args: TrainingArguments, step: int, summary: Sequence[Estimate]) -> None:
+        accuracy = ", ".join(f"{each.benchmark} {each.average}" for each in summary)
+        self.view.note(f"step {step} solves {accuracy}")
         if "wandb" in (args.report_to or []) and wandb.run is not None:
             row: dict[str, float] = {"train/global_step": step}
-            for each in found:
+            for each in summary:
                 name = f"eval/{each.benchmark}/avg@{each.samples}"
                 share = each.average
                 row |= {name: share.value, f"{name}_lo": share.low, f"{name}_hi": share.high}
@@ -182,8 +180,13 @@ def _responses(folder: Path, facts: dict[str, Any]) -> Responses:
         return Responses(folder, facts)
 
 
-def _words(share: Share) -> str:
-    return f"{share.value:.3f} ({share.low:.3f}-{share.high:.3f})"
+def _hash(model: Any) -> str:
+    """Of a model's weights as they are in memory."""
+    digest = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def _barrier() -> None:

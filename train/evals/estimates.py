@@ -10,13 +10,17 @@ problems are ever solved that matters: of 40 problems x 8 samples a t interval c
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import comb
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+
+from tracking.atomic import write_whole
 
 LEVEL = 0.95
 
@@ -29,6 +33,13 @@ class Share:
     value: float
     low: float
     high: float
+
+    def __str__(self) -> str:
+        """`0.578 (0.545-0.611)`, what is missing as `-`."""
+        value, low, high = (
+            "-" if np.isnan(x) else f"{x:.3f}" for x in (self.value, self.low, self.high)
+        )
+        return value if low == "-" else f"{value} ({low}-{high})"
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,26 @@ def pass_at_k(samples: int, right: int, k: int) -> float:
     """The probability that one of k responses, drawn from these without replacement, is right:
     unbiased for k new ones (Chen et al. 2021, arXiv:2107.03374)."""
     return 1 - comb(samples - right, k) / comb(samples, k)
+
+
+def write_summary(estimates: Sequence[Estimate], folder: Path) -> None:
+    """Write a row an estimate into a folder as `summary.parquet`."""
+    sink = io.BytesIO()
+    pd.DataFrame([estimate.row for estimate in estimates]).to_parquet(sink)
+    write_whole(folder / "summary.parquet", sink.getvalue())
+
+
+def solved(run: Path) -> dict[int, list[str]]:
+    """By step of a run, in order, what `eval_benchmarks` has found there: accuracy with its
+    interval, a text a benchmark."""
+    paths = sorted((run / "evals").glob("step-*/summary.parquet"))
+    return {
+        int(path.parent.name.removeprefix("step-")): [
+            f"{row['benchmark']} {Share(row['avg'], row['avg_low'], row['avg_high'])}"
+            for row in pd.read_parquet(path).to_dict("records")
+        ]
+        for path in paths
+    }
 
 
 def _trials(values: np.ndarray) -> float:

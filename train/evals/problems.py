@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -57,8 +57,3 @@ def each_once(name: str, problems: Iterable[Problem]) -> tuple[Problem, ...]:
         note = f", {other} of them with another answer" if other else ""
         say(f"note       {name}: {dropped} questions come again and are asked once{note}")
     return tuple(kept)
-
-
-def few(problems: Sequence[Problem], limit: int | None) -> tuple[Problem, ...]:
-    """The first `limit` problems."""
-    return tuple(problems[:limit])

@@ -4,25 +4,25 @@
     DIR/responses/*.parquet      one row a response, a file a batch; read as one data set
     DIR/summary.parquet          derived from them
 
-A file is there whole or not at all, so whatever ends a job, the next goes on behind the last batch.
+A file is there whole or not at all, so whatever ends a job, the next goes on behind the last batch:
+`evaluate` generates, grades and appends what is not there yet.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.dataset
-import pyarrow.parquet
+from pyarrow import dataset, parquet
 
 from tracking.atomic import write_whole
 from tracking.errors import BadInput
-from train.evals.grading import Verdict
-from train.evals.sampling import Response
+from train.evals.grading import Grader, Verdict
+from train.evals.sampling import Around, Request, Response, Sampling, respond
 
 SCHEMA = pa.schema(
     [
@@ -69,7 +69,7 @@ class Responses:
             for response, verdict in zip(responses, verdicts, strict=True)
         ]
         sink = pa.BufferOutputStream()
-        pa.parquet.write_table(pa.Table.from_pylist(rows, SCHEMA), sink)
+        parquet.write_table(pa.Table.from_pylist(rows, SCHEMA), sink)
         last = max((int(path.stem.rpartition("-")[2]) for path in self._parts()), default=-1)
         path = self.folder / "responses" / f"part-{last + 1:06}.parquet"
         write_whole(path, sink.getvalue().to_pybytes())
@@ -107,6 +107,37 @@ def read(folder: Path) -> pd.DataFrame:
     return frame.sort_values(KEY, ignore_index=True)
 
 
+def evaluate(
+    model: Any,
+    tokenizer: Any,
+    requests: Sequence[Request],
+    sampling: Sampling,
+    responses: Responses,
+    grader: Grader,
+    around: Around | None = None,
+    done: Callable[[int], object] = lambda count: None,
+) -> pd.DataFrame:
+    """The rows of all requests, old and new, as `Responses.read`; `done` is told how many
+    responses have come with each batch. `around` is `respond`'s."""
+    missing = lacking(requests, responses)
+    for batch in respond(model, tokenizer, missing, sampling, around):
+        responses.append(batch, grader.grade(batch))
+        done(len(batch))
+    return of_requests(responses.read(), requests)
+
+
+def lacking(requests: Sequence[Request], responses: Responses) -> list[Request]:
+    """The requests that have no response yet."""
+    there = responses.keys()
+    return [request for request in requests if request.key not in there]
+
+
+def of_requests(rows: pd.DataFrame, requests: Sequence[Request]) -> pd.DataFrame:
+    """The rows of these requests, in their order; a folder may hold more."""
+    keys = pd.MultiIndex.from_tuples([request.key for request in requests], names=KEY)
+    return rows.set_index(KEY).loc[keys].reset_index()
+
+
 def _table(folder: Path, columns: list[str] | None = None) -> pa.Table:
     parts = folder / "responses"
     if not parts.is_dir():
@@ -114,7 +145,7 @@ def _table(folder: Path, columns: list[str] | None = None) -> pa.Table:
         return empty.select(columns) if columns else empty
     try:
         files = sorted(map(str, parts.glob("part-*.parquet")))
-        return pa.dataset.dataset(files, schema=SCHEMA, format="parquet").to_table(columns)
+        return dataset.dataset(files, schema=SCHEMA, format="parquet").to_table(columns)
     except (OSError, pa.ArrowException) as error:
         raise BadInput(f"{parts} cannot be read: {str(error).splitlines()[0]}") from None
 

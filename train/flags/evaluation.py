@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracking.errors import BadInput
+from train.checkpoints.subject import Subject, subject
 from train.evals.benchmarks import benchmarks
 from train.evals.problems import Benchmark
 from train.evals.responses import Responses
 from train.evals.sampling import Request, Sampling, check_room, every_sample
-from train.evals.subject import Subject, subject
 from train.run.console import say
 
 

@@ -14,9 +14,9 @@ from train.ablation.modes import GRAFT, Mode
 from train.ablation.study import Study
 from train.ablation.targets import Target
 from train.evals.benchmarks import benchmarks
-from train.evals.evaluation import sitting
 from train.evals.responses import Responses
 from train.evals.sampling import Sampling, every_sample
+from train.evals.sitting import sitting
 from train.tiny.base import base_model
 from train.tiny.tokenizer import tokenizer
 

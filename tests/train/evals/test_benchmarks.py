@@ -96,7 +96,7 @@ def test_a_problem_without_an_answer_is_refused_by_its_line(
     [
         (["amc32"], "unknown benchmark 'amc32'; one of amc23"),
         ([], "no benchmark is named; one of amc23"),
-        (["tiny-easy", "tiny-easy"], "two benchmarks are called 'tiny-easy'"),
+        (["tiny-easy", "tiny-easy"], "2 benchmarks are called 'tiny-easy'"),
         (["nowhere.jsonl"], "benchmark nowhere.jsonl: No such file"),
         (["reasoning-gym/nothing"], "reasoning-gym has no generator 'nothing'"),
     ],

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from tracking import BadInput
+from train.evals.estimates import solved as solved_by_step
 from train.evals.responses import read
 
 ASKED = {"eval_benchmarks": ["tiny-easy", "tiny-hard"], "eval_benchmarks_limit": 5, "no_track": []}
@@ -33,6 +34,8 @@ def test_a_run_has_the_same_weights_with_and_without(
         assert rows["length"].max() <= 8
         summary = pd.read_parquet(solved / "evals" / step / "summary.parquet")
         assert list(summary["benchmark"]) == ["tiny-easy", "tiny-hard"]
+    told = solved_by_step(solved)
+    assert [*told] == [0, 2, 4] and told[4][1].startswith("tiny-hard 0.")
 
 
 def test_only_every_second_checkpoint_is_evaluated(

@@ -66,6 +66,11 @@ def test_without_problems_nothing_is_known_and_of_one_no_interval() -> None:
     assert np.isnan(share([]).value)
     one = share([0.5])
     assert one.value == 0.5 and np.isnan([one.low, one.high]).all()
+    assert [str(share([])), str(one), str(Share(0.5, 0.25, 1))] == [
+        "-",
+        "0.500",
+        "0.500 (0.250-1.000)",
+    ]
 
 
 def test_estimates_by_hand() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,21 +102,15 @@ def _folder(source: Source) -> Path:
     return Path("evals") / name.name
 
 
-def hash_files(paths: Iterable[Path]) -> str:
-    """Of the contents of files, in their order."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
-
-
 def _weights_hash(model: Model) -> str:
-    """Of a Hub model, its commit; else of its files; of an adapter, its base's too."""
-    sources = [source for source in (model.source, model.base) if source]
-    return "+".join(
-        hash_files(folders.weights(source.files))
-        if Path(source.name).is_dir()
-        else source.files.name
-        for source in sources
-    )
+    """Of a Hub model, its commit; else of the contents of its files; of an adapter, its base's
+    too."""
+    digest = hashlib.sha256()
+    for source in filter(None, (model.source, model.base)):
+        if not Path(source.name).is_dir():
+            digest.update(source.files.name.encode())
+            continue
+        for path in folders.weights(source.files):
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]

@@ -10,9 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from tracking import BadInput
 from train.evals.benchmarks import benchmarks
-from train.evals.evaluation import evaluate, lacking
 from train.evals.grading import Grader
-from train.evals.responses import KEY, Responses, read
+from train.evals.responses import KEY, Responses, evaluate, lacking, read
 from train.evals.sampling import Request, Sampling, every_sample
 from train.tiny.base import base_model
 from train.tiny.task import answer_of

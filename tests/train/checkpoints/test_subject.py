@@ -7,7 +7,7 @@ import pytest
 
 from tests.builders.tiny_model import save_tiny_model
 from tracking import BadInput
-from train.evals.subject import LENGTH, subject
+from train.checkpoints.subject import LENGTH, subject
 from train.tiny.base import base_model
 
 
