@@ -7,7 +7,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import wandb
 
+from tests.builders.wandb_files import history
 from tracking import BadInput
 from train.evals.estimates import solved as solved_by_step
 from train.evals.responses import read
@@ -45,6 +47,20 @@ def test_only_every_second_checkpoint_is_evaluated(
     assert sorted(path.name[-1] for path in (run / "evals").iterdir()) == ["0", "4"]
     said = capsys.readouterr().out
     assert "step 4 solves tiny-easy 0." in said and "step 2" not in said
+
+
+def test_accuracy_goes_to_wandb_by_step(
+    tmp_path: Path, run_job: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = run_job("grpo", tmp_path / "run", **ASKED, report_to="wandb")
+    wandb.finish()
+    (kept,) = (run / "wandb").glob("offline-run-*")
+    rows = [row for row in history(kept) if "eval/tiny-hard/avg@4" in row]
+    assert [row["train/global_step"] for row in rows] == [0, 2, 4]
+    for row in rows:
+        low, high = row["eval/tiny-hard/avg@4_lo"], row["eval/tiny-hard/avg@4_hi"]
+        assert low <= row["eval/tiny-hard/avg@4"] <= high
 
 
 def test_a_resumed_run_keeps_what_there_is(tmp_path: Path, run_job: Callable[..., Path]) -> None:
