@@ -10,6 +10,10 @@ if [ -x .venv/bin/sparks ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; the
     exit 0
 fi
 
+if [ -L .venv ]; then # making it anew would empty what it points to
+    echo "setup: .venv is a link to $(readlink .venv), which is not Sparks' own; remove the link" >&2
+    exit 2
+fi
 python=${PYTHON:-python3}
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
     echo "setup: $python is missing or older than Python 3.11; name another with PYTHON=..." >&2
