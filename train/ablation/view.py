@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
 from tracking.interventions.matched import MatchedSets
+from train.ablation.arms import Comparison
 from train.ablation.modes import GRAFT
 from train.ablation.paired import Difference
 from train.ablation.results import LEVEL, Prediction, Result
+from train.failures.shares import in_words
 
 MATCHED = {"layer": "of the same layers", "norm": "of like write norm"}
 SMALL = 1e-4  # p below it are printed as such
@@ -61,6 +64,23 @@ def notes(controls: dict[str, MatchedSets]) -> list[str]:
             out.append(f"{sets.moved} heads of each control set are from a neighbouring layer")
         if sets.norm_ratio is not None and not 0.8 <= sets.norm_ratio <= 1.25:
             out.append(f"the controls' write norm is {sets.norm_ratio:.2f} of the heads' own")
+    return out
+
+
+def failed_in(shares: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[str]:
+    """How responses fail as the model is, with each set off, and with its control sets off;
+    `shares` are those of `failure_shares`."""
+    out = []
+    for benchmark in shares.index.unique(0):
+        here = shares.loc[benchmark]
+        for comparison in comparisons:
+            parts = {"on": here.loc[""], "off": here.loc[comparison.arm.condition]}
+            for name in comparison.controls:
+                arms = [arm.condition for arm in comparison.control_arms(name)]
+                parts[f"controls by {name} off"] = here.loc[arms].mean()
+            said = "; ".join(f"{part}: {in_words(row)}" for part, row in parts.items())
+            mode = comparison.mode.name
+            out.append(f"failures in {benchmark}, {comparison.target.name} at {mode}: {said}")
     return out
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -41,11 +41,12 @@ from train.ablation.modes import GRAFT, Mode
 from train.ablation.results import predictions, results
 from train.ablation.study import Study, every_request
 from train.ablation.targets import Target, targets
-from train.ablation.view import notes, predicted, sentences, show
+from train.ablation.view import failed_in, notes, predicted, sentences, show
 from train.checkpoints.subject import Subject, subject
 from train.evals.responses import Responses, lacking
 from train.evals.sampling import prompts_of
 from train.evals.sitting import sitting
+from train.failures.shares import failure_shares
 from train.flags.evaluation import Asked, add_evaluation
 from train.flags.parsing import make_parser
 from train.run.console import quieten, say
@@ -85,6 +86,10 @@ def main(arguments: Sequence[str]) -> None:
     show(each)
     for line in sentences(each):
         say(line)
+    failed = failure_shares(rows, asked.benchmarks, asked.boxed)
+    _write(asked.folder / "failures.parquet", failed.reset_index().to_dict("records"))
+    for line in failed_in(failed, held):
+        say(line)
     if single:
         ones = results(rows, alone)
         _write(asked.folder / "heads.parquet", [result.row for result in ones])
@@ -110,7 +115,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(list(arguments))
 
 
-def _write(path: Path, rows: Sequence[dict[str, object]]) -> None:
+def _write(path: Path, rows: Sequence[Mapping[Any, object]]) -> None:
     sink = io.BytesIO()
     pd.DataFrame(rows).to_parquet(sink)
     write_whole(path, sink.getvalue())

@@ -25,6 +25,7 @@ from rich.text import Text
 from train.evals.estimates import Estimate, estimates, write_summary
 from train.evals.responses import evaluate, lacking, of_requests
 from train.evals.sitting import sitting
+from train.failures.shares import failure_shares, in_words
 from train.flags.evaluation import Asked, add_evaluation
 from train.flags.parsing import make_parser
 from train.run.console import quieten, say
@@ -39,9 +40,13 @@ def main(arguments: Sequence[str]) -> None:
     quieten()
     asked = Asked.of(options)
     with Lock(asked.folder):
-        summary = estimates(_solved(asked))
+        rows = _solved(asked)
+        summary = estimates(rows)
         write_summary(summary, asked.folder)
     show(summary)
+    failed = failure_shares(rows, asked.benchmarks, asked.boxed)
+    for benchmark in failed.index.unique(0):
+        say(f"failures   {benchmark}: {in_words(failed.loc[benchmark].iloc[0])}")
     say(f"\nresponses  {asked.folder / 'responses'}")
     say(f"summary    {asked.folder / 'summary.parquet'}")
 

@@ -67,6 +67,11 @@ class Asked:
         folder = Path(options.output_dir) if options.output_dir else model.folder
         return cls(model, named, requests, sampling, folder)
 
+    @property
+    def boxed(self) -> bool:
+        """Whether answers were asked for in `\\boxed{}`."""
+        return "boxed" in (self.sampling.system_prompt or "")
+
     def responses(self) -> Responses:
         """Those that are in the folder; `BadInput` where they are another model's, or sampled
         otherwise."""
