@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-from scripts.control.control import Control, Row, World
+from scripts.control.control import Control, Outcome, Row, World
 from scripts.control.planted import gradual, sudden
 from scripts.control.rewired import rewired
 from scripts.control.simulated import fluctuating, unrelated
@@ -86,15 +87,17 @@ CONTROLS = (
 def rows(chosen: Sequence[int], world: World) -> Iterator[Row]:
     """Make controls, two at a time; rows as they are done."""
     with ProcessPoolExecutor(AT_ONCE, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(row, place, world) for place in chosen]
+        jobs = {pool.submit(timed, place, world): CONTROLS[place] for place in chosen}
         for job in as_completed(jobs):
-            yield job.result()
+            yield Row(jobs[job], *job.result())
 
 
-def row(place: int, world: World) -> Row:
-    """Make one control."""
+def timed(place: int, world: World) -> tuple[Outcome, float]:
+    """Make one control: what came out, and the seconds that it took."""
     torch.set_num_threads(1)
-    return Row.of(CONTROLS[place], world)
+    begin = time.monotonic()
+    outcome = CONTROLS[place].make(world)
+    return outcome, time.monotonic() - begin
 
 
 def main() -> None:
@@ -113,6 +116,8 @@ def main() -> None:
             for place, control in enumerate(CONTROLS)
             if options.only in control.name and not (options.quick and control.trains)
         ]
+        if not chosen:
+            parser.error(f"no control has {options.only!r} in its name")
         print("| control | must come out | came out | as asked | s |\n|---|---|---|---|---|")
         failed = 0
         for one in rows(chosen, world):

@@ -6,7 +6,6 @@ import fcntl
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,12 +75,6 @@ class Row:
     control: Control
     outcome: Outcome
     seconds: float
-
-    @classmethod
-    def of(cls, control: Control, world: World) -> Row:
-        begin = time.monotonic()
-        outcome = control.make(world)
-        return cls(control, outcome, time.monotonic() - begin)
 
     def __str__(self) -> str:
         """As a row of a Markdown table."""
