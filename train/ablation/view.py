@@ -97,8 +97,9 @@ def predicted(predictions: Sequence[Prediction]) -> list[str]:
 def _sentence(result: Result) -> str:
     comparison = result.comparison
     what = comparison.target.name
-    kind = "heads" if comparison.target.heads == comparison.target.nodes else "nodes"
+    kind = "head" if comparison.target.heads == comparison.target.nodes else "node"
     count = len(comparison.target.nodes)
+    kind += "s" * (count > 1)
     done = "grafted in" if comparison.mode == GRAFT else f"at {comparison.mode.name}"
     begin = f"{result.benchmark}: with {what} ({count} {kind}) {done}"
     if result.p > LEVEL:

@@ -37,6 +37,7 @@ from tracking.model.graph import Graph
 from tracking.run_folder import RunFolder
 from tracking.timeline.timeline import Timeline
 from train.ablation.arms import Comparison
+from train.ablation.figure import write_trade_off
 from train.ablation.modes import GRAFT, Mode
 from train.ablation.results import predictions, results
 from train.ablation.study import Study, every_request
@@ -79,9 +80,11 @@ def main(arguments: Sequence[str]) -> None:
         alone = [Comparison(one, mode, {}) for one in single for mode in modes]
         rows = _solved(asked, model, [*held, *alone])
         each = results(rows, held)
+        grafted = None
         if base:
             grafts = [Comparison(one, GRAFT, controls[one.name]) for one in sets]
-            each += results(_grafted(asked, base, model, grafts), grafts)
+            grafted = _grafted(asked, base, model, grafts), grafts
+            each += results(*grafted)
     _write(asked.folder / "ablation.parquet", [result.row for result in each])
     show(each)
     for line in sentences(each):
@@ -98,6 +101,8 @@ def main(arguments: Sequence[str]) -> None:
             say(line)
     say(f"\nresponses  {asked.folder / 'responses'}")
     say(f"table      {asked.folder / 'ablation.parquet'}")
+    if write_trade_off(rows, held, asked.folder / "ablation.png", grafted):
+        say(f"picture    {asked.folder / 'ablation.png'}")
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -61,6 +61,7 @@ def test_the_states_of_a_run_name_its_heads_and_controls(
     assert list(table["mode"]) == ["zero", "zero", "graft", "graft"]
     assert (table["change"][2:] == 0).all(), "the same model's heads change nothing"
     assert len(pd.read_parquet(folder / "heads.parquet")) == len(GRAPH.head_names)
+    assert not (folder / "ablation.png").exists(), "one benchmark has nothing to stand against"
     rows = pd.read_parquet(folder / "responses")
     sets = {name.split(" ")[1] for name in rows["condition"].unique() if "," in name}
     assert all("L1H3" not in nodes for nodes in sets - {"L0H1,L1H3"})
