@@ -20,6 +20,7 @@ from train.ablation.paired import (
 )
 
 LEVEL = 0.05
+FEWEST = 5  # different control sets that anything is said against
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Result:
     on, off: accuracy, mean over the problems that were graded under every arm
     change: off less on, paired over problems
     p: that there is no change, corrected over all results of a study (Holm)
-    controls: accuracy with the control sets off, and what `off` is above it, by matching
+    controls: accuracy with the control sets off, and what `off` is above it, by matching; without
+        those of fewer than `FEWEST` different sets
     beyond: matchings whose controls do less, after Holm over all of a study
     smallest: the smallest change that so many problems would show in four of five studies
     """
@@ -131,7 +133,7 @@ def _compared(benchmark: str, accuracy: pd.DataFrame, comparison: Comparison) ->
     against = {}
     for name in comparison.controls:
         arms = comparison.control_arms(name)
-        if len(arms) > 1:
+        if len(arms) >= FEWEST:
             sets = np.stack([accuracy[arm.condition].to_numpy() for arm in arms])
             against[name] = against_controls(off, sets)
     change = difference(off, accuracy[""].to_numpy())

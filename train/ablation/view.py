@@ -12,7 +12,7 @@ from tracking.interventions.matched import MatchedSets
 from train.ablation.arms import Comparison
 from train.ablation.modes import GRAFT
 from train.ablation.paired import Difference
-from train.ablation.results import LEVEL, Prediction, Result
+from train.ablation.results import FEWEST, LEVEL, Prediction, Result
 from train.failures.shares import in_words
 
 MATCHED = {"layer": "of the same layers", "norm": "of like write norm"}
@@ -59,7 +59,8 @@ def notes(controls: dict[str, MatchedSets]) -> list[str]:
     out = []
     for name, sets in controls.items():
         if len(sets.sets) < sets.asked:
-            out.append(f"only {len(sets.sets)} different control sets {MATCHED[name]}")
+            few = ", too few to compare with" if len(sets.sets) < FEWEST else ""
+            out.append(f"only {len(sets.sets)} different control sets {MATCHED[name]}{few}")
         if sets.moved:
             out.append(f"{sets.moved} heads of each control set are from a neighbouring layer")
         if sets.norm_ratio is not None and not 0.8 <= sets.norm_ratio <= 1.25:
@@ -110,7 +111,8 @@ def _sentence(result: Result) -> str:
     word = "fewer" if result.change.mean < 0 else "more"
     text = f"{begin} {word} problems are solved ({result.on:.2f} to {result.off:.2f})"
     if not result.controls:
-        return f"{text}; no random nodes were tried beside"
+        why = "too few random sets" if comparison.controls else "no random nodes"
+        return f"{text}; there are {why} to compare with"
     said = []
     for name, (accuracy, against) in result.controls.items():
         beyond = "beyond" if name in result.beyond else "not shown to be beyond"

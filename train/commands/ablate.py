@@ -39,7 +39,7 @@ from tracking.timeline.timeline import Timeline
 from train.ablation.arms import Comparison
 from train.ablation.figure import write_trade_off
 from train.ablation.modes import GRAFT, Mode
-from train.ablation.results import predictions, results
+from train.ablation.results import FEWEST, predictions, results
 from train.ablation.study import Study, every_request
 from train.ablation.targets import Target, targets
 from train.ablation.view import failed_in, notes, predicted, sentences, show
@@ -62,8 +62,8 @@ def main(arguments: Sequence[str]) -> None:
     options = _parse(arguments)
     quieten()
     modes = [Mode.parse(word) for word in options.mode]
-    if options.controls == 1 or options.controls < 0:
-        raise BadInput(f"--controls is {options.controls}; 0 (none) or at least 2, better 20")
+    if options.controls and options.controls < FEWEST:
+        raise BadInput(f"--controls is {options.controls}; 0 (none) or at least {FEWEST}")
     asked = Asked.of(options)
     base = subject(options.into) if options.into else None
     graph, states = _graph(asked), _states(options)

@@ -58,6 +58,14 @@ def test_heads_that_matter_as_random_ones_do_are_not() -> None:
     assert "not shown to be beyond 20 random sets" in sentences([result])[0]
 
 
+def test_of_few_control_sets_nothing_is_said() -> None:
+    rows = responses({"": 0.9, "zero L1H0": 0.3, **{f"zero {n[0]}": 0.9 for n in OTHERS[:4]}})
+    few = Comparison(Target("L1H0", ("L1H0",)), MODE, {"layer": MatchedSets(OTHERS[:4], 20)})
+    (result,) = results(rows, [few])
+    assert (result.controls, result.beyond) == ({}, ())
+    assert sentences([result])[0].endswith("there are too few random sets to compare with")
+
+
 def test_without_a_change_what_would_have_been_shown_is_said() -> None:
     result = one(off=0.9, controls=0.9)
     assert result.p == 1

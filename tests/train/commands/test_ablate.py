@@ -39,21 +39,21 @@ def test_heads_by_name_are_held_against_random_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ablate(monkeypatch, "tiny", "--heads", "L1H3,L2H2", "M2", "--mode", "zero", "mean",
-           "--controls", 3, "--output_dir", tmp_path / "out", *QUICK)  # fmt: skip
+           "--controls", 5, "--output_dir", tmp_path / "out", *QUICK)  # fmt: skip
     table = pd.read_parquet(tmp_path / "out" / "ablation.parquet")
     assert list(table["heads"] + " " + table["mode"]) == [
         "L1H3,L2H2 zero", "L1H3,L2H2 mean", "M2 zero", "M2 mean",
     ]  # fmt: skip
-    assert list(table["layer_sets"].fillna(0)) == [3, 3, 0, 0]
+    assert list(table["layer_sets"].fillna(0)) == [5, 5, 0, 0]
     said = capsys.readouterr().out
     assert said.count("tiny-easy: with ") == 4
-    assert "no random nodes were tried beside" in said or "no change is shown" in said
+    assert "there are no random nodes to compare with" in said or "no change is shown" in said
 
 
 def test_the_states_of_a_run_name_its_heads_and_controls(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ablate(monkeypatch, run, "--heads", "recruited", "active", "--controls", 2, "--into", "tiny",
+    ablate(monkeypatch, run, "--heads", "recruited", "active", "--controls", 5, "--into", "tiny",
            "--each", *QUICK)  # fmt: skip
     folder = run / "evals" / "final"
     table = pd.read_parquet(folder / "ablation.parquet")
@@ -75,7 +75,7 @@ def test_the_states_of_a_run_name_its_heads_and_controls(
         (("--heads", "active"), "only a run with records knows them"),
         (("--heads", "L1H3", "--mode", "scale:nan"), "the factor must be a finite number"),
         (("--heads", "L1H3", "--mode", "half"), "no mode 'half'"),
-        (("--heads", "L1H3", "--controls", "1"), "--controls is 1"),
+        (("--heads", "L1H3", "--controls", "4"), "--controls is 4; 0 (none) or at least 5"),
         (("--heads", "L1H3", "--benchmarks", "tiny-eazy"), "unknown benchmark 'tiny-eazy'"),
         (("--heads", "L1H3", "--into", "/nowhere"), "/nowhere"),
     ],
