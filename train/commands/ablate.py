@@ -32,6 +32,7 @@ from tracking.atomic import write_whole
 from tracking.errors import BadInput
 from tracking.interventions.matched import MatchedSets, matched_by_layer, matched_by_norm
 from tracking.interventions.matched import write_norms as norms_of
+from tracking.model.architecture import ARCHITECTURES
 from tracking.model.decoder import Decoder
 from tracking.model.graph import Graph
 from tracking.run_folder import RunFolder
@@ -66,25 +67,39 @@ def main(arguments: Sequence[str]) -> None:
         raise BadInput(f"--controls is {options.controls}; 0 (none) or at least {FEWEST}")
     asked = Asked.of(options)
     base = subject(options.into) if options.into else None
-    graph, states = _graph(asked), _states(options)
+    graph = _graph(asked, base)
+    last = _last(Path(options.model), options.contrast)
+    states = None if last is None else last[last["contrast"] == last["contrast"].iloc[0]]
     sets = targets(options.heads, graph, states)
     single = _single(graph, states, options.seed) if options.each else []
     with Lock(asked.folder):
         model = asked.subject.model.load()
-        Decoder.of(model)  # refuses what cannot be tracked before anything is generated
-        controls = _controls(options, asked, model, sets, _pool(options, graph))
+        controls = _controls(options, asked, model, sets, _pool(graph, last))
         for target in sets:
             for note in notes(controls[target.name]):
                 say(f"note       {target.name}: {note}")
         held = [Comparison(one, mode, controls[one.name]) for one in sets for mode in modes]
         alone = [Comparison(one, mode, {}) for one in single for mode in modes]
         rows = _solved(asked, model, [*held, *alone])
-        each = results(rows, held)
-        grafted = None
-        if base:
-            grafts = [Comparison(one, GRAFT, controls[one.name]) for one in sets]
-            grafted = _grafted(asked, base, model, grafts), grafts
-            each += results(*grafted)
+        grafts = [Comparison(one, GRAFT, controls[one.name]) for one in sets if base]
+        grafted = (_grafted(asked, base, model, grafts), grafts) if base else None
+    _conclude(asked, rows, held, grafted)
+    if single:
+        _conclude_single(asked, rows, alone, states)
+    say(f"\nresponses  {asked.folder / 'responses'}")
+    say(f"table      {asked.folder / 'ablation.parquet'}")
+    if write_trade_off(rows, held, asked.folder / "ablation.png", grafted):
+        say(f"picture    {asked.folder / 'ablation.png'}")
+
+
+def _conclude(
+    asked: Asked,
+    rows: pd.DataFrame,
+    held: Sequence[Comparison],
+    grafted: tuple[pd.DataFrame, Sequence[Comparison]] | None,
+) -> None:
+    """Write and print the results of the sets, in the model and in the base."""
+    each = results(rows, held) + (results(*grafted) if grafted else [])
     _write(asked.folder / "ablation.parquet", [result.row for result in each])
     show(each)
     for line in sentences(each):
@@ -93,16 +108,18 @@ def main(arguments: Sequence[str]) -> None:
     _write(asked.folder / "failures.parquet", failed.reset_index().to_dict("records"))
     for line in failed_in(failed, held):
         say(line)
-    if single:
-        ones = results(rows, alone)
-        _write(asked.folder / "heads.parquet", [result.row for result in ones])
-        shares = None if states is None else states.set_index("node")["corrupt"]
-        for line in predicted(predictions(ones, shares) if shares is not None else []):
+
+
+def _conclude_single(
+    asked: Asked, rows: pd.DataFrame, alone: Sequence[Comparison], states: pd.DataFrame | None
+) -> None:
+    """Write the results of single heads, and print whether their shares on the run's prompt pairs,
+    where there are any, tell which of them solving needs."""
+    each = results(rows, alone)
+    _write(asked.folder / "heads.parquet", [result.row for result in each])
+    if states is not None:
+        for line in predicted(predictions(each, states.set_index("node")["corrupt"])):
             say(line)
-    say(f"\nresponses  {asked.folder / 'responses'}")
-    say(f"table      {asked.folder / 'ablation.parquet'}")
-    if write_trade_off(rows, held, asked.folder / "ablation.png", grafted):
-        say(f"picture    {asked.folder / 'ablation.png'}")
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -126,14 +143,20 @@ def _write(path: Path, rows: Sequence[Mapping[Any, object]]) -> None:
     write_whole(path, sink.getvalue())
 
 
-def _graph(asked: Asked) -> Graph:
-    config = asked.subject.model.config
-    return Graph(config.num_hidden_layers, config.num_attention_heads)
+def _graph(asked: Asked, base: Subject | None) -> Graph:
+    """The model's; `BadInput` where its heads cannot be switched off, or put into the base."""
+    model = asked.subject.model
+    if model.config.model_type not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise BadInput(f"{model.source} is a {model.config.model_type!r} model; supported: {known}")
+    if base and (difference := model.differs(base.model)):
+        raise BadInput(f"--into {base.model.source}: {difference}")
+    return Graph(model.config.num_hidden_layers, model.config.num_attention_heads)
 
 
-def _states(options: argparse.Namespace) -> pd.DataFrame | None:
-    """The nodes of the run's timeline at its last checkpoint; None where MODEL is no run."""
-    run = Path(options.model)
+def _last(run: Path, contrast: str | None) -> pd.DataFrame | None:
+    """The nodes of a run's timeline at its last checkpoint, the contrast that is asked for first;
+    None where it is no run. `BadInput` where that checkpoint has no record."""
     if not RunFolder(run).config_path.exists():
         return None
     timeline = Timeline.read(run)
@@ -143,20 +166,19 @@ def _states(options: argparse.Namespace) -> pd.DataFrame | None:
             f"{run}: its last checkpoint is of step {last}, its last record of step {step}; "
             f"sparks track {run} makes the others"
         )
-    contrast = options.contrast or timeline.contrasts[0]
-    timeline.of_contrast(contrast)  # refuses an unknown one
-    return timeline.at(step, contrast)
+    first = contrast or timeline.contrasts[0]
+    timeline.of_contrast(first)  # refuses an unknown one
+    names = [first, *(name for name in timeline.contrasts if name != first)]
+    return pd.concat([timeline.at(step, name) for name in names], ignore_index=True)
 
 
-def _pool(options: argparse.Namespace, graph: Graph) -> list[str]:
+def _pool(graph: Graph, last: pd.DataFrame | None) -> list[str]:
     """The heads that control sets are drawn from: of a run those that are inactive on all of its
     contrasts, of a model without one all."""
-    run = Path(options.model)
-    if not RunFolder(run).config_path.exists():
+    if last is None:
         return [*graph.head_names]
-    nodes = Timeline.read(run).nodes
-    last = nodes[(nodes["step"] == nodes["step"].max()) & (nodes["kind"] == "head")]
-    inactive = (~last["active"] & (last["alone"] == "inactive")).groupby(last["node"]).all()
+    heads = last[last["kind"] == "head"]
+    inactive = (~heads["active"] & (heads["alone"] == "inactive")).groupby(heads["node"]).all()
     return [head for head in graph.head_names if inactive[head]]
 
 
@@ -179,7 +201,7 @@ def _controls(
     wanted = [target for target in sets if target.heads == target.nodes] if options.controls else []
     if not wanted:
         return out
-    graph, norms = _graph(asked), _write_norms(asked, model)
+    graph, norms = Decoder.of(model).graph, _write_norms(asked, model)
     for target in wanted:
         out[target.name] = {
             "layer": matched_by_layer(graph, target.heads, pool, options.controls, options.seed),
