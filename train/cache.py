@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from tracking.atomic import publish
+
 
 def cached(name: str) -> Path:
     """The place of a folder in `$SPARKS_CACHE`, or `~/.cache/sparks`; it need not be there."""
@@ -25,28 +27,10 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
     building = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     try:
         make(building)
-        _publish(building, folder)
+        publish(building, folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was faster; its folder holds the same
+            raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return folder
-
-
-def _publish(building: Path, folder: Path) -> None:
-    """Give a finished folder its name, once its bytes are on disk."""
-    for path in [*building.iterdir(), building]:
-        _sync(path)
-    try:
-        os.rename(building, folder)
-    except OSError:
-        # Another process was faster; its folder holds the same.
-        if not folder.is_dir():
-            raise
-    _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

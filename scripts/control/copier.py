@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from torch import Tensor
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from scripts.control.crossed import head_views
 from train.evals.problems import Problem
 
 LETTERS, WIDTH, HEAD_DIM, LENGTH = string.ascii_lowercase[:12], 128, 16, 8
@@ -51,26 +51,12 @@ def copier(node: str, seed: int, noise: float = 0.2) -> Any:
         model.model.embed_tokens.weight[:, MARK] = LOUD
         model.lm_head.weight.zero_()
         model.lm_head.weight[: len(LETTERS), ANSWER] = 4 * torch.eye(len(LETTERS))
-        query, key, value, out = _views(model, node)
+        query, key, value, out = head_views(model, node)
         query[HEAD_DIM // 2 - 1, MARK] = 8  # the slowest rotation hardly turns
         key[HEAD_DIM // 2 - 1, :FIRST] = 8
         value[: len(LETTERS), : len(LETTERS)] = torch.eye(len(LETTERS))
         out[ANSWER, : len(LETTERS)] = 4 * torch.eye(len(LETTERS))
     return model
-
-
-def _views(model: Any, node: str) -> tuple[Tensor, ...]:
-    """A head's weights by query, key, value and output, set to 0."""
-    layer, head = (int(part) for part in node[1:].split("H"))
-    attention = model.model.layers[layer].self_attn
-    rows = slice(head * HEAD_DIM, (head + 1) * HEAD_DIM)
-    for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
-        projection.bias[rows] = 0
-    views = (attention.q_proj.weight[rows], attention.k_proj.weight[rows],
-             attention.v_proj.weight[rows], attention.o_proj.weight[:, rows])  # fmt: skip
-    for view in views:
-        view.zero_()
-    return views
 
 
 def letters() -> PreTrainedTokenizerFast:

@@ -47,23 +47,25 @@ def crossed(part: float, seed: int = 0) -> Any:
         model.lm_head.weight[:, ANSWER] = 4 * torch.eye(TOKENS)
         copies = [*zip(WRITERS, CHANNELS, strict=True), *((node, ANSWER) for node in DIRECT)]
         for node, target in copies:
-            query, key, value, out = _head(model, node)
+            query, key, value, out = head_views(model, node)
             query[HEAD_DIM // 2 - 1, MARK] = 8  # the slowest rotation hardly turns
             key[HEAD_DIM // 2 - 1, : TOKENS // 2] = 8  # these tokens stand only first
             value[:TOKENS, :TOKENS] = torch.eye(TOKENS)
             out[target, :TOKENS] = (4 if node in WRITERS else 0.25) * torch.eye(TOKENS)
         for reader, own, other in zip(READERS, CHANNELS, CHANNELS[::-1], strict=True):
-            *_, value, out = _head(model, reader)
+            *_, value, out = head_views(model, reader)
             value[:TOKENS, own] = (1 - part) * torch.eye(TOKENS)
             value[:TOKENS, other] = part * torch.eye(TOKENS)
             out[ANSWER, :TOKENS] = 2 * torch.eye(TOKENS)
     return model
 
 
-def _head(model: Any, node: str) -> tuple[Tensor, ...]:
-    """Views of a head's weights by query, key, value and output, set to 0."""
+def head_views(model: Any, node: str) -> tuple[Tensor, ...]:
+    """Views of a head's weights by query, key, value and output, set to 0; a head's K and V must be
+    its own."""
     layer, head = (int(part) for part in node[1:].split("H"))
-    attention, rows = model.model.layers[layer].self_attn, slice(head * 16, (head + 1) * 16)
+    attention = model.model.layers[layer].self_attn
+    rows = slice(head * attention.head_dim, (head + 1) * attention.head_dim)
     for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
         projection.bias[rows] = 0
     views = (attention.q_proj.weight[rows], attention.k_proj.weight[rows],

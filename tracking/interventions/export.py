@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tracking.atomic import publish
 from tracking.errors import BadInput
 from tracking.interventions.factors import Factors, Nodes
 from tracking.model.adapters import bias_of, merged_copy
@@ -42,7 +42,7 @@ def export(model: Any, factors: Nodes, path: str | Path, tokenizer: Any = None) 
         copied.save_pretrained(building)
         if tokenizer is not None:
             tokenizer.save_pretrained(building)
-        _publish(building, target)
+        publish(building, target)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
@@ -60,19 +60,3 @@ def _scale(decoder: Decoder, factors: Factors) -> None:
 
 def _multiply(weight: Tensor, factor: Tensor) -> None:
     weight.data = (weight.data * factor.to(weight.device)).to(weight.dtype)
-
-
-def _publish(building: Path, target: Path) -> None:
-    """Give a finished folder its name, once its bytes are on disk."""
-    for path in [*building.iterdir(), building]:
-        _sync(path)
-    building.rename(target)  # in the place of an empty folder too
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
