@@ -28,12 +28,12 @@ def test_a_folder_is_made_once_and_then_taken_as_it_is(folder: Path):
     assert list(folder.parent.iterdir()) == [folder]
 
 
-@pytest.mark.parametrize("where", ["_sync", "_publish"])
+@pytest.mark.parametrize("where", ["tracking.atomic._sync", "train.cache.publish"])
 def test_an_interruption_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch, where: str):
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cache, where, interrupt)
+    monkeypatch.setattr(where, interrupt)
     with pytest.raises(KeyboardInterrupt):
         made_once(folder, write)
     assert list(folder.parent.iterdir()) == []
@@ -44,7 +44,7 @@ def test_the_leftovers_of_a_kill_are_not_taken_for_the_folder(
 ):
     with monkeypatch.context() as patch:
         # What a kill leaves: neither the rename nor the clearing up happens.
-        patch.setattr(cache, "_publish", lambda *_: None)
+        patch.setattr(cache, "publish", lambda *_: None)
         patch.setattr(cache.shutil, "rmtree", lambda *_, **__: None)
         assert not made_once(folder, write).exists()
     assert any(folder.parent.iterdir())
