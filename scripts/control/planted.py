@@ -127,15 +127,13 @@ def _gradual_problem(plant: Plant, factors, backwards: bool, draw: int) -> str:
 def sudden(world: World) -> Outcome:
     """A node's write turned on between two checkpoints, all others but for weight noise equal."""
     chosen, at = drawn(world, world.draws(10)), SUDDEN.index(1)
-    problems = []
+    problems, stayed = [], 0
     for place, plant in enumerate(chosen):
         (pairs,) = plant.subject.samples(PAIRS, seed=place)
         timeline = Timeline.of(records(plant.models(SUDDEN, JITTER), pairs))
-        if turned(timeline).get(plant.node) != at:
-            problems.append(f"{plant.node}: changed at {turned(timeline).get(plant.node)}")
-        elif plant.node not in lasting(timeline):
-            problems.append(f"{plant.node}: not lasting")
-    came = (
-        f"found at its checkpoint, and lasting, in {len(chosen) - len(problems)} of {len(chosen)}"
-    )
-    return Outcome("; ".join([came, *problems]), not problems)
+        changed = turned(timeline).get(plant.node)
+        if changed != at:
+            problems.append(f"{plant.node}: changed at {changed}")
+        stayed += plant.node in lasting(timeline)
+    came = f"found at its checkpoint in {len(chosen) - len(problems)} of {len(chosen)}"
+    return Outcome("; ".join([f"{came}, called lasting in {stayed}", *problems]), not problems)
