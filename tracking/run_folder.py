@@ -37,6 +37,11 @@ class RunFolder:
         return self.path / "completions"
 
     @property
+    def evals(self) -> Path:
+        """What it solves: a folder a checkpoint."""
+        return self.path / "evals"
+
+    @property
     def report_path(self) -> Path:
         return self.path / "report.html"
 

@@ -30,6 +30,8 @@ from tracking.views.caveats import caveats
 from tracking.views.completions import Digest
 from tracking.views.drawing import carried, shown
 from tracking.views.palette import LOOKS, called, untold
+from tracking.views.solving.tables import ablations, accuracies
+from tracking.views.solving.turned import Turned, turned
 
 STATES = tuple(LOOKS)
 GRAPH_EDGES = 60  # of the circuit, the strongest, for its picture
@@ -39,8 +41,8 @@ TURNED = 12  # problems newly solved or failed that are shown for a checkpoint
 
 
 def of_run(name: str, run: Path, timeline: Timeline) -> dict[str, Any]:
-    """Everything the page shows of one run, from its timeline, and from its `config.yaml` and
-    completions where it has them."""
+    """Everything the page shows of one run, from its timeline, and from its `config.yaml`,
+    completions and `evals` where it has them; without evals there is no `solving`."""
     last = timeline.records[-1]
     warnings = caveats(run, timeline)
     recipe = _recipe(run)
@@ -67,6 +69,7 @@ def of_run(name: str, run: Path, timeline: Timeline) -> dict[str, Any]:
             for key, value in {**last.settings, **asdict(timeline.thresholds)}.items()
         },
         "recipe": recipe,
+        **_solving(run),
     }
 
 
@@ -218,6 +221,30 @@ def _completions(told: Digest | None) -> dict[str, Any] | None:
         "solved": list(told.solved),
         "failed": list(told.failed),
     }
+
+
+def _solving(run: Path) -> dict[str, Any]:
+    """`solving`; nothing where the run has none."""
+    accuracy, studies = accuracies(run), ablations(run)
+    if accuracy.empty and not studies:
+        return {}
+    return {
+        "solving": {
+            "accuracy": columns(accuracy),
+            "studies": [
+                {
+                    "name": name,
+                    "table": columns(table),
+                    "turned": [_turned(one) for one in turned(RunFolder(run).evals / name, table)],
+                }
+                for name, table in studies.items()
+            ],
+        }
+    }
+
+
+def _turned(told: Turned) -> dict[str, Any]:
+    return {**vars(told), "texts": columns(told.texts)}
 
 
 def _facts(run: Path, timeline: Timeline) -> dict[str, str]:

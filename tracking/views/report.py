@@ -39,6 +39,7 @@ SCRIPTS = (
     "circuit.js",
     "wiring.js",
     "sections.js",
+    "solving.js",
     "page.js",
 )
 
@@ -72,7 +73,9 @@ def report(runs: Mapping[str, Path], control: Timeline | None = None) -> str:
         "contrasts": list(dict.fromkeys(k for one in timelines.values() for k in one.contrasts)),
         "runs": [payload.of_run(name, runs[name], one) for name, one in timelines.items()],
     }
-    return _page(", ".join(runs), timelines, json.dumps(data, separators=(",", ":")))
+    solving = any("solving" in run for run in data["runs"])
+    scripts = [name for name in SCRIPTS if solving or name != "solving.js"]
+    return _page(", ".join(runs), timelines, json.dumps(data, separators=(",", ":")), scripts)
 
 
 def named(runs: Sequence[Path]) -> dict[str, Path]:
@@ -90,9 +93,9 @@ def named(runs: Sequence[Path]) -> dict[str, Path]:
     raise AssertionError("different paths have different parts")
 
 
-def _page(title: str, timelines: Mapping[str, Timeline], data: str) -> str:
+def _page(title: str, timelines: Mapping[str, Timeline], data: str, scripts: Sequence[str]) -> str:
     plotly = get_plotlyjs()
-    script = "\n".join((PAGE / name).read_text() for name in SCRIPTS)
+    script = "\n".join((PAGE / name).read_text() for name in scripts)
     parts = {
         "policy": f"{_digest(script)} {_digest(plotly)}",
         "title": html.escape(title),

@@ -1,0 +1,87 @@
+"""What `sparks eval` and `sparks ablate` have left in a run, read by its columns.
+
+evals/step-00000100/summary.parquet   accuracy by benchmark, of a checkpoint
+evals/final/ablation.parquet          a row a set of nodes, mode and benchmark
+evals/final/responses/part-*.parquet  a row a response
+evals/final/grafts/responses/         the same, of the model that nodes are grafted into
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import pandas as pd
+from pyarrow import ArrowException
+
+from tracking.errors import BadInput
+from tracking.run_folder import RunFolder
+
+LEVEL = 0.05
+ACCURACY = ("benchmark", "avg", "avg_low", "avg_high")
+ABLATION = (
+    *("heads", "nodes", "mode", "benchmark", "problems", "on", "off"),
+    *("change", "change_low", "change_high", "p", "smallest"),
+)
+CONTROLS = ("layer", "norm")  # by what control sets are matched
+AGAINST = ("less", "less_low", "less_high", "beyond")  # of a matching, behind its name
+RESPONSES = ("benchmark", "problem", "sample", "condition", "prompt", "response", "right")
+
+
+def accuracies(run: Path) -> pd.DataFrame:
+    """The columns `step` and `ACCURACY`, by step, of the checkpoints at which benchmarks were
+    solved; empty where none were. `BadInput` where a file cannot be read."""
+    paths = RunFolder(run).evals.glob("step-*/summary.parquet")
+    steps = sorted(
+        (int(name[1]), path)
+        for path in paths
+        if (name := re.fullmatch(r"step-(\d+)", path.parent.name))
+    )
+    tables = [_read(path, ACCURACY).assign(step=step) for step, path in steps]
+    empty = pd.DataFrame(columns=["step", *ACCURACY])
+    return pd.concat(tables, ignore_index=True)[list(empty)] if tables else empty
+
+
+def ablations(run: Path) -> dict[str, pd.DataFrame]:
+    """By the name of the folder in `evals/`: the columns `ABLATION`, `significant` (after Holm),
+    and of every matching of the study `norm_less`, `norm_less_low`, `norm_less_high` and
+    `norm_beyond`. `BadInput` where a file cannot be read."""
+    paths = sorted(RunFolder(run).evals.glob("*/ablation.parquet"))
+    return {path.parent.name: _ablation(path) for path in paths}
+
+
+def responses(folder: Path, conditions: Collection[str]) -> pd.DataFrame:
+    """The graded responses under some conditions that lie in a folder of `evals/`, with the columns
+    `RESPONSES`. `BadInput` where a file cannot be read."""
+    paths = sorted((folder / "responses").glob("part-*.parquet"))
+    parts = (_read(path, RESPONSES) for path in paths)
+    kept = [part[part["condition"].isin(conditions) & part["right"].notna()] for part in parts]
+    return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=list(RESPONSES))
+
+
+def _ablation(path: Path) -> pd.DataFrame:
+    raw = _read(path)
+    there = [name for name in CONTROLS if f"{name}_less" in raw]
+    beside = [f"{name}_{what}" for name in there for what in AGAINST]
+    table = _columns(path, raw, (*ABLATION, *beside))
+    # where some rows have no controls, others' verdicts stand among missing ones
+    verdicts = {name: raw[name].eq(True) for name in beside if name.endswith("_beyond")}
+    return table.assign(significant=table["p"] <= LEVEL, **verdicts)
+
+
+def _read(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """All columns where none are named."""
+    try:
+        raw = pd.read_parquet(path)
+    except (OSError, ArrowException) as error:
+        why = str(error).splitlines()[0]
+        raise BadInput(f"{path}: not a whole parquet file ({why}); remove it") from None
+    return _columns(path, raw, columns) if columns else raw
+
+
+def _columns(path: Path, raw: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    lacking = [name for name in columns if name not in raw]
+    if lacking:
+        raise BadInput(f"{path}: no column {', '.join(lacking)}; was it made by another version?")
+    return raw[list(columns)]
