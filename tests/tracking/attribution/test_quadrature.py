@@ -95,7 +95,7 @@ def test_adaptive_steps_are_in_order_and_weigh_little_more_than_even_ones(
     assert bool((weights > 0).all()) and float(weights.max()) <= 1 / (LEVEL * count) + 1e-6
 
 
-@given(st.floats(0.05, 0.95), st.floats(10, 500))
+@given(st.floats(0.05, 0.95), st.floats(10, 300))
 def test_adaptive_steps_integrate_a_jump_that_even_ones_miss(
     middle: float, sharpness: float
 ) -> None:
