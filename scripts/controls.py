@@ -36,12 +36,7 @@ RARELY = "a false emergent head in at most 5 % of draws"
 CONTROLS = (
     Control("random reward, GRPO, 3 seeds", UNTAUGHT, random_reward, trains=True),
     Control("SFT on the base's own replies", UNTAUGHT, own_replies, trains=True),
-    Control(
-        "SFT on shuffled solutions, which unlearns",
-        "behaviours fall; every change of a node is there on other pairs",
-        shuffled_solutions,
-        trains=True,
-    ),
+    Control("SFT on shuffled solutions", UNTAUGHT, shuffled_solutions, trains=True),
     Control("plateau, learning rate 0, 10 checkpoints", "nothing", plateau, trains=True),
     Control(
         "gain on the last norm, 0.1 to 8, base and trained, both contrasts",
@@ -56,7 +51,7 @@ CONTROLS = (
         gradual(backwards=False),
     ),
     Control("planted fading: the same backwards", "likewise", gradual(backwards=True)),
-    Control("one transition at a single checkpoint", "found, in all draws", sudden),
+    Control("one transition at a single checkpoint", "found, and lasting, in all draws", sudden),
     Control(
         "planted rewiring: two writers and two readers swap partners",
         "heads and behaviour as before, wiring not kept",

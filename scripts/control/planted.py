@@ -127,13 +127,16 @@ def _gradual_problem(plant: Plant, factors, backwards: bool, draw: int) -> str:
 def sudden(world: World) -> Outcome:
     """A node's write turned on between two checkpoints, all others but for weight noise equal."""
     chosen, at = drawn(world, world.draws(10)), SUDDEN.index(1)
-    problems, stayed = [], 0
+    problems, there, stayed = [], 0, 0
     for place, plant in enumerate(chosen):
         (pairs,) = plant.subject.samples(PAIRS, seed=place)
         timeline = Timeline.of(records(plant.models(SUDDEN, JITTER), pairs))
         changed = turned(timeline).get(plant.node)
+        there += changed == at
+        stayed += plant.node in lasting(timeline)
         if changed != at:
             problems.append(f"{plant.node}: changed at {changed}")
-        stayed += plant.node in lasting(timeline)
-    came = f"found at its checkpoint in {len(chosen) - len(problems)} of {len(chosen)}"
-    return Outcome("; ".join([f"{came}, called lasting in {stayed}", *problems]), not problems)
+        elif plant.node not in lasting(timeline):
+            problems.append(f"{plant.node}: not lasting")
+    came = f"found at its checkpoint in {there} of {len(chosen)}, called lasting in {stayed}"
+    return Outcome("; ".join([came, *problems]), not problems)

@@ -50,24 +50,22 @@ def own_replies(world: World) -> Outcome:
 
 
 def shuffled_solutions(world: World) -> Outcome:
-    """SFT on solutions of other problems: the behaviours fall, and where a node changes state or
-    for good, its share has changed on other pairs too, by brute force."""
+    """SFT on solutions of other problems, with what other pairs say of every change, by brute
+    force."""
     drawn = problems("train", ROWS, seed=0)
     texts = [problem.solution for problem in drawn[1:] + drawn[:1]]
     run = _fine_tuned(world, "shuffled", drawn, texts)
-    timeline, wrong, parts = Timeline.read(run), [], []
+    untaught, timeline = _untaught([run]), Timeline.read(run)
+    parts = [untaught.came]
     for contrast in timeline.contrasts:
         said = Summary.of(timeline, contrast)
-        if said.change != "fell":
-            wrong.append(f"{contrast}: the behaviour {said.change}")
         changed = turned(timeline, contrast) | dict.fromkeys(said.lasting, said.steps[1])
         moved = _moved(run, contrast, changed)
-        wrong += [f"{node} ({contrast}): {by:.2f}" for node, by in moved.items() if by < UNMOVED]
+        there = sum(by >= UNMOVED for by in moved.values())
         parts.append(
-            f"{contrast}: {len(turned(timeline, contrast))} changed state, "
-            f"{len(said.lasting)} lasting, {len(said.relative)} by share alone"
+            f"{contrast}: the behaviour {said.change}, {there} of {len(moved)} there on other pairs"
         )
-    return Outcome("; ".join([*parts, *(wrong or ["all stand on other pairs"])]), not wrong)
+    return Outcome("; ".join(parts), untaught.as_asked)
 
 
 def _fine_tuned(world: World, name: str, drawn: Sequence[Problem], texts: Sequence[str]) -> Path:
