@@ -16,7 +16,7 @@ class JobArguments:
 
     dry_run: bool = field(
         default=False,
-        metadata={"help": "Check everything but the weights, write config.yaml, train nothing."},
+        metadata={"help": "Check all but the weights, write config.yaml, train nothing."},
     )
     accept_changes: bool = field(
         default=False, metadata={"help": "Resume a run though this job would change it."}
@@ -38,7 +38,7 @@ class JobArguments:
     )
     reward_timeout: float = field(
         default=60.0,
-        metadata={"help": "Seconds that a reward function may take for a batch of completions."},
+        metadata={"help": "Seconds that a reward may take for a batch."},
     )
     eval_benchmarks: list[str] | None = field(
         default=None, metadata={"help": "Benchmarks, as for sparks eval, solved at checkpoints."}
@@ -55,7 +55,7 @@ class JobArguments:
     )
     track: bool = field(
         default=True,
-        metadata={"help": "Analyse the heads at every checkpoint; --no_track trains without."},
+        metadata={"help": "Analyse the heads; --no_track trains without."},
     )
     track_contrasts: list[str] | None = field(
         default=None,
@@ -66,9 +66,7 @@ class JobArguments:
     )
     track_pairs_file: str | None = field(
         default=None,
-        metadata={
-            "help": "Your own pairs: a JSONL file with clean, corrupted, correct and incorrect."
-        },
+        metadata={"help": "Your own pairs, JSONL: clean, corrupted, correct, incorrect."},
     )
     track_pairs_dataset: str | None = field(
         default=None, metadata={"help": "Where pairs come from; by default the training data."}
@@ -82,11 +80,11 @@ class JobArguments:
     track_pairs_count: int = field(default=128, metadata={"help": "Pairs of each contrast."})
     track_pairs_minimum: int = field(
         default=16,
-        metadata={"help": "Fewer usable prompt pairs of a contrast than this is an error."},
+        metadata={"help": "Fewer usable pairs of a contrast are an error."},
     )
     track_pairs_solution_tokens: int = field(
         default=512,
-        metadata={"help": "Length of the model's own solutions, for data without worked ones."},
+        metadata={"help": "Length of its own solutions, where data have none."},
     )
 
     def __post_init__(self) -> None:

@@ -41,13 +41,13 @@ class Thresholds:
         metadata={"help": "Error rate of the tests of change, over all nodes and checkpoints."},
     )
     gap: float = field(
-        default=0.05, metadata={"help": "Completeness gap above which a record is unconverged."}
+        default=0.05, metadata={"help": "A record with a larger completeness gap is unconverged."}
     )
     weak_faithfulness: float = field(
-        default=0.7, metadata={"help": "A circuit less faithful than this is marked weak."}
+        default=0.7, metadata={"help": "A less faithful circuit is marked weak."}
     )
     weak_jaccard: float = field(
-        default=0.5, metadata={"help": "Split-half Jaccard below which a circuit is marked weak."}
+        default=0.5, metadata={"help": "So is one of a smaller split-half Jaccard."}
     )
 
     def __post_init__(self) -> None:

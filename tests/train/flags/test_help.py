@@ -25,7 +25,7 @@ def test_help_is_the_commands_own_and_short(
     print_help(command, ["--help"])
     said = capsys.readouterr().out
     assert said.startswith(f"usage: sparks {command}")
-    assert said.count("\n") < 80
+    assert said.count("\n") < 70
     assert f"sparks {command} --help all" in said
 
 
