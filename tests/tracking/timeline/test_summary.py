@@ -228,7 +228,7 @@ def test_a_state_that_changed_by_share_alone_is_named(
 def test_of_few_pairs_a_behaviour_rarely_grew_by_chance() -> None:
     generator, grew = torch.Generator().manual_seed(0), []
     nothing = torch.zeros(3, 3)
-    for _ in range(40):
+    for _ in range(60):
         clean = 4 + torch.randn(2, 3, generator=generator)
         analyses = [
             make_analysis(Graph(1, 2), clean=one, corrupted=torch.zeros(3), corrupt=nothing,
