@@ -20,7 +20,8 @@ from typing import Any
 
 import torch
 
-from scripts.control.copier import HEADS, LAYERS, copier, letters, words
+from scripts.control.by_hand import LAYERS
+from scripts.control.copier import HEADS, copier, letters, words
 from tracking.interventions.matched import MatchedSets, matched_by_layer, matched_by_norm
 from tracking.interventions.matched import write_norms as norms_of
 from tracking.model.decoder import Decoder

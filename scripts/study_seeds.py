@@ -58,7 +58,8 @@ def run(folder: Path, instructions: str, seed: int) -> dict[str, Any]:
     log = json.loads((last / "trainer_state.json").read_text())["log_history"]
     models = {"first": base_model(0), "middle": middle, "last": last}
     asked = task.problems("test", 500, seed=7, cue_matters=True)
-    answers = evaluation.evaluate(load(last), tiny.tokenizer(), asked)
+    texts = evaluation.replies(load(last), tiny.tokenizer(), asked)
+    answers = evaluation.evaluate(asked, texts)
     row = {
         "instructions": instructions, "seed": seed,
         "rewards": [line["reward"] for line in log if "reward" in line],

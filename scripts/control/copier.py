@@ -12,50 +12,28 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerFast
 
-from scripts.control.crossed import head_views
+from scripts.control.by_hand import ANSWER, MARK, blank, copy_first
 from train.evals.problems import Problem
 
-LETTERS, WIDTH, HEAD_DIM, LENGTH = string.ascii_lowercase[:12], 128, 16, 8
-LAYERS, HEADS = 3, 8
-ANSWER, MARK = slice(36, 48), 48  # directions of the stream
-LOUD = 20.0  # of the mark, so that norms hardly depend on what is written
+LETTERS, LENGTH = string.ascii_lowercase[:12], 8
+HEADS = 8
 FIRST = len(LETTERS) // 2  # so many letters stand only first
 
 
 def copier(node: str, seed: int, noise: float = 0.2) -> Any:
     """The model in which the head `node` copies; `noise` is what other heads' writes spread by."""
-    config = Qwen2Config(
-        vocab_size=len(LETTERS) + 2, hidden_size=WIDTH, intermediate_size=32,
-        num_hidden_layers=LAYERS, num_attention_heads=HEADS, num_key_value_heads=HEADS,
-        tie_word_embeddings=False, eos_token_id=len(LETTERS),
-        rope_parameters={"rope_type": "default", "rope_theta": 1e12},
-    )  # fmt: skip
+    count = len(LETTERS)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        model: Any = Qwen2ForCausalLM(config).eval()
-        for parameter in model.model.layers.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(std=0.05)
+        model = blank(count + 2, count, HEADS, seed, eos_token_id=count)
         for layer in model.model.layers:
             layer.self_attn.o_proj.weight.normal_(std=noise)
             layer.mlp.down_proj.weight.zero_()
             for projection in (layer.self_attn.o_proj, layer.mlp.down_proj):
-                projection.weight[: len(LETTERS)] = 0  # what stands at a place is read as it was
+                projection.weight[:count] = 0  # what stands at a place is read as it was
                 projection.weight[MARK] = 0
-        model.model.embed_tokens.weight.zero_()
-        model.model.embed_tokens.weight[: len(LETTERS), : len(LETTERS)] = 3 * torch.eye(
-            len(LETTERS)
-        )
-        model.model.embed_tokens.weight[:, MARK] = LOUD
-        model.lm_head.weight.zero_()
-        model.lm_head.weight[: len(LETTERS), ANSWER] = 4 * torch.eye(len(LETTERS))
-        query, key, value, out = head_views(model, node)
-        query[HEAD_DIM // 2 - 1, MARK] = 8  # the slowest rotation hardly turns
-        key[HEAD_DIM // 2 - 1, :FIRST] = 8
-        value[: len(LETTERS), : len(LETTERS)] = torch.eye(len(LETTERS))
-        out[ANSWER, : len(LETTERS)] = 4 * torch.eye(len(LETTERS))
+        copy_first(model, node, count, ANSWER, 4)
     return model
 
 

@@ -27,24 +27,10 @@ class Evaluation:
     by_operations: dict[int, Evaluation] = field(default_factory=dict)
 
 
-@torch.no_grad()
-def evaluate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    problems: Sequence[Problem],
-    max_new_tokens: int = 36,
-    temperature: float = 1.0,
-    seed: int = 0,
-    batch_size: int = 256,
-) -> Evaluation:
-    """Let the model answer each problem once and grade it; temperature 0 decodes greedily.
-
-    Leaves the model's mode and the caller's random state as they were. Raises ValueError without
-    problems.
-    """
+def evaluate(problems: Sequence[Problem], texts: Sequence[str]) -> Evaluation:
+    """Grade a reply to each problem. Raises ValueError without problems."""
     if not problems:
         raise ValueError("no problems to evaluate on")
-    texts = replies(model, tokenizer, problems, max_new_tokens, temperature, seed, batch_size)
     graded = [(problem, answer_of(text)) for problem, text in zip(problems, texts, strict=True)]
     lengths = sorted({problem.operations for problem in problems})
     return _shares(

@@ -13,11 +13,12 @@ from train.tiny.task import Problem
 
 
 def greedy(model: Any, problems: list[Problem], **kwargs: Any) -> evaluation.Evaluation:
-    return evaluation.evaluate(model, CHARS, problems, temperature=0, **kwargs)
+    texts = evaluation.replies(model, CHARS, problems, temperature=0, **kwargs)
+    return evaluation.evaluate(problems, texts)
 
 
 class Scripted:
-    """Stands for a model whose replies are given; `evaluate` sees their tokens."""
+    """Stands for a model whose replies are given; `replies` sees their tokens."""
 
     device = torch.device("cpu")
     training = True
@@ -74,14 +75,14 @@ def test_evaluation_needs_problems():
         greedy(Scripted([]), [])
 
 
-def test_evaluation_is_a_function_of_its_seed_and_leaves_no_trace():
+def test_replies_are_a_function_of_their_seed_and_leave_no_trace():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = base._new_model(SMALL, CHARS).train()
         asked = task.problems("test", 20, seed=0)
         state = torch.get_rng_state()
-        first = evaluation.evaluate(model, CHARS, asked, max_new_tokens=4, seed=1)
+        first = evaluation.replies(model, CHARS, asked, max_new_tokens=4, seed=1)
         assert torch.equal(torch.get_rng_state(), state)
         torch.manual_seed(5)
-        assert evaluation.evaluate(model, CHARS, asked, max_new_tokens=4, seed=1) == first
+        assert evaluation.replies(model, CHARS, asked, max_new_tokens=4, seed=1) == first
         assert model.training
