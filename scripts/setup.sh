@@ -22,7 +22,8 @@ fi
 if command -v uv >/dev/null; then
     echo "setup: installing into .venv with uv (a minute the first time)"
     uv venv --clear --python "$python" .venv
-    install=(uv pip install --python .venv/bin/python)
+    # modules compiled once and not at every start, also where Python may not write them down
+    install=(uv pip install --compile-bytecode --python .venv/bin/python)
 else
     echo "setup: installing into .venv with pip (a few minutes the first time; uv is quicker)"
     "$python" -m venv --clear .venv
