@@ -15,7 +15,7 @@ from tracking.analysis import analyse
 from tracking.ledger.record import Analysis
 from tracking.settings import Settings
 
-PAIRS = 24
+PAIRS = 12
 
 
 def address_space(line: str) -> int:

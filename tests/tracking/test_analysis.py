@@ -50,7 +50,7 @@ def test_where_memory_runs_out_batches_shrink_and_the_record_is_the_same() -> No
         text=True,
     )
     assert ran.returncode == 0, ran.stderr
-    assert "goes on with 12 pairs a batch" in ran.stderr
+    assert "goes on with 6 pairs a batch" in ran.stderr
 
 
 def test_a_pair_that_does_not_fit_by_itself_is_an_error() -> None:
