@@ -84,6 +84,7 @@ class Running:
 def _run(words: list[str], environment: dict[str, str], log: Path, fault: Fault | None) -> None:
     os.setsid()
     os.environ.update(environment)
+    os.environ.pop("WANDB_SERVICE", None)  # of the process that starts jobs, if it logs itself
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
