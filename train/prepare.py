@@ -20,6 +20,7 @@ from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.run_folder import RunFolder
 from train import config, model
 from train.config import Job
+from train.costs.describe import describe
 from train.data import contrasts
 from train.data.contrasts import digit_ids
 from train.data.preview import preview
@@ -95,7 +96,8 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     if first:
         resume.check(job, first, identity)
     if job.ours.dry_run:
-        _try(job, start, identity)
+        describe(job, start, train, _try(job, start, identity))
+        _say_what_would_run(job)
         return None
     frozen = _pairs(job, start, first) if job.ours.track else {}
     with ExitStack() as undo:
@@ -115,20 +117,22 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     )
 
 
-def _try(job: Job, start: Start, identity: Identity) -> None:
-    """The rest of a dry run: what is checked of a run under its lock, leaving it as it is."""
+def _try(job: Job, start: Start, identity: Identity) -> dict[str, PromptPairs]:
+    """What is checked of a run under its lock, leaving it as it is; its prompt pairs, where they
+    can be made without the model."""
+    pairs: dict[str, PromptPairs] = {}
     checkpoint = resume.find(job)
     if checkpoint is not None:
         resume.check(job, checkpoint, identity)
     if job.ours.track:
         try:
-            _pairs(job, start, checkpoint)
+            pairs = _pairs(job, start, checkpoint)
         except NeedsWeights:
             say("pairs      not tried: they take what the model itself writes")
     if not resume.wanted(job):  # that would change what the run is said to be made of
         with Lock(job.folder):
             on_main(partial(config.write, job))
-    _say_what_would_run(job)
+    return pairs
 
 
 def finish(prepared: Prepared, trainer: Trainer) -> None:

@@ -51,10 +51,23 @@ def trimmed(pairs: PromptPairs) -> PromptPairs:
 
 
 def fitting(decoder: Decoder, pairs: PromptPairs, memory_gb: float) -> int:
-    """How many pairs of these lengths a batch may have to stay within `memory_gb`.
+    """How many pairs of these lengths a batch may have to stay within `memory_gb`. Raises
+    `BadInput` where not even one pair fits."""
+    each = bytes_each(decoder, pairs)
+    count = int(memory_gb * 1e9 / each)
+    if count < 1:
+        raise BadInput(
+            f"memory_gb is {memory_gb}; one pair of {pairs.clean.shape[1]} tokens needs "
+            f"{each / 1e9:.1f} GB"
+        )
+    return min(count, len(pairs))
+
+
+def bytes_each(decoder: Decoder, pairs: PromptPairs) -> int:
+    """Bytes that attribution takes for each pair of a batch.
 
     Counts, in float32 per position: the source differences, the sums over steps, and what one
-    forward pass keeps for its backward pass. Raises `BadInput` where not even one pair fits.
+    forward pass keeps for its backward pass.
     """
     layers, width = len(decoder.blocks), decoder.width
     heads = decoder.n_heads * decoder.head_dim
@@ -66,14 +79,7 @@ def fitting(decoder: Decoder, pairs: PromptPairs, memory_gb: float) -> int:
     look = int(pairs.supervised.sum(-1).max())
     logits = 4 * look * decoder.lm_head.out_features
     # twice the differences: pairs that are done again have a copy of theirs
-    bytes_each = 4 * (positions * (2 * differences + sums + kept) + logits)
-    count = int(memory_gb * 1e9 / bytes_each)
-    if count < 1:
-        raise BadInput(
-            f"memory_gb is {memory_gb}; one pair of {positions} tokens needs "
-            f"{bytes_each / 1e9:.1f} GB"
-        )
-    return min(count, len(pairs))
+    return 4 * (positions * (2 * differences + sums + kept) + logits)
 
 
 def check(decoder: Decoder, pairs: PromptPairs, batch_size: int) -> None:

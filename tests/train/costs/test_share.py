@@ -1,0 +1,57 @@
+"""The share of tracking grows with the pairs and falls with the steps between analyses."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tracking.pairs.prompt_pairs import PromptPairs
+from train import config, model
+from train.costs.share import operations_a_step, share
+from train.costs.sizes import sizes
+from train.tasks.registry import for_grpo, for_sft
+
+
+@pytest.fixture
+def of(small_words: Callable[..., list[str]], tmp_path: Path) -> Callable[..., Any]:
+    def of(name: str, **keys: object) -> Any:
+        job = config.load(name, [*small_words(name, tmp_path, **keys), "--dry_run", "true"])
+        rows = (for_grpo if name == "grpo" else for_sft)(job, "train")
+        return job, sizes(job, model.start(job), rows, {})
+
+    return of
+
+
+def pairs(count: int) -> dict[str, PromptPairs]:
+    ids = torch.zeros(count, 10, dtype=torch.long)
+    return {"cue": PromptPairs(ids, ids + 1, labels=torch.zeros(count, 2, dtype=torch.long))}
+
+
+def test_share_grows_with_pairs_and_falls_with_steps(of: Callable[..., Any]) -> None:
+    job, counted = of("sft")
+    few, many = (share(job, counted, pairs(count), 10) for count in (4, 40))
+    assert 0 < few[0] < few[1] < 1 and few < many
+    assert share(job, counted, pairs(4), 100) < few
+
+
+def test_all_of_a_run_without_steps_between_is_no_more_than_all(of: Callable[..., Any]) -> None:
+    job, counted = of("sft")
+    assert share(job, counted, pairs(4), 10**9)[1] == pytest.approx(0, abs=1e-3)
+    assert share(job, counted, pairs(10**5), 1)[0] == pytest.approx(1, abs=1e-2)
+
+
+CHECKPOINTED = {"activation_checkpointing": True}
+
+
+@pytest.mark.parametrize(
+    ("keys", "passes"),
+    [({}, 8), ({"beta": 0.1}, 10), ({"num_iterations": 2}, 8), (CHECKPOINTED, 10)],
+)
+def test_operations_of_a_step_are_counted_pass_by_pass(
+    of: Callable[..., Any], keys: dict[str, object], passes: int
+) -> None:
+    job, counted = of("grpo", **keys)
+    tokens = counted.sequences * counted.tokens * job.training.gradient_accumulation_steps
+    assert operations_a_step(job, counted) == passes * counted.parameters * tokens

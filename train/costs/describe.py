@@ -1,0 +1,50 @@
+"""What a dry run says of a job's costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from datasets import Dataset
+
+from tracking.pairs.prompt_pairs import PromptPairs
+from train.config import Job
+from train.costs.share import share
+from train.costs.sizes import Sizes, sizes
+from train.model import Start
+from train.run.console import say
+from train.run.preflight import save_every
+
+
+def describe(job: Job, start: Start, rows: Dataset, pairs: Mapping[str, PromptPairs]) -> None:
+    """Print memory, disk, and the share of tracking."""
+    counted = sizes(job, start, rows, pairs)
+    say(f"memory     {size(counted.peak)} in each process, the whole model in each")
+    say(f"           {', '.join(_parts(counted))}")
+    say(f"disk       {size(counted.checkpoint)} a checkpoint")
+    every = save_every(job, len(rows))
+    if pairs and every:
+        low, high = share(job, counted, pairs, every)
+        say(f"costs      tracking is {low:.1%} to {high:.1%} of all operations, by counting")
+
+
+def size(count: int) -> str:
+    """Bytes for people, in powers of 1000."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return f"{count / 1e3:.3g} kB"
+
+
+def _parts(counted: Sizes) -> list[str]:
+    optimizer = counted.optimizer
+    parts = [
+        f"weights {size(counted.weights)} of {counted.parameters / 1e6:,.1f} million",
+        f"gradients {size(counted.gradients)}",
+        "optimizer not known" if optimizer is None else f"optimizer {size(optimizer)}",
+        f"activations {size(counted.activations)} of {counted.sequences} x {counted.tokens} tokens",
+    ]
+    if counted.cache:
+        parts.append(f"or generation's cache {size(counted.cache)}")
+    if counted.analysis:
+        parts.append(f"or the analysis {size(counted.analysis)}")
+    return parts

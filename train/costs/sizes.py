@@ -1,0 +1,178 @@
+"""Bytes that a job takes in each of its processes, and on disk, counted without loading weights.
+
+The model is built and run once with fake tensors, which have shapes and no contents. What autograd
+keeps of that pass are its activations, whatever the architecture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import get_peft_model
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+from transformers import AutoConfig, AutoModelForCausalLM
+from trl import get_peft_config, maybe_apply_chat_template
+
+from tracking.model.decoder import Decoder
+from tracking.model.passes import bytes_each, fitting
+from tracking.pairs.prompt_pairs import PromptPairs
+from train.config import Job
+from train.model import Start
+from train.tasks.registry import MODELS
+
+LOOKED_AT = 256  # rows whose longest is taken for the data's
+# Bytes of its states for each byte, or (bnb's) for each number, of a trained parameter.
+STATES = {"adamw_torch": 2.0, "adamw_torch_fused": 2.0, "sgd": 0.0, "adafactor": 0.0}
+EIGHT_BIT = ("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes in a process that holds the whole model; ZeRO and FSDP divide the first three."""
+
+    parameters: int  # how many
+    trained: int
+    weights: int
+    gradients: int
+    optimizer: int | None  # None where its states are not known
+    activations: int  # of one forward and backward pass
+    cache: int  # of generation in this process
+    analysis: int  # of the heads, at other times than training's
+    checkpoint: int  # on disk
+    sequences: int  # of one pass
+    tokens: int  # of the longest sequence
+
+    @property
+    def peak(self) -> int:
+        """The most at any time; what the libraries themselves take comes on top."""
+        held = self.weights + self.gradients + (self.optimizer or 0)
+        return held + max(self.activations, self.cache, self.analysis)
+
+
+def sizes(job: Job, start: Start, rows: Dataset, pairs: Mapping[str, PromptPairs]) -> Sizes:
+    """Count what a job on these rows takes; no weights are loaded."""
+    args, tokens = job.training, longest(job, start.tokenizer, rows)
+    model, batch = _model(job, start), args.per_device_train_batch_size
+    trained = [one for one in model.parameters() if one.requires_grad]
+    weights, gradients = (sum(one.nbytes for one in some) for some in (model.parameters(), trained))
+    optimizer = _optimizer(str(getattr(args.optim, "value", args.optim)), trained)
+    saved = gradients if job.model.use_peft else weights
+    return Sizes(
+        parameters=sum(one.numel() for one in model.parameters()),
+        trained=sum(one.numel() for one in trained),
+        weights=weights,
+        gradients=gradients,
+        optimizer=optimizer,
+        activations=_activations(model, batch, tokens, args),
+        cache=_cache(job, model, batch, tokens),
+        analysis=_analysis(job, model, pairs),
+        checkpoint=saved + (0 if args.save_only_model else optimizer or 0),
+        sequences=batch,
+        tokens=tokens,
+    )
+
+
+def longest(job: Job, tokenizer: Any, rows: Dataset) -> int:
+    """Tokens of the longest sequence that the job will see, judged by its first rows; for GRPO
+    with a completion of full length."""
+    args = job.training
+    if getattr(args, "packing", False):
+        return int(args.max_length)
+    first = rows.select(range(min(LOOKED_AT, len(rows))))
+    lengths = []
+    for row in first:
+        text = maybe_apply_chat_template(dict(row), tokenizer)
+        words = [text[key] for key in ("prompt", "completion", "text") if text.get(key)]
+        lengths.append(
+            sum(len(tokenizer(one, add_special_tokens=False).input_ids) for one in words)
+        )
+    if job.name == "grpo":
+        return max(lengths) + int(args.max_completion_length)
+    return min(max(lengths), args.max_length or max(lengths))
+
+
+def _model(job: Job, start: Start) -> Any:
+    named = MODELS.get(start.path)
+    path = named.folder(0) if named is not None else start.path
+    config = AutoConfig.from_pretrained(path, revision=job.model.model_revision)
+    dtype = job.model.dtype
+    chosen = config.dtype if dtype in ("auto", None) else getattr(torch, dtype)
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=chosen)
+        if job.model.use_peft:
+            model = get_peft_model(model, get_peft_config(job.model))  # type: ignore[arg-type]
+    return model.train()
+
+
+def _activations(model: Any, batch: int, tokens: int, args: Any) -> int:
+    """Bytes that a training pass over `batch` sequences of so many tokens takes at the most."""
+    kept = _kept(model, batch, tokens, args)
+    if args.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+        at_borders = _kept(model, batch, tokens, args)
+        layers = model.config.num_hidden_layers
+        kept = at_borders + (kept - at_borders) // layers  # one layer at a time is run again
+    return kept
+
+
+def _kept(model: nn.Module, batch: int, tokens: int, args: Any) -> int:
+    """Bytes that autograd keeps of a pass, but for its logits, which the trainers never hold
+    whole."""
+    there: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        there[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    kind = torch.float16 if args.fp16 else torch.bfloat16
+    low = torch.autocast("cpu", kind, enabled=bool(args.bf16 or args.fp16))
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with FakeTensorMode():  # on the CPU, whose attention keeps what a GPU's flash attention does
+        own = {
+            name: torch.empty(one.shape, dtype=one.dtype).requires_grad_(one.requires_grad)
+            for name, one in (*model.named_parameters(), *model.named_buffers())
+        }
+        ids = torch.zeros(batch, tokens, dtype=torch.long)
+        asked = {"input_ids": ids, "use_cache": False, "logits_to_keep": 1}
+        with hooks, low:
+            functional_call(model, own, (), asked)
+    held = {one.untyped_storage()._cdata for one in own.values()}
+    sizes = [one.untyped_storage().nbytes() for place, one in there.items() if place not in held]
+    return sum(sizes)
+
+
+def _analysis(job: Job, model: nn.Module, pairs: Mapping[str, PromptPairs]) -> int:
+    """Bytes of attribution's largest batch."""
+    settings, most = job.settings, 0
+    for of_contrast in pairs.values():
+        decoder = Decoder.of(model)
+        count = min(fitting(decoder, of_contrast, settings.memory_gb), settings.batch_size)
+        most = max(most, count * bytes_each(decoder, of_contrast))
+    return most
+
+
+def _optimizer(name: str, trained: list[Any]) -> int | None:
+    if name in EIGHT_BIT:
+        return 2 * sum(one.numel() for one in trained)
+    states = STATES.get(name)
+    return None if states is None else math.ceil(states * sum(one.nbytes for one in trained))
+
+
+def _cache(job: Job, model: Any, batch: int, tokens: int) -> int:
+    """Keys and values of the sequences that are generated at once."""
+    args = job.training
+    if job.name != "grpo" or args.use_vllm:
+        return 0
+    config = model.config
+    heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    number = 2 if args.bf16 or args.fp16 else next(model.parameters()).element_size()
+    at_once = batch * (args.steps_per_generation or 1)
+    return 2 * config.num_hidden_layers * heads * width * number * tokens * at_once
