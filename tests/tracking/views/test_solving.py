@@ -10,6 +10,7 @@ from tests.builders.pages import EVIL, data_of
 from tests.builders.runs import write_run
 from tracking.errors import BadInput
 from tracking.views.report import report
+from tracking.views.solving.tables import in_words
 
 ROW = {
     "heads": "active",
@@ -72,6 +73,17 @@ def test_accuracy_stands_by_step_and_benchmark(tmp_path: Path) -> None:
     assert accuracy["benchmark"] == ["easy", "hard"] * 3
     assert accuracy["avg"] == [0, 0.5, 0.2, 0.5, 1, 0.5]
     assert held(run)["studies"] == []
+
+
+def test_the_closing_line_has_the_first_and_the_last_accuracy() -> None:
+    rows = [(0, "easy", 0.2, 0.1, 0.3), (10, "easy", 0.4, 0.3, 0.5), (20, "easy", 0.9, 0.8, 1.0),
+            (20, "one", 1.0, float("nan"), float("nan"))]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["step", "benchmark", "avg", "avg_low", "avg_high"])
+    assert in_words(table) == [
+        "accuracy in easy: 0.200 (0.100-0.300) at step 0, 0.900 (0.800-1.000) at step 20",
+        "accuracy in one: 1.000 at step 20",
+    ]
+    assert in_words(table[:0]) == []
 
 
 def test_the_ablation_is_the_tables_with_significant_rows_marked(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ evals/final/grafts/responses/         the same, of the model that nodes are graf
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from pyarrow import ArrowException
@@ -41,6 +42,22 @@ def accuracies(run: Path) -> pd.DataFrame:
     tables = [_read(path, ACCURACY).assign(step=step) for step, path in steps]
     empty = pd.DataFrame(columns=["step", *ACCURACY])
     return pd.concat(tables, ignore_index=True)[list(empty)] if tables else empty
+
+
+def in_words(accuracy: pd.DataFrame) -> list[str]:
+    """A line a benchmark of `accuracies`: its first and its last accuracy, with intervals."""
+    lines = []
+    for benchmark, rows in accuracy.groupby("benchmark", sort=False):
+        ends = rows.iloc[[0, -1] if len(rows) > 1 else [0]].to_dict("records")
+        lines.append(f"accuracy in {benchmark}: {', '.join(map(_at_step, ends))}")
+    return lines
+
+
+def _at_step(row: dict[Hashable, Any]) -> str:
+    """With its interval, where it has one: one problem has none."""
+    known = pd.notna(row["avg_low"])
+    interval = f" ({row['avg_low']:.3f}-{row['avg_high']:.3f})" if known else ""
+    return f"{row['avg']:.3f}{interval} at step {row['step']}"
 
 
 def ablations(run: Path) -> dict[str, pd.DataFrame]:
