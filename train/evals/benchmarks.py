@@ -11,8 +11,9 @@ Each holds the same problems in every run, whatever the seed of the sampling.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -120,7 +121,13 @@ def _word_problem(name: str, where: str, row: Any) -> Problem:
         raise BadInput(f"{where}: {error}") from None
     if not problem.answer:
         raise BadInput(f"{where}: the answer is empty; a benchmark needs answers")
-    return Problem(name, problem.question, problem.answer)
+    return Problem(name, problem.question, problem.answer, level=_level(row))
+
+
+def _level(row: Mapping[str, Any]) -> int | None:
+    """Of MATH, `5` or `Level 5`."""
+    said = re.fullmatch(r"(?:Level )?(\d+)", str(row.get("level")))
+    return int(said[1]) if said else None
 
 
 def _tiny(name: str) -> tuple[Problem, ...]:

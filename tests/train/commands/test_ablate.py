@@ -62,6 +62,8 @@ def test_the_states_of_a_run_name_its_heads_and_controls(
     assert (table["change"][2:] == 0).all(), "the same model's heads change nothing"
     assert len(pd.read_parquet(folder / "heads.parquet")) == len(GRAPH.head_names)
     assert not (folder / "ablation.png").exists(), "one benchmark has nothing to stand against"
+    each = pd.read_parquet(folder / "heads.parquet").set_index("nodes")
+    assert each["share"].abs().idxmax() in ("L0H1", "L1H3"), "the shares of the last record"
     rows = pd.read_parquet(folder / "responses")
     sets = {name.split(" ")[1] for name in rows["condition"].unique() if "," in name}
     assert all("L1H3" not in nodes for nodes in sets - {"L0H1,L1H3"})

@@ -31,6 +31,8 @@ def test_shared_files_are_read_as_they_lie(name: str, count: int, first: str) ->
     assert (named.name, len(named.problems)) == (name, count)
     assert named.problems[0].answer == first
     assert all(problem.question and problem.answer for problem in named.problems)
+    levels = {problem.level for problem in named.problems}
+    assert levels == ({1, 2, 3, 4, 5} if name == "math500" else {None})
 
 
 @needs_shared
