@@ -30,7 +30,7 @@ from tracking.views.caveats import caveats
 from tracking.views.completions import Digest
 from tracking.views.drawing import carried, shown
 from tracking.views.palette import LOOKS, called, untold
-from tracking.views.solving.tables import ablations, accuracies
+from tracking.views.solving.tables import ablations, accuracies, beside
 from tracking.views.solving.turned import Turned, turned
 
 STATES = tuple(LOOKS)
@@ -228,18 +228,16 @@ def _solving(run: Path) -> dict[str, Any]:
     accuracy, studies = accuracies(run), ablations(run)
     if accuracy.empty and not studies:
         return {}
+    each = [_study(RunFolder(run).evals / name, table) for name, table in studies.items()]
+    return {"solving": {"accuracy": columns(accuracy), "studies": each}}
+
+
+def _study(folder: Path, table: pd.DataFrame) -> dict[str, Any]:
     return {
-        "solving": {
-            "accuracy": columns(accuracy),
-            "studies": [
-                {
-                    "name": name,
-                    "table": columns(table),
-                    "turned": [_turned(one) for one in turned(RunFolder(run).evals / name, table)],
-                }
-                for name, table in studies.items()
-            ],
-        }
+        "name": folder.name,
+        "table": columns(table),
+        "turned": [_turned(one) for one in turned(folder, table)],
+        **{name: columns(one) for name, one in beside(folder).items()},
     }
 
 

@@ -2,6 +2,11 @@
 
 evals/step-00000100/summary.parquet   accuracy by benchmark, of a checkpoint
 evals/final/ablation.parquet          a row a set of nodes, mode and benchmark
+evals/final/halves.parquet            the same in halves of benchmarks, as the next ones where asked
+evals/final/labels.parquet            a row a set, mode, benchmark and failure label
+evals/final/trade_off.parquet         a row a condition and pair of benchmarks
+evals/final/heads.parquet             a row a head that is off alone, mode and benchmark
+evals/final/predictions.parquet       a row a mode and benchmark: what shares tell of these
 evals/final/responses/part-*.parquet  a row a response
 evals/final/grafts/responses/         the same, of the model that nodes are grafted into
 """
@@ -27,6 +32,14 @@ ABLATION = (
 )
 CONTROLS = ("layer", "norm")  # by what control sets are matched
 AGAINST = ("less", "less_low", "less_high", "beyond")  # of a matching, behind its name
+SPREADS = ("x", "x_low", "x_high", "y", "y_low", "y_high")
+CHANGE = ("mode", "benchmark", "on", "off", "change", "change_low", "change_high")
+BESIDE = {  # what stands beside an ablation, by file
+    "labels": ("heads", "label", *CHANGE),
+    "trade_off": ("easy", "hard", "model", "what", *SPREADS),
+    "heads": ("nodes", *CHANGE, "p", "smallest"),
+    "predictions": ("benchmark", "mode", "heads", "value", "low", "high"),
+}
 RESPONSES = ("benchmark", "problem", "sample", "condition", "prompt", "response", "right")
 
 
@@ -66,6 +79,26 @@ def ablations(run: Path) -> dict[str, pd.DataFrame]:
     `norm_beyond`. `BadInput` where a file cannot be read."""
     paths = sorted(RunFolder(run).evals.glob("*/ablation.parquet"))
     return {path.parent.name: _ablation(path) for path in paths}
+
+
+def beside(folder: Path) -> dict[str, pd.DataFrame]:
+    """The tables that stand beside an ablation in its folder, by name: `halves`, which has its
+    columns and what tells problems apart as `easier`, and those of `BESIDE`; of `labels` also
+    `norm_less` and the like, of `heads` also `share`, where it is known. What is not there, or
+    empty, is left out. `BadInput` where a file cannot be read."""
+    tables = {}
+    if (path := folder / "halves.parquet").exists():
+        tables["halves"] = _ablation(path).assign(easier=_read(path, ["easier"]))
+    for name, columns in BESIDE.items():
+        if not (path := folder / f"{name}.parquet").exists():
+            continue
+        raw = _read(path)
+        if not len(raw):
+            continue
+        more = [f"{matching}_{what}" for matching in CONTROLS for what in AGAINST[:3]]
+        there = [column for column in (*more, "share") if column in raw]
+        tables[name] = _columns(path, raw, (*columns, *there))
+    return tables
 
 
 def responses(folder: Path, conditions: Collection[str]) -> pd.DataFrame:
