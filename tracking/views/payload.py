@@ -8,6 +8,7 @@ significant digits, edges three.
 
 from __future__ import annotations
 
+import base64
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -272,7 +273,16 @@ def _recipe(run: Path) -> str | None:
 def _plain(values: pd.Series) -> list[Any]:
     if values.dtype.kind == "f":
         return [_number(value) for value in values.tolist()]
-    return [None if value is None or value is pd.NaT else value for value in values.tolist()]
+    return [_json(value) for value in values.tolist()]
+
+
+def _json(value: Any) -> Any:
+    """Lists of a column as lists, bytes as base64."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return None if value is pd.NaT else value
 
 
 def _number(value: float) -> float | int | None:

@@ -40,6 +40,7 @@ from tracking.model.graph import Graph
 from tracking.run_folder import RunFolder
 from tracking.timeline.timeline import Timeline
 from train.ablation.arms import Comparison
+from train.ablation.attention import attention_rows, turned_pairs
 from train.ablation.figure import trade_off, write_trade_off
 from train.ablation.halves import Halves, halves_of, in_halves
 from train.ablation.labelled import label_shares
@@ -92,6 +93,7 @@ def main(arguments: Sequence[str]) -> None:
         _conclude_single(asked, rows, alone, states)
     (asked.folder / "halves.parquet").unlink(missing_ok=True)  # of other sets
     halves = _halved(asked, rows, held, grafted) if options.halves else []
+    _attend(asked, model, rows, held, states)
     say(f"\nresponses  {asked.folder / 'responses'}")
     say(f"table      {asked.folder / 'ablation.parquet'}")
     _conclude_trade_off(asked, rows, held, grafted, halves)
@@ -157,6 +159,22 @@ def _halved(
         _write(asked.folder / "halves.parquet", written)
         show(each)
     return halves
+
+
+def _attend(
+    asked: Asked,
+    model: Any,
+    rows: pd.DataFrame,
+    held: Sequence[Comparison],
+    states: pd.DataFrame | None,
+) -> None:
+    """Write where heads attend in the responses that the report shows."""
+    shares = {} if states is None else states.set_index("node")["corrupt"].to_dict()
+    pairs = turned_pairs(asked.folder, asked.requests, held, shares)
+    kept = attention_rows(model, asked.subject.tokenizer, asked.sampling, rows, pairs)
+    _write(asked.folder / "attention.parquet", kept)
+    if pairs:
+        say(f"attention  of {len(kept)} of {len(pairs)} problems that turned, for the report")
 
 
 def _conclude_trade_off(

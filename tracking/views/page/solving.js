@@ -185,29 +185,31 @@ const eachOf = ({ name, heads, predictions }) => {
 
 const side = (title, text) => el("div", {}, el("header", {}, title), el("pre", {}, text));
 
-const turnedProblem = (texts, i, condition) => el("article", { class: "sample" },
+const turnedProblem = (texts, i, condition, attention) => el("article", { class: "sample" },
   el("header", {}, `problem ${texts.problem[i]}, sample ${texts.sample[i]}`), el("pre", {}, texts.prompt[i]),
   el("div", { class: "beside" },
     side(`as it is: ${texts.change[i] === "failed" ? "right" : "wrong"}`, texts.before[i]),
-    side(`${condition}: ${texts.change[i] === "failed" ? "wrong" : "right"}`, texts.after[i])));
+    side(`${condition}: ${texts.change[i] === "failed" ? "wrong" : "right"}`, texts.after[i])),
+  attention(texts.problem[i], texts.sample[i]));
 
-const turnedKind = (one, change, condition) => {
+const turnedKind = (one, change, condition, attention) => {
   const rows = one.texts.change.map((_, i) => i).filter((i) => one.texts.change[i] === change);
   const shown = rows.length < one[change] ? `, ${rows.length} shown` : "";
   return [el("h4", {}, `Newly ${change}: ${one[change]} of ${one.problems} problems, in ${one[`${change}_responses`]} of ${one.responses} responses${shown}`),
-    ...rows.map((i) => turnedProblem(one.texts, i, condition))];
+    ...rows.map((i) => turnedProblem(one.texts, i, condition, attention))];
 };
 
 // Made when it is opened.
-const turnedRow = (table, one) => {
+const turnedRow = ({ table, attention: kept }, one) => {
   const set = setOf(table, one.row);
   const said = `${set}, ${table.benchmark[one.row]}: ` + (one.responses
     ? `${one.failed} of ${one.problems} problems newly failed, ${one.solved} newly solved` : "its responses are not there");
   const details = el("details", {}, el("summary", {}, said));
   const condition = `${table.mode[one.row]} ${table.nodes[one.row]}`;
+  const attention = (problem, sample) => attentionOf(kept, table.benchmark[one.row], problem, sample, condition);
   details.addEventListener("toggle", () => {
     if (details.open && details.children.length === 1) {
-      details.append(...["failed", "solved"].flatMap((change) => turnedKind(one, change, condition)));
+      details.append(...["failed", "solved"].flatMap((change) => turnedKind(one, change, condition, attention)));
     }
   });
   return details;
@@ -225,10 +227,12 @@ const study = (one) => [
     el("h4", {}, `Newly failed and newly solved: ${one.name}`),
     about("Problems right as the model is and wrong under the condition at the same sample number, and the other way round, of every significant change. "
       + "They are picked by their outcome: sampled again, fewer would come out so, whatever is switched off."),
-    ...one.turned.map((row) => turnedRow(one.table, row))] : []),
+    one.attention ? about("Of short ones a head can be chosen: shaded is what it attends to from the token that is chosen, from which the next one is written, to two digits. "
+      + "With heads off their attention is still computed, and nothing of it is written. Where a head looks is not what it does.") : null,
+    ...one.turned.map((row) => turnedRow(one, row))] : []),
 ];
 
-const solving = (run) => (run.solving ? [accuracyOf(run), ...run.solving.studies.flatMap(study)]
+const solving = (run) => (run.solving ? [accuracyOf(run), ...run.solving.studies.flatMap(study).filter(known)]
   : [missing("No benchmarks were solved with this run.")]);
 
 SECTIONS.splice(-1, 0, ["solving", "Solving", null, solving]); // this file is here only where a run has it

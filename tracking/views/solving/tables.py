@@ -6,6 +6,7 @@ evals/final/halves.parquet            the same in halves of benchmarks, as the n
 evals/final/labels.parquet            a row a set, mode, benchmark and failure label
 evals/final/trade_off.parquet         a row a condition and pair of benchmarks
 evals/final/heads.parquet             a row a head that is off alone, mode and benchmark
+evals/final/attention.parquet         a row a problem that turned, where its set's heads attend
 evals/final/predictions.parquet       a row a mode and benchmark: what shares tell of these
 evals/final/responses/part-*.parquet  a row a response
 evals/final/grafts/responses/         the same, of the model that nodes are grafted into
@@ -34,10 +35,12 @@ CONTROLS = ("layer", "norm")  # by what control sets are matched
 AGAINST = ("less", "less_low", "less_high", "beyond")  # of a matching, behind its name
 SPREADS = ("x", "x_low", "x_high", "y", "y_low", "y_high")
 CHANGE = ("mode", "benchmark", "on", "off", "change", "change_low", "change_high")
+ATTENDED = ("before_tokens", "before_weights", "after_tokens", "after_weights")
 BESIDE = {  # what stands beside an ablation, by file
     "labels": ("heads", "label", *CHANGE),
     "trade_off": ("easy", "hard", "model", "what", *SPREADS),
     "heads": ("nodes", *CHANGE, "p", "smallest"),
+    "attention": ("benchmark", "problem", "sample", "condition", "heads", "first", *ATTENDED),
     "predictions": ("benchmark", "mode", "heads", "value", "low", "high"),
 }
 RESPONSES = ("benchmark", "problem", "sample", "condition", "prompt", "response", "right")
@@ -78,7 +81,18 @@ def ablations(run: Path) -> dict[str, pd.DataFrame]:
     and of every matching of the study `norm_less`, `norm_less_low`, `norm_less_high` and
     `norm_beyond`. `BadInput` where a file cannot be read."""
     paths = sorted(RunFolder(run).evals.glob("*/ablation.parquet"))
-    return {path.parent.name: _ablation(path) for path in paths}
+    return {path.parent.name: ablation(path) for path in paths}
+
+
+def ablation(path: Path) -> pd.DataFrame:
+    """One file of `ablations`."""
+    raw = _read(path)
+    there = [name for name in CONTROLS if f"{name}_less" in raw]
+    beside = [f"{name}_{what}" for name in there for what in AGAINST]
+    table = _columns(path, raw, (*ABLATION, *beside))
+    # where some rows have no controls, others' verdicts stand among missing ones
+    verdicts = {name: raw[name].eq(True) for name in beside if name.endswith("_beyond")}
+    return table.assign(significant=table["p"] <= LEVEL, **verdicts)
 
 
 def beside(folder: Path) -> dict[str, pd.DataFrame]:
@@ -88,7 +102,7 @@ def beside(folder: Path) -> dict[str, pd.DataFrame]:
     empty, is left out. `BadInput` where a file cannot be read."""
     tables = {}
     if (path := folder / "halves.parquet").exists():
-        tables["halves"] = _ablation(path).assign(easier=_read(path, ["easier"]))
+        tables["halves"] = ablation(path).assign(easier=_read(path, ["easier"]))
     for name, columns in BESIDE.items():
         if not (path := folder / f"{name}.parquet").exists():
             continue
@@ -108,16 +122,6 @@ def responses(folder: Path, conditions: Collection[str]) -> pd.DataFrame:
     parts = (_read(path, RESPONSES) for path in paths)
     kept = [part[part["condition"].isin(conditions) & part["right"].notna()] for part in parts]
     return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=list(RESPONSES))
-
-
-def _ablation(path: Path) -> pd.DataFrame:
-    raw = _read(path)
-    there = [name for name in CONTROLS if f"{name}_less" in raw]
-    beside = [f"{name}_{what}" for name in there for what in AGAINST]
-    table = _columns(path, raw, (*ABLATION, *beside))
-    # where some rows have no controls, others' verdicts stand among missing ones
-    verdicts = {name: raw[name].eq(True) for name in beside if name.endswith("_beyond")}
-    return table.assign(significant=table["p"] <= LEVEL, **verdicts)
 
 
 def _read(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pytest
 
 from tests.builders.browser import Shown, alike, traces
 from tests.builders.runs import write_run
@@ -41,9 +43,10 @@ def test_the_section_draws_marks_and_shows_both_responses(show: Shown, tmp_path:
 CHANGE = {"mode": "zero", "change": -0.5, "change_low": -0.75, "change_high": -0.25}
 
 
-def study(folder: Path) -> Path:
-    """A run with all that stands beside an ablation; its responses are not there."""
-    run = write_run(folder)
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with all that stands beside an ablation."""
+    run = write_run(tmp_path_factory.mktemp("studied") / "run")
     final = run / "evals" / "final"
     final.mkdir(parents=True)
     row = {**CHANGE, "heads": "active", "nodes": "L0H1", "problems": 9, "on": 0.75, "off": 0.25,
@@ -68,13 +71,30 @@ def study(folder: Path) -> Path:
     }  # fmt: skip
     for name, rows in tables.items():
         pd.DataFrame(rows).to_parquet(final / f"{name}.parquet")
+    attention(final)
     return run
 
 
+def attention(final: Path) -> None:
+    """One problem that turned, and where two heads attend in it."""
+    (final / "responses").mkdir()
+    said = {"benchmark": "easy", "problem": "p0", "sample": 0, "prompt": "1+1="}
+    rows = [{**said, "condition": condition, "response": "2", "right": not condition}
+            for condition in ("", "zero L0H1")]  # fmt: skip
+    pd.DataFrame(rows).to_parquet(final / "responses" / "part-000000.parquet")
+    tokens = ["1", "+1", "=", "2", BAD]  # the prompt's last is the third
+    weights = np.zeros((2, 3, 5), np.uint8)  # [head, query, key]
+    weights[1, :, :3] = [[51, 0, 204], [0, 255, 0], [255, 0, 0]]
+    sides = {f"{side}_tokens": tokens for side in ("before", "after")}
+    sides |= {f"{side}_weights": weights.tobytes() for side in ("before", "after")}
+    kept = {**rows[1], "heads": ["L0H1", "L1H2"], "first": 2, **sides}
+    pd.DataFrame([kept]).to_parquet(final / "attention.parquet")
+
+
 def test_labels_halves_single_heads_and_the_trade_off_are_the_files(
-    show: Shown, tmp_path: Path
+    show: Shown, studied: Path
 ) -> None:
-    page = show({"run": study(tmp_path / "run")})
+    page = show({"run": studied})
     told = {
         name: page.get_by_label(name, exact=True).locator("tbody td").all_inner_texts()
         for name in (
@@ -99,6 +119,27 @@ def test_labels_halves_single_heads_and_the_trade_off_are_the_files(
     filled, open_ = each[0]["marker"]["color"]
     assert filled != open_
     assert page.get_by_text("Spearman's correlation: easy 0.5 (-0.25 to 1).").count() == 1
+
+
+def test_a_heads_attention_is_shaded_from_the_token_that_is_chosen(
+    show: Shown, studied: Path
+) -> None:
+    page = show({"run": studied})
+    page.get_by_text("1 of 1 problems newly failed").click()
+    page.locator(".attention select").select_option("L1H2")
+    text, told = (page.locator(f".attention {one}").first for one in ("pre", "[role=status]"))
+    assert text.inner_text() == f"1+1=2{BAD}" and page.locator(".attention pre").count() == 2
+    assert told.inner_text().startswith(f"From “{BAD}”: 1.00 on “1”,")
+    text.focus()
+    page.keyboard.press("ArrowLeft")
+    assert told.inner_text().startswith("From “2”: 1.00 on “+1”,")
+    text.locator("span").nth(0).hover()  # the prompt's tokens write nothing of the response
+    assert told.inner_text().startswith("From “2”")
+    text.locator("span").nth(2).hover()
+    assert told.inner_text() == "From “=”: 0.80 on “=” itself, 0.20 on “1”, 0.00 on “+1”."
+    grounds = text.locator("span").evaluate_all("all => all.map(one => one.style.background)")
+    assert grounds[1] == grounds[3] == "rgb(255, 255, 255)"  # the page's own
+    assert len({*grounds}) == 3 and page.title() != "broken"
 
 
 def test_a_run_without_evals_has_no_such_section(show: Shown, tmp_path: Path) -> None:
