@@ -80,6 +80,7 @@ def test_the_states_of_a_run_name_its_heads_and_controls(
         (("--heads", "L1H3", "--controls", "4"), "--controls is 4; 0 (none) or at least 5"),
         (("--heads", "L1H3", "--benchmarks", "tiny-eazy"), "unknown benchmark 'tiny-eazy'"),
         (("--heads", "L1H3", "--into", "/nowhere"), "/nowhere"),
+        (("--heads", "L1H3", "--into", "smollm2"), "smollm2"),  # of another shape, or not there
     ],
 )
 def test_a_mistake_is_one_line_before_weights_are_read(
