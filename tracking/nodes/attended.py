@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import torch
@@ -29,17 +30,18 @@ def attended(model: Any, ids: Sequence[int], heads: Sequence[str]) -> Tensor:
         if head not in names:
             raise BadInput(f"{head!r} is no head of this model")
     places = [divmod(names.index(head), decoder.n_heads) for head in heads]
-    layers: list[Tensor] = []  # [head, query, key] of those asked for, in each layer
+    layers, kept = count(), {}
 
     def keep(patterns: Tensor) -> None:
-        mine = [head for layer, head in places if layer == len(layers)]
-        layers.append(patterns[0, mine].cpu())
+        layer = next(layers)
+        for place in places:
+            if place[0] == layer:
+                kept[place] = patterns[0, place[1]].cpu()
 
     tokens = torch.tensor([list(ids)], device=decoder.device)
     with torch.no_grad(), quiet(decoder), attention_patterns(decoder, keep):
         run(decoder, embed(decoder, tokens), torch.ones_like(tokens))
-    by_layer = {layer: iter(weights) for layer, weights in enumerate(layers)}
-    return torch.stack([next(by_layer[layer]) for layer, _ in places])
+    return torch.stack([kept[place] for place in places])
 
 
 def quantised(weights: Tensor) -> bytes:

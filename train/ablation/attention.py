@@ -38,9 +38,9 @@ class Pair:
     heads: tuple[str, ...]
 
     @property
-    def requests(self) -> tuple[Request, Request]:
-        """Before and after."""
-        return self.before, *self.arm.of([self.before])
+    def after(self) -> Request:
+        """The same request under the arm."""
+        return self.arm.of([self.before])[0]
 
 
 def turned_pairs(
@@ -55,9 +55,9 @@ def turned_pairs(
     by_key = {(one.problem.benchmark, one.problem.id, one.sample): one for one in requests}
     arms = {one.arm.condition: one for one in comparisons}
     table, pairs = ablation(folder / "ablation.parquet"), []
+    benchmark, condition = table["benchmark"], table["mode"] + " " + table["nodes"]
     for row in turned(folder, table[table["mode"] != GRAFT.name]):
-        said = table.loc[row.row]
-        comparison = arms[f"{said['mode']} {said['nodes']}"]
+        comparison = arms[condition[row.row]]
         heads = comparison.target.heads
         ranked = sorted(heads, key=lambda head: -abs(shares.get(head, 0.0)))[:HEADS]
         chosen = tuple(head for head in heads if head in ranked)
@@ -65,7 +65,7 @@ def turned_pairs(
         for rank, problem, sample in zip(
             ranks, row.texts["problem"], row.texts["sample"], strict=True
         ):
-            request = by_key.get((said["benchmark"], problem, sample))
+            request = by_key.get((str(benchmark[row.row]), problem, sample))
             if chosen and request is not None:
                 pairs.append((rank, Pair(request, comparison.arm, chosen)))
     return [pair for _, pair in sorted(pairs, key=lambda one: one[0])]
@@ -73,7 +73,7 @@ def turned_pairs(
 
 def attention_rows(
     model: Any, tokenizer: Any, sampling: Sampling, rows: pd.DataFrame, pairs: Sequence[Pair]
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """A row a pair: `benchmark`, `problem`, `sample`, `condition`, `heads`, `first`, and of the
     response as the model is (`before`) and under the condition (`after`) `before_tokens`, texts,
     the prompt's first, and `before_weights`, bytes [head, query, key] of `attended` by `quantised`,
@@ -83,27 +83,29 @@ def attention_rows(
     with more than `LONGEST` tokens are left out, and those for which `BYTES` leave no room.
     """
     as_it_is = rows[rows["condition"] == ""]
-    texts = rows.set_index(KEY)[["prompt", "response"]]
+    keys = zip(*(rows[name] for name in KEY), strict=True)
+    texts = dict(zip(keys, zip(rows["prompt"], rows["response"], strict=True), strict=True))
     modes = dict.fromkeys(pair.arm.mode for pair in pairs)
     changed = {mode: around(model, tokenizer, sampling, mode, as_it_is) for mode in modes}
     out, left = [], BYTES
     for pair in pairs:
-        before, after = pair.requests
+        before, after = pair.before, pair.after
         within = changed[pair.arm.mode]([after])
         sides = {
-            "before": (Tokens.of(tokenizer, *texts.loc[before.key]), nullcontext()),
-            "after": (Tokens.of(tokenizer, *texts.loc[after.key]), within),
+            "before": (Tokens.of(tokenizer, *texts[before.key]), nullcontext()),
+            "after": (Tokens.of(tokenizer, *texts[after.key]), within),
         }
         if max(len(tokens.ids) for tokens, _ in sides.values()) > LONGEST:
             continue
-        row: dict[str, object] = dict(zip(KEY, after.key, strict=True))
+        row: dict[str, Any] = dict(zip(KEY, after.key, strict=True))
         row |= {"heads": list(pair.heads), "first": sides["before"][0].first}
         size = 0
         for side, (tokens, context) in sides.items():
             with context:
-                weights = attended(model, tokens.ids, pair.heads)[:, tokens.first :]
-            row |= {f"{side}_tokens": tokens.texts, f"{side}_weights": quantised(weights)}
-            size += len(zlib.compress(quantised(weights)))
+                weights = attended(model, tokens.ids, pair.heads)
+            packed = quantised(weights[:, tokens.first :])
+            row |= {f"{side}_tokens": tokens.texts, f"{side}_weights": packed}
+            size += len(zlib.compress(packed))
         if size <= left:
             left -= size
             out.append(row)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -55,7 +56,7 @@ def write_trade_off(table: pd.DataFrame, path: Path) -> None:
     plots = table.groupby(["easy", "hard"], sort=False)
     figure = Figure(figsize=(2.6 + 4.6 * len(plots), 5.2), layout="constrained")
     FigureCanvasAgg(figure)
-    handles: dict[str, object] = {}
+    handles: dict[str, Any] = {}
     panels = figure.subplots(1, len(plots), squeeze=False)[0]
     for axes, ((easy, hard), rows) in zip(panels, plots, strict=True):
         handles |= dict(_draw(axes, rows))
@@ -74,7 +75,7 @@ def _spread(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: share.value, f"{name}_low": share.low, f"{name}_high": share.high}
 
 
-def _draw(axes: Axes, table: pd.DataFrame) -> Iterator[tuple[str, object]]:
+def _draw(axes: Axes, table: pd.DataFrame) -> Iterator[tuple[str, Any]]:
     """Every model's points, control sets small; a handle by label for the legend."""
     for model, rows in table.groupby("model", sort=False):
         mark = MARKS[str(model)]

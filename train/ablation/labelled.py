@@ -61,29 +61,35 @@ class LabelShare:
         return row
 
 
-def label_shares(labels: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[LabelShare]:
-    """Of every benchmark, comparison and label, in that order; `labels` as `failures.shares.labels`
-    has them."""
-    return [
-        _share(labels[labels["benchmark"] == benchmark], str(benchmark), comparison, label)
-        for benchmark in labels["benchmark"].unique()
-        for comparison in comparisons
-        for label in LABELS
-    ]
+def label_shares(table: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[LabelShare]:
+    """Of every benchmark, comparison and label, in that order; `table` as
+    `failures.shares.label_table` has it."""
+    out = []
+    for benchmark, rows in table.groupby("benchmark", sort=False):
+        shares = {
+            label: rows.pivot_table(label, "problem", "condition", aggfunc="mean").dropna()
+            for label in LABELS
+        }
+        out += [
+            _share(shares[label], str(benchmark), comparison, label)
+            for comparison in comparisons
+            for label in LABELS
+        ]
+    return out
 
 
-def _share(labels: pd.DataFrame, benchmark: str, comparison: Comparison, label: str) -> LabelShare:
-    by_problem = labels.pivot_table(label, "problem", "condition", aggfunc="mean").dropna()
-    change, against = held_against(by_problem, comparison)
+def _share(shares: pd.DataFrame, benchmark: str, comparison: Comparison, label: str) -> LabelShare:
+    """`shares` are floats [problem] by condition."""
+    change, against = held_against(shares, comparison)
     return LabelShare(
         comparison,
         benchmark,
         label,
-        on=float(by_problem[""].mean()),
-        off=float(by_problem[comparison.arm.condition].mean()),
+        on=float(shares[""].mean()),
+        off=float(shares[comparison.arm.condition].mean()),
         change=change,
         controls={
-            name: (mean_of(by_problem, comparison.control_arms(name)), one)
+            name: (mean_of(shares, comparison.control_arms(name)), one)
             for name, one in against.items()
         },
     )

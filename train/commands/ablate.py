@@ -53,7 +53,7 @@ from train.checkpoints.subject import Subject, subject
 from train.evals.responses import Responses, lacking
 from train.evals.sampling import prompts_of
 from train.evals.sitting import sitting
-from train.failures.shares import labels
+from train.failures.shares import label_table
 from train.flags.evaluation import Asked, add_evaluation
 from train.flags.parsing import make_parser
 from train.run.console import quieten, say
@@ -111,7 +111,7 @@ def _conclude(
     show(each)
     for line in sentences(each):
         say(line)
-    failed = label_shares(labels(rows, asked.benchmarks, asked.boxed), held)
+    failed = label_shares(label_table(rows, asked.benchmarks, asked.boxed), held)
     some = [one.row for one in failed if any(one.shares.values())]
     _write(asked.folder / "labels.parquet", some)
     for line in failed_in(failed):
@@ -169,7 +169,7 @@ def _attend(
     states: pd.DataFrame | None,
 ) -> None:
     """Write where heads attend in the responses that the report shows."""
-    shares = {} if states is None else states.set_index("node")["corrupt"].to_dict()
+    shares = {} if states is None else dict(zip(states["node"], states["corrupt"], strict=True))
     pairs = turned_pairs(asked.folder, asked.requests, held, shares)
     kept = attention_rows(model, asked.subject.tokenizer, asked.sampling, rows, pairs)
     _write(asked.folder / "attention.parquet", kept)

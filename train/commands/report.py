@@ -44,8 +44,9 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _export(runs: Sequence[Path], folder: Path, control: Timeline | None) -> None:
-    timelines = {name: Timeline.read(run, control=control) for name, run in named(runs).items()}
-    accuracy = {name: accuracies(run) for name, run in named(runs).items()}
+    folders = named(runs)
+    timelines = {name: Timeline.read(run, control=control) for name, run in folders.items()}
+    accuracy = {name: accuracies(run) for name, run in folders.items()}
     try:
         files = papers.export(timelines, folder, accuracy)
     except OSError as error:

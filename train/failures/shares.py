@@ -13,7 +13,7 @@ from train.failures.labels import LABELS, Format, Response, failures
 MODULUS = 10  # of the tiny task's arithmetic
 
 
-def labels(
+def label_table(
     rows: pd.DataFrame, benchmarks: Sequence[Benchmark], boxed: bool = False
 ) -> pd.DataFrame:
     """`benchmark`, `problem`, `condition` of rows as `Responses.read` has them, and bool by label.
@@ -34,9 +34,9 @@ def labels(
 def failure_shares(
     rows: pd.DataFrame, benchmarks: Sequence[Benchmark], boxed: bool = False
 ) -> pd.DataFrame:
-    """Float [benchmark and condition] by label: the share of responses that have it, as `labels`
-    tells them."""
-    table = labels(rows, benchmarks, boxed)
+    """Float [benchmark and condition] by label: the share of responses that have it, as
+    `label_table` tells them."""
+    table = label_table(rows, benchmarks, boxed)
     return table.groupby(["benchmark", "condition"], sort=False)[list(LABELS)].mean()
 
 

@@ -105,7 +105,7 @@ def test_accuracy_stands_above_the_raster_where_benchmarks_were_solved() -> None
         rows = table[table["benchmark"] == name]
         np.testing.assert_array_equal(line.get_xydata(), rows[["step", "avg"]])
         assert line.get_label() == name
-    assert len({line.get_marker() for line in panel.lines}) == len(panel.collections) == 2
+    assert len({str(line.get_marker()) for line in panel.lines}) == len(panel.collections) == 2
 
 
 def test_a_picture_without_benchmarks_is_the_same_bytes(tmp_path: Path) -> None:

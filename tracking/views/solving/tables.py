@@ -102,7 +102,7 @@ def beside(folder: Path) -> dict[str, pd.DataFrame]:
     empty, is left out. `BadInput` where a file cannot be read."""
     tables = {}
     if (path := folder / "halves.parquet").exists():
-        tables["halves"] = ablation(path).assign(easier=_read(path, ["easier"]))
+        tables["halves"] = ablation(path).join(_read(path, ["easier"]))
     for name, columns in BESIDE.items():
         if not (path := folder / f"{name}.parquet").exists():
             continue
