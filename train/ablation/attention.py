@@ -1,7 +1,7 @@
 """Where the heads of a set attend over the responses that the report shows, before and after.
 
 Kept small: of the problems that turned (`tracking.views.solving.turned`), not too long ones, in
-`attention.parquet` beside the results, a row a response.
+`attention.parquet` beside the results, a row a problem.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from train.ablation.attention import Pair, Tokens, attention_rows, turned_pairs
 from train.ablation.modes import GRAFT, Mode
 from train.ablation.targets import Target
 from train.evals.benchmarks import benchmarks
-from train.evals.sampling import Request, Sampling
+from train.evals.sampling import Request, Sampling, noise_seed
 from train.tiny.base import base_model
 from train.tiny.tokenizer import tokenizer
 
@@ -52,7 +52,7 @@ def weights(row: dict[str, Any], side: str) -> np.ndarray:
     return np.frombuffer(row[f"{side}_weights"], np.uint8).reshape(shape) / 255
 
 
-@pytest.mark.parametrize("mode", ["zero", "mean"])
+@pytest.mark.parametrize("mode", ["zero", "mean", "resample"])
 def test_weights_are_those_of_the_model_before_and_under_the_arm(mode: str, model: Any) -> None:
     changed, words = arm(mode), tokenizer()
     table = rows(changed)
@@ -66,7 +66,7 @@ def test_weights_are_those_of_the_model_before_and_under_the_arm(mode: str, mode
                     add_special_tokens=False)["input_ids"]  # fmt: skip
         assert "".join(row[f"{side}_tokens"]) == said["prompt"] + said["response"]
         factors = dict.fromkeys(changed.nodes, 0.0) if side == "after" else {}
-        reference = _mean(model, table) if mode == "mean" else None
+        reference = None if mode == "zero" else reference_of(model, table, mode)
         with torch.no_grad(), intervene(model, factors, mode, reference):
             layers = model(ids, output_attentions=True).attentions
         own = np.stack([layers[int(head[1])][0, int(head[3])] for head in HEADS])
@@ -75,11 +75,15 @@ def test_weights_are_those_of_the_model_before_and_under_the_arm(mode: str, mode
         assert np.abs(weights(row, side) - own[:, first:]).max() < 1e-2
 
 
-def _mean(model: Any, table: pd.DataFrame) -> Reference:
+def reference_of(model: Any, table: pd.DataFrame, mode: str) -> Reference:
+    """Of the responses as the model is; the draw of the first request."""
     as_it_is = table[table["condition"] == ""]
     texts = [*(as_it_is["prompt"] + as_it_is["response"])]
     ids = tokenizer()(texts, padding=True, return_tensors="pt", add_special_tokens=False)
-    return Reference.mean(model, ids["input_ids"], ids["attention_mask"])
+    if mode == "mean":
+        return Reference.mean(model, ids["input_ids"], ids["attention_mask"])
+    drawn = Reference.resample(model, ids["input_ids"], ids["attention_mask"])
+    return drawn.rows(torch.tensor([noise_seed(SAMPLING.seed, REQUESTS[0])]))
 
 
 def test_what_is_long_or_has_no_room_is_left_out(
