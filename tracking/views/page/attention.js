@@ -30,7 +30,8 @@ const tokenText = (side, title) => {
       span.style.color = (weights[place] ?? 0) > 0.25 ? inkOn(ground) : "";
       span.classList.toggle("chosen", place === chosen);
     });
-    const order = weights.map((_, place) => place).sort((a, b) => weights[b] - weights[a]).slice(0, STRONGEST);
+    const order = weights.map((_, place) => place).sort((a, b) => weights[b] - weights[a])
+      .slice(0, STRONGEST).filter((place, rank) => !rank || weights[place] >= 0.005);
     told.textContent = `From ${quoted(side.tokens[chosen])}: ${order.map((place) => `${weights[place].toFixed(2)} on ${quoted(side.tokens[place])}`
       + (place === chosen ? " itself" : "")).join(", ")}.`;
   };

@@ -227,8 +227,8 @@ const study = (one) => [
     el("h4", {}, `Newly failed and newly solved: ${one.name}`),
     about("Problems right as the model is and wrong under the condition at the same sample number, and the other way round, of every significant change. "
       + "They are picked by their outcome: sampled again, fewer would come out so, whatever is switched off."),
-    one.attention ? about("Of short ones a head can be chosen: shaded is what it attends to from the token that is chosen, from which the next one is written, to two digits. "
-      + "With heads off their attention is still computed, and nothing of it is written. Where a head looks is not what it does.") : null,
+    one.attention ? about("Under short responses a head can be chosen. Shaded is what it attends to from the token under the pointer (or by arrow keys), from which the next one is written. "
+      + "With heads off their attention is still computed, though nothing of it is written. Where a head looks is not what it does.") : null,
     ...one.turned.map((row) => turnedRow(one, row))] : []),
 ];
 

@@ -129,14 +129,14 @@ def test_a_heads_attention_is_shaded_from_the_token_that_is_chosen(
     page.locator(".attention select").select_option("L1H2")
     text, told = (page.locator(f".attention {one}").first for one in ("pre", "[role=status]"))
     assert text.inner_text() == f"1+1=2{BAD}" and page.locator(".attention pre").count() == 2
-    assert told.inner_text().startswith(f"From “{BAD}”: 1.00 on “1”,")
+    assert told.inner_text().startswith(f"From “{BAD}”: 1.00 on “1”.")
     text.focus()
     page.keyboard.press("ArrowLeft")
-    assert told.inner_text().startswith("From “2”: 1.00 on “+1”,")
+    assert told.inner_text().startswith("From “2”: 1.00 on “+1”.")
     text.locator("span").nth(0).hover()  # the prompt's tokens write nothing of the response
     assert told.inner_text().startswith("From “2”")
     text.locator("span").nth(2).hover()
-    assert told.inner_text() == "From “=”: 0.80 on “=” itself, 0.20 on “1”, 0.00 on “+1”."
+    assert told.inner_text() == "From “=”: 0.80 on “=” itself, 0.20 on “1”."
     grounds = text.locator("span").evaluate_all("all => all.map(one => one.style.background)")
     assert grounds[1] == grounds[3] == "rgb(255, 255, 255)"  # the page's own
     assert len({*grounds}) == 3 and page.title() != "broken"
