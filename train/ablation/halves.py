@@ -16,7 +16,7 @@ import pandas as pd
 
 from train.evals.problems import Benchmark
 
-FEWEST = 2  # problems of a half that can be compared
+FEWEST = 5  # problems of a half of which anything could be shown
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,13 @@ def halves_of(benchmark: Benchmark, rows: pd.DataFrame, whose: str) -> Halves | 
         ease = sorting["right"].astype(float).groupby(sorting["problem"]).mean()
     else:
         ease = -level.groupby(mine["problem"]).first()
+    if not len(ease):
+        return "no response that could sort was graded"
     least = _dividing(ease.to_numpy(float))
     easier = frozenset(ease.index[ease >= least])
     harder = frozenset(ease.index[ease < least])
-    if min(len(easier), len(harder)) < FEWEST:
-        return f"{whose} solves nearly all problems alike" if sampled else "it has one level"
+    if (fewest := min(len(easier), len(harder))) < FEWEST:
+        return f"one would have {fewest} problems, fewer than {FEWEST}"
     much = "all" if least == 1 else f"at least {least:.0%} of"
     told = f"solved in {much} the even-numbered samples of {whose}"
     by = told if sampled else f"up to level {-least:.0f}"

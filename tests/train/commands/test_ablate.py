@@ -9,6 +9,7 @@ import pytest
 
 from tests.builders.timelines import records_named
 from tracking import Graph, Ledger
+from tracking.views.solving.tables import beside
 from train import cli
 from train.tiny.base import base_model
 
@@ -68,6 +69,26 @@ def test_the_states_of_a_run_name_its_heads_and_controls(
     sets = {name.split(" ")[1] for name in rows["condition"].unique() if "," in name}
     assert all("L1H3" not in nodes for nodes in sets - {"L0H1,L1H3"})
     assert "to generate" in capsys.readouterr().out
+
+
+def test_halves_labels_and_attention_lie_beside_the_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--heads", "L0H0,L0H2", "--controls", 0, "--halves", "--output_dir", tmp_path)
+    more = ("--limit", 14, "--samples", 2, "--temperature", 0.6)
+    ablate(monkeypatch, "tiny", *words, *QUICK, *more)
+    tables = beside(tmp_path)
+    assert {*tables} == {"halves", "labels", "trade_off", "attention"}
+    assert {head for heads in tables["attention"]["heads"] for head in heads} == {"L0H0", "L0H2"}
+    halves = tables["halves"]
+    assert list(halves["benchmark"]) == ["tiny-easy, easier", "tiny-easy, harder"]
+    assert halves["problems"].sum() == 14 and {*halves["mode"]} == {"zero"}
+    assert list(tables["trade_off"]["what"]) == ["as it is", "L0H0,L0H2 zero"]
+    said = capsys.readouterr().out
+    assert "halves     tiny-easy: " in said and (tmp_path / "ablation.png").exists()
+    ablate(monkeypatch, "tiny", *words[:4], *words[5:], *QUICK, *more)
+    assert not {"halves", "trade_off"} & {*beside(tmp_path)}, "those of another question"
+    assert not (tmp_path / "ablation.png").exists()
 
 
 @pytest.mark.parametrize(
