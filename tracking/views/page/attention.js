@@ -17,7 +17,7 @@ const weightsFrom = ({ tokens, first, bytes, heads }, head, place) => {
 // The tokens of a prompt and its response; those from the prompt's last on can be chosen, by
 // pointer or by arrow keys, and what the head attends to from there is shaded.
 const tokenText = (side, title) => {
-  const spans = side.tokens.map((token, place) => el("span", { class: place < side.first ? "asked" : null, "data-place": place }, token));
+  const spans = side.tokens.map((token, place) => el("span", { class: place < side.first ? "asked" : null, "data-place": place }, token.replaceAll("\n", "↵\n")));
   const text = el("pre", { class: "tokens", tabindex: 0, role: "group", "aria-label": `${title}: tokens, arrow keys choose one` }, ...spans);
   const told = el("p", { class: "about", role: "status" });
   let head = 0;
