@@ -27,6 +27,8 @@ GREY = UNDECIDED.color  # of nulls
 PALE = 0.6  # opacity of the veil over what comes from a weak circuit
 NONE = "no head emerged"
 MANY = 60  # rows of a raster, above which nodes that were never active are left out
+BENCHMARKS = (POSITIVE, NEGATIVE, LOOKS["surviving"].color, INK)  # in turn, as in the report
+SIGNS = ("o", "s", "^", "D", "X")
 SHARES = LinearSegmentedColormap.from_list("shares", [NEGATIVE, "white", POSITIVE])
 
 
@@ -132,6 +134,19 @@ def wiring(axes: Axes, counts: pd.DataFrame) -> None:
                       label="null: today's own ranking by half of the pairs")  # fmt: skip
     interval(axes, counts, "wiring_kept", LOOKS["surviving"].color)
     axes.legend(loc="lower left", frameon=False, fontsize=8)
+
+
+def accuracy(axes: Axes, table: pd.DataFrame) -> None:
+    """Accuracy in every benchmark of `solving.tables.accuracies` with its 95 % interval."""
+    for place, (benchmark, rows) in enumerate(table.groupby("benchmark", sort=False)):
+        color = BENCHMARKS[place % len(BENCHMARKS)]
+        axes.fill_between(rows["step"], rows["avg_low"], rows["avg_high"], color=color,
+                          alpha=0.15, linewidth=0)  # fmt: skip
+        axes.plot(rows["step"], rows["avg"], color=color, marker=SIGNS[place % len(SIGNS)],
+                  markersize=4, clip_on=False, label=str(benchmark))  # fmt: skip
+    axes.set(ylabel="accuracy", ylim=(0, 1.05))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best", frameon=False, fontsize=8)
 
 
 def carried(counts: pd.DataFrame) -> pd.DataFrame:

@@ -36,36 +36,47 @@ TURNOVERS = {"": ("heads", INK), "edge_": ("edges", LOOKS["retained"].color)}
 AT_RISK = 12  # numbers of heads at risk under a survival curve, at most
 
 
-def write_picture(timeline: Timeline, path: Path) -> Path:
-    """Write the run's picture as a PNG, whole or not at all."""
+def write_picture(timeline: Timeline, path: Path, accuracy: pd.DataFrame | None = None) -> Path:
+    """Write the run's picture as a PNG, whole or not at all; `accuracy` as for `picture`."""
     buffer = io.BytesIO()
-    picture(timeline).savefig(buffer, format="png", dpi=120)
+    picture(timeline, accuracy=accuracy).savefig(buffer, format="png", dpi=120)
     write_whole(path, buffer.getvalue())
     return path
 
 
-def picture(timeline: Timeline, contrasts: Sequence[str] = ()) -> Figure:
+def picture(
+    timeline: Timeline, contrasts: Sequence[str] = (), accuracy: pd.DataFrame | None = None
+) -> Figure:
     """Behaviour, reward, wiring kept and the raster of nodes on one axis of steps; a column for
-    each of the contrasts, by default all."""
+    each of the contrasts, by default all. `accuracy` in benchmarks, as `solving.tables.accuracies`
+    has it, stands between wiring and raster, where there is any."""
     contrasts = contrasts or timeline.contrasts
+    solved = accuracy is not None and len(accuracy) > 0
     told = [timeline.of_contrast(contrast) for contrast in contrasts]
     most = max(len(drawing.shown(nodes)[0]) for nodes, _ in told)
     tall = max(1.6, 0.14 * most)  # inches, so that the names of many nodes can be read
-    figure = Figure(figsize=(1.8 + 5.6 * len(contrasts), 5.6 + tall), layout="constrained")
+    extra = [1.2] if solved else []
+    heights = [1.7, 1.2, 1.2, *extra, tall]
+    size = (1.8 + 5.6 * len(contrasts), 5.6 + tall + sum(extra))
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    ratios = {"height_ratios": [1.7, 1.2, 1.2, tall]}
-    panels = figure.subplots(4, len(contrasts), sharex=True, squeeze=False, gridspec_kw=ratios)
+    panels = figure.subplots(len(heights), len(contrasts), sharex=True, squeeze=False,
+                             gridspec_kw={"height_ratios": heights})  # fmt: skip
+    steps = {record.step for record in timeline.records}
     for column, (contrast, (nodes, counts)) in enumerate(zip(contrasts, told, strict=True)):
-        top, second, third, below = panels[:, column]
+        top, second, third, *fourth, below = panels[:, column]
         drawing.behaviour(top, counts)
         drawing.reward(second, counts)
         drawing.wiring(third, counts)
+        if accuracy is not None and fourth:
+            drawing.accuracy(fourth[0], accuracy)
+            steps |= {*accuracy["step"]}
         mesh = drawing.raster(below, nodes)
         if mesh is not None:
             figure.colorbar(mesh, ax=below, label="share of the behaviour", shrink=0.9)
         top.set_title(f"{contrast!r} pairs", fontsize=11)
         below.set_xlabel("training step")
-    drawing.over_steps(panels[0, 0], [record.step for record in timeline.records])
+    drawing.over_steps(panels[0, 0], sorted(steps))
     states = pd.concat([nodes["state"] for nodes, _ in told])
     drawing.legend(figure, states, columns=min(9, 5 * len(contrasts)))
     return figure

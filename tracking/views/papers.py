@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 from matplotlib import rc_context
@@ -31,22 +32,32 @@ from tracking.views.figures import (
 )
 
 
-def export(timelines: Mapping[str, Timeline], folder: Path) -> list[Path]:
+def export(
+    timelines: Mapping[str, Timeline],
+    folder: Path,
+    accuracy: Mapping[str, pd.DataFrame] = MappingProxyType({}),
+) -> list[Path]:
     """Write the main plots of runs, by name, for papers; the paths of all files.
 
     Every plot is a PNG (200 dpi), an SVG whose text is text, and a CSV of its data:
     `<run>.picture` and, per contrast, `<run>.<contrast>.` with `map` (of the last checkpoint),
     `cohorts`, `survival`, `faithfulness` and `wiring` (of the last checkpoint), `turnover` and
     `coupling`.
-    `<run>.nodes.csv` has shares and states of all nodes, the picture's raster. Of several runs also
-    `together`. Names of runs and contrasts are made safe for any file system, and stay apart.
+    `<run>.nodes.csv` has shares and states of all nodes, the picture's raster, `<run>.accuracy.csv`
+    what `accuracy` has of it in benchmarks. Of several runs also `together`. Names of runs and
+    contrasts are made safe for any file system, and stay apart.
     """
     made: list[Path] = []
-    for name, timeline in zip(_slugs(timelines), timelines.values(), strict=True):
-        made += _write(picture(timeline), timeline.counts, folder, f"{name}.picture")
-        nodes = folder / f"{name}.nodes.csv"
-        write_whole(nodes, timeline.nodes.to_csv(index=False).encode())
-        made.append(nodes)
+    for name, (run, timeline) in zip(_slugs(timelines), timelines.items(), strict=True):
+        solved = accuracy.get(run)
+        figure = picture(timeline, accuracy=solved)
+        made += _write(figure, timeline.counts, folder, f"{name}.picture")
+        tables = {"nodes": timeline.nodes}
+        if solved is not None and len(solved):
+            tables["accuracy"] = solved
+        for what, table in tables.items():
+            made.append(folder / f"{name}.{what}.csv")
+            write_whole(made[-1], table.to_csv(index=False).encode())
         for contrast, slug in zip(timeline.contrasts, _slugs(timeline.contrasts), strict=True):
             for plot, (figure, data) in _plots(timeline, contrast).items():
                 made += _write(figure, data, folder, f"{name}.{slug}.{plot}")

@@ -8,6 +8,7 @@ significant digits, edges three.
 
 from __future__ import annotations
 
+import base64
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from tracking.views.caveats import caveats
 from tracking.views.completions import Digest
 from tracking.views.drawing import carried, shown
 from tracking.views.palette import LOOKS, called, untold
-from tracking.views.solving.tables import ablations, accuracies
+from tracking.views.solving.tables import ablations, accuracies, beside
 from tracking.views.solving.turned import Turned, turned
 
 STATES = tuple(LOOKS)
@@ -228,18 +229,16 @@ def _solving(run: Path) -> dict[str, Any]:
     accuracy, studies = accuracies(run), ablations(run)
     if accuracy.empty and not studies:
         return {}
+    each = [_study(RunFolder(run).evals / name, table) for name, table in studies.items()]
+    return {"solving": {"accuracy": columns(accuracy), "studies": each}}
+
+
+def _study(folder: Path, table: pd.DataFrame) -> dict[str, Any]:
     return {
-        "solving": {
-            "accuracy": columns(accuracy),
-            "studies": [
-                {
-                    "name": name,
-                    "table": columns(table),
-                    "turned": [_turned(one) for one in turned(RunFolder(run).evals / name, table)],
-                }
-                for name, table in studies.items()
-            ],
-        }
+        "name": folder.name,
+        "table": columns(table),
+        "turned": [_turned(one) for one in turned(folder, table)],
+        **{name: columns(one) for name, one in beside(folder).items()},
     }
 
 
@@ -274,7 +273,16 @@ def _recipe(run: Path) -> str | None:
 def _plain(values: pd.Series) -> list[Any]:
     if values.dtype.kind == "f":
         return [_number(value) for value in values.tolist()]
-    return [None if value is None or value is pd.NaT else value for value in values.tolist()]
+    return [_json(value) for value in values.tolist()]
+
+
+def _json(value: Any) -> Any:
+    """Lists of a column as lists, bytes as base64."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return None if value is pd.NaT else value
 
 
 def _number(value: float) -> float | int | None:

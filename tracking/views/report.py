@@ -39,9 +39,11 @@ SCRIPTS = (
     "circuit.js",
     "wiring.js",
     "sections.js",
+    "attention.js",
     "solving.js",
     "page.js",
 )
+OF_SOLVING = ("attention.js", "solving.js")  # which only runs with evals have
 
 
 def write_report(runs: Sequence[Path], path: Path, control: Timeline | None = None) -> Path:
@@ -74,7 +76,7 @@ def report(runs: Mapping[str, Path], control: Timeline | None = None) -> str:
         "runs": [payload.of_run(name, runs[name], one) for name, one in timelines.items()],
     }
     solving = any("solving" in run for run in data["runs"])
-    scripts = [name for name in SCRIPTS if solving or name != "solving.js"]
+    scripts = [name for name in SCRIPTS if solving or name not in OF_SOLVING]
     return _page(", ".join(runs), timelines, json.dumps(data, separators=(",", ":")), scripts)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -17,64 +18,75 @@ from train.ablation.arms import Comparison
 from train.evals.estimates import Estimate, estimates
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's
+MARKS = {"the model": "o", "the base": "s"}
+AS_IT_IS, CONTROL = "as it is", "control set"
 
 
-def write_trade_off(
+def trade_off(
     rows: pd.DataFrame,
     comparisons: Sequence[Comparison],
-    path: Path,
-    grafts: tuple[pd.DataFrame, Sequence[Comparison]] | None = None,
-) -> bool:
-    """Write the first two benchmarks of the responses against each other as a PNG; False, and no
-    file, where there is only one. `grafts` are the base's responses and comparisons."""
-    names = [str(name) for name in rows["benchmark"].unique()[:2]]
-    if len(names) < 2:
-        return False
-    figure = Figure(figsize=(7.2, 5.2), layout="constrained")
+    pairs: Sequence[tuple[str, str]],
+    model: str,
+) -> pd.DataFrame:
+    """A row a condition and pair of benchmarks (`easy`, `hard`): whose `model`, `what` is done to
+    it (`AS_IT_IS`, `CONTROL`, or a set with its mode), and accuracy in both with its interval over
+    problems: `x`, `x_low`, `x_high` and `y`, `y_low`, `y_high`.
+
+    `rows` are responses as `Study.solve` has them; `model` is one of `MARKS`.
+    """
+    by: dict[str, dict[str, Estimate]] = {}
+    for one in estimates(rows):
+        by.setdefault(one.condition, {})[one.benchmark] = one
+    arms = {
+        arm.condition for one in comparisons for name in one.controls
+        for arm in one.control_arms(name)
+    }  # fmt: skip
+    points = [("", AS_IT_IS), *((condition, CONTROL) for condition in sorted(arms))]
+    points += [(one.arm.condition, f"{one.target.name} {one.mode.name}") for one in comparisons]
+    return pd.DataFrame(
+        {"easy": easy, "hard": hard, "model": model, "what": what,
+         **_spread("x", by[condition][easy]), **_spread("y", by[condition][hard])}
+        for easy, hard in pairs
+        for condition, what in points
+    )  # fmt: skip
+
+
+def write_trade_off(table: pd.DataFrame, path: Path) -> None:
+    """Draw a trade-off as a PNG, a plot a pair of benchmarks."""
+    plots = table.groupby(["easy", "hard"], sort=False)
+    figure = Figure(figsize=(2.6 + 4.6 * len(plots), 5.2), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    _draw(axes, rows, names, comparisons, "the model", "o")
-    if grafts:
-        _draw(axes, grafts[0], names, grafts[1], "the base", "s")
-    axes.set(xlabel=f"{names[0]}, accuracy", ylabel=f"{names[1]}, accuracy",
-             xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))  # fmt: skip
-    axes.plot([0, 1], [0, 1], color="#dddddd", linewidth=1, zorder=0)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    handles: dict[str, Any] = {}
+    panels = figure.subplots(1, len(plots), squeeze=False)[0]
+    for axes, ((easy, hard), rows) in zip(panels, plots, strict=True):
+        handles |= dict(_draw(axes, rows))
+        axes.plot([0, 1], [0, 1], color="#dddddd", linewidth=1, zorder=0)
+        axes.set(xlabel=f"{easy}, accuracy", ylabel=f"{hard}, accuracy",
+                 xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))  # fmt: skip
+    style = {"loc": "outside right upper", "frameon": False, "fontsize": 8}
+    figure.legend(handles.values(), handles.keys(), **style)
     sink = io.BytesIO()
     figure.savefig(sink, format="png", dpi=120)
     write_whole(path, sink.getvalue())
-    return True
 
 
-def _draw(
-    axes: Axes,
-    rows: pd.DataFrame,
-    names: Sequence[str],
-    comparisons: Sequence[Comparison],
-    model: str,
-    marker: str,
-) -> None:
-    """The model as it is, its control arms, and every comparison."""
-    by_condition: dict[str, dict[str, Estimate]] = {}
-    for one in estimates(rows):
-        by_condition.setdefault(one.condition, {})[one.benchmark] = one
-    arms = {arm.condition for one in comparisons for name in one.controls
-            for arm in one.control_arms(name)}  # fmt: skip
-    places = [[by_condition[arm][name].average.value for name in names] for arm in sorted(arms)]
-    if places:
-        axes.scatter(*zip(*places, strict=True), s=9, color=GREY, marker=marker, linewidths=0,
-                     label=f"{model}, control sets")  # fmt: skip
-    _point(axes, by_condition[""], names, INK, marker, f"{model} as it is")
-    for place, one in enumerate(comparisons):
-        label = f"{model}, {one.target.name} {one.mode.name}"
-        color = COLORS[place % len(COLORS)]
-        _point(axes, by_condition[one.arm.condition], names, color, marker, label)
+def _spread(name: str, estimate: Estimate) -> dict[str, float]:
+    share = estimate.average
+    return {name: share.value, f"{name}_low": share.low, f"{name}_high": share.high}
 
 
-def _point(
-    axes: Axes, each: dict[str, Estimate], names: Sequence[str], color: str, marker: str, label: str
-) -> None:
-    x, y = (each[name].average for name in names)
-    spread = [[[one.value - one.low], [one.high - one.value]] for one in (x, y)]
-    axes.errorbar(x.value, y.value, yerr=spread[1], xerr=spread[0], color=color, marker=marker,
-                  markersize=6, linewidth=1, linestyle="", label=label)  # fmt: skip
+def _draw(axes: Axes, table: pd.DataFrame) -> Iterator[tuple[str, Any]]:
+    """Every model's points, control sets small; a handle by label for the legend."""
+    for model, rows in table.groupby("model", sort=False):
+        mark = MARKS[str(model)]
+        controls = rows[rows["what"] == CONTROL]
+        if len(controls):
+            style = {"s": 9, "color": GREY, "marker": mark, "linewidths": 0}
+            yield f"{model}, control sets", axes.scatter(controls["x"], controls["y"], **style)
+        for place, (_, row) in enumerate(rows[rows["what"] != CONTROL].iterrows()):
+            color = COLORS[(place - 1) % len(COLORS)] if row["what"] != AS_IT_IS else INK
+            spread = [[[row[n] - row[f"{n}_low"]], [row[f"{n}_high"] - row[n]]] for n in "xy"]
+            yield f"{model}, {row['what']}", axes.errorbar(
+                row["x"], row["y"], xerr=spread[0], yerr=spread[1], color=color, marker=mark,
+                markersize=6, linewidth=1, linestyle="",
+            )  # fmt: skip

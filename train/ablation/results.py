@@ -110,7 +110,7 @@ def results(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[Resul
             change=one.change,
             p=float(p),
             controls={
-                name: (_mean(one.accuracy, one.comparison.control_arms(name)), against)
+                name: (mean_of(one.accuracy, one.comparison.control_arms(name)), against)
                 for name, against in one.against.items()
             },
             beyond=tuple(name for name in one.against if (place, name) in beyond),
@@ -128,20 +128,28 @@ def accuracies(rows: pd.DataFrame, benchmark: str) -> pd.DataFrame:
     return table.dropna()
 
 
-def _compared(benchmark: str, accuracy: pd.DataFrame, comparison: Comparison) -> _Raw:
-    off = accuracy[comparison.arm.condition].to_numpy()
+def held_against(
+    shares: pd.DataFrame, comparison: Comparison
+) -> tuple[Difference, dict[str, AgainstControls]]:
+    """Off less on, and off against the control sets of every matching that has at least `FEWEST`
+    different ones; `shares` are floats in [0, 1] [problem] by condition."""
+    off = shares[comparison.arm.condition].to_numpy()
     against = {}
     for name in comparison.controls:
         arms = comparison.control_arms(name)
         if len(arms) >= FEWEST:
-            sets = np.stack([accuracy[arm.condition].to_numpy() for arm in arms])
+            sets = np.stack([shares[arm.condition].to_numpy() for arm in arms])
             against[name] = against_controls(off, sets)
-    change = difference(off, accuracy[""].to_numpy())
-    return _Raw(comparison, benchmark, accuracy, change, against)
+    return difference(off, shares[""].to_numpy()), against
 
 
-def _mean(accuracy: pd.DataFrame, arms: Sequence[Arm]) -> float:
-    return float(accuracy[[arm.condition for arm in arms]].to_numpy().mean())
+def mean_of(shares: pd.DataFrame, arms: Sequence[Arm]) -> float:
+    """Over problems and arms."""
+    return float(shares[[arm.condition for arm in arms]].to_numpy().mean())
+
+
+def _compared(benchmark: str, accuracy: pd.DataFrame, comparison: Comparison) -> _Raw:
+    return _Raw(comparison, benchmark, accuracy, *held_against(accuracy, comparison))
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ class Study:
                 for arm in arms:  # one set of nodes a pass
                     self._evaluate(arm.of(self.requests), self._with_donor(arm))
             else:
-                self._evaluate(requests, self._around(mode, as_it_is))
+                changed = around(self.model, self.tokenizer, self.sampling, mode, as_it_is)
+                self._evaluate(requests, changed)
             asked += requests
         return of_requests(self.responses.read(), asked)
 
@@ -60,31 +61,34 @@ class Study:
             around, self.done,
         )  # fmt: skip
 
-    def _around(self, mode: Mode, as_it_is: pd.DataFrame) -> Around:
-        """What stands around a batch of requests. A draw belongs to problem and sample, so that
-        every arm has the same."""
-        reference = self._reference(mode, as_it_is)
 
-        def around(batch: Sequence[Request]) -> AbstractContextManager[None]:
-            mine = reference
-            if mine is not None and mode.kind == "resample":
-                seeds = [noise_seed(self.sampling.seed, request) for request in batch]
-                mine = mine.rows(torch.tensor(seeds))
-            return intervene(self.model, [one.factors for one in batch], mode.kind, mine)
+def around(
+    model: Any, tokenizer: Any, sampling: Sampling, mode: Mode, as_it_is: pd.DataFrame
+) -> Around:
+    """What stands around a batch of requests under a mode that is no graft. `as_it_is` are the
+    responses without an intervention, which means and draws are taken from. A draw belongs to
+    problem and sample, so that every arm has the same."""
+    reference = _reference(model, tokenizer, mode, as_it_is)
 
-        return around
+    def changed(batch: Sequence[Request]) -> AbstractContextManager[None]:
+        mine = reference
+        if mine is not None and mode.kind == "resample":
+            seeds = [noise_seed(sampling.seed, request) for request in batch]
+            mine = mine.rows(torch.tensor(seeds))
+        return intervene(model, [one.factors for one in batch], mode.kind, mine)
 
-    def _reference(self, mode: Mode, as_it_is: pd.DataFrame) -> Reference | None:
-        """Of the prompts with the model's own responses, up to `TEXTS` of them, evenly taken."""
-        if mode.kind not in ("mean", "resample"):
-            return None
-        rows = as_it_is.iloc[:: max(1, len(as_it_is) // TEXTS)].head(TEXTS)
-        texts = [
-            prompt + text for prompt, text in zip(rows["prompt"], rows["response"], strict=True)
-        ]
-        ids = self.tokenizer(texts, padding=True, return_tensors="pt", add_special_tokens=False)
-        make = Reference.mean if mode.kind == "mean" else Reference.resample
-        return make(self.model, ids["input_ids"], ids["attention_mask"])
+    return changed
+
+
+def _reference(model: Any, tokenizer: Any, mode: Mode, as_it_is: pd.DataFrame) -> Reference | None:
+    """Of the prompts with the model's own responses, up to `TEXTS` of them, evenly taken."""
+    if mode.kind not in ("mean", "resample"):
+        return None
+    rows = as_it_is.iloc[:: max(1, len(as_it_is) // TEXTS)].head(TEXTS)
+    texts = [prompt + text for prompt, text in zip(rows["prompt"], rows["response"], strict=True)]
+    ids = tokenizer(texts, padding=True, return_tensors="pt", add_special_tokens=False)
+    make = Reference.mean if mode.kind == "mean" else Reference.resample
+    return make(model, ids["input_ids"], ids["attention_mask"])
 
 
 def arms_of(comparisons: Sequence[Comparison], mode: Mode) -> list[Arm]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tracking.interventions.matched import MatchedSets
-from train.ablation.arms import Comparison
+from train.ablation.labelled import LabelShare
 from train.ablation.modes import GRAFT
 from train.ablation.paired import Difference
 from train.ablation.results import FEWEST, LEVEL, Prediction, Result
@@ -68,21 +68,19 @@ def notes(controls: dict[str, MatchedSets]) -> list[str]:
     return out
 
 
-def failed_in(shares: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[str]:
-    """How responses fail as the model is, with each set off, and with its control sets off;
-    `shares` are those of `failure_shares`."""
+def failed_in(each: Sequence[LabelShare]) -> list[str]:
+    """How responses fail as the model is, with each set off, and with its control sets off."""
     out = []
-    for benchmark in shares.index.unique(0):
-        here = shares.loc[benchmark]
-        for comparison in comparisons:
-            parts = {"on": here.loc[""], "off": here.loc[comparison.arm.condition]}
-            for name in comparison.controls:
-                arms = [arm.condition for arm in comparison.control_arms(name)]
-                parts[f"controls by {name} off"] = here.loc[arms].mean()
-            said = "; ".join(f"{part}: {in_words(row)}" for part, row in parts.items())
-            mode = comparison.mode.name
-            out.append(f"failures in {benchmark}, {comparison.target.name} at {mode}: {said}")
+    for benchmark, target, mode in dict.fromkeys(map(_place, each)):
+        mine = [one for one in each if _place(one) == (benchmark, target, mode)]
+        table = pd.DataFrame({one.label: one.shares for one in mine})
+        said = "; ".join(f"{part}: {in_words(shares)}" for part, shares in table.iterrows())
+        out.append(f"failures in {benchmark}, {target} at {mode}: {said}")
     return out
+
+
+def _place(one: LabelShare) -> tuple[str, str, str]:
+    return one.benchmark, one.comparison.target.name, one.comparison.mode.name
 
 
 def predicted(predictions: Sequence[Prediction]) -> list[str]:

@@ -11,7 +11,9 @@ norm, drawn from heads that are inactive (of a model without a run: from all oth
 and the noise of the sampling are the same everywhere; p-values are corrected over all that is asked
 (Holm). MLPs have no matched others. With --into BASE the sets are also grafted into that model: its
 heads then write what the model's do. With --each every head is also switched off alone, and the
-loss held against its share on the run's prompt pairs.
+loss held against its share on the run's prompt pairs. With --halves the easier and the harder
+half of every benchmark stand by themselves: by the data set's levels, else by samples of the model
+(with --into, of BASE) that are not compared.
 
 Responses lie where those of `sparks eval` do and are shared with it; the same command goes on where
 it was ended.
@@ -38,7 +40,10 @@ from tracking.model.graph import Graph
 from tracking.run_folder import RunFolder
 from tracking.timeline.timeline import Timeline
 from train.ablation.arms import Comparison
-from train.ablation.figure import write_trade_off
+from train.ablation.attention import attention_rows, turned_pairs
+from train.ablation.figure import trade_off, write_trade_off
+from train.ablation.halves import Halves, halves_of, in_halves
+from train.ablation.labelled import label_shares
 from train.ablation.modes import GRAFT, Mode
 from train.ablation.results import FEWEST, predictions, results
 from train.ablation.study import Study, every_request
@@ -48,7 +53,7 @@ from train.checkpoints.subject import Subject, subject
 from train.evals.responses import Responses, lacking
 from train.evals.sampling import prompts_of
 from train.evals.sitting import sitting
-from train.failures.shares import failure_shares
+from train.failures.shares import label_table
 from train.flags.evaluation import Asked, add_evaluation
 from train.flags.parsing import make_parser
 from train.run.console import quieten, say
@@ -86,10 +91,12 @@ def main(arguments: Sequence[str]) -> None:
     _conclude(asked, rows, held, grafted)
     if single:
         _conclude_single(asked, rows, alone, states)
+    (asked.folder / "halves.parquet").unlink(missing_ok=True)  # of other sets
+    halves = _halved(asked, rows, held, grafted) if options.halves else []
+    _attend(asked, model, rows, held, states)
     say(f"\nresponses  {asked.folder / 'responses'}")
     say(f"table      {asked.folder / 'ablation.parquet'}")
-    if write_trade_off(rows, held, asked.folder / "ablation.png", grafted):
-        say(f"picture    {asked.folder / 'ablation.png'}")
+    _conclude_trade_off(asked, rows, held, grafted, halves)
 
 
 def _conclude(
@@ -104,9 +111,10 @@ def _conclude(
     show(each)
     for line in sentences(each):
         say(line)
-    failed = failure_shares(rows, asked.benchmarks, asked.boxed)
-    _write(asked.folder / "failures.parquet", failed.reset_index().to_dict("records"))
-    for line in failed_in(failed, held):
+    failed = label_shares(label_table(rows, asked.benchmarks, asked.boxed), held)
+    some = [one.row for one in failed if any(one.shares.values())]
+    _write(asked.folder / "labels.parquet", some)
+    for line in failed_in(failed):
         say(line)
 
 
@@ -116,10 +124,82 @@ def _conclude_single(
     """Write the results of single heads, and print whether their shares on the run's prompt pairs,
     where there are any, tell which of them solving needs."""
     each = results(rows, alone)
-    _write(asked.folder / "heads.parquet", [result.row for result in each])
-    if states is not None:
-        for line in predicted(predictions(each, states.set_index("node")["corrupt"])):
-            say(line)
+    shares = pd.Series(dtype=float) if states is None else states.set_index("node")["corrupt"]
+    beside = [{**one.row, "share": shares.get(one.row["nodes"])} for one in each]
+    _write(asked.folder / "heads.parquet", beside)
+    correlated = [] if states is None else predictions(each, shares)
+    _write(asked.folder / "predictions.parquet", [vars(one) for one in correlated])
+    for line in predicted(correlated):
+        say(line)
+
+
+def _halved(
+    asked: Asked,
+    rows: pd.DataFrame,
+    held: Sequence[Comparison],
+    grafted: tuple[pd.DataFrame, Sequence[Comparison]] | None,
+) -> list[Halves]:
+    """Write and print the results in the easier and the harder half of every benchmark that has
+    them, which are corrected by themselves."""
+    sorting, whose = (grafted[0], "the base") if grafted else (rows, "the model")
+    as_it_is = sorting[sorting["condition"] == ""]
+    told = [halves_of(one, as_it_is, whose) for one in asked.benchmarks]
+    for benchmark, one in zip(asked.benchmarks, told, strict=True):
+        if isinstance(one, str):
+            say(f"note       {benchmark.name} has no halves: {one}")
+        else:
+            say(f"halves     {one}")
+    halves = [one for one in told if isinstance(one, Halves)]
+    if halves:
+        each = results(in_halves(rows, halves), held)
+        if grafted:
+            each += results(in_halves(grafted[0], halves), grafted[1])
+        by = {name: one.by for one in halves for name in one.names}
+        written = [{**one.row, "easier": by[one.benchmark]} for one in each]
+        _write(asked.folder / "halves.parquet", written)
+        show(each)
+    return halves
+
+
+def _attend(
+    asked: Asked,
+    model: Any,
+    rows: pd.DataFrame,
+    held: Sequence[Comparison],
+    states: pd.DataFrame | None,
+) -> None:
+    """Write where heads attend in the responses that the report shows."""
+    shares = {} if states is None else dict(zip(states["node"], states["corrupt"], strict=True))
+    pairs = turned_pairs(asked.folder, asked.requests, held, shares)
+    kept = attention_rows(model, asked.subject.tokenizer, asked.sampling, rows, pairs)
+    _write(asked.folder / "attention.parquet", kept)
+    if pairs:
+        say(f"attention  of {len(kept)} of {len(pairs)} problems that turned, for the report")
+
+
+def _conclude_trade_off(
+    asked: Asked,
+    rows: pd.DataFrame,
+    held: Sequence[Comparison],
+    grafted: tuple[pd.DataFrame, Sequence[Comparison]] | None,
+    halves: Sequence[Halves],
+) -> None:
+    """Write and draw the first two benchmarks against each other, and halves, where there are."""
+    names = [one.name for one in asked.benchmarks]
+    pairs = [*([(names[0], names[1])] if len(names) > 1 else []), *(one.names for one in halves)]
+    picture, table = asked.folder / "ablation.png", asked.folder / "trade_off.parquet"
+    if not pairs:
+        picture.unlink(missing_ok=True)
+        table.unlink(missing_ok=True)
+        return
+    of_each = [("the model", rows, held), *([("the base", *grafted)] if grafted else [])]
+    points = pd.concat(
+        trade_off(pd.concat([mine, in_halves(mine, halves)]), comparisons, pairs, model)
+        for model, mine, comparisons in of_each
+    )
+    _write(table, points.to_dict("records"))
+    write_trade_off(points, picture)
+    say(f"picture    {picture}")
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -132,6 +212,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="zero, mean, resample, scale:X (zero)")  # fmt: skip
     add("--controls", type=int, default=20, metavar="N", help="random sets a matching (20)")
     add("--each", action="store_true", help="also every head alone, against its share on pairs")
+    add("--halves", action="store_true", help="also each benchmark's easier and harder half")
     add("--into", metavar="BASE", help="also graft the sets into this model: are they enough?")
     add("--contrast", metavar="NAME", help="whose states are meant (the run's first)")
     return parser.parse_args(list(arguments))

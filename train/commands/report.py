@@ -17,6 +17,7 @@ from tracking.errors import BadInput
 from tracking.timeline.timeline import Timeline
 from tracking.views import papers
 from tracking.views.report import named, write_report
+from tracking.views.solving.tables import accuracies
 from train.flags.control import add_control, control_of
 from train.flags.parsing import make_parser
 from train.run.console import say
@@ -43,9 +44,11 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _export(runs: Sequence[Path], folder: Path, control: Timeline | None) -> None:
-    timelines = {name: Timeline.read(run, control=control) for name, run in named(runs).items()}
+    folders = named(runs)
+    timelines = {name: Timeline.read(run, control=control) for name, run in folders.items()}
+    accuracy = {name: accuracies(run) for name, run in folders.items()}
     try:
-        files = papers.export(timelines, folder)
+        files = papers.export(timelines, folder, accuracy)
     except OSError as error:
         raise BadInput(f"{folder} cannot be written: {error.strerror or error}") from None
     say(f"figures    {len(files)} files in {folder}")

@@ -3,7 +3,8 @@
     amc23, aime24, math500, gsm8k, svamp   from the Hub, or NAME.jsonl in a folder
     path/to/problems.jsonl                 a file, called after its name
     tiny-easy, tiny-hard                   the tiny task's test split: one operation, and three
-    reasoning-gym/chain_sum                a generator's test split, with its defaults
+    reasoning-gym/chain_sum                a generator's test split, with its defaults, or with
+    reasoning-gym/chain_sum?min_terms=2&max_terms=2    parameters, each value JSON or text
 
 Each holds the same problems in every run, whatever the seed of the sampling.
 """
@@ -11,8 +12,9 @@ Each holds the same problems in every run, whatever the seed of the sampling.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -62,7 +64,7 @@ def _benchmark(name: str, folder: Path | None) -> Benchmark:
     if name in TINY:
         return Benchmark(name, _tiny(name), grade_tiny, "the tiny task's test split")
     if name.startswith(SOURCE):
-        return Benchmark(name, _gym(name), grade_gym, "its test split")
+        return _of_generator(name)
     if name.endswith(".jsonl"):
         return _of_file(Path(name).stem, Path(name))
     if folder is not None and (folder / f"{name}.jsonl").is_file():
@@ -120,7 +122,13 @@ def _word_problem(name: str, where: str, row: Any) -> Problem:
         raise BadInput(f"{where}: {error}") from None
     if not problem.answer:
         raise BadInput(f"{where}: the answer is empty; a benchmark needs answers")
-    return Problem(name, problem.question, problem.answer)
+    return Problem(name, problem.question, problem.answer, level=_level(row))
+
+
+def _level(row: Mapping[str, Any]) -> int | None:
+    """Of MATH, `5` or `Level 5`."""
+    said = re.fullmatch(r"(?:Level )?(\d+)", str(row.get("level")))
+    return int(said[1]) if said else None
 
 
 def _tiny(name: str) -> tuple[Problem, ...]:
@@ -129,10 +137,29 @@ def _tiny(name: str) -> tuple[Problem, ...]:
     return tuple(Problem(name, each.prompt, each.answer) for each in islice(drawn, DRAWN))
 
 
-def _gym(name: str) -> tuple[Problem, ...]:
-    """Different questions that no training run has met."""
-    items = Generator(name.removeprefix(SOURCE)).draw("test", 0, 2 * HELD_OUT * DRAWN)
-    asked = tuple(Problem(name, i.question, i.answer, i.place) for i in islice(items, DRAWN))
+def _of_generator(name: str) -> Benchmark:
+    """Different questions that no training run has met. The benchmark is called after generator
+    and parameters, these in the order of their names."""
+    generator, _, query = name.removeprefix(SOURCE).partition("?")
+    parameters = dict(sorted(_parameters(name, query).items()))
+    said = "&".join(f"{key}={json.dumps(value)}" for key, value in parameters.items())
+    called = f"{SOURCE}{generator}?{said}" if said else f"{SOURCE}{generator}"
+    items = Generator(generator, parameters).draw("test", 0, 2 * HELD_OUT * DRAWN)
+    asked = tuple(Problem(called, i.question, i.answer, i.place) for i in islice(items, DRAWN))
     if not asked:
         raise BadInput(f"{name}: no question of its test split that its scorer can grade")
-    return asked
+    return Benchmark(called, asked, grade_gym, "its test split")
+
+
+def _parameters(name: str, query: str) -> dict[str, Any]:
+    """Of `a=1&b=word`: values are JSON, or else text."""
+    parameters: dict[str, Any] = {}
+    for part in filter(None, query.split("&")):
+        key, equals, value = part.partition("=")
+        if not (key and equals) or key in parameters:
+            raise BadInput(f"{name}: {part!r} is no name=value, or comes twice; ?a=1&b=2")
+        try:
+            parameters[key] = json.loads(value)
+        except ValueError:
+            parameters[key] = value
+    return parameters

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from tracking.errors import BadInput
+from tracking.views.dashboard import STEP, tensorboard_folder
 from tracking.views.terminal import Table
 from train.checkpoints.subject import usual_length
 from train.config import Job
@@ -86,6 +87,7 @@ class BenchmarkCallback(TrainerCallback):
         self.plan, self.tokenizer, self.asked = plan, tokenizer, asked
         self.grader = Grader(plan.benchmarks)
         self.view = Table()
+        self.writer: Any = None  # TensorBoard's, from the first accuracy on
 
     def on_train_begin(
         self,
@@ -110,8 +112,10 @@ class BenchmarkCallback(TrainerCallback):
         self._evaluate(args, state, model)
 
     def close(self) -> None:
-        """End the graders' processes."""
+        """End the graders' processes, and close TensorBoard's file."""
         self.grader.close()
+        if self.writer is not None:
+            self.writer.close()
 
     def _evaluate(self, args: TrainingArguments, state: TrainerState, model: Any) -> None:
         step = state.global_step
@@ -156,13 +160,25 @@ class BenchmarkCallback(TrainerCallback):
     def _show(self, args: TrainingArguments, step: int, summary: Sequence[Estimate]) -> None:
         accuracy = ", ".join(f"{each.benchmark} {each.average}" for each in summary)
         self.view.note(f"step {step} solves {accuracy}")
+        scalars: dict[str, float] = {}
+        for each in summary:
+            name, share = f"eval/{each.benchmark}/avg@{each.samples}", each.average
+            scalars |= {name: share.value, f"{name}_lo": share.low, f"{name}_hi": share.high}
         if "wandb" in (args.report_to or []) and wandb.run is not None:
-            row: dict[str, float] = {"train/global_step": step}
-            for each in summary:
-                name = f"eval/{each.benchmark}/avg@{each.samples}"
-                share = each.average
-                row |= {name: share.value, f"{name}_lo": share.low, f"{name}_hi": share.high}
-            wandb.run.log(row)
+            wandb.run.log({STEP: step, **scalars})
+        if "tensorboard" in (args.report_to or []):
+            self._write_scalars(tensorboard_folder(args).with_name("benchmarks"), step, scalars)
+
+    def _write_scalars(self, folder: Path, step: int, scalars: Mapping[str, float]) -> None:
+        """In a folder of their own, as TensorBoard follows one file in a folder."""
+        if self.writer is None:
+            from torch.utils.tensorboard import SummaryWriter  # it takes a second to load
+
+            # what a resumed run shows again is shown once
+            self.writer = SummaryWriter(str(folder), purge_step=step or None)
+        for name, value in scalars.items():
+            self.writer.add_scalar(name, value, step)
+        self.writer.flush()
 
 
 def _responses(folder: Path, facts: dict[str, Any]) -> Responses:

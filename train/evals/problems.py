@@ -19,12 +19,14 @@ class Problem:
     question: what the user says
     answer: the right one, "" where many are right
     place: of a reasoning-gym item, where it is drawn from again to be graded; else ""
+    level: how hard its data set says it is, more is harder; None where it does not say
     """
 
     benchmark: str
     question: str
     answer: str
     place: str = ""
+    level: int | None = None
 
     @cached_property
     def id(self) -> str:

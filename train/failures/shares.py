@@ -13,11 +13,10 @@ from train.failures.labels import LABELS, Format, Response, failures
 MODULUS = 10  # of the tiny task's arithmetic
 
 
-def failure_shares(
+def label_table(
     rows: pd.DataFrame, benchmarks: Sequence[Benchmark], boxed: bool = False
 ) -> pd.DataFrame:
-    """Float [benchmark and condition] by label: the share of responses that have it, of rows as
-    `Responses.read` has them.
+    """`benchmark`, `problem`, `condition` of rows as `Responses.read` has them, and bool by label.
 
     `boxed`: whether word problems asked for answers in `\\boxed{}`. What is long is measured by
     the right responses of the model as it is (condition ""), or of all where that is not there.
@@ -29,7 +28,16 @@ def failure_shares(
         for row in rows.to_dict("records")
     ]
     table = pd.DataFrame(labelled, columns=list(LABELS), index=rows.index)
-    return table.groupby([rows["benchmark"], rows["condition"]], sort=False).mean()
+    return rows[["benchmark", "problem", "condition"]].join(table)
+
+
+def failure_shares(
+    rows: pd.DataFrame, benchmarks: Sequence[Benchmark], boxed: bool = False
+) -> pd.DataFrame:
+    """Float [benchmark and condition] by label: the share of responses that have it, as
+    `label_table` tells them."""
+    table = label_table(rows, benchmarks, boxed)
+    return table.groupby(["benchmark", "condition"], sort=False)[list(LABELS)].mean()
 
 
 def _form(benchmark: Benchmark, boxed: bool) -> tuple[Format, int | None]:

@@ -90,6 +90,32 @@ def test_the_picture_shows_behaviour_reward_and_wiring_over_the_steps(tmp_path: 
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def accuracy(*rows: tuple[int, str, float]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["step", "benchmark", "avg"])
+    return table.assign(avg_low=table["avg"] - 0.1, avg_high=table["avg"] + 0.05)
+
+
+def test_accuracy_stands_above_the_raster_where_benchmarks_were_solved() -> None:
+    told = timeline(RUN)
+    table = accuracy((0, "easy", 0.2), (0, "hard", 0.1), (30, "easy", 0.9), (30, "hard", 0.4))
+    figure = picture(told, accuracy=table)
+    panel = figure.axes[3]
+    assert panel.get_ylabel() == "accuracy" and panel.get_xlim()[1] > 30
+    for line, name in zip(panel.lines, ("easy", "hard"), strict=True):
+        rows = table[table["benchmark"] == name]
+        np.testing.assert_array_equal(line.get_xydata(), rows[["step", "avg"]])
+        assert line.get_label() == name
+    assert len({str(line.get_marker()) for line in panel.lines}) == len(panel.collections) == 2
+
+
+def test_a_picture_without_benchmarks_is_the_same_bytes(tmp_path: Path) -> None:
+    told = timeline(RUN)
+    plain, empty = (tmp_path / name for name in ("plain.png", "empty.png"))
+    write_picture(told, plain)
+    write_picture(told, empty, accuracy())
+    assert plain.read_bytes() == empty.read_bytes()
+
+
 def test_the_step_axis_begins_at_0_and_has_whole_ticks() -> None:
     for histories in (RUN, RUN[:1]):
         for axes in picture(timeline(histories)).axes[:4]:
@@ -333,19 +359,20 @@ def test_coupling_is_drawn_from_its_table_with_its_caveat() -> None:
 
 
 def test_runs_are_exported_as_pictures_and_their_data(tmp_path: Path) -> None:
-    told = timeline(LIVES)
-    paths = papers.export({"one": told, "two": timeline(RUN)}, tmp_path / "new")
+    told, solved = timeline(LIVES), {"one": accuracy((0, "easy", 0.2)), "two": accuracy()}
+    paths = papers.export({"one": told, "two": timeline(RUN)}, tmp_path / "new", solved)
     assert sorted(paths) == sorted((tmp_path / "new").iterdir())
     names = {path.name for path in paths}
     plots = ("map", "cohorts", "survival", "faithfulness", "wiring", "turnover", "coupling")
     wanted = [f"{run}.cue.{plot}" for run in ("one", "two") for plot in plots]
     wanted += ["one.picture", "two.picture", "together"]
-    tables = {f"{name}.csv" for name in (*wanted, "one.nodes", "two.nodes")}
+    tables = {f"{name}.csv" for name in (*wanted, "one.nodes", "two.nodes", "one.accuracy")}
     assert names == tables | {f"{name}.{end}" for name in wanted for end in ("png", "svg")}
     folder = tmp_path / "new"
     for name, table in (
         ("picture", told.counts),
         ("nodes", told.nodes),
+        ("accuracy", solved["one"]),
         ("cue.cohorts", cohort_table(told.nodes, "cue")),
         ("cue.survival", survival(told.nodes, "cue")),
     ):

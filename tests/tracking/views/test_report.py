@@ -1,6 +1,7 @@
 """The report's page, without a browser: what it holds, how large it is, what it refuses."""
 
 import json
+import random
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tracking.views.caveats import caveats
 from tracking.views.drawing import shown
 from tracking.views.palette import untold
 from tracking.views.report import named, report, write_report
+from train.ablation.attention import BYTES
 
 
 def test_the_page_holds_the_timelines_numbers(tmp_path: Path) -> None:
@@ -198,6 +200,15 @@ def test_a_large_run_makes_a_file_under_six_megabytes(
     contrasts: tuple[str, ...], tmp_path: Path
 ) -> None:
     run = write_run(tmp_path / "run", tuple(range(0, 300, 10)), Graph(28, 12), contrasts)
+    (run / "evals" / "final").mkdir(parents=True)
+    row = {"change": -0.5, "change_low": -0.6, "change_high": -0.4, "p": 0.5, "smallest": 0.1,
+           "on": 1.0, "off": 0.5, "benchmark": "words", "problems": 9, "mode": "zero",
+           "heads": "active", "nodes": "L0H1"}  # fmt: skip
+    pd.DataFrame([row]).to_parquet(run / "evals" / "final" / "ablation.parquet")
+    kept = {"benchmark": "words", "problem": "p", "sample": 0, "condition": "zero L0H1",
+            "heads": ["L0H1"], "first": 0, "before_tokens": ["a"] * 256, "after_tokens": [],
+            "before_weights": random.Random(0).randbytes(BYTES), "after_weights": b""}  # fmt: skip
+    pd.DataFrame([kept]).to_parquet(run / "evals" / "final" / "attention.parquet")
     path = write_report([run], tmp_path / "report.html")
     assert path.stat().st_size < 6_000_000
 

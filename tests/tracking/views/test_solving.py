@@ -10,6 +10,7 @@ from tests.builders.pages import EVIL, data_of
 from tests.builders.runs import write_run
 from tracking.errors import BadInput
 from tracking.views.report import report
+from tracking.views.solving.tables import beside, in_words
 
 ROW = {
     "heads": "active",
@@ -74,12 +75,37 @@ def test_accuracy_stands_by_step_and_benchmark(tmp_path: Path) -> None:
     assert held(run)["studies"] == []
 
 
+def test_the_closing_line_has_the_first_and_the_last_accuracy() -> None:
+    rows = [(0, "easy", 0.2, 0.1, 0.3), (10, "easy", 0.4, 0.3, 0.5), (20, "easy", 0.9, 0.8, 1.0),
+            (20, "one", 1.0, float("nan"), float("nan"))]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["step", "benchmark", "avg", "avg_low", "avg_high"])
+    assert in_words(table) == [
+        "accuracy in easy: 0.200 (0.100-0.300) at step 0, 0.900 (0.800-1.000) at step 20",
+        "accuracy in one: 1.000 at step 20",
+    ]
+    assert in_words(table[:0]) == []
+
+
 def test_the_ablation_is_the_tables_with_significant_rows_marked(tmp_path: Path) -> None:
     run = solving(tmp_path, [{**ROW, "mode": "zero"}, {**MLP, "mode": "mean"}], [])
     table = held(run)["studies"][0]["table"]
     assert table["heads"] == ["active", "M1"] and table["change"] == [-0.75, -0.75]
     assert table["significant"] == [True, False]
     assert table["norm_less"] == [-0.4, None] and table["norm_beyond"] == [True, False]
+
+
+def test_files_beside_an_ablation_are_read_where_they_are(tmp_path: Path) -> None:
+    assert beside(tmp_path) == {}
+    single = {**ROW, "mode": "zero"}
+    pd.DataFrame([single]).to_parquet(tmp_path / "heads.parquet")  # of a version without shares
+    pd.DataFrame([{**single, "label": "loop"}]).to_parquet(tmp_path / "labels.parquet")
+    pd.DataFrame().to_parquet(tmp_path / "predictions.parquet")
+    tables = beside(tmp_path)
+    assert {*tables} == {"heads", "labels"}
+    assert "share" not in tables["heads"] and list(tables["labels"]["norm_less"]) == [-0.4]
+    pd.DataFrame([{"label": "loop"}]).to_parquet(tmp_path / "labels.parquet")
+    with pytest.raises(BadInput, match=r"labels\.parquet: no column heads"):
+        beside(tmp_path)
 
 
 def test_problems_turn_at_the_same_sample_number_alone(tmp_path: Path) -> None:

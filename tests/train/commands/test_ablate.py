@@ -9,6 +9,7 @@ import pytest
 
 from tests.builders.timelines import records_named
 from tracking import Graph, Ledger
+from tracking.views.solving.tables import beside
 from train import cli
 from train.tiny.base import base_model
 
@@ -62,10 +63,32 @@ def test_the_states_of_a_run_name_its_heads_and_controls(
     assert (table["change"][2:] == 0).all(), "the same model's heads change nothing"
     assert len(pd.read_parquet(folder / "heads.parquet")) == len(GRAPH.head_names)
     assert not (folder / "ablation.png").exists(), "one benchmark has nothing to stand against"
+    each = pd.read_parquet(folder / "heads.parquet").set_index("nodes")
+    assert each["share"].abs().idxmax() in ("L0H1", "L1H3"), "the shares of the last record"
     rows = pd.read_parquet(folder / "responses")
     sets = {name.split(" ")[1] for name in rows["condition"].unique() if "," in name}
     assert all("L1H3" not in nodes for nodes in sets - {"L0H1,L1H3"})
     assert "to generate" in capsys.readouterr().out
+
+
+def test_halves_labels_and_attention_lie_beside_the_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--heads", "L0H0,L0H2", "--controls", 0, "--halves", "--output_dir", tmp_path)
+    more = ("--limit", 14, "--samples", 2, "--temperature", 0.6)
+    ablate(monkeypatch, "tiny", *words, *QUICK, *more)
+    tables = beside(tmp_path)
+    assert {*tables} == {"halves", "labels", "trade_off", "attention"}
+    assert {head for heads in tables["attention"]["heads"] for head in heads} == {"L0H0", "L0H2"}
+    halves = tables["halves"]
+    assert list(halves["benchmark"]) == ["tiny-easy, easier", "tiny-easy, harder"]
+    assert halves["problems"].sum() == 14 and {*halves["mode"]} == {"zero"}
+    assert list(tables["trade_off"]["what"]) == ["as it is", "L0H0,L0H2 zero"]
+    said = capsys.readouterr().out
+    assert "halves     tiny-easy: " in said and (tmp_path / "ablation.png").exists()
+    ablate(monkeypatch, "tiny", *words[:4], *words[5:], *QUICK, *more)
+    assert not {"halves", "trade_off"} & {*beside(tmp_path)}, "those of another question"
+    assert not (tmp_path / "ablation.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -78,6 +101,7 @@ def test_the_states_of_a_run_name_its_heads_and_controls(
         (("--heads", "L1H3", "--controls", "4"), "--controls is 4; 0 (none) or at least 5"),
         (("--heads", "L1H3", "--benchmarks", "tiny-eazy"), "unknown benchmark 'tiny-eazy'"),
         (("--heads", "L1H3", "--into", "/nowhere"), "/nowhere"),
+        (("--heads", "L1H3", "--into", "smollm2"), "smollm2"),  # of another shape, or not there
     ],
 )
 def test_a_mistake_is_one_line_before_weights_are_read(

@@ -31,6 +31,8 @@ def test_shared_files_are_read_as_they_lie(name: str, count: int, first: str) ->
     assert (named.name, len(named.problems)) == (name, count)
     assert named.problems[0].answer == first
     assert all(problem.question and problem.answer for problem in named.problems)
+    levels = {problem.level for problem in named.problems}
+    assert levels == ({1, 2, 3, 4, 5} if name == "math500" else {None})
 
 
 @needs_shared
@@ -58,6 +60,20 @@ def test_a_generators_questions_are_of_its_test_split() -> None:
     assert [json.loads(problem.place)["generator"] for problem in named.problems] == [
         "basic_arithmetic"
     ] * 10
+
+
+def test_a_generator_takes_parameters_in_its_name() -> None:
+    pytest.importorskip("reasoning_gym")
+    name = "reasoning-gym/chain_sum?min_terms=2&max_terms=2&allow_negation=false"
+    (named,) = benchmarks([name], limit=10)
+    assert named.name == "reasoning-gym/chain_sum?allow_negation=false&max_terms=2&min_terms=2"
+    for problem in named.problems:
+        assert problem.benchmark == named.name
+        place = json.loads(problem.place)
+        assert place["parameters"] == {"allow_negation": False, "max_terms": 2, "min_terms": 2}
+        assert sum(problem.question.count(sign) for sign in (" + ", " - ")) == 1
+    with pytest.raises(BadInput, match="2 benchmarks are called"):
+        benchmarks([name, "reasoning-gym/chain_sum?max_terms=2&min_terms=2&allow_negation=false"])
 
 
 def test_a_question_that_comes_again_is_asked_once(
@@ -99,6 +115,14 @@ def test_a_problem_without_an_answer_is_refused_by_its_line(
         (["tiny-easy", "tiny-easy"], "2 benchmarks are called 'tiny-easy'"),
         (["nowhere.jsonl"], "benchmark nowhere.jsonl: No such file"),
         (["reasoning-gym/nothing"], "reasoning-gym has no generator 'nothing'"),
+        (["reasoning-gym/nothing?a=1"], "reasoning-gym has no generator 'nothing'"),
+        (
+            ["reasoning-gym/chain_sum?min_term=2"],
+            r"reasoning-gym/chain_sum has no parameter 'min_term'; it has min_terms, max_terms",
+        ),
+        (["reasoning-gym/chain_sum?min_terms=two"], "min_terms is 'two'; it takes int"),
+        (["reasoning-gym/chain_sum?min_terms"], "'min_terms' is no name=value"),
+        (["reasoning-gym/chain_sum?min_terms=2&min_terms=3"], "or comes twice"),
     ],
 )
 def test_an_unknown_benchmark_is_one_line(names: list[str], told: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import wandb
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.builders.wandb_files import history
 from tracking import BadInput
@@ -49,18 +50,24 @@ def test_only_every_second_checkpoint_is_evaluated(
     assert "step 4 solves tiny-easy 0." in said and "step 2" not in said
 
 
-def test_accuracy_goes_to_wandb_by_step(
+def test_accuracy_goes_to_wandb_and_tensorboard_by_step(
     tmp_path: Path, run_job: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
-    run = run_job("grpo", tmp_path / "run", **ASKED, report_to="wandb")
+    run = run_job("grpo", tmp_path / "run", **ASKED, report_to="wandb,tensorboard")
     wandb.finish()
+    shown = EventAccumulator(str(run / "runs" / "benchmarks"))
+    shown.Reload()
     (kept,) = (run / "wandb").glob("offline-run-*")
     rows = [row for row in history(kept) if "eval/tiny-hard/avg@4" in row]
     assert [row["train/global_step"] for row in rows] == [0, 2, 4]
     for row in rows:
         low, high = row["eval/tiny-hard/avg@4_lo"], row["eval/tiny-hard/avg@4_hi"]
         assert low <= row["eval/tiny-hard/avg@4"] <= high
+    for name in ("eval/tiny-hard/avg@4", "eval/tiny-hard/avg@4_lo", "eval/tiny-easy/avg@4_hi"):
+        events = {event.step: event.value for event in shown.Scalars(name)}
+        wanted = {row["train/global_step"]: row[name] for row in rows}
+        assert events == pytest.approx(wanted)
 
 
 def test_a_resumed_run_keeps_what_there_is(tmp_path: Path, run_job: Callable[..., Path]) -> None:

@@ -14,9 +14,8 @@ MATH = Benchmark("math", (), grade_math, "")
 def rows(*responses: tuple[str, str, str, bool | None, int]) -> pd.DataFrame:
     """benchmark, condition, text, right, length; the right answer is 8."""
     names = ["benchmark", "condition", "response", "right", "length"]
-    return pd.DataFrame(responses, columns=names).assign(answer="8", cut_off=False).astype(
-        {"right": "boolean"}
-    )  # fmt: skip
+    table = pd.DataFrame(responses, columns=names).astype({"right": "boolean"})
+    return table.assign(problem="p", answer="8", cut_off=False)
 
 
 def test_each_label_is_counted_by_benchmark_and_condition() -> None:
