@@ -34,6 +34,8 @@ def plan(campaign: Campaign, variants: Sequence[Variant], quick: bool) -> Iterat
     for index, fault in enumerate(chosen):
         yield campaign.faults(variants[index % len(variants)], fault.name, fault)
     yield campaign.faults(variants[0], "before a manifest, and in its resume", *AGAIN)
+    for variant in variants[:1] if quick else variants[:3]:
+        yield campaign.watcher_kills(variant, 3)
     for variant in variants[:2] if quick else variants:
         for _ in range(1 if quick else 2):
             yield campaign.random_kills(variant, 2)

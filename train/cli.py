@@ -44,7 +44,7 @@ def main() -> None:
         return
     if words[0] not in COMMANDS:
         _refuse(f"unknown command {words[0]!r}; one of {', '.join(COMMANDS)}")
-    if words[0] in LONG:
+    if words[0] in LONG or "--watch" in words:
         heed()
     if words[0] in JOBS and {"-h", "--help"} & {*words}:
         print_help(words[0], words[1:])
