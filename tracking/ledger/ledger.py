@@ -112,7 +112,7 @@ class Ledger:
         with self.alone():
             for step in self.marks():
                 if step > after:
-                    self.mark_path(step).unlink()
+                    self.mark_path(step).unlink(missing_ok=True)
             self._clear()
             later = [step for step in self.steps() if step > after]
             return [moved for step in later for moved in self.set_aside(step)]
@@ -168,7 +168,7 @@ class Ledger:
     def _clear(self) -> None:
         """Remove what killed writes left; call it `alone`, as records are written."""
         for rest in self.folder.glob(".*.tmp"):
-            rest.unlink()
+            rest.unlink(missing_ok=True)  # marks are written at any time
 
     def mark(self, mark: Mark) -> Path:
         """Say beside the records why a step has none."""

@@ -29,20 +29,6 @@ from train.run.signals import PREEMPTED, Stop
 STEPS = [0, 2, 4, 6]
 
 
-@pytest.fixture(scope="module")
-def trained(campaign: Campaign) -> Path:
-    """An SFT run that was trained in watch mode, with one checkpoint kept and nobody watching."""
-    run = campaign.world.folder / "sft-watched"
-    assert campaign.world.start(Variant("sft", "sft", WATCHED), run).wait() == 0
-    return run
-
-
-@pytest.fixture
-def run(trained: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
-    return shutil.copytree(trained, tmp_path / "run")
-
-
 def give_records(campaign: Campaign, run: Path, *steps: int) -> None:
     """Records of these steps, as the callback has made them."""
     campaign.undisturbed(SFT)
@@ -70,23 +56,6 @@ def test_a_watcher_beside_a_job_that_is_killed_makes_the_callback_s_records(
     assert rows(watcher.log) == STEPS and "waiting    for" in watcher.log.read_text()
     assert list(resume.complete(run)) == [6]
     assert RunFolder(run).waiting.checkpoints() == {}
-
-
-def test_training_that_is_watched_only_saves_and_keeps_weights_for_later(
-    campaign: Campaign, trained: Path
-) -> None:
-    campaign.undisturbed(SFT)
-    weights = [(run / "model.safetensors").read_bytes() for run in (trained, campaign.folder(SFT))]
-    assert weights[0] == weights[1]
-    assert Ledger(trained / "heads").steps() == []
-    assert list(resume.complete(trained)) == [6]
-    kept = resume.complete(RunFolder(trained).waiting.path)
-    assert list(kept) == [2, 4, 6]
-    assert not [path for path in kept[2].iterdir() if path.suffix in (".pt", ".pth")]
-    links = [(path / "model.safetensors").stat() for path in (kept[6], trained / "checkpoint-6")]
-    assert links[0].st_ino == links[1].st_ino
-    said = trained.with_name("sft-watched.log").read_text()
-    assert f"tracking   0 of 4 records so far; sparks track {trained} --watch makes the" in said
 
 
 def test_watchers_share_a_run_and_one_killed_in_a_record_loses_nothing(
@@ -153,14 +122,6 @@ def test_a_checkpoint_that_cannot_be_analysed_is_named_at_the_end(
     assert ended.value.code == 1
     assert capsys.readouterr().out.count("is not finite") == watch.TRIES
     assert Ledger(run / "heads").marks()[4].why == "failed"
-
-
-def test_weights_of_steps_that_a_resumed_run_has_left_go(run: Path) -> None:
-    (run / MANIFEST).unlink()
-    resume.take_up(run, run / "checkpoint-4", [])
-    assert list(RunFolder(run).waiting.checkpoints()) == [2, 4]
-    resume.take_up(run, None, [])
-    assert list(RunFolder(run).waiting.checkpoints()) == []
 
 
 @pytest.mark.parametrize(
