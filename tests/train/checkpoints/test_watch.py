@@ -61,13 +61,14 @@ def test_a_watcher_beside_a_job_that_is_killed_makes_the_callback_s_records(
 def test_watchers_share_a_run_and_one_killed_in_a_record_loses_nothing(
     campaign: Campaign, run: Path
 ) -> None:
-    torn = Fault("in a record", WRITE_RECORD, 2, True, "step-")
+    give_records(campaign, run, 0, 2)
+    torn = Fault("in a record", WRITE_RECORD, 1, True, "step-")
     assert campaign.world.watch(run, torn, "first").wait() == -signal.SIGKILL
-    assert Ledger(run / "heads").steps() == [0]
+    assert Ledger(run / "heads").steps() == [0, 2]
     both = [campaign.world.watch(run, name=name) for name in ("second", "third")]
     assert [watcher.wait() for watcher in both] == [0, 0], tail(both[0].log)
     assert Outcome.of(run).differences(campaign.undisturbed(SFT)) == []
-    assert sorted(rows(both[0].log) + rows(both[1].log)) == STEPS[1:]
+    assert sorted(rows(both[0].log) + rows(both[1].log)) == [4, 6]
     assert [*(run / "heads").glob(".*.tmp")] == []
     assert RunFolder(run).waiting.checkpoints() == {}
 
@@ -75,19 +76,21 @@ def test_watchers_share_a_run_and_one_killed_in_a_record_loses_nothing(
 def test_a_watcher_asked_to_end_leaves_the_rest_to_sparks_track(
     campaign: Campaign, run: Path
 ) -> None:
+    give_records(campaign, run, 0, 2, 4)
     asked = Fault("", Place(contrast, "attribute"), 1, number=signal.SIGTERM)
     watcher = campaign.world.watch(run, asked)
     assert watcher.wait() == PREEMPTED
     told = "sparks: asked to end; start the watcher again with the same line"
     assert tail(watcher.log, 1) == told
     ledger = Ledger(run / "heads")
-    assert (ledger.steps(), ledger.marks()) == ([], {})
+    assert (ledger.steps(), ledger.marks()) == ([0, 2, 4], {})
     track.main([str(run)])
     assert Outcome.of(run).differences(campaign.undisturbed(SFT)) == []
     assert RunFolder(run).waiting.checkpoints() == {}
 
 
 def test_a_run_that_was_watched_may_go_on_by_itself(campaign: Campaign, run: Path) -> None:
+    give_records(campaign, run, 0, 2, 6)
     for name in (MANIFEST, "model.safetensors"):
         (run / name).unlink()  # as if it had been killed at its end
     job = campaign.world.start(Variant("sft", "sft", {"save_total_limit": 1}), run)
