@@ -210,6 +210,7 @@ class Ledger:
     def alone(self) -> Iterator[None]:
         """Within it no other process adds a record, moves one or derives anything from them: what
         is written last is of all of them."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / ".derive"):
             yield
 

@@ -60,7 +60,8 @@ def _pairs(job: Job, start: Start, ledger: Ledger) -> dict[str, PromptPairs]:
     if ledger.pairs_path.exists():
         return load_pairs(ledger.pairs_path)
     frozen = contrasts.build(job, start.tokenizer, lambda: model.weights(job, start))
-    freeze(frozen, ledger.pairs_path)
+    with ledger.alone():  # what killed writes left is removed so
+        freeze(frozen, ledger.pairs_path)
     return frozen
 
 
