@@ -3,10 +3,10 @@
     bash scripts/chaos.sh [--quick] [--seed 0] [--only grpo] [--folder DIR]
 
 Each kind of training runs once undisturbed. Then its jobs are killed with SIGKILL, at random
-moments and at chosen ones, and resumed with `--resume_from_checkpoint latest` until they end. A run
-ended equal where its weights, its last checkpoint, its timeline, its records and its log are those
-of the undisturbed run, byte for byte; times and rates are left out of log and records. Exit code 1
-where one is not.
+moments and at chosen ones, and resumed with `--resume_from_checkpoint latest` until they end; or
+the watcher is killed that makes their records, and begun again. A run ended equal where its
+weights, its last checkpoint, its timeline, its records and its log are those of the undisturbed
+run, byte for byte; times and rates are left out of log and records. Exit code 1 where one is not.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from train.tiny.base import base_model
 
 
 def plan(campaign: Campaign, variants: Sequence[Variant], quick: bool) -> Iterator[Trial]:
-    """Make all trials: every fault with one kind of training after another, then random moments."""
+    """Make all trials: every fault with one kind of training after another, then random moments, of
+    jobs and of watchers."""
     chosen = FAULTS[4::4] if quick else FAULTS
     for index, fault in enumerate(chosen):
         yield campaign.faults(variants[index % len(variants)], fault.name, fault)
@@ -37,6 +38,8 @@ def plan(campaign: Campaign, variants: Sequence[Variant], quick: bool) -> Iterat
     for variant in variants[:2] if quick else variants:
         for _ in range(1 if quick else 2):
             yield campaign.random_kills(variant, 2)
+    for variant in variants[:1] if quick else variants[:3]:
+        yield campaign.watcher_kills(variant, 3)
 
 
 def table(trials: Sequence[Trial]) -> Table:

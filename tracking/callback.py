@@ -16,7 +16,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +31,6 @@ from tracking.errors import BadInput, Postponed
 from tracking.ledger.ledger import Mark
 from tracking.ledger.reward import reward_between
 from tracking.nodes.weight_change import Snapshot, snapshot
-from tracking.pairs.frozen import pairs_hash
 from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.run_folder import RunFolder
 from tracking.settings import Settings
@@ -106,7 +105,7 @@ class HeadTracker(TrainerCallback):
                     self.view.note(damage)
                 base = self._base(state.global_step, model)
                 self.worker.subject = Subject(base, self.config.digit_ids)
-                self.dashboard.open(args, state.global_step, self._facts())
+                self.dashboard.open(args, state.global_step, self.worker.facts())
                 for step in self.worker.lacking(state.global_step):
                     self._track(args, state, step, model)
 
@@ -153,13 +152,6 @@ class HeadTracker(TrainerCallback):
         if self.begun and self.worker.analysing:
             self.worker.analysing = False  # a second signal finds nothing to end
             raise Postponed
-
-    def _facts(self) -> dict[str, object]:
-        """What a dashboard keeps of how this run is tracked."""
-        counts = {contrast: len(of_contrast) for contrast, of_contrast in self.pairs.items()}
-        pairs = {"hash": pairs_hash(self.pairs), "count": counts}
-        settings = {**asdict(self.settings), **asdict(self.config.thresholds)}
-        return {"tracking": settings, "pairs": pairs}
 
     def _base(self, step: int, model: nn.Module) -> Snapshot | None:
         """The attention weights of step 0."""

@@ -75,6 +75,13 @@ class Before:
         ranked = base.edge_scores if rank == "signed" else base.strength
         return cls(ranked, next(there, None), torch.stack(measured).any(0))
 
+    @property
+    def settled(self) -> bool:
+        """Whether further records change none of it: circuits have their size, and every node is
+        measured at every checkpoint."""
+        few = self.measured is not None and len(self.measured) <= ALL_NODES
+        return self.size is not None and few
+
 
 def analyse_contrast(
     model: nn.Module,

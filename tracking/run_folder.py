@@ -54,6 +54,12 @@ class RunFolder:
         """Checkpoints later than one that the run was resumed from."""
         return self.path / "superseded"
 
+    @property
+    def waiting(self) -> RunFolder:
+        """Weights of checkpoints that have no record yet, in folders of the checkpoints' names;
+        they stay when the checkpoint is deleted."""
+        return RunFolder(self.path / "heads" / "waiting")
+
     def config(self) -> dict[str, Any]:
         """What `config.yaml` says by its keys; empty where it is missing or cannot be read."""
         try:

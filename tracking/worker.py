@@ -11,8 +11,8 @@ by one of them at a time.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import nn
@@ -116,12 +116,7 @@ class Worker:
             try:
                 self.analysing = True
                 earlier = [one for one in self.ledger.records() if one.step < step]
-                before = {
-                    contrast: Before.of(
-                        [one.analyses[contrast] for one in earlier], self.settings.rank
-                    )
-                    for contrast in self.pairs
-                }
+                before = {contrast: self._before(earlier, contrast) for contrast in self.pairs}
                 analysed = record(
                     load(),
                     self.pairs,
@@ -134,16 +129,39 @@ class Worker:
                     label=f"heads at step {step}",
                 )
                 self.analysing = False
+                with self.ledger.alone():  # a run that is resumed moves its records so
+                    if not current():
+                        return None
+                    self.ledger.write(analysed)
+            except Exception as error:
                 if not current():
                     return None
-                self.ledger.write(analysed)
-            except Exception as error:
                 with contextlib.suppress(OSError):  # a full disk has no room for the mark either
                     self.ledger.mark_failed(step, error)
                 raise
             finally:
                 self.analysing = False
             return analysed
+
+    def in_turn(self, step: int, lacking: Collection[int]) -> bool:
+        """Whether the record of a step would come out now as if all steps were taken in order,
+        while those of `lacking` have none: all earlier ones have theirs, or those before the first
+        that has none have settled what later records take over."""
+        gap = min((other for other in lacking if other < step), default=None)
+        if gap is None:
+            return True
+        with self.ledger.alone():
+            settled = [record for record in self.ledger.records() if record.step < gap]
+        return all(self._before(settled, contrast).settled for contrast in self.pairs)
+
+    def _before(self, earlier: Sequence[Record], contrast: str) -> Before:
+        return Before.of([one.analyses[contrast] for one in earlier], self.settings.rank)
+
+    def facts(self) -> dict[str, object]:
+        """What a dashboard keeps of how this run is tracked."""
+        counts = {contrast: len(of_contrast) for contrast, of_contrast in self.pairs.items()}
+        pairs = {"hash": pairs_hash(self.pairs), "count": counts}
+        return {"tracking": {**asdict(self.settings), **asdict(self.thresholds)}, "pairs": pairs}
 
     def derive(self) -> Timeline:
         """Write the timeline of all records that there are."""

@@ -57,6 +57,10 @@ class JobArguments:
         default=True,
         metadata={"help": "Analyse the heads; --no_track trains without."},
     )
+    track_mode: str = field(
+        default="inline",
+        metadata={"help": "By the job, or watch: by sparks track --watch."},
+    )
     track_contrasts: list[str] | None = field(
         default=None,
         metadata={
@@ -88,6 +92,8 @@ class JobArguments:
     )
 
     def __post_init__(self) -> None:
+        if self.track_mode not in ("inline", "watch"):
+            raise BadInput(f"track_mode is {self.track_mode!r}; it must be inline or watch")
         if isinstance(self.dataset_parameters, str):
             with contextlib.suppress(ValueError):
                 self.dataset_parameters = json.loads(self.dataset_parameters)

@@ -22,7 +22,7 @@ COMMANDS = {
     "grpo": "train with GRPO: --config RECIPE.yaml [--any_trl_flag value ...]",
     "sft": "fine-tune: --config RECIPE.yaml [--any_trl_flag value ...]",
     "show": "a run's checkpoints and map in the terminal: RUN [--follow]",
-    "track": "analyse a run's checkpoints outside its training: RUN [--track_select share=0.9 ...]",
+    "track": "analyse a run's checkpoints outside its training: RUN [--watch]",
     "eval": "solve benchmarks: MODEL --benchmarks amc23,gsm8k [--samples 8 --temperature 0.6 ...]",
     "ablate": "switch heads off and solve benchmarks: MODEL --heads SET --benchmarks NAMES",
     "dashboard": "save a view of runs and heads in W&B: PROJECT [--entity ENTITY] [--print]",
@@ -44,7 +44,7 @@ def main() -> None:
         return
     if words[0] not in COMMANDS:
         _refuse(f"unknown command {words[0]!r}; one of {', '.join(COMMANDS)}")
-    if words[0] in LONG:
+    if words[0] in LONG or "--watch" in words:
         heed()
     if words[0] in JOBS and {"-h", "--help"} & {*words}:
         print_help(words[0], words[1:])

@@ -82,6 +82,11 @@ class Job:
         return math.lcm(micro_steps, accumulation) // accumulation
 
     @property
+    def watched(self) -> bool:
+        """Whether records are made by `sparks track --watch`, not by the job."""
+        return self.ours.track and self.ours.track_mode == "watch"
+
+    @property
     def folder(self) -> Path:
         """The run's folder."""
         return Path(self.training.output_dir)

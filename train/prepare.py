@@ -18,7 +18,10 @@ from tracking.callback import HeadTracker, TrackingConfig
 from tracking.pairs.frozen import load_pairs, pairs_hash
 from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.run_folder import RunFolder
+from tracking.worker import Worker
 from train import config, model
+from train.checkpoints import waiting
+from train.checkpoints.waiting import KeepWeightsCallback
 from train.config import Job
 from train.costs.describe import describe
 from train.data import contrasts
@@ -91,7 +94,8 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     say(f"evaluation {preflight.describe_evaluation(job, evaluation)}")
     preflight.check_rows(job, start.tokenizer, train)
     if job.ours.track:
-        say(f"tracking   {preflight.describe_tracking(job, len(train))}")
+        by = f", by sparks track {job.folder} --watch" if job.watched else ""
+        say(f"tracking   {preflight.describe_tracking(job, len(train))}{by}")
     identity = Identity.of(job, train)
     if first:
         resume.check(job, first, identity)
@@ -111,6 +115,8 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
             on_main(partial(resume.take_up, job.folder, checkpoint, changes))
         on_main(partial(config.write, job))
         begin_wandb(job)
+        if job.watched:
+            on_main(partial(_take_up, job, checkpoint, frozen))
         undo.pop_all()
     return Prepared(
         job, checkpoint, changes, identity, lock, start, train, evaluation, frozen, solved
@@ -135,6 +141,13 @@ def _try(job: Job, start: Start, identity: Identity) -> dict[str, PromptPairs]:
     return pairs
 
 
+def _take_up(job: Job, checkpoint: Path | None, frozen: dict[str, PromptPairs]) -> None:
+    """Let watchers begin: they wait for the pairs."""
+    ledger, step = RunFolder(job.folder).ledger, int(checkpoint.name[11:]) if checkpoint else 0
+    for damage in Worker(ledger, frozen, job.settings, job.thresholds).take_up(step):
+        say(f"set aside  {damage}")
+
+
 def finish(prepared: Prepared, trainer: Trainer) -> None:
     """Train, tracked; save the model as TRL's own scripts do.
 
@@ -148,13 +161,15 @@ def finish(prepared: Prepared, trainer: Trainer) -> None:
     hashed = pairs_hash(prepared.pairs) if prepared.pairs else None
     checkpoints = CheckpointCallback(prepared.identity, hashed, job.training.save_total_limit)
     trainer.args.save_total_limit = None  # `checkpoints` sees to that
+    limited = job.watched and checkpoints.limit
     end_evaluations_early(trainer)
-    tracker = _tracker(prepared) if prepared.pairs else None
+    tracker = _tracker(prepared) if prepared.pairs and not job.watched else None
     preemption = PreemptionCallback(job.generation_steps, tracker)
     accepted = AcceptedChangesCallback() if prepared.changes else None
     solver = _solver(prepared, trainer, preemption)
     for callback in (
         checkpoints,
+        KeepWeightsCallback() if limited else None,
         tracker,
         solver,
         preemption,
@@ -172,6 +187,9 @@ def finish(prepared: Prepared, trainer: Trainer) -> None:
         if tracker is not None:
             spent, share = tracker.clock.spent, tracker.clock.share
             say(f"tracking   took {spent:.0f} s, {share:.0%} of the time since training was set up")
+            on_main(partial(waiting.release, RunFolder(job.folder)))  # of a run that was watched
+        if job.watched:
+            say(f"tracking   {_progress(job)}")
         if not preemption.agreed or trainer.state.global_step >= trainer.state.max_steps:
             trainer.save_model(str(job.folder))
             if trainer.is_world_process_zero():
@@ -191,6 +209,13 @@ def finish(prepared: Prepared, trainer: Trainer) -> None:
     raise Stop(f"asked to end at step {trainer.state.global_step}; {AGAIN}", PREEMPTED)
 
 
+def _progress(job: Job) -> str:
+    recorded = RunFolder(job.folder).ledger.steps()
+    saved = {0, *recorded, *waiting.analysable(job.folder)}
+    made_by = f"sparks track {job.folder} --watch"
+    return f"{len(recorded)} of {len(saved)} records so far; {made_by} makes the others"
+
+
 def _train(prepared: Prepared, trainer: Trainer) -> None:
     checkpoint = prepared.checkpoint
     try:
@@ -207,7 +232,7 @@ def _train(prepared: Prepared, trainer: Trainer) -> None:
 def _tracker(prepared: Prepared) -> HeadTracker:
     job, checkpoints = prepared.job, {}
     if prepared.checkpoint is not None:
-        checkpoints = resume.complete(job.folder)
+        checkpoints = waiting.analysable(job.folder)
     return HeadTracker(
         TrackingConfig(
             prepared.pairs,
@@ -239,8 +264,8 @@ def _pairs(job: Job, start: Start, checkpoint: Path | None) -> dict[str, PromptP
 
 
 def _preview(prepared: Prepared, trainer: Trainer) -> None:
-    """Say what the model answers to the pairs as it is now."""
-    if not trainer.is_world_process_zero() or is_deepspeed_zero3_enabled():
+    """Say what the model answers to the pairs as it is now; a watcher's first record does, too."""
+    if prepared.job.watched or not trainer.is_world_process_zero() or is_deepspeed_zero3_enabled():
         return
     assert isinstance(trainer.model, nn.Module)
     for contrast, pairs in prepared.pairs.items():

@@ -13,7 +13,7 @@ from pathlib import Path
 from scripts.campaign.faults import Fault
 from scripts.campaign.outcome import Outcome
 from scripts.campaign.running import Running, tail
-from scripts.campaign.variants import FAST, GRPO, SFT, Variant
+from scripts.campaign.variants import FAST, GRPO, SFT, WATCHED, Variant
 from tracking.errors import BadInput
 from train.run.manifest import Manifest
 
@@ -47,6 +47,11 @@ class World:
         more = {"resume_from_checkpoint": "latest"} if there else {}
         log = run.with_name(f"{run.name}.log")
         return Running(variant, self.arguments(variant, run, **more), log, fault)
+
+    def watch(self, run: Path, fault: Fault | None = None, name: str = "watcher") -> Running:
+        """Begin to watch a run."""
+        log = run.with_name(f"{run.name}-{name}.log")
+        return Running(Variant("watcher", "track"), [str(run), "--watch"], log, fault)
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,27 @@ class Campaign:
             return len(faults)
 
         return self._trial(variant, name, disturb)
+
+    def watcher_kills(self, variant: Variant, kills: int) -> Trial:
+        """Train in watch mode beside a watcher that is killed so often at random moments, and begun
+        again."""
+        watched = Variant(variant.name, variant.job, {**variant.keys, **WATCHED}, variant.ranks)
+
+        def disturb(run: Path) -> int:
+            killed, job = 0, self.world.start(watched, run)
+            for _ in range(kills):
+                watcher = self.world.watch(run)
+                moment = self.random.uniform(0, self.seconds[variant.name] / kills)
+                if watcher.wait(moment) is None:
+                    watcher.kill()
+                    watcher.wait()
+                    killed += 1
+            codes = job.wait(), self.world.watch(run).wait()
+            if any(codes):
+                raise SystemExit(f"{variant.name}, watched: exit codes {codes}")
+            return killed
+
+        return self._trial(variant, "a watcher, at random moments", disturb)
 
     def _trial(self, variant: Variant, name: str, disturb: Callable[[Path], int]) -> Trial:
         whole, begin = self.undisturbed(variant), time.monotonic()

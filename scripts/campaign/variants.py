@@ -15,6 +15,7 @@ FAST = {
 GRPO = {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 36}
 SFT = {"per_device_train_batch_size": 4}
 LORA = {"use_peft": "true", "lora_r": 4, "lora_target_modules": "all-linear"}
+WATCHED = {"track_mode": "watch", "save_total_limit": 1}
 
 
 @dataclass(frozen=True)

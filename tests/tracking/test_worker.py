@@ -8,11 +8,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tests.builders.analyses import make_analysis
 from tests.builders.decoders import make_decoder
 from tests.builders.prompt_pairs import make_pairs
 from tracking.errors import BadInput
 from tracking.ledger.ledger import Ledger
+from tracking.ledger.record import Record
 from tracking.ledger.reward import Reward
+from tracking.model.graph import Graph
 from tracking.settings import Settings
 from tracking.worker import Worker
 
@@ -95,3 +98,35 @@ def test_what_is_no_longer_the_runs_leaves_no_record(tmp_path: Path) -> None:
     assert mine.work(3, make_decoder, REWARD, current=lambda: False) is None
     assert mine.ledger.steps() == [] and mine.ledger.marks() == {}
     assert mine.work(3, make_decoder, REWARD, current=lambda: True) is not None
+
+
+def test_a_failure_of_what_is_no_longer_the_runs_is_none(tmp_path: Path) -> None:
+    mine = worker(tmp_path)
+
+    def gone() -> Any:
+        raise FileNotFoundError("moved aside")
+
+    assert mine.work(3, gone, REWARD, current=lambda: False) is None
+    assert mine.ledger.marks() == {}
+
+
+@pytest.mark.parametrize(
+    ("size", "nodes", "recorded", "wanted"),
+    [
+        (5, 8, (0, 4), [0, 2, 4, 6, 8]),  # step 0 has settled all that later records take over
+        (0, 8, (0, 4), [0, 2]),  # no record before the gap has a size
+        (5, 65, (0, 4), [0, 2]),  # what is measured at 2 is measured at 6 too
+        (0, 8, (0, 2, 4), [0, 2, 4, 6]),
+        (5, 8, (), [0]),
+    ],
+)
+def test_a_step_is_in_turn_where_no_earlier_record_could_change_its_own(
+    tmp_path: Path, size: int, nodes: int, recorded: tuple[int, ...], wanted: list[int]
+) -> None:
+    mine, graph = worker(tmp_path), Graph(1, nodes - 1)
+    for step in recorded:
+        analysis = make_analysis(graph, size=size)
+        mine.ledger.write(Record(step, 1, nodes - 1, "0", {"pairs": analysis}))
+    steps = (0, 2, 4, 6, 8)
+    lacking = [step for step in steps if step not in recorded]
+    assert [step for step in steps if mine.in_turn(step, lacking)] == wanted

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from scripts.campaign.campaign import Campaign, World
+from scripts.campaign.running import warm_up
+from tests.builders.campaigns import FAST
 from tests.builders.recipes import words
 from tests.builders.tiny_model import save_tiny_model
 from train.commands import grpo, sft
@@ -32,3 +35,10 @@ def run_job(small_words: Callable[..., list[str]]) -> Callable[..., Path]:
         return folder
 
     return run
+
+
+@pytest.fixture(scope="session")
+def campaign(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    """One campaign for all tests of runs: an undisturbed run of a kind is made once."""
+    warm_up()
+    return Campaign(World(small_model, tmp_path_factory.mktemp("chaos"), FAST), seed=0)

@@ -57,6 +57,7 @@ def test_an_abbreviated_flag_is_not_guessed() -> None:
         {"max_steps": 1.5},
         {"track_select": "share=0"},
         {"track_on_error": "ignore"},
+        {"track_mode": "outline"},
         {"loss_type": None, "num_generations": 7},
         {"save_strategy": "sometimes"},
     ],

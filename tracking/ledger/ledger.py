@@ -107,12 +107,15 @@ class Ledger:
     def supersede(self, after: int) -> list[Path]:
         """Move records of steps later than `after` to `superseded/`; where they lie now. Marks of
         such steps go, and what a killed write left."""
-        for step in self.marks():
-            if step > after:
-                self.mark_path(step).unlink()
-        for rest in self.folder.glob(".*.tmp"):
-            rest.unlink()
-        return [moved for step in self.steps() if step > after for moved in self.set_aside(step)]
+        if not self.folder.exists():
+            return []
+        with self.alone():
+            for step in self.marks():
+                if step > after:
+                    self.mark_path(step).unlink(missing_ok=True)
+            self._clear()
+            later = [step for step in self.steps() if step > after]
+            return [moved for step in later for moved in self.set_aside(step)]
 
     def set_aside(self, step: int) -> list[Path]:
         """Move a step's record, if there is one, to `superseded/`; where it lies now."""
@@ -147,15 +150,25 @@ class Ledger:
             lock.release()
 
     def set_aside_damaged(self) -> list[str]:
-        """Move records that cannot be read to `superseded/`; what was wrong with each."""
+        """Move records that cannot be read to `superseded/`; what was wrong with each. What killed
+        writes left goes."""
+        if not self.folder.exists():
+            return []
         damages = []
-        for step in self.steps():
-            try:
-                self.read(step)
-            except BadInput as error:
-                self.set_aside(step)
-                damages.append(f"{error}; set aside")
+        with self.alone():
+            self._clear()
+            for step in self.steps():
+                try:
+                    self.read(step)
+                except BadInput as error:
+                    self.set_aside(step)
+                    damages.append(f"{error}; set aside")
         return damages
+
+    def _clear(self) -> None:
+        """Remove what killed writes left; call it `alone`, as records are written."""
+        for rest in self.folder.glob(".*.tmp"):
+            rest.unlink(missing_ok=True)  # marks are written at any time
 
     def mark(self, mark: Mark) -> Path:
         """Say beside the records why a step has none."""
@@ -195,8 +208,9 @@ class Ledger:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Within it no other process derives anything from the records: what is written last is of
-        all of them."""
+        """Within it no other process adds a record, moves one or derives anything from them: what
+        is written last is of all of them."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / ".derive"):
             yield
 

@@ -7,12 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from tracking.errors import BadInput
 from tracking.ledger.ledger import Ledger
-from tracking.ledger.record import PROCEDURE
-from tracking.ledger.reward import Reward
+from tracking.ledger.record import PROCEDURE, Record
 from tracking.settings import Settings
 from tracking.views.terminal import Table
 from tracking.worker import Worker
@@ -20,17 +17,10 @@ from train.run.console import say
 from train.run.lock import Lock
 
 
-def make_record(
-    worker: Worker,
-    step: int,
-    load: Callable[[], nn.Module],
-    reward: Reward,
-    current: Callable[[], bool],
-    view: Table,
-) -> None:
-    """Analyse the model of a step and show its row; a failure is marked in the ledger and shown."""
+def make_record(worker: Worker, step: int, work: Callable[[], Record | None], view: Table) -> None:
+    """Show the row of a step's record, which `work` makes; or its failure."""
     try:
-        record = worker.work(step, load, reward, current)
+        record = work()
     except (BadInput, OSError, ValueError, RuntimeError) as error:
         view.failed(step, error)
         return

@@ -1,6 +1,7 @@
 """Analyse checkpoints outside the training process, also while it trains.
 
     sparks track RUN [--rebuild] [--wiring] [--track_select share=0.9 ...]
+    sparks track RUN --watch
     sparks track FOLDER --pairs FILE.jsonl --output_dir RUN [--base MODEL] [--reward FILE.csv]
     sparks track MODEL MODEL ... --pairs FILE.jsonl --output_dir RUN
 
@@ -10,7 +11,8 @@ are another reading of the same records: they cost no analysis. Records that wer
 settings are moved to `heads/superseded/` and made again, so that all compare; steps whose
 checkpoint is gone leave the timeline with theirs. `--rebuild` only makes the timeline and the
 picture again from the records. `--wiring` also tries the ranking of each checkpoint in the model of
-the next, and the last one's in all that still exist, into `heads/wiring.parquet`.
+the next, and the last one's in all that still exist, into `heads/wiring.parquet`. `--watch` waits
+for the run and its checkpoints, and ends when the run has ended; several share a run.
 
 A folder of Hugging Face checkpoints that any trainer made, or models in a row (folders, or Hub
 names with @revision), are analysed into a folder that is then shown, reported and gone on with
@@ -21,18 +23,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from tracking.contrast import Subject
-from tracking.errors import BadInput
+from tracking.errors import BadInput, Postponed
 from tracking.ledger.ledger import Ledger, Mark
-from tracking.ledger.reward import reward_between
-from tracking.nodes.weight_change import snapshot
-from tracking.pairs.frozen import freeze, load_pairs
-from tracking.pairs.prompt_pairs import PromptPairs
+from tracking.pairs.frozen import load_pairs
 from tracking.rewiring import rewiring
 from tracking.run_folder import RunFolder
 from tracking.settings import Settings
@@ -41,19 +38,21 @@ from tracking.views.conclusion import conclude
 from tracking.views.terminal import Table
 from tracking.worker import Worker
 from train import config, model
+from train.checkpoints.analyst import Analyst
 from train.checkpoints.records import make_record, set_aside_others
+from train.checkpoints.waiting import analysable, release
+from train.checkpoints.watch import Watcher, wait_for
 from train.commands import track_models
 from train.config import Job
 from train.data import contrasts
-from train.data.contrasts import digit_ids
 from train.flags import help as helping
 from train.flags.parsing import make_parser
-from train.model import Start
 from train.run import resume
 from train.run.console import quieten, say
-from train.run.manifest import MANIFEST
+from train.run.signals import PREEMPTED, Stop, ended_at_once
 
 FROZEN = ("--track_pairs_", "--track_contrasts")  # what was settled before the first step
+MACHINE = ("--track_batch_size", "--track_memory_gb")  # what may differ where it is analysed
 JUDGING = tuple(f"--track_{item.name}" for item in dataclasses.fields(Thresholds))
 
 
@@ -66,6 +65,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("models", nargs="+", metavar="RUN", help="a run, a folder, or models")
     parser.add_argument("--rebuild", action="store_true", help="make nothing but the timeline")
     parser.add_argument("--wiring", action="store_true", help="wiring between all checkpoints")
+    parser.add_argument("--watch", action="store_true", help="beside its training, until it ends")
     parser.add_argument("--pairs", metavar="FILE.jsonl", help="prompt pairs, where it is no run")
     parser.add_argument("--output_dir", metavar="RUN", help="where records go, where it is no run")
     parser.add_argument("--base", metavar="MODEL", help="the model of step 0, if not the first")
@@ -74,8 +74,11 @@ def main(arguments: Sequence[str]) -> None:
     for word in flags:
         if word.startswith("--") and not word.startswith("--track_"):
             raise BadInput(f"sparks track takes --rebuild and --track_... flags, not {word!r}")
-        if options.rebuild and word.startswith("--") and word.partition("=")[0] not in JUDGING:
+        name = word.partition("=")[0] if word.startswith("--") else ""
+        if options.rebuild and name and name not in JUDGING:
             raise BadInput(f"--rebuild takes the records as they are; it cannot honour {word!r}")
+        if options.watch and name and name not in MACHINE:
+            raise BadInput(f"--watch keeps to the run's settings; it cannot honour {word!r}")
     quieten()
     try:
         _choose(options, flags)
@@ -104,6 +107,12 @@ def _choose(options: argparse.Namespace, flags: Sequence[str]) -> None:
     ours = track_models.is_ours(folder)
     if options.rebuild and (len(options.models) > 1 or options.output_dir or any(said)):
         raise BadInput("--rebuild takes the folder of a run, and --track_... thresholds")
+    if options.watch:
+        others = (options.rebuild, options.wiring, options.output_dir, *said)
+        if ours or len(options.models) > 1 or any(others):
+            raise BadInput("--watch takes the folder of a training run, and no other option")
+        _watch(folder, flags)
+        return
     if options.wiring and (options.rebuild or ours or len(options.models) > 1 or any(said)):
         raise BadInput("--wiring takes the folder of a training run, without --rebuild")
     if options.rebuild and ours:
@@ -123,18 +132,33 @@ def _choose(options: argparse.Namespace, flags: Sequence[str]) -> None:
 def _track(folder: Path, rebuild: bool, wiring: bool, flags: Sequence[str]) -> None:
     job, view = _job(folder, flags), Table()
     ledger = RunFolder(folder).ledger
-    worker = Worker(ledger, {}, job.settings, job.thresholds)
     if not rebuild:
-        _analyse(job, worker, view)
+        _analyse(job, ledger, view)
+        release(RunFolder(folder))
     if not ledger.steps():
         raise BadInput(f"{ledger.folder} has no records; sparks track {folder} makes them")
-    timeline = worker.derive()
+    timeline = Worker(ledger, {}, job.settings, job.thresholds).derive()
     if rebuild:
         for step in ledger.steps():
             view.show(timeline, step)
     conclude(RunFolder(folder), timeline, view)
     if wiring:
         _rewire(job, ledger)
+
+
+def _watch(folder: Path, flags: Sequence[str]) -> None:
+    """Make records until the run has ended. Raises `Stop` on SIGTERM or SIGUSR1."""
+    try:
+        with ended_at_once():
+            view, run = Table(), RunFolder(folder)
+            watcher = Watcher(wait_for(run, lambda: _job(folder, flags)), view)
+            try:
+                timeline = watcher.until_the_end()
+            finally:
+                watcher.close()
+            conclude(run, timeline, view)
+    except Postponed:
+        raise Stop("asked to end; start the watcher again with the same line", PREEMPTED) from None
 
 
 def _rewire(job: Job, ledger: Ledger) -> None:
@@ -166,28 +190,20 @@ def _job(folder: Path, flags: Sequence[str]) -> Job:
     )
 
 
-def _analyse(job: Job, worker: Worker, view: Table) -> None:
+def _analyse(job: Job, ledger: Ledger, view: Table) -> None:
     """Make what is missing; a training job may be at work on the same run."""
-    ledger = worker.ledger
-    checkpoints = resume.complete(job.folder)
+    checkpoints = analysable(job.folder, say)
     set_aside_others(job.folder, ledger, job.settings, (0, *checkpoints))
     _tell_deleted(ledger, checkpoints)
     todo = [step for step in (0, *checkpoints) if step not in ledger.steps()]
     if not todo:
         say(f"tracked    {job.folder}: every checkpoint has its record")
         return
-    start = model.start(job)
-    worker.pairs = _pairs(job, start, ledger)
-    say(f"pairs      {contrasts.describe(dict(worker.pairs))}")
+    analyst = Analyst(job)
+    say(f"pairs      {contrasts.describe(dict(analyst.worker.pairs))}")
     say(f"tracking   {len(todo)} of {len(checkpoints) + 1} checkpoints in {job.folder}")
-    models = model.at_steps(job, start, checkpoints)
-    worker.subject = Subject(snapshot(models[0]()), digit_ids(start.tokenizer))
-    expected = "reward" if job.name == "grpo" else "loss"
     for step in todo:
-        history = _history(checkpoints[step]) if step else []
-        reward = reward_between(history, ledger.before(step, checkpoints), step, expected)
-        unchanged = _unchanged(checkpoints[step]) if step else lambda: True
-        make_record(worker, step, models[step], reward, unchanged, view)
+        make_record(analyst.worker, step, partial(analyst.work, step, checkpoints), view)
 
 
 def _tell_deleted(ledger: Ledger, checkpoints: Mapping[int, Path]) -> None:
@@ -196,31 +212,3 @@ def _tell_deleted(ledger: Ledger, checkpoints: Mapping[int, Path]) -> None:
             gone = "its checkpoint was deleted before it was analysed"
             ledger.mark(Mark(step, "deleted", gone))
             say(f"lost       step {step}: {gone} ({mark.why} before)")
-
-
-def _pairs(job: Job, start: Start, ledger: Ledger) -> dict[str, PromptPairs]:
-    """The run's frozen pairs; where it was not tracked, those that its recipe means."""
-    if ledger.pairs_path.exists():
-        return load_pairs(ledger.pairs_path)
-    frozen = contrasts.build(job, start.tokenizer, lambda: model.weights(job, start))
-    freeze(frozen, ledger.pairs_path)
-    return frozen
-
-
-def _unchanged(checkpoint: Path) -> Callable[[], bool]:
-    """Whether a checkpoint is the one that it was when this was called: a resumed run moves it
-    aside and makes another of its name."""
-
-    def seen() -> tuple[int, int] | None:
-        try:
-            status = (checkpoint / MANIFEST).stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_mtime_ns
-
-    before = seen()
-    return lambda: before is not None and seen() == before
-
-
-def _history(checkpoint: Path) -> list[dict[str, Any]]:
-    return json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]

@@ -157,8 +157,8 @@ def _analyse(
     for step in todo:
         model = by_step[step]
         reward = reward_between(history, worker.ledger.before(step, by_step), step, "reward")
-        unchanged = _unchanged(model.source.files)
-        make_record(worker, step, partial(_load, worker, model), reward, unchanged, view)
+        load, unchanged = partial(_load, worker, model), _unchanged(model.source.files)
+        make_record(worker, step, partial(worker.work, step, load, reward, unchanged), view)
 
 
 def _load(worker: Worker, model: Model) -> Any:

@@ -66,6 +66,10 @@ class Manifest:
                 raise BadInput(f"{name} is damaged; its checksum does not match")
         return manifest
 
+    def write(self, folder: Path) -> None:
+        """Declare a folder complete."""
+        write_whole(folder / MANIFEST, json.dumps(asdict(self)).encode())
+
 
 class CheckpointCallback(TrainerCallback):
     """Seals every checkpoint with its manifest, and deletes old ones by their steps.
@@ -93,14 +97,13 @@ class CheckpointCallback(TrainerCallback):
         for path in files:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        manifest = Manifest(
+        Manifest(
             step,
             self.identity,
             {str(path.relative_to(folder)): (path.stat().st_size, _crc(path)) for path in files},
             self.pairs,
             None if wandb.run is None else wandb.run.id,
-        )
-        write_whole(folder / MANIFEST, json.dumps(asdict(manifest)).encode())
+        ).write(folder)
 
 
 def _crc(path: Path) -> int:

@@ -36,24 +36,52 @@ def begin_wandb(job: Job) -> None:
     """
     if "wandb" not in (job.training.report_to or []) or int(os.environ.get("RANK", "0")):
         return
-    os.environ.setdefault("WANDB_SILENT", "true")
-    mode = os.environ.get("WANDB_MODE") or (None if wandb_key() else "offline")
     try:
-        try:
-            began = _begin(job, mode)
-        except CommError as error:
-            log.warning("W&B cannot be reached, the run is kept offline: %s", _one_line(error))
-            wandb.teardown()  # or the run's id would be in use
-            began = _begin(job, "offline")
+        began = _reach(job, wandb.Settings())
         recipe = RunFolder(job.folder).config()
         began.config.update({"job": job.name, "recipe": recipe}, allow_val_change=True)
     except Exception as error:  # its service raises what is no wandb.Error
         raise BadInput(f"W&B: {_one_line(error)}; or train without it: --report_to none") from None
 
 
-def _begin(job: Job, mode: Any) -> wandb.Run:
+def join_wandb(job: Job) -> None:
+    """Log to the run of a training in watch mode, beside it, where that reports to W&B; where W&B
+    refuses, that is told and stops nothing. Offline this is a run folder of its own with the same
+    id, which `wandb sync` adds to the run."""
+    if "wandb" not in (job.training.report_to or []):
+        return
+    beside = wandb.Settings(x_primary=False, x_update_finish_state=False)
+    try:
+        _reach(job, beside)
+    except (wandb.Error, OSError, ValueError) as error:
+        log.warning("W&B: %s; records are made all the same", _one_line(error))
+
+
+def leave_wandb() -> None:
+    """Send what is left for W&B, if it was joined."""
+    with contextlib.suppress(Exception):  # its process may be dead
+        wandb.finish()
+
+
+def _reach(job: Job, settings: wandb.Settings) -> wandb.Run:
+    """The run in W&B; offline where that cannot be reached. In watch mode several processes write
+    to it."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    mode = os.environ.get("WANDB_MODE") or (None if wandb_key() else "offline")
+    if job.watched and mode in (None, "online"):
+        mode = "shared"
+    try:
+        return _begin(job, mode, settings)
+    except CommError as error:
+        log.warning("W&B cannot be reached, the run is kept offline: %s", _one_line(error))
+        wandb.teardown()  # or the run's id would be in use
+        return _begin(job, "offline", settings)
+
+
+def _begin(job: Job, mode: Any, settings: wandb.Settings) -> wandb.Run:
     env = os.environ.get
     return wandb.init(
+        settings=settings,
         project=env("WANDB_PROJECT", "sparks"),
         dir=env("WANDB_DIR", str(job.folder)),
         id=env("WANDB_RUN_ID") or _wandb_id(job.folder),

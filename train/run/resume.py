@@ -8,6 +8,7 @@ job made of something else does not go on with it unnoticed.
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -81,8 +82,8 @@ def complete(folder: Path, note: Callable[[str], None] = say) -> dict[int, Path]
     return by_step
 
 
-def _nothing(line: str) -> None:
-    pass
+def silent(line: str) -> None:
+    """Says nothing of a checkpoint that is not complete."""
 
 
 def _manifest(checkpoint: Path, contents: bool = False) -> Manifest:
@@ -130,7 +131,7 @@ def find(job: Job, thorough: bool = True) -> Path | None:
 def _newest(job: Job, thorough: bool) -> Path | None:
     if not RunFolder(job.folder).config_path.exists():
         raise BadInput(f"{job.folder} has no run to resume")
-    note = say if thorough else _nothing
+    note = say if thorough else silent
     for step, path in sorted(complete(job.folder, note).items(), reverse=True):
         _check_unfinished(job, step)
         try:
@@ -189,7 +190,8 @@ def check(job: Job, checkpoint: Path, now: Identity) -> list[str]:
 
 
 def take_up(folder: Path, checkpoint: Path | None, changes: Sequence[str]) -> None:
-    """Move checkpoints later than the one resumed from to `superseded/`, and note the resume."""
+    """Move checkpoints later than the one resumed from to `superseded/`, drop weights of such steps
+    that wait for a record, and note the resume."""
     for change in changes:
         say(f"changed    {change}")
     step = int(checkpoint.name[11:]) if checkpoint else 0
@@ -200,6 +202,9 @@ def take_up(folder: Path, checkpoint: Path | None, changes: Sequence[str]) -> No
             while target.exists():
                 target = target.with_name(f"{target.name}.1")
             path.rename(target)
+    for number, path in RunFolder(folder).waiting.checkpoints().items():
+        if number > step:
+            shutil.rmtree(path, ignore_errors=True)  # another process may be at it
     RunFolder(folder).ledger.supersede(after=step if checkpoint else -1)
     (folder / MANIFEST).unlink(missing_ok=True)
     now = time.strftime("%Y-%m-%d %H:%M:%S")

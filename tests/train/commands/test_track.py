@@ -146,17 +146,3 @@ def test_a_damaged_record_is_made_again(run_job: Run, tmp_path: Path) -> None:
     ledger.path(2).write_bytes(ledger.path(2).read_bytes()[:1000])
     track.main([str(run)])
     assert same(before, ledger.read(2))
-
-
-def test_a_checkpoint_that_is_made_anew_meanwhile_is_not_recorded(tmp_path: Path) -> None:
-    checkpoint = tmp_path / "checkpoint-4"
-    checkpoint.mkdir()
-    assert not track._unchanged(checkpoint)()
-    (checkpoint / "sparks.json").write_text("{}")
-    unchanged = track._unchanged(checkpoint)
-    assert unchanged()
-    checkpoint.rename(tmp_path / "aside")
-    assert not unchanged()
-    checkpoint.mkdir()
-    (checkpoint / "sparks.json").write_text("{}")
-    assert not unchanged()
