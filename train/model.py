@@ -72,11 +72,12 @@ def at_steps(
     """What loads the model of each step: that of the start as step 0, and every checkpoint's."""
     return {
         0: partial(weights, job, begin),
-        **{step: partial(_at, job, begin, path) for step, path in checkpoints.items()},
+        **{step: partial(saved, job, begin, path) for step, path in checkpoints.items()},
     }
 
 
-def _at(job: Job, begin: Start, checkpoint: Path) -> Any:
+def saved(job: Job, begin: Start, checkpoint: Path) -> Any:
+    """The model of a checkpoint of this job, an adapter on what the job starts from."""
     if (checkpoint / "adapter_config.json").exists():
         return PeftModel.from_pretrained(weights(job, begin), str(checkpoint))
     return weights(job, Start(str(checkpoint), begin.tokenizer))

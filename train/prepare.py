@@ -15,10 +15,11 @@ from transformers import Trainer
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from tracking.callback import HeadTracker, TrackingConfig
+from tracking.errors import BadInput
 from tracking.pairs.frozen import load_pairs, pairs_hash
 from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.run_folder import RunFolder
-from train import config, model
+from train import config, launch, model
 from train.config import Job
 from train.data import contrasts
 from train.data.contrasts import digit_ids
@@ -27,7 +28,7 @@ from train.evals.callback import BenchmarkCallback, Plan, plan
 from train.model import Start
 from train.run import preflight, resume
 from train.run.console import quieten, say
-from train.run.folder import check_room, on_main
+from train.run.folder import check_room, on_main, preempted
 from train.run.identity import Identity
 from train.run.lock import Lock
 from train.run.manifest import CheckpointCallback
@@ -76,6 +77,7 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     """
     quieten()
     preflight.check_machine(job)
+    launch.shard_on_cpus(job.training)
     training_task(job)
     if job.ours.track:
         contrasts.contrasts(job)
@@ -108,6 +110,7 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
         if resume.wanted(job):
             on_main(partial(resume.take_up, job.folder, checkpoint, changes))
         on_main(partial(config.write, job))
+        on_main(partial(preempted(job.folder).unlink, missing_ok=True))
         begin_wandb(job)
         undo.pop_all()
     return Prepared(
@@ -137,6 +140,15 @@ def finish(prepared: Prepared, trainer: Trainer) -> None:
     Raises `Stop` where the job is asked to end, its weights are no longer finite or the disk is
     full.
     """
+    try:
+        _finish(prepared, trainer)
+    except Stop as stop:
+        if stop.code == PREEMPTED:
+            on_main(preempted(prepared.job.folder).touch)
+        raise
+
+
+def _finish(prepared: Prepared, trainer: Trainer) -> None:
     job = prepared.job
     check_room(trainer)
     show_progress(trainer)
@@ -201,7 +213,7 @@ def _train(prepared: Prepared, trainer: Trainer) -> None:
 
 
 def _tracker(prepared: Prepared) -> HeadTracker:
-    job, checkpoints = prepared.job, {}
+    job, begin, checkpoints = prepared.job, prepared.start, {}
     if prepared.checkpoint is not None:
         checkpoints = resume.complete(job.folder)
     return HeadTracker(
@@ -209,8 +221,9 @@ def _tracker(prepared: Prepared) -> HeadTracker:
             prepared.pairs,
             job.settings,
             job.thresholds,
-            digit_ids=digit_ids(prepared.start.tokenizer),
-            models=model.at_steps(job, prepared.start, checkpoints),
+            digit_ids=digit_ids(begin.tokenizer),
+            models=model.at_steps(job, begin, checkpoints),
+            load=partial(model.saved, job, begin),
         )
     )
 
@@ -220,6 +233,11 @@ def _solver(
 ) -> BenchmarkCallback | None:
     if prepared.solved is None:
         return None
+    if is_deepspeed_zero3_enabled() or trainer.is_fsdp_enabled:
+        raise BadInput(
+            "eval_benchmarks under ZeRO-3 or FSDP: no process holds whole weights; solve them "
+            f"afterwards: sparks eval {prepared.job.folder}"
+        )
     tokenizer = prepared.start.tokenizer
     return BenchmarkCallback(prepared.solved, trainer.model, tokenizer, lambda: preemption.asked)
 

@@ -12,6 +12,9 @@ from typing import Any
 from tracking.ledger.codec import to_bytes
 from tracking.ledger.ledger import Ledger
 
+STATES = (  # weights, optimizer, schedule and random states, whole or in shards
+    "*.safetensors", "*.pt", "rng*", "pytorch_model_fsdp.bin", "optimizer.bin", "global_step*/*.pt",
+)  # fmt: skip
 CLOCKS = ("time", "runtime", "per_second")  # what ends like this in a log is no finding
 
 
@@ -27,8 +30,10 @@ class Outcome:
         """Read it from the run's folder."""
         ledger = Ledger(run / "heads")
         last = max(run.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
-        files = [*run.glob("*.safetensors"), *last.glob("*.safetensors"), *last.glob("*.pt")]
-        kept = {str(p.relative_to(run)): p.read_bytes() for p in (*files, *last.glob("rng*"))}
+        files = [path for pattern in STATES for path in last.glob(pattern)]
+        kept = {
+            str(p.relative_to(run)): p.read_bytes() for p in (*run.glob("*.safetensors"), *files)
+        }
         for step in ledger.steps():
             untimed = dataclasses.replace(ledger.read(step), seconds=0.0)
             kept[f"record of step {step}"] = _checksum(to_bytes(untimed))

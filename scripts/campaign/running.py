@@ -12,6 +12,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from accelerate.commands import launch
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+
 from scripts.campaign.faults import Fault
 from scripts.campaign.variants import Variant
 
@@ -36,11 +39,12 @@ class Running:
         self, variant: Variant, arguments: Sequence[str], log: Path, fault: Fault | None = None
     ) -> None:
         self.log = log
-        ports = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+        shared = launch_environment(variant.launch) if variant.launch else {}
+        shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
         self.ranks = []
         for rank in range(variant.ranks):
             world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": variant.ranks}
-            told = {**ports, **{key: str(value) for key, value in world.items()}}
+            told = {**shared, **{key: str(value) for key, value in world.items()}}
             environment = told if variant.ranks > 1 else {}
             words = [variant.job, *arguments]
             process = processes.Process(target=_run, args=(words, environment, log, fault))
@@ -96,6 +100,20 @@ def _run(words: list[str], environment: dict[str, str], log: Path, fault: Fault 
         fault.plant()
     sys.argv = ["sparks", *words]
     cli.main()
+
+
+def launch_environment(recipe: Path) -> dict[str, str]:
+    """What `accelerate launch --config_file` sets for the processes that it starts."""
+    arguments = launch.launch_command_parser().parse_args(["--config_file", str(recipe), "sparks"])
+    arguments, recipe_defaults, _ = launch._validate_launch_command(arguments)
+    if arguments.use_deepspeed:
+        named = recipe_defaults.deepspeed_config
+        arguments.deepspeed_fields_from_accelerate_config = ",".join(named)
+        _, environment = prepare_deepspeed_cmd_env(arguments)
+    else:
+        environment = prepare_multi_gpu_env(arguments)
+    ours = ("ACCELERATE_", "FSDP_")
+    return {name: value for name, value in environment.items() if name.startswith(ours)}
 
 
 def _free_port() -> int:

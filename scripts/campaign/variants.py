@@ -1,6 +1,9 @@
 """The kinds of training that a campaign disturbs."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
+
+LAUNCH = Path(__file__).resolve().parents[2] / "recipes" / "launch"
 
 FAST = {
     "max_steps": 9,
@@ -25,6 +28,7 @@ class Variant:
     job: str
     keys: dict[str, object] = field(default_factory=dict)
     ranks: int = 1
+    launch: Path | None = None  # how the processes share the training, where it is not DDP
 
 
 VARIANTS = (
@@ -36,4 +40,7 @@ VARIANTS = (
     Variant("grpo, batch kept 3 steps", "grpo", {"num_iterations": 3}),
     Variant("sft, 2 processes", "sft", ranks=2),
     Variant("grpo, 2 processes", "grpo", ranks=2),
+    Variant("grpo, ZeRO-2", "grpo", ranks=2, launch=LAUNCH / "zero2.yaml"),
+    Variant("sft, ZeRO-3", "sft", ranks=2, launch=LAUNCH / "zero3.yaml"),
+    Variant("grpo, FSDP2", "grpo", ranks=2, launch=LAUNCH / "fsdp2.yaml"),
 )
