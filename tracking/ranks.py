@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from tracking.errors import BadInput
 
-LONGEST = timedelta(days=30)
+LONGEST = timedelta(days=7)
 
 
 @contextmanager

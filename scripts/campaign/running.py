@@ -103,15 +103,17 @@ def _run(words: list[str], environment: dict[str, str], log: Path, fault: Fault 
 
 
 def launch_environment(recipe: Path) -> dict[str, str]:
-    """What `accelerate launch --config_file` sets for the processes that it starts."""
-    arguments = launch.launch_command_parser().parse_args(["--config_file", str(recipe), "sparks"])
-    arguments, recipe_defaults, _ = launch._validate_launch_command(arguments)
-    if arguments.use_deepspeed:
-        named = recipe_defaults.deepspeed_config
-        arguments.deepspeed_fields_from_accelerate_config = ",".join(named)
-        _, environment = prepare_deepspeed_cmd_env(arguments)
+    """What `accelerate launch --config_file` sets for the processes that it starts; a file that the
+    recipe names lies beside it."""
+    words = launch.launch_command_parser().parse_args(["--config_file", str(recipe), "sparks"])
+    words, defaults, _ = launch._validate_launch_command(words)
+    if words.use_deepspeed:
+        words.deepspeed_fields_from_accelerate_config = ",".join(defaults.deepspeed_config)
+        if words.deepspeed_config_file:
+            words.deepspeed_config_file = str(recipe.with_name(words.deepspeed_config_file))
+        _, environment = prepare_deepspeed_cmd_env(words)
     else:
-        environment = prepare_multi_gpu_env(arguments)
+        environment = prepare_multi_gpu_env(words)
     ours = ("ACCELERATE_", "FSDP_")
     return {name: value for name, value in environment.items() if name.startswith(ours)}
 
