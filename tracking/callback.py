@@ -78,7 +78,7 @@ class HeadTracker(TrainerCallback):
         self.view = Table()
         self.dashboard = Dashboard(raises=self.settings.on_error == "raise")
         self.clock = Clock(config.settings.budget)
-        self.postponed = self.begun = False
+        self.postponed = self.begun = self.sharded = False
 
     def on_train_begin(
         self,
@@ -129,18 +129,9 @@ class HeadTracker(TrainerCallback):
         **kwargs: object,
     ) -> None:
         """Show what happened to the heads, write the report, say where everything lies."""
-        try:
-            with alone(state.is_world_process_zero) as main:
-                if main and self.worker.ledger.steps():
-                    # a killed job may have left the timeline without its last record
-                    conclude(self.run, self.worker.derive(), self.view)
-        except Exception as error:
-            if self.settings.on_error == "raise":
-                raise
-            log.exception("tracking failed at the end of training")
-            self.dashboard.alert("Tracking failed", f"The report cannot be written: {error}")
-        finally:
-            self.dashboard.close()
+        with alone(state.is_world_process_zero) as main:
+            if main:
+                self._conclude()
 
     def postpone(self) -> None:
         """Leave all analyses for the job that goes on from here, also one that is under way.
@@ -174,6 +165,19 @@ class HeadTracker(TrainerCallback):
             self.view.note(damage)
         self.worker.subject = Subject(self._base(step, present), self.config.digit_ids)
         self.dashboard.open(args, step, self._facts())
+
+    def _conclude(self) -> None:
+        try:
+            if self.worker.ledger.steps():
+                # a killed job may have left the timeline without its last record
+                conclude(self.run, self.worker.derive(), self.view)
+        except Exception as error:
+            if self.settings.on_error == "raise":
+                raise
+            log.exception("tracking failed at the end of training")
+            self.dashboard.alert("Tracking failed", f"The report cannot be written: {error}")
+        finally:
+            self.dashboard.close()
 
     def _facts(self) -> dict[str, object]:
         """What a dashboard keeps of how this run is tracked."""

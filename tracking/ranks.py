@@ -1,9 +1,9 @@
 """Several processes of one training: one of them works alone while the others wait for it.
 
-They cannot wait in a collective of the training: it ends the job after a limit (10 minutes with
-NCCL, 30 with gloo) that a long analysis or a large checkpoint exceeds. They wait in a group of
-their own, over gloo, whose limit nothing meets. It is no endless wait: the connections of a process
-that dies are closed, and those that wait for it are told at once.
+They cannot wait in a collective of the training: it ends the job after a limit (by default half an
+hour) that a long analysis or a large checkpoint exceeds. They wait in a group of their own, over
+gloo, whose limit nothing meets. It is no endless wait: the connections of a process that dies are
+closed, and those that wait for it are told at once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
+from typing import Any
 
 import torch.distributed as dist
 
@@ -49,4 +50,5 @@ def alone(main: bool) -> Iterator[bool]:
 @cache
 def _patient(world: dist.ProcessGroup) -> dist.ProcessGroup:
     """The same processes, with a limit that nothing meets."""
-    return dist.new_group(timeout=LONGEST, backend="gloo")
+    group: Any = dist.new_group(timeout=LONGEST, backend="gloo")
+    return group

@@ -17,7 +17,10 @@ LOST = (
     "another process of this job has died, or does not answer; go on with "
     "--resume_from_checkpoint latest"
 )
-SIGNS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
+SIGNS = (  # in errors of gloo, NCCL and the store
+    "Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting",
+    "ncclRemoteError", "collective operation timeout", "communicator was aborted",
+)  # fmt: skip
 
 
 def take_rank(env: MutableMapping[str, str]) -> None:
@@ -38,13 +41,13 @@ def take_rank(env: MutableMapping[str, str]) -> None:
     nodes = env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST") or ""
     if not (nodes or "MASTER_ADDR" in env):
         raise BadInput("srun has not said on which nodes it runs: set MASTER_ADDR to the first one")
-    env |= {
-        "RANK": env["SLURM_PROCID"],
-        "WORLD_SIZE": str(tasks),
-        "LOCAL_RANK": env.get("SLURM_LOCALID", "0"),
-        "MASTER_ADDR": env.get("MASTER_ADDR") or first_node(nodes),
-        "MASTER_PORT": env.get("MASTER_PORT") or str(_port(env)),
-    }
+    env.update(
+        RANK=env["SLURM_PROCID"],
+        WORLD_SIZE=str(tasks),
+        LOCAL_RANK=env.get("SLURM_LOCALID", "0"),
+        MASTER_ADDR=env.get("MASTER_ADDR") or first_node(nodes),
+        MASTER_PORT=env.get("MASTER_PORT") or str(_port(env)),
+    )
 
 
 def first_node(nodes: str) -> str:
@@ -60,8 +63,8 @@ def _port(env: MutableMapping[str, str]) -> int:
 
 
 def strategy(args: Any) -> str:
-    """How the processes of a job with these training arguments share a model: `DDP`, `FSDP2`,
-    `DEEPSPEED ZeRO-3`, ..."""
+    """How the processes of a job with these training arguments share a model: `DEEPSPEED ZeRO-3`,
+    `FSDP2`, `MULTI_GPU` (DDP), `NO` (one process), ..."""
     if args.deepspeed_plugin is not None:
         return f"DEEPSPEED ZeRO-{args.deepspeed_plugin.zero_stage}"
     if version := fsdp_version(args):
@@ -91,10 +94,10 @@ def shard_on_cpus(args: Any) -> None:
 def lost_a_process(error: BaseException | None) -> bool:
     """Whether an error, or one that it came of, is that another process of the job has died or does
     not answer."""
-    import torch
+    from torch.distributed import DistNetworkError, DistStoreError
 
     while error is not None:
-        if isinstance(error, torch.distributed.DistError):
+        if isinstance(error, DistNetworkError | DistStoreError):
             return True
         if isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS):
             return True

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from tracking.errors import BadInput
 from tracking.model.architecture import ARCHITECTURES
+from tracking.model.sharded import outside_sharding
 from train.config import Job
 from train.tasks.registry import MODELS
 
@@ -61,8 +62,9 @@ def start(job: Job) -> Start:
 
 
 def weights(job: Job, begin: Start) -> Any:
-    """The model with its weights, on the GPU where there is one."""
-    model: Any = AutoModelForCausalLM.from_pretrained(begin.path, **loading(job))
+    """The model with all its weights, on the GPU where there is one."""
+    with outside_sharding():
+        model: Any = AutoModelForCausalLM.from_pretrained(begin.path, **loading(job))
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 

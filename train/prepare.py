@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -144,7 +144,8 @@ def finish(prepared: Prepared, trainer: Trainer) -> None:
         _finish(prepared, trainer)
     except Stop as stop:
         if stop.code == PREEMPTED:
-            on_main(preempted(prepared.job.folder).touch)
+            with suppress(BadInput):  # the exit code says it all the same
+                on_main(preempted(prepared.job.folder).touch)
         raise
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from accelerate.commands import launch
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
@@ -18,7 +19,7 @@ from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu
 from scripts.campaign.faults import Fault
 from scripts.campaign.variants import Variant
 
-LIMIT = 120.0  # seconds that one job may take
+LIMIT = 300.0  # seconds that one job may take; DeepSpeed's first compiles a part of it
 
 # Children are forked from one process that has imported the libraries: that takes seconds.
 processes = multiprocessing.get_context("forkserver")
@@ -106,7 +107,8 @@ def launch_environment(recipe: Path) -> dict[str, str]:
     """What `accelerate launch --config_file` sets for the processes that it starts; a file that the
     recipe names lies beside it."""
     words = launch.launch_command_parser().parse_args(["--config_file", str(recipe), "sparks"])
-    words, defaults, _ = launch._validate_launch_command(words)
+    checked: Any = launch._validate_launch_command(words)
+    words, defaults, _ = checked
     if words.use_deepspeed:
         words.deepspeed_fields_from_accelerate_config = ",".join(defaults.deepspeed_config)
         if words.deepspeed_config_file:

@@ -38,6 +38,8 @@ def check_room(trainer: Trainer) -> None:
     trained = sum(size for size, trains in sizes if trains)
     saved = trained if isinstance(trainer.model, PeftModel) else sum(size for size, _ in sizes)
     needed = 2 * trained + saved
+    if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+        needed += saved  # beside their shards of the optimizer these keep the weights once more
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise BadInput(

@@ -149,10 +149,10 @@ class FiniteWeightsCallback(TrainerCallback):
 
 def _held(parameter: torch.Tensor) -> torch.Tensor:
     """What this process holds of a parameter: all of it, or its shard (FSDP2, ZeRO-3)."""
-    if isinstance(parameter, DTensor):
-        return parameter.detach().to_local()
-    shard: Any = parameter
-    return (shard.ds_tensor if is_deepspeed_zero3_enabled() else shard).detach()
+    whole: Any = parameter.detach()
+    if isinstance(whole, DTensor):
+        return whole.to_local()
+    return parameter.ds_tensor if is_deepspeed_zero3_enabled() else whole  # type: ignore[attr-defined]
 
 
 def any_rank(said: bool) -> bool:
