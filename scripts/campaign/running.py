@@ -18,8 +18,10 @@ from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu
 
 from scripts.campaign.faults import Fault
 from scripts.campaign.variants import Variant
+from train.cache import cached
 
 LIMIT = 300.0  # seconds that one job may take; DeepSpeed's first compiles a part of it
+EXTENSIONS = cached("torch_extensions")  # what DeepSpeed compiles on a CPU, apart from the user's
 
 # Children are forked from one process that has imported the libraries: that takes seconds.
 processes = multiprocessing.get_context("forkserver")
@@ -59,6 +61,10 @@ class Running:
                 os.killpg(process.pid or 0, signal.SIGKILL)
             except ProcessLookupError:  # ended, or too young to have a group
                 process.kill()
+        for lock in EXTENSIONS.glob(
+            "**/lock"
+        ):  # one that a killed job held is waited for endlessly
+            lock.unlink(missing_ok=True)
 
     def wait(self, seconds: float = LIMIT) -> int | None:
         """The exit code of the first rank that fails, which ends the others, as torchrun does; 0;
@@ -114,9 +120,10 @@ def launch_environment(recipe: Path) -> dict[str, str]:
         if words.deepspeed_config_file:
             words.deepspeed_config_file = str(recipe.with_name(words.deepspeed_config_file))
         _, environment = prepare_deepspeed_cmd_env(words)
+        environment["TORCH_EXTENSIONS_DIR"] = str(EXTENSIONS)
     else:
         environment = prepare_multi_gpu_env(words)
-    ours = ("ACCELERATE_", "FSDP_")
+    ours = ("ACCELERATE_", "FSDP_", "TORCH_EXTENSIONS_DIR")
     return {name: value for name, value in environment.items() if name.startswith(ours)}
 
 
