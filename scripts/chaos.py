@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -70,6 +71,8 @@ def main() -> None:
     options = parser.parse_args()
     console, begin = Console(highlight=False, width=104), time.monotonic()
     variants = [variant for variant in VARIANTS if options.only in variant.name]
+    if find_spec("deepspeed") is None:
+        variants = [variant for variant in variants if "ZeRO" not in variant.name]
     base_model()
     warm_up()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:

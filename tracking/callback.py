@@ -4,34 +4,35 @@
 
     trainer = GRPOTrainer(..., callbacks=[HeadTracker(TrackingConfig(pairs))])
 
-It works with TRL's trainers and with a plain `Trainer`, in one process or several that each hold
-the whole model. It never changes the training: parameters, gradients, optimizer, random states and
-mode are as before, and a failure of its own is logged, marked in the ledger and training goes on
-(`on_error="raise"` to stop instead). Mistakes of its user are raised before training begins.
+It works with TRL's trainers and with a plain `Trainer`, in one process or several; where these
+share the model's weights (ZeRO-3, FSDP2), the checkpoint is analysed instead of the live model. It
+never changes the training: parameters, gradients, optimizer, random states and mode are as before,
+and a failure of its own is logged, marked in the ledger and training goes on (`on_error="raise"` to
+stop instead). Mistakes of its user are raised before training begins.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.integrations import is_deepspeed_zero3_enabled
 
 from tracking.clock import Clock
 from tracking.contrast import Subject
 from tracking.errors import BadInput, Postponed
 from tracking.ledger.ledger import Mark
 from tracking.ledger.reward import reward_between
+from tracking.model.adapters import unwrap
+from tracking.model.sharded import is_sharded, load_saved
 from tracking.nodes.weight_change import Snapshot, snapshot
 from tracking.pairs.prompt_pairs import PromptPairs
+from tracking.ranks import alone
 from tracking.run_folder import RunFolder
 from tracking.settings import Settings
 from tracking.timeline.activity import Thresholds
@@ -51,6 +52,8 @@ class TrackingConfig:
     `digit_ids`: the tokens that are digits, for what heads attend to.
     `models`: gives a resumed run the models that it had at other steps, each loaded when called:
     that of step 0, for how far the weights have moved since, and those that it has no records of.
+    Where processes share the weights, that of step 0 is needed from the start.
+    `load`: the model in a checkpoint's folder, as it is read where processes share the weights.
     """
 
     pairs: PromptPairs | Mapping[str, PromptPairs]
@@ -58,6 +61,7 @@ class TrackingConfig:
     thresholds: Thresholds = field(default_factory=Thresholds)
     digit_ids: Tensor | None = None
     models: Mapping[int, Callable[[], nn.Module]] = field(default_factory=dict)
+    load: Callable[[Path], nn.Module] = load_saved
 
 
 class HeadTracker(TrainerCallback):
@@ -73,7 +77,7 @@ class HeadTracker(TrainerCallback):
         self.view = Table()
         self.dashboard = Dashboard(raises=self.settings.on_error == "raise")
         self.clock = Clock(config.settings.budget)
-        self.postponed = self.begun = False
+        self.postponed = self.begun = self.sharded = False
 
     def on_train_begin(
         self,
@@ -85,27 +89,19 @@ class HeadTracker(TrainerCallback):
     ) -> None:
         """Fix the pairs, take up the ledger of a resumed run, analyse what has no record yet."""
         assert model is not None
-        if is_deepspeed_zero3_enabled():
-            raise BadInput("cannot track under ZeRO-3: no process holds whole weights; use ZeRO-2")
-        if getattr(args, "fsdp", None) or os.environ.get("ACCELERATE_USE_FSDP") == "true":
-            raise BadInput("cannot track under FSDP: no process holds whole weights; use DDP")
+        self.sharded = is_sharded(model)
         self.run = RunFolder(Path(args.output_dir or "."))
         self.worker = Worker(
             self.run.ledger,
             self.pairs,
             self.settings,
             self.config.thresholds,
-            models=self.config.models,
+            models=self._models(state.global_step),
         )
         self.begun = True
-        self.worker.check(model)
-        with _alone(state) as main:
+        with alone(state.is_world_process_zero) as main:
             if main:
-                for damage in self.worker.take_up(state.global_step):
-                    self.view.note(damage)
-                base = self._base(state.global_step, model)
-                self.worker.subject = Subject(base, self.config.digit_ids)
-                self.dashboard.open(args, state.global_step, self.worker.facts())
+                self._begin(args, state.global_step, model)
                 for step in self.worker.lacking(state.global_step):
                     self._track(args, state, step, model)
 
@@ -119,7 +115,8 @@ class HeadTracker(TrainerCallback):
     ) -> None:
         """Analyse the checkpoint that has just been written."""
         assert model is not None
-        with _alone(state) as main:
+        self.worker.models = self._models(state.global_step)
+        with alone(state.is_world_process_zero) as main:
             if main:
                 self._track(args, state, state.global_step, model)
 
@@ -131,17 +128,9 @@ class HeadTracker(TrainerCallback):
         **kwargs: object,
     ) -> None:
         """Show what happened to the heads, write the report, say where everything lies."""
-        try:
-            if state.is_world_process_zero and self.worker.ledger.steps():
-                # a killed job may have left the timeline without its last record
-                conclude(self.run, self.worker.derive(), self.view)
-        except Exception as error:
-            if self.settings.on_error == "raise":
-                raise
-            log.exception("tracking failed at the end of training")
-            self.dashboard.alert("Tracking failed", f"The report cannot be written: {error}")
-        finally:
-            self.dashboard.close()
+        with alone(state.is_world_process_zero) as main:
+            if main:
+                self._conclude()
 
     def postpone(self) -> None:
         """Leave all analyses for the job that goes on from here, also one that is under way.
@@ -152,6 +141,42 @@ class HeadTracker(TrainerCallback):
         if self.begun and self.worker.analysing:
             self.worker.analysing = False  # a second signal finds nothing to end
             raise Postponed
+
+    def _models(self, now: int) -> Mapping[int, Callable[[], nn.Module]]:
+        """What loads the models of other steps than `now`; where no process holds all weights, that
+        of `now` too."""
+        given = self.config.models
+        if not self.sharded or now in given:
+            return given
+        if now == 0:
+            raise BadInput(
+                "where processes share the weights (ZeRO-3, FSDP), what the run begins with is "
+                "loaded: TrackingConfig(models={0: a function that returns it})"
+            )
+        return {**given, now: partial(self.config.load, self.run.checkpoint(now))}
+
+    def _begin(self, args: TrainingArguments, step: int, model: nn.Module) -> None:
+        """Check the model, fix the pairs, take up the ledger, keep what all records need."""
+        unwrap(model)  # adapters that cannot be read, which a base alone does not show
+        present = self.worker.model(step) if self.sharded else model
+        self.worker.check(present)
+        for damage in self.worker.take_up(step):
+            self.view.note(damage)
+        self.worker.subject = Subject(self._base(step, present), self.config.digit_ids)
+        self.dashboard.open(args, step, self.worker.facts())
+
+    def _conclude(self) -> None:
+        try:
+            if self.worker.ledger.steps():
+                # a killed job may have left the timeline without its last record
+                conclude(self.run, self.worker.derive(), self.view)
+        except Exception as error:
+            if self.settings.on_error == "raise":
+                raise
+            log.exception("tracking failed at the end of training")
+            self.dashboard.alert("Tracking failed", f"The report cannot be written: {error}")
+        finally:
+            self.dashboard.close()
 
     def _base(self, step: int, model: nn.Module) -> Snapshot | None:
         """The attention weights of step 0."""
@@ -197,7 +222,8 @@ class HeadTracker(TrainerCallback):
     def _record(
         self, args: TrainingArguments, state: TrainerState, step: int, model: nn.Module
     ) -> None:
-        load = partial(self.worker.model, step) if step != state.global_step else lambda: model
+        loaded = self.sharded or step != state.global_step
+        load = partial(self.worker.model, step) if loaded else lambda: model
         wanted = "reward" if hasattr(args, "num_generations") else "loss"
         before = self.worker.ledger.before(step, self.config.models)
         reward = reward_between(state.log_history, before, step, wanted)
@@ -206,18 +232,3 @@ class HeadTracker(TrainerCallback):
             timeline = self.worker.derive()
             self.view.show(timeline, step)
             self.dashboard.show(timeline, self.clock.share if step else None)
-
-
-@contextlib.contextmanager
-def _alone(state: TrainerState) -> Iterator[bool]:
-    """The main process works, the others wait: before, for its files, and after, for it."""
-    _barrier()
-    try:
-        yield state.is_world_process_zero
-    finally:
-        _barrier()
-
-
-def _barrier() -> None:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()

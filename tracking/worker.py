@@ -26,6 +26,7 @@ from tracking.ledger.record import Record
 from tracking.ledger.reward import Reward
 from tracking.model.decoder import Decoder
 from tracking.model.passes import check
+from tracking.model.sharded import outside_sharding
 from tracking.pairs.frozen import freeze, load_pairs, pairs_hash
 from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.settings import Settings
@@ -95,8 +96,8 @@ class Worker:
         return sorted(wanted - left - set(self.ledger.steps()))
 
     def model(self, step: int) -> nn.Module:
-        """The model of another step, loaded; random states are as before."""
-        with torch.random.fork_rng():  # loading a model may draw from it
+        """The model of another step, loaded whole; random states are as before."""
+        with torch.random.fork_rng(), outside_sharding():  # loading a model may draw from it
             return self.models[step]()
 
     def work(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from importlib.metadata import version
 from tracking.errors import BadInput
 from train import recipe
 from train.flags.help import print_help
+from train.launch import LOST, lost_a_process, take_rank
 from train.run.signals import Stop, heed
 
 COMMANDS = {
@@ -52,6 +54,7 @@ def main() -> None:
     try:
         if words[0] in JOBS:
             recipe.look(words[1:])
+            take_rank(os.environ)
         with contextlib.redirect_stdout(io.StringIO()):  # libraries greet while they load
             command = import_module(f"train.commands.{words[0]}")
         command.main(words[1:])
@@ -60,6 +63,11 @@ def main() -> None:
     except Stop as stop:
         print(f"sparks: {stop}", file=sys.stderr)
         sys.exit(stop.code)
+    except Exception as error:
+        if words[0] not in JOBS or not lost_a_process(error):
+            raise
+        print(f"sparks: {LOST}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 

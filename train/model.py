@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from tracking.errors import BadInput
 from tracking.model.architecture import ARCHITECTURES
+from tracking.model.sharded import outside_sharding
 from train.config import Job
 from train.tasks.registry import MODELS
 
@@ -61,8 +62,9 @@ def start(job: Job) -> Start:
 
 
 def weights(job: Job, begin: Start) -> Any:
-    """The model with its weights, on the GPU where there is one."""
-    model: Any = AutoModelForCausalLM.from_pretrained(begin.path, **loading(job))
+    """The model with all its weights, on the GPU where there is one."""
+    with outside_sharding():
+        model: Any = AutoModelForCausalLM.from_pretrained(begin.path, **loading(job))
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -72,11 +74,12 @@ def at_steps(
     """What loads the model of each step: that of the start as step 0, and every checkpoint's."""
     return {
         0: partial(weights, job, begin),
-        **{step: partial(_at, job, begin, path) for step, path in checkpoints.items()},
+        **{step: partial(saved, job, begin, path) for step, path in checkpoints.items()},
     }
 
 
-def _at(job: Job, begin: Start, checkpoint: Path) -> Any:
+def saved(job: Job, begin: Start, checkpoint: Path) -> Any:
+    """The model of a checkpoint of this job, an adapter on what the job starts from."""
     if (checkpoint / "adapter_config.json").exists():
         return PeftModel.from_pretrained(weights(job, begin), str(checkpoint))
     return weights(job, Start(str(checkpoint), begin.tokenizer))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,12 @@ from transformers import Trainer
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from tracking.callback import HeadTracker, TrackingConfig
+from tracking.errors import BadInput
 from tracking.pairs.frozen import load_pairs, pairs_hash
 from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.run_folder import RunFolder
 from tracking.worker import Worker
-from train import config, model
+from train import config, launch, model
 from train.checkpoints import waiting
 from train.checkpoints.waiting import KeepWeightsCallback
 from train.config import Job
@@ -31,7 +32,7 @@ from train.evals.callback import BenchmarkCallback, Plan, plan
 from train.model import Start
 from train.run import preflight, resume
 from train.run.console import quieten, say
-from train.run.folder import check_room, on_main
+from train.run.folder import check_room, on_main, preempted
 from train.run.identity import Identity
 from train.run.lock import Lock
 from train.run.manifest import CheckpointCallback
@@ -80,6 +81,7 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     """
     quieten()
     preflight.check_machine(job)
+    launch.shard_on_cpus(job.training)
     training_task(job)
     if job.ours.track:
         contrasts.contrasts(job)
@@ -114,6 +116,7 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
         if resume.wanted(job):
             on_main(partial(resume.take_up, job.folder, checkpoint, changes))
         on_main(partial(config.write, job))
+        on_main(partial(preempted(job.folder).unlink, missing_ok=True))
         begin_wandb(job)
         if job.watched:
             on_main(partial(_take_up, job, checkpoint, frozen))
@@ -154,6 +157,16 @@ def finish(prepared: Prepared, trainer: Trainer) -> None:
     Raises `Stop` where the job is asked to end, its weights are no longer finite or the disk is
     full.
     """
+    try:
+        _finish(prepared, trainer)
+    except Stop as stop:
+        if stop.code == PREEMPTED:
+            with suppress(BadInput):  # the exit code says it all the same
+                on_main(preempted(prepared.job.folder).touch)
+        raise
+
+
+def _finish(prepared: Prepared, trainer: Trainer) -> None:
     job = prepared.job
     check_room(trainer)
     show_progress(trainer)
@@ -230,7 +243,7 @@ def _train(prepared: Prepared, trainer: Trainer) -> None:
 
 
 def _tracker(prepared: Prepared) -> HeadTracker:
-    job, checkpoints = prepared.job, {}
+    job, begin, checkpoints = prepared.job, prepared.start, {}
     if prepared.checkpoint is not None:
         checkpoints = waiting.analysable(job.folder)
     return HeadTracker(
@@ -238,8 +251,9 @@ def _tracker(prepared: Prepared) -> HeadTracker:
             prepared.pairs,
             job.settings,
             job.thresholds,
-            digit_ids=digit_ids(prepared.start.tokenizer),
-            models=model.at_steps(job, prepared.start, checkpoints),
+            digit_ids=digit_ids(begin.tokenizer),
+            models=model.at_steps(job, begin, checkpoints),
+            load=partial(model.saved, job, begin),
         )
     )
 
@@ -249,6 +263,11 @@ def _solver(
 ) -> BenchmarkCallback | None:
     if prepared.solved is None:
         return None
+    if is_deepspeed_zero3_enabled() or trainer.is_fsdp_enabled:
+        raise BadInput(
+            "eval_benchmarks under ZeRO-3 or FSDP: no process holds whole weights; solve them "
+            f"afterwards: sparks eval {prepared.job.folder}"
+        )
     tokenizer = prepared.start.tokenizer
     return BenchmarkCallback(prepared.solved, trainer.model, tokenizer, lambda: preemption.asked)
 

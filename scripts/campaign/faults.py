@@ -106,7 +106,7 @@ FAULTS = (
         Place(Trainer, "_save_optimizer_and_scheduler"),
         2,
     ),
-    Fault("in a checkpoint, in its optimizer", Place(torch, "save"), 2, True, "optimizer"),
+    Fault("in a checkpoint, in its optimizer", Place(torch, "save"), 2, True, "optim"),
     Fault("in a checkpoint, before its manifest", SEAL, 2),
     Fault("in a checkpoint, in its manifest", Place(manifest, "write_whole"), 2, True, "sparks"),
     Fault("between a checkpoint and its record", Place(HeadTracker, "on_save"), 2),

@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tracking.ledger.codec import to_bytes
 from tracking.ledger.ledger import Ledger
 
+STATES = (  # weights, optimizer, schedule and random states, whole or in shards
+    "*.safetensors", "*.pt", "rng*", "pytorch_model_fsdp.bin", "global_step*/*.pt",
+)  # fmt: skip
 CLOCKS = ("time", "runtime", "per_second")  # what ends like this in a log is no finding
 
 
@@ -27,8 +32,12 @@ class Outcome:
         """Read it from the run's folder."""
         ledger = Ledger(run / "heads")
         last = max(run.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
-        files = [*run.glob("*.safetensors"), *last.glob("*.safetensors"), *last.glob("*.pt")]
-        kept = {str(p.relative_to(run)): p.read_bytes() for p in (*files, *last.glob("rng*"))}
+        files = [path for pattern in STATES for path in last.glob(pattern)]
+        kept = {
+            str(p.relative_to(run)): p.read_bytes() for p in (*run.glob("*.safetensors"), *files)
+        }
+        for path in last.glob("optimizer.bin"):  # FSDP's; a resumed one has lists for tuples
+            kept[str(path.relative_to(run))] = repr(_plain(torch.load(path))).encode()
         for step in ledger.steps():
             untimed = dataclasses.replace(ledger.read(step), seconds=0.0)
             kept[f"record of step {step}"] = _checksum(to_bytes(untimed))
@@ -41,6 +50,15 @@ class Outcome:
         """What is not the same."""
         names = sorted({*self.hashes, *other.hashes})
         return [name for name in names if self.hashes.get(name) != other.hashes.get(name)]
+
+
+def _plain(state: Any) -> Any:
+    """A state as lists, with hashes for its tensors."""
+    if isinstance(state, torch.Tensor):
+        return hashlib.sha256(state.numpy().tobytes()).hexdigest()
+    if isinstance(state, dict):
+        return [[key, _plain(state[key])] for key in sorted(state)]
+    return [_plain(each) for each in state] if isinstance(state, list | tuple) else state
 
 
 def _checksum(record: bytes) -> bytes:

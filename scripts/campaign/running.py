@@ -11,11 +11,17 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from accelerate.commands import launch
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
 from scripts.campaign.faults import Fault
 from scripts.campaign.variants import Variant
+from train.cache import cached
 
-LIMIT = 120.0  # seconds that one job may take
+LIMIT = 300.0  # seconds that one job may take; DeepSpeed's first compiles a part of it
+EXTENSIONS = cached("torch_extensions")  # what DeepSpeed compiles on a CPU, apart from the user's
 
 # Children are forked from one process that has imported the libraries: that takes seconds.
 processes = multiprocessing.get_context("forkserver")
@@ -36,11 +42,12 @@ class Running:
         self, variant: Variant, arguments: Sequence[str], log: Path, fault: Fault | None = None
     ) -> None:
         self.log = log
-        ports = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+        shared = launch_environment(variant.launch) if variant.launch else {}
+        shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
         self.ranks = []
         for rank in range(variant.ranks):
             world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": variant.ranks}
-            told = {**ports, **{key: str(value) for key, value in world.items()}}
+            told = {**shared, **{key: str(value) for key, value in world.items()}}
             environment = told if variant.ranks > 1 else {}
             words = [variant.job, *arguments]
             process = processes.Process(target=_run, args=(words, environment, log, fault))
@@ -54,6 +61,10 @@ class Running:
                 os.killpg(process.pid or 0, signal.SIGKILL)
             except ProcessLookupError:  # ended, or too young to have a group
                 process.kill()
+        for lock in EXTENSIONS.glob(
+            "**/lock"
+        ):  # one that a killed job held is waited for endlessly
+            lock.unlink(missing_ok=True)
 
     def wait(self, seconds: float = LIMIT) -> int | None:
         """The exit code of the first rank that fails, which ends the others, as torchrun does; 0;
@@ -97,6 +108,24 @@ def _run(words: list[str], environment: dict[str, str], log: Path, fault: Fault 
         fault.plant()
     sys.argv = ["sparks", *words]
     cli.main()
+
+
+def launch_environment(recipe: Path) -> dict[str, str]:
+    """What `accelerate launch --config_file` sets for the processes that it starts; a file that the
+    recipe names lies beside it."""
+    words = launch.launch_command_parser().parse_args(["--config_file", str(recipe), "sparks"])
+    checked: Any = launch._validate_launch_command(words)
+    words, defaults, _ = checked
+    if words.use_deepspeed:
+        words.deepspeed_fields_from_accelerate_config = ",".join(defaults.deepspeed_config)
+        if words.deepspeed_config_file:
+            words.deepspeed_config_file = str(recipe.with_name(words.deepspeed_config_file))
+        _, environment = prepare_deepspeed_cmd_env(words)
+        environment["TORCH_EXTENSIONS_DIR"] = str(EXTENSIONS)
+    else:
+        environment = prepare_multi_gpu_env(words)
+    ours = ("ACCELERATE_", "FSDP_", "TORCH_EXTENSIONS_DIR")
+    return {name: value for name, value in environment.items() if name.startswith(ours)}
 
 
 def _free_port() -> int:

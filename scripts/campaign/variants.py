@@ -1,6 +1,11 @@
 """The kinds of training that a campaign disturbs."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
+
+LAUNCH = Path(__file__).resolve().parents[2] / "recipes" / "launch"
+ZERO2, FSDP2 = LAUNCH / "zero2.yaml", LAUNCH / "fsdp2.yaml"
+ZERO3 = Path(__file__).with_name("zero3.yaml")  # no weight is too small for it
 
 FAST = {
     "max_steps": 9,
@@ -26,6 +31,7 @@ class Variant:
     job: str
     keys: dict[str, object] = field(default_factory=dict)
     ranks: int = 1
+    launch: Path | None = None  # how the processes share the training, where it is not DDP
 
 
 VARIANTS = (
@@ -37,4 +43,7 @@ VARIANTS = (
     Variant("grpo, batch kept 3 steps", "grpo", {"num_iterations": 3}),
     Variant("sft, 2 processes", "sft", ranks=2),
     Variant("grpo, 2 processes", "grpo", ranks=2),
+    Variant("grpo, ZeRO-2", "grpo", ranks=2, launch=ZERO2),
+    Variant("sft, ZeRO-3", "sft", ranks=2, launch=ZERO3),
+    Variant("grpo, FSDP2", "grpo", ranks=2, launch=FSDP2),
 )

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 import wandb
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.integrations import is_deepspeed_zero3_enabled
 
 from tracking.errors import BadInput
+from tracking.ranks import alone
 from tracking.views.dashboard import STEP, tensorboard_folder
 from tracking.views.terminal import Table
 from train.checkpoints.subject import usual_length
@@ -77,12 +77,10 @@ def plan(job: Job, start: Start) -> Plan | None:
 class BenchmarkCallback(TrainerCallback):
     """Carries out a plan in a run. `asked` says whether the job is to end.
 
-    Raises `BadInput` where responses are too long for the model, or no process holds all of it.
+    Raises `BadInput` where responses are too long for the model.
     """
 
     def __init__(self, plan: Plan, model: Any, tokenizer: Any, asked: Callable[[], bool]) -> None:
-        if is_deepspeed_zero3_enabled():
-            raise BadInput("eval_benchmarks under ZeRO-3: no process holds whole weights")
         check_room(model.config, tokenizer, plan.requests, plan.sampling)
         self.plan, self.tokenizer, self.asked = plan, tokenizer, asked
         self.grader = Grader(plan.benchmarks)
@@ -118,18 +116,18 @@ class BenchmarkCallback(TrainerCallback):
             self.writer.close()
 
     def _evaluate(self, args: TrainingArguments, state: TrainerState, model: Any) -> None:
-        step = state.global_step
-        _barrier()
+        with alone(state.is_world_process_zero) as main:
+            if main and self._due(args, state) and not self.asked():
+                self._solve(args, state.global_step, model)
+
+    def _solve(self, args: TrainingArguments, step: int, model: Any) -> None:
         try:
-            if state.is_world_process_zero and self._due(args, state) and not self.asked():
-                self._show(args, step, self._estimates(Path(args.output_dir or "."), step, model))
+            self._show(args, step, self._estimates(Path(args.output_dir or "."), step, model))
         except AskedToEnd:
             self.view.note(f"step {step}: its benchmarks are left to the job that goes on")
         except Exception as error:
             log.exception("benchmarks failed at step %d; training goes on", step)
             self.view.note(f"step {step}: its benchmarks failed: {error}; training goes on")
-        finally:
-            _barrier()
 
     def _due(self, args: TrainingArguments, state: TrainerState) -> bool:
         """Whether this checkpoint is one of every so many."""
@@ -203,8 +201,3 @@ def _hash(model: Any) -> str:
         digest.update(name.encode())
         digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
-
-
-def _barrier() -> None:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()

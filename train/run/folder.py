@@ -29,16 +29,29 @@ def check_room(trainer: Trainer) -> None:
     states of the optimizer for what is trained."""
     folder = Path(trainer.args.output_dir or ".")
     parameters = list(trainer.model.parameters())  # type: ignore[union-attr]
-    sizes = [(p.numel() * p.element_size(), p.requires_grad) for p in parameters]
+    # ZeRO-3 leaves an empty one in the place of a whole parameter
+    counts = [getattr(p, "ds_numel", p.numel()) for p in parameters]
+    sizes = [
+        (count * p.element_size(), p.requires_grad)
+        for p, count in zip(parameters, counts, strict=True)
+    ]
     trained = sum(size for size, trains in sizes if trains)
     saved = trained if isinstance(trainer.model, PeftModel) else sum(size for size, _ in sizes)
     needed = 2 * trained + saved
+    if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+        needed += saved  # beside their shards of the optimizer these keep the weights once more
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise BadInput(
             f"{folder.resolve()}: {free / 1e9:.2f} GB are free, a checkpoint takes "
             f"{needed / 1e9:.2f} GB"
         )
+
+
+def preempted(folder: Path) -> Path:
+    """A file that is there where the last job on a run was asked to end: for launchers that end
+    with a code of their own."""
+    return folder / "preempted"
 
 
 def holds_run(folder: Path) -> bool:

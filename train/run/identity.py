@@ -14,6 +14,7 @@ from datasets import Dataset
 from tracking.ledger.record import PROCEDURE
 from tracking.settings import Settings
 from train.config import ONCE, Job
+from train.launch import strategy
 
 SPARKS = "thinking-sparks"
 PACKAGES = (SPARKS, "torch", "transformers", "trl", "peft", "accelerate", "deepspeed")
@@ -94,11 +95,7 @@ class _Digest:
 
 
 def _layout(args: Any) -> dict[str, Any]:
-    strategy = str(args.distributed_state.distributed_type.value)
-    plugin = getattr(args, "deepspeed_plugin", None)
-    if plugin is not None:
-        strategy = f"DEEPSPEED ZeRO-{plugin.zero_stage}"
-    return {"processes": args.world_size, "strategy": strategy, "device": args.device.type}
+    return {"processes": args.world_size, "strategy": strategy(args), "device": args.device.type}
 
 
 def _versions(job: Job) -> dict[str, str]:

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import wandb
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import rotate_checkpoints
 
 from tracking.atomic import write_whole
 from tracking.errors import BadInput
+from tracking.ranks import alone
 from tracking.run_folder import RunFolder
 from train.run.identity import Identity
 
@@ -83,11 +83,12 @@ class CheckpointCallback(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.barrier()  # other ranks write files of their own
-        if not state.is_world_process_zero:
-            return
-        run = Path(args.output_dir or ".")
+        with alone(state.is_world_process_zero) as main:  # others write files of their own
+            if main:
+                self._keep(Path(args.output_dir or "."), state)
+
+    def _keep(self, run: Path, state: TrainerState) -> None:
+        """Seal the newest checkpoint, and delete those past the limit."""
         folder = RunFolder(run).checkpoint(state.global_step)
         self.seal(folder, [path for path in folder.rglob("*") if path.is_file()], state.global_step)
         rotate_checkpoints(str(run), self.limit, state.best_model_checkpoint, use_mtime=False)

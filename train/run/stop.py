@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers import (
     Trainer,
     TrainerCallback,
@@ -17,6 +18,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from tracking.callback import HeadTracker
 from train.run.signals import EARLY, PREEMPTED, SIGNALS, Stop
@@ -137,12 +139,20 @@ class FiniteWeightsCallback(TrainerCallback):
 
     def _check(self, state: TrainerState, model: nn.Module | None) -> None:
         assert model is not None
-        finite = torch.stack([p.detach().isfinite().all() for p in model.parameters()]).all()
+        finite = torch.stack([_held(p).isfinite().all() for p in model.parameters()]).all()
         if any_rank(not bool(finite)):
             raise Stop(
                 f"the weights are not finite at step {state.global_step}: training has diverged; "
                 "go on from the last checkpoint with other settings, a lower learning rate for one"
             )
+
+
+def _held(parameter: torch.Tensor) -> torch.Tensor:
+    """What this process holds of a parameter: all of it, or its shard (FSDP2, ZeRO-3)."""
+    whole: Any = parameter.detach()
+    if isinstance(whole, DTensor):
+        return whole.to_local()
+    return parameter.ds_tensor if is_deepspeed_zero3_enabled() else whole  # type: ignore[attr-defined]
 
 
 def any_rank(said: bool) -> bool:

@@ -27,6 +27,7 @@ from tests.builders.paths import REPO, TINY
 from tracking import BadInput, Ledger, contrast
 from train import model
 from train.run import resume
+from train.run.folder import preempted
 from train.run.manifest import Manifest
 from train.run.signals import PREEMPTED, SIGNALS, heed
 from train.run.stop import PreemptionCallback, Stop
@@ -69,8 +70,9 @@ def test_a_job_asked_to_end_saves_and_leaves_the_analysis_for_later(
     ledger = Ledger(run / "heads")
     assert at not in ledger.steps()
     assert ledger.marks()[at].why == "preempted"
+    assert preempted(run).exists()
     assert campaign.world.start(variant, run).wait() == 0
-    assert ledger.marks() == {}
+    assert ledger.marks() == {} and not preempted(run).exists()
     assert {*ledger.steps()} == {*whole.steps, at}
     assert trained(run) == trained(campaign.folder(variant))
 
