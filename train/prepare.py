@@ -38,7 +38,7 @@ from train.run.lock import Lock
 from train.run.manifest import CheckpointCallback
 from train.run.progress import show_progress
 from train.run.reporting import begin_wandb, shield, tell_preempted
-from train.run.resume import AcceptedChangesCallback, TokenCountCallback
+from train.run.resume import AcceptedChangesCallback, StepsCallback, TokenCountCallback
 from train.run.signals import PREEMPTED, Stop
 from train.run.stop import (
     EvaluationEnded,
@@ -188,6 +188,7 @@ def _finish(prepared: Prepared, trainer: Trainer) -> None:
         preemption,
         FiniteWeightsCallback(),
         TokenCountCallback(trainer),
+        StepsCallback(),
         accepted,
     ):
         if callback is not None:

@@ -41,6 +41,16 @@ class TokenCountCallback(TrainerCallback):
             self.trainer._total_train_tokens = logged[-1]  # type: ignore[attr-defined]
 
 
+class StepsCallback(TrainerCallback):
+    """Lets a resumed run save, log and evaluate as often as it is told to now: a checkpoint's state
+    holds how often it was before."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        state.compute_steps(args, state.max_steps)
+
+
 class AcceptedChangesCallback(TrainerCallback):
     """Lets accepted changes of the optimizer's settings take effect: its saved state, and that of
     the schedule, hold the former."""

@@ -262,6 +262,16 @@ def test_rows_that_are_not_the_same_are_another_dataset(
         go_on(tmp_path / "jsonl", **keys)
 
 
+def test_a_resumed_run_saves_as_often_as_it_is_told_to_now(
+    run: Path, go_on: Callable[..., Path]
+) -> None:
+    unfinish(run, 2)
+    go_on(run, save_steps=1, logging_steps=3, track="false", accept_changes="true")
+    assert [*resume.complete(run)] == [2, 3, 4, 5, 6]
+    state = json.loads((run / "checkpoint-6" / "trainer_state.json").read_text())
+    assert [row["step"] for row in state["log_history"] if "loss" in row][-2:] == [3, 6]
+
+
 def test_changes_that_are_accepted_are_noted_and_the_run_goes_on(
     run: Path, go_on: Callable[..., Path], capsys: pytest.CaptureFixture
 ) -> None:
