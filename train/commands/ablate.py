@@ -71,6 +71,9 @@ def main(arguments: Sequence[str]) -> None:
     if options.controls and options.controls < FEWEST:
         raise BadInput(f"--controls is {options.controls}; 0 (none) or at least {FEWEST}")
     asked = Asked.of(options)
+    for one in asked.benchmarks:
+        if len(one.problems) < 2:
+            raise BadInput(f"{one.name} has 1 problem; a comparison needs at least 2")
     base = subject(options.into) if options.into else None
     graph = _graph(asked, base)
     last = _last(Path(options.model), options.contrast)
@@ -171,7 +174,7 @@ def _attend(
     """Write where heads attend in the responses that the report shows."""
     shares = {} if states is None else dict(zip(states["node"], states["corrupt"], strict=True))
     pairs = turned_pairs(asked.folder, asked.requests, held, shares)
-    kept = attention_rows(model, asked.subject.tokenizer, asked.sampling, rows, pairs)
+    kept = attention_rows(model, asked.subject.tokenizer, asked.sampling, rows, pairs, asked.folder)
     _write(asked.folder / "attention.parquet", kept)
     if pairs:
         say(f"attention  of {len(kept)} of {len(pairs)} problems that turned, for the report")

@@ -75,14 +75,14 @@ def test_halves_labels_and_attention_lie_beside_the_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("--heads", "L0H0,L0H2", "--controls", 0, "--halves", "--output_dir", tmp_path)
-    more = ("--limit", 14, "--samples", 2, "--temperature", 0.6)
+    more = ("--limit", 18, "--samples", 2, "--temperature", 0.6)
     ablate(monkeypatch, "tiny", *words, *QUICK, *more)
     tables = beside(tmp_path)
     assert {*tables} == {"halves", "labels", "trade_off", "attention"}
     assert {head for heads in tables["attention"]["heads"] for head in heads} == {"L0H0", "L0H2"}
     halves = tables["halves"]
     assert list(halves["benchmark"]) == ["tiny-easy, easier", "tiny-easy, harder"]
-    assert halves["problems"].sum() == 14 and {*halves["mode"]} == {"zero"}
+    assert halves["problems"].sum() == 18 and {*halves["mode"]} == {"zero"}
     assert list(tables["trade_off"]["what"]) == ["as it is", "L0H0,L0H2 zero"]
     said = capsys.readouterr().out
     assert "halves     tiny-easy: " in said and (tmp_path / "ablation.png").exists()
@@ -98,6 +98,10 @@ def test_halves_labels_and_attention_lie_beside_the_results(
         (("--heads", "active"), "only a run with records knows them"),
         (("--heads", "L1H3", "--mode", "scale:nan"), "the factor must be a finite number"),
         (("--heads", "L1H3", "--mode", "half"), "no mode 'half'"),
+        (
+            ("--heads", "L1H3", "--limit", "1"),
+            "tiny-easy has 1 problem; a comparison needs at least",
+        ),
         (("--heads", "L1H3", "--controls", "4"), "--controls is 4; 0 (none) or at least 5"),
         (("--heads", "L1H3", "--benchmarks", "tiny-eazy"), "unknown benchmark 'tiny-eazy'"),
         (("--heads", "L1H3", "--into", "/nowhere"), "/nowhere"),
