@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run `sparks ablate` with these arguments."""
     options = _parse(arguments)
     quieten()
-    modes = [Mode.parse(word) for word in options.mode]
+    modes = list(dict.fromkeys(Mode.parse(word) for word in options.mode))
     if options.controls and options.controls < FEWEST:
         raise BadInput(f"--controls is {options.controls}; 0 (none) or at least {FEWEST}")
     asked = Asked.of(options)

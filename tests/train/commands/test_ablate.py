@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> Path:
 def test_heads_by_name_are_held_against_random_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ablate(monkeypatch, "tiny", "--heads", "L1H3,L2H2", "M2", "--mode", "zero", "mean",
+    ablate(monkeypatch, "tiny", "--heads", "L1H3,L2H2", "M2", "--mode", "zero", "mean", "zero",
            "--controls", 5, "--output_dir", tmp_path / "out", *QUICK)  # fmt: skip
     table = pd.read_parquet(tmp_path / "out" / "ablation.parquet")
     assert list(table["heads"] + " " + table["mode"]) == [
