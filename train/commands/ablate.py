@@ -81,6 +81,9 @@ def main(arguments: Sequence[str]) -> None:
     sets = targets(options.heads, graph, states)
     single = _single(graph, states, options.seed) if options.each else []
     with Lock(asked.folder):
+        asked.responses()  # refuses what was sampled otherwise, as the next lines, before long work
+        if base and (asked.folder / "grafts" / "settings.json").exists():
+            _graft_responses(asked, base)
         model = asked.subject.model.load()
         controls = _controls(options, asked, model, sets, _pool(graph, last))
         for target in sets:
@@ -313,12 +316,17 @@ def _solved(asked: Asked, model: Any, comparisons: Sequence[Comparison]) -> pd.D
         return study.solve(comparisons)
 
 
+def _graft_responses(asked: Asked, base: Subject) -> Responses:
+    """Those of the base that are there; `BadInput` where they are another base's."""
+    facts = {**base.facts, **asked.sampling.facts, "donor": asked.subject.facts["weights"]}
+    return Responses(asked.folder / "grafts", facts)
+
+
 def _grafted(
     asked: Asked, base: Subject, donor: Any, comparisons: Sequence[Comparison]
 ) -> pd.DataFrame:
     """The responses of the base as it is, and with the donor's nodes in their place."""
-    facts = {**base.facts, **asked.sampling.facts, "donor": asked.subject.facts["weights"]}
-    responses = Responses(asked.folder / "grafts", facts)
+    responses = _graft_responses(asked, base)
     every = every_request(asked.requests, comparisons)
     left = len(lacking(every, responses))
     say(f"grafts     into {base.model.source}: {left} to generate, {len(every) - left} there")

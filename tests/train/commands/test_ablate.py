@@ -125,6 +125,21 @@ def test_a_mistake_is_one_line_before_weights_are_read(
     assert not (tmp_path / "out").exists()
 
 
+def test_another_base_or_sampling_is_refused_before_weights_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--heads", "L1H3", "--controls", 0, "--output_dir", tmp_path, *QUICK)
+    ablate(monkeypatch, "tiny", *words, "--into", "tiny")
+    monkeypatch.setattr("train.checkpoints.models.Model.load", lambda *_: pytest.fail("loaded"))
+    for more, told in (
+        (("--into", base_model(1)), "grafts holds other responses: model was"),
+        (("--into", "tiny", "--seed", "3"), "holds other responses: seed was 0, is 3"),
+    ):
+        with pytest.raises(SystemExit):
+            ablate(monkeypatch, "tiny", *words, *more)
+        assert told in capsys.readouterr().err
+
+
 def test_a_run_whose_last_checkpoint_has_no_record_is_refused(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
