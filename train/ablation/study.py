@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from tracking.atomic import write_whole
+from tracking.errors import BadInput
 from tracking.interventions.grafted import grafted
 from tracking.interventions.intervene import intervene
 from tracking.interventions.reference import Reference
@@ -98,13 +99,17 @@ def around(
 def reference_texts(folder: Path, as_it_is: pd.DataFrame) -> list[str]:
     """Prompts with the model's own responses, up to `TEXTS` of them, evenly taken. They are kept in
     the folder from the first time on: what is asked later, of more problems or samples, would have
-    others, and stand under the same condition's name beside what was made with these."""
+    others, and stand under the same condition's name beside what was made with these. `BadInput`
+    where the file cannot be read."""
     path = folder / "reference.json"
     if not path.exists():
         rows = as_it_is.iloc[:: max(1, len(as_it_is) // TEXTS)].head(TEXTS)
         texts = [asked + said for asked, said in zip(rows["prompt"], rows["response"], strict=True)]
         write_whole(path, json.dumps(texts).encode())
-    return json.loads(path.read_bytes())
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        raise BadInput(f"{path} cannot be read; choose another --output_dir") from None
 
 
 def arms_of(comparisons: Sequence[Comparison], mode: Mode) -> list[Arm]:

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from scripts.study_ablation import null, planted
-from tracking import Reference, intervene
+from tracking import BadInput, Reference, intervene
 from train.ablation.arms import Comparison
 from train.ablation.modes import GRAFT, Mode
 from train.ablation.study import Study
@@ -86,6 +86,9 @@ def test_what_is_asked_later_has_the_same_reference(tmp_path: Path) -> None:
     assert not longer.equals(whole), "the reference matters"
     shutil.rmtree(first / "responses")
     assert solve(first, ["resample"]).equals(longer)
+    (first / "reference.json").write_text("[")
+    with pytest.raises(BadInput, match=r"reference\.json cannot be read"):
+        solve(first, ["mean"])
 
 
 def test_all_nodes_of_the_donor_make_the_base_the_donor(tmp_path: Path) -> None:
