@@ -134,7 +134,7 @@ def _checked(
     if len(rest) < len(wanted):
         raise BadInput(
             f"{len(rest)} heads in the pool beside those asked for, fewer than {len(wanted)}: "
-            "there are no matched controls"
+            "there are no matched controls; ask for fewer heads, or for no sets"
         )
     return wanted, rest
 

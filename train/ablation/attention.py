@@ -72,21 +72,27 @@ def turned_pairs(
 
 
 def attention_rows(
-    model: Any, tokenizer: Any, sampling: Sampling, rows: pd.DataFrame, pairs: Sequence[Pair]
+    model: Any,
+    tokenizer: Any,
+    sampling: Sampling,
+    rows: pd.DataFrame,
+    pairs: Sequence[Pair],
+    folder: Path,
 ) -> list[dict[str, Any]]:
     """A row a pair: `benchmark`, `problem`, `sample`, `condition`, `heads`, `first`, and of the
     response as the model is (`before`) and under the condition (`after`) `before_tokens`, texts,
     the prompt's first, and `before_weights`, bytes [head, query, key] of `attended` by `quantised`,
     the queries from `first`, the prompt's last token, on.
 
-    `rows` are responses as `Study.solve` has them. A response is its text, tokenised again. Pairs
-    with more than `LONGEST` tokens are left out, and those for which `BYTES` leave no room.
+    `rows` are responses as `Study.solve` has them, of a `folder`. A response is its text, tokenised
+    again. Pairs with more than `LONGEST` tokens are left out, and those for which `BYTES` leave no
+    room.
     """
     as_it_is = rows[rows["condition"] == ""]
     keys = zip(*(rows[name] for name in KEY), strict=True)
     texts = dict(zip(keys, zip(rows["prompt"], rows["response"], strict=True), strict=True))
     modes = dict.fromkeys(pair.arm.mode for pair in pairs)
-    changed = {mode: around(model, tokenizer, sampling, mode, as_it_is) for mode in modes}
+    changed = {mode: around(model, tokenizer, sampling, mode, as_it_is, folder) for mode in modes}
     out, left = [], BYTES
     for pair in pairs:
         before, after = pair.before, pair.after

@@ -41,10 +41,12 @@ class Difference:
 
     def smallest(self, level: float = 0.05, power: float = 0.8) -> float:
         """The smallest true difference that a test at `level` would show with this `power`, given
-        how much problems differ here; corrected over m comparisons, the level is 0.05 / m."""
+        how much problems differ here; corrected over m comparisons, the level is 0.05 / m.
+        NaN where not even a difference of 1 would be shown."""
         t = stats.t(self.freedom)
         fewest = math.ceil(math.log2(2 / level))  # changes all one way: 2 / 2 ** changes
-        return max(float(t.isf(level / 2) + t.isf(1 - power)) * self.error, fewest * self.step)
+        least = max(float(t.isf(level / 2) + t.isf(1 - power)) * self.error, fewest * self.step)
+        return least if least <= 1 else math.nan
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> Difference:
@@ -80,21 +82,23 @@ def sign_flip_p(differences: np.ndarray) -> float:
     swaps the two conditions within problems.
 
     Exact at any number of problems: the distribution of the sum over all signs is a convolution,
-    as differences are whole numbers of a step; means of other numbers of samples than `UNITS` is
-    for are rounded to it. 1 where nothing differs.
+    as differences are whole numbers of a step. Means of other numbers of samples than `UNITS` is
+    for are rounded to it, and sums that this may have told apart count as equal: p is no smaller
+    than the exact one. 1 where nothing differs.
     """
     signed = np.rint(differences * UNITS).astype(np.int64)
     sizes = np.abs(signed[signed != 0])
     if not sizes.size:
         return 1.0
     common = np.gcd.reduce(sizes)
+    rounded = 2 * float(np.abs(differences * UNITS - signed).sum()) / common  # at most, of two sums
     sizes, observed = sizes // common, abs(int(signed.sum())) // common
     chances = np.ones(1)  # [how much is flipped]
     for size in sizes:
         unflipped = np.append(chances, np.zeros(size))
         chances = (unflipped + np.roll(unflipped, size)) / 2
     sums = sizes.sum() - 2 * np.arange(len(chances))
-    return min(float(chances[np.abs(sums) >= observed].sum()), 1.0)
+    return min(float(chances[np.abs(sums) >= observed - rounded - 1e-6].sum()), 1.0)
 
 
 @dataclass(frozen=True)

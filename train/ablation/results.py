@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from tracking.errors import BadInput
 from train.ablation.arms import Arm, Comparison
 from train.ablation.paired import (
     AgainstControls,
@@ -32,8 +33,9 @@ class Result:
     p: that there is no change, corrected over all results of a study (Holm)
     controls: accuracy with the control sets off, and what `off` is above it, by matching; without
         those of fewer than `FEWEST` different sets
-    beyond: matchings whose controls do less, after Holm over all of a study
-    smallest: the smallest change that so many problems would show in four of five studies
+    beyond: matchings whose controls do less, after Holm over all of a study; not where they do more
+    smallest: the smallest change that so many problems would show in four of five studies; NaN
+        where they could show none
     """
 
     comparison: Comparison
@@ -99,7 +101,11 @@ def results(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[Resul
     corrected = holm(np.array([one.change.p for one in raw]))
     held = [(place, name) for place, one in enumerate(raw) for name in one.against]
     verdicts = beyond_controls([raw[place].against[name] for place, name in held], LEVEL)
-    beyond = {key for key, verdict in zip(held, verdicts, strict=True) if verdict}
+    beyond = {
+        (place, name)
+        for (place, name), verdict in zip(held, verdicts, strict=True)
+        if verdict and raw[place].change.mean * raw[place].against[name].difference.mean > 0
+    }
     return [
         Result(
             comparison=one.comparison,
@@ -149,6 +155,11 @@ def mean_of(shares: pd.DataFrame, arms: Sequence[Arm]) -> float:
 
 
 def _compared(benchmark: str, accuracy: pd.DataFrame, comparison: Comparison) -> _Raw:
+    if len(accuracy) < 2:
+        raise BadInput(
+            f"{benchmark}: problems with a graded response under every condition: {len(accuracy)}, "
+            "a comparison needs at least 2; leave it out, the responses are kept"
+        )
     return _Raw(comparison, benchmark, accuracy, *held_against(accuracy, comparison))
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
+from tracking.atomic import write_whole
+from tracking.errors import BadInput
 from tracking.interventions.grafted import grafted
 from tracking.interventions.intervene import intervene
 from tracking.interventions.reference import Reference
@@ -47,7 +51,9 @@ class Study:
                 for arm in arms:  # one set of nodes a pass
                     self._evaluate(arm.of(self.requests), self._with_donor(arm))
             else:
-                changed = around(self.model, self.tokenizer, self.sampling, mode, as_it_is)
+                changed = around(
+                    self.model, self.tokenizer, self.sampling, mode, as_it_is, self.responses.folder
+                )
                 self._evaluate(requests, changed)
             asked += requests
         return of_requests(self.responses.read(), asked)
@@ -63,12 +69,22 @@ class Study:
 
 
 def around(
-    model: Any, tokenizer: Any, sampling: Sampling, mode: Mode, as_it_is: pd.DataFrame
+    model: Any,
+    tokenizer: Any,
+    sampling: Sampling,
+    mode: Mode,
+    as_it_is: pd.DataFrame,
+    folder: Path,
 ) -> Around:
     """What stands around a batch of requests under a mode that is no graft. `as_it_is` are the
-    responses without an intervention, which means and draws are taken from. A draw belongs to
-    problem and sample, so that every arm has the same."""
-    reference = _reference(model, tokenizer, mode, as_it_is)
+    responses without an intervention, of a `folder`, which means and draws are taken from
+    (`reference_texts`). A draw belongs to problem and sample, so that every arm has the same."""
+    reference = None
+    if mode.kind in ("mean", "resample"):
+        texts = reference_texts(folder, as_it_is)
+        ids = tokenizer(texts, padding=True, return_tensors="pt", add_special_tokens=False)
+        make = Reference.mean if mode.kind == "mean" else Reference.resample
+        reference = make(model, ids["input_ids"], ids["attention_mask"])
 
     def changed(batch: Sequence[Request]) -> AbstractContextManager[None]:
         mine = reference
@@ -80,15 +96,20 @@ def around(
     return changed
 
 
-def _reference(model: Any, tokenizer: Any, mode: Mode, as_it_is: pd.DataFrame) -> Reference | None:
-    """Of the prompts with the model's own responses, up to `TEXTS` of them, evenly taken."""
-    if mode.kind not in ("mean", "resample"):
-        return None
-    rows = as_it_is.iloc[:: max(1, len(as_it_is) // TEXTS)].head(TEXTS)
-    texts = [prompt + text for prompt, text in zip(rows["prompt"], rows["response"], strict=True)]
-    ids = tokenizer(texts, padding=True, return_tensors="pt", add_special_tokens=False)
-    make = Reference.mean if mode.kind == "mean" else Reference.resample
-    return make(model, ids["input_ids"], ids["attention_mask"])
+def reference_texts(folder: Path, as_it_is: pd.DataFrame) -> list[str]:
+    """Prompts with the model's own responses, up to `TEXTS` of them, evenly taken. They are kept in
+    the folder from the first time on: what is asked later, of more problems or samples, would have
+    others, and stand under the same condition's name beside what was made with these. `BadInput`
+    where the file cannot be read."""
+    path = folder / "reference.json"
+    if not path.exists():
+        rows = as_it_is.iloc[:: max(1, len(as_it_is) // TEXTS)].head(TEXTS)
+        texts = [asked + said for asked, said in zip(rows["prompt"], rows["response"], strict=True)]
+        write_whole(path, json.dumps(texts).encode())
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        raise BadInput(f"{path} cannot be read; choose another --output_dir") from None
 
 
 def arms_of(comparisons: Sequence[Comparison], mode: Mode) -> list[Arm]:

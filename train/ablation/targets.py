@@ -9,6 +9,7 @@ import pandas as pd
 
 from tracking.errors import BadInput
 from tracking.model.graph import Graph
+from train.run.console import say
 
 STATES = {  # of heads, at the last checkpoint, by the word that asks for them
     "active": lambda rows: rows["active"],
@@ -35,6 +36,8 @@ class Target:
 def targets(asked: Sequence[str], graph: Graph, rows: pd.DataFrame | None = None) -> list[Target]:
     """The sets of `asked`: each a word of `STATES`, or names with commas between (`L5H1,M3`).
 
+    Equal sets are one, under the first's name, which is said.
+
     `rows` are the timeline's nodes at the last checkpoint, on one contrast; None for a model
     without a run. Raises `BadInput` for an unknown word or node, a word without a run, and a word
     that no head answers to.
@@ -42,7 +45,12 @@ def targets(asked: Sequence[str], graph: Graph, rows: pd.DataFrame | None = None
     each = [_target(word, graph, rows) for word in asked]
     if not each:
         raise BadInput(f"no heads are asked for; {_known()}")
-    return list({target.nodes: target for target in each}.values())
+    first: dict[tuple[str, ...], Target] = {}
+    for target in each:
+        name = first.setdefault(target.nodes, target).name
+        if name != target.name:
+            say(f"note       {target.name} are the nodes of {name}, which stands for both")
+    return list(first.values())
 
 
 def _target(word: str, graph: Graph, rows: pd.DataFrame | None) -> Target:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -37,7 +38,7 @@ def show(results: Sequence[Result], console: Console | None = None) -> None:
             f"{_spread(result.change)}{starred}",
             f"<{SMALL:g}" if result.p < SMALL else f"{result.p:.4f}",
             *(_control(result, name) for name in matchings),
-            f"{result.smallest:.3f}",
+            "-" if math.isnan(result.smallest) else f"{result.smallest:.3f}",
         ]
         console.print(Text(_line(_name(result), room, result.benchmark, bench, cells)))
     console.print(
@@ -102,10 +103,10 @@ def _sentence(result: Result) -> str:
     done = "grafted in" if comparison.mode == GRAFT else f"at {comparison.mode.name}"
     begin = f"{result.benchmark}: with {what} ({count} {kind}) {done}"
     if result.p > LEVEL:
-        return (
-            f"{begin} no change is shown ({_spread(result.change)}); one of {result.smallest:.2f} "
-            "would have been, in four of five studies"
-        )
+        text = f"{begin} no change is shown ({_spread(result.change)})"
+        if math.isnan(result.smallest):
+            return f"{text}; so few problems could show none"
+        return f"{text}; one of {result.smallest:.2f} would have been, in four of five studies"
     word = "fewer" if result.change.mean < 0 else "more"
     text = f"{begin} {word} problems are solved ({result.on:.2f} to {result.off:.2f})"
     if not result.controls:

@@ -67,10 +67,13 @@ def main(arguments: Sequence[str]) -> None:
     """Run `sparks ablate` with these arguments."""
     options = _parse(arguments)
     quieten()
-    modes = [Mode.parse(word) for word in options.mode]
+    modes = list(dict.fromkeys(Mode.parse(word) for word in options.mode))
     if options.controls and options.controls < FEWEST:
         raise BadInput(f"--controls is {options.controls}; 0 (none) or at least {FEWEST}")
     asked = Asked.of(options)
+    for one in asked.benchmarks:
+        if len(one.problems) < 2:
+            raise BadInput(f"{one.name} has 1 problem; a comparison needs at least 2")
     base = subject(options.into) if options.into else None
     graph = _graph(asked, base)
     last = _last(Path(options.model), options.contrast)
@@ -78,6 +81,9 @@ def main(arguments: Sequence[str]) -> None:
     sets = targets(options.heads, graph, states)
     single = _single(graph, states, options.seed) if options.each else []
     with Lock(asked.folder):
+        asked.responses()  # refuses what was sampled otherwise, as the next lines, before long work
+        if base and (asked.folder / "grafts" / "settings.json").exists():
+            _graft_responses(asked, base)
         model = asked.subject.model.load()
         controls = _controls(options, asked, model, sets, _pool(graph, last))
         for target in sets:
@@ -171,7 +177,7 @@ def _attend(
     """Write where heads attend in the responses that the report shows."""
     shares = {} if states is None else dict(zip(states["node"], states["corrupt"], strict=True))
     pairs = turned_pairs(asked.folder, asked.requests, held, shares)
-    kept = attention_rows(model, asked.subject.tokenizer, asked.sampling, rows, pairs)
+    kept = attention_rows(model, asked.subject.tokenizer, asked.sampling, rows, pairs, asked.folder)
     _write(asked.folder / "attention.parquet", kept)
     if pairs:
         say(f"attention  of {len(kept)} of {len(pairs)} problems that turned, for the report")
@@ -310,12 +316,17 @@ def _solved(asked: Asked, model: Any, comparisons: Sequence[Comparison]) -> pd.D
         return study.solve(comparisons)
 
 
+def _graft_responses(asked: Asked, base: Subject) -> Responses:
+    """Those of the base that are there; `BadInput` where they are another base's."""
+    facts = {**base.facts, **asked.sampling.facts, "donor": asked.subject.facts["weights"]}
+    return Responses(asked.folder / "grafts", facts)
+
+
 def _grafted(
     asked: Asked, base: Subject, donor: Any, comparisons: Sequence[Comparison]
 ) -> pd.DataFrame:
     """The responses of the base as it is, and with the donor's nodes in their place."""
-    facts = {**base.facts, **asked.sampling.facts, "donor": asked.subject.facts["weights"]}
-    responses = Responses(asked.folder / "grafts", facts)
+    responses = _graft_responses(asked, base)
     every = every_request(asked.requests, comparisons)
     left = len(lacking(every, responses))
     say(f"grafts     into {base.model.source}: {left} to generate, {len(every) - left} there")

@@ -86,8 +86,12 @@ def estimates(rows: pd.DataFrame) -> list[Estimate]:
     return list(_estimates(rows))
 
 
-def share(values: Sequence[float] | np.ndarray) -> Share:
-    """The mean of one value in [0, 1] a problem, with its 95 % interval."""
+def share(values: Sequence[float] | np.ndarray, others: bool = False) -> Share:
+    """The mean of one value in [0, 1] a problem, with its 95 % interval.
+
+    `others`: nearly all problems may be alike, near 0 or 1 as for pass@k, and none of the others be
+    among these; the variance is then that of one more problem as well, at the farther end.
+    """
     values = np.asarray(values, dtype=float)
     count = len(values)
     if count == 0:
@@ -95,7 +99,7 @@ def share(values: Sequence[float] | np.ndarray) -> Share:
     mean = float(values.mean())
     if count == 1:
         return Share(mean, np.nan, np.nan)
-    trials = _trials(values)
+    trials = _trials(values, others)
     right = mean * trials
     tail = (1 - LEVEL) / 2
     low = stats.beta.ppf(tail, right + 0.5, trials - right + 0.5) if mean > 0 else 0.0
@@ -129,7 +133,7 @@ def solved(run: Path) -> dict[int, list[str]]:
     }
 
 
-def _trials(values: np.ndarray) -> float:
+def _trials(values: np.ndarray, others: bool) -> float:
     """So many independent trials have the variance that the mean of these values has, with a
     normal quantile in the place of Student's; at least as many as there are values, as none in
     [0, 1] varies more than one that is 0 or 1."""
@@ -138,6 +142,8 @@ def _trials(values: np.ndarray) -> float:
         return float(count)
     excess = max(((values - mean) ** 4).mean() / values.var() ** 2 - 3, 0.0)
     freedom = 2 / (2 / (count - 1) + excess / count)
+    if others:
+        variance += max(mean, 1 - mean) ** 2 / count
     tail = 1 - (1 - LEVEL) / 2
     narrowing = (stats.norm.ppf(tail) / stats.t.ppf(tail, freedom)) ** 2
     return max(float(mean * (1 - mean) / (variance / count) * narrowing), float(count))
@@ -167,7 +173,8 @@ def _estimates(rows: pd.DataFrame) -> Iterator[Estimate]:
 def _passed(by_problem: Sequence[np.ndarray], k: int) -> Share:
     """Over problems with at least k graded responses."""
     enough = [right for right in by_problem if len(right) >= k]
-    return share([pass_at_k(len(right), int(right.sum()), k) for right in enough])
+    passed = [pass_at_k(len(right), int(right.sum()), k) for right in enough]
+    return share(passed, others=True)
 
 
 def _succeeded(by_problem: Sequence[np.ndarray], k: int) -> Share:

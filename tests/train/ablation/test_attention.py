@@ -53,11 +53,13 @@ def weights(row: dict[str, Any], side: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("mode", ["zero", "mean", "resample"])
-def test_weights_are_those_of_the_model_before_and_under_the_arm(mode: str, model: Any) -> None:
+def test_weights_are_those_of_the_model_before_and_under_the_arm(
+    mode: str, model: Any, tmp_path: Path
+) -> None:
     changed, words = arm(mode), tokenizer()
     table = rows(changed)
     pair = Pair(REQUESTS[0], changed, HEADS)
-    (row,) = attention_rows(model, words, SAMPLING, table, [pair])
+    (row,) = attention_rows(model, words, SAMPLING, table, [pair], tmp_path)
     assert (row["condition"], row["heads"]) == (changed.condition, [*HEADS])
     model.set_attn_implementation("eager")
     before, after = (table.iloc[place] for place in (0, len(REQUESTS)))
@@ -87,15 +89,15 @@ def reference_of(model: Any, table: pd.DataFrame, mode: str) -> Reference:
 
 
 def test_what_is_long_or_has_no_room_is_left_out(
-    model: Any, monkeypatch: pytest.MonkeyPatch
+    model: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pairs = [Pair(request, arm(), HEADS) for request in REQUESTS[:4]]
-    every = attention_rows(model, tokenizer(), SAMPLING, rows(arm()), pairs)
+    every = attention_rows(model, tokenizer(), SAMPLING, rows(arm()), pairs, tmp_path)
     monkeypatch.setattr(attention, "BYTES", 900)
-    some = attention_rows(model, tokenizer(), SAMPLING, rows(arm()), pairs)
+    some = attention_rows(model, tokenizer(), SAMPLING, rows(arm()), pairs, tmp_path)
     assert 0 < len(some) < len(every) == 4
     monkeypatch.setattr(attention, "LONGEST", 10)
-    assert attention_rows(model, tokenizer(), SAMPLING, rows(arm()), pairs) == []
+    assert attention_rows(model, tokenizer(), SAMPLING, rows(arm()), pairs, tmp_path) == []
 
 
 def test_pairs_are_the_problems_that_the_report_shows_first_ones_first(tmp_path: Path) -> None:

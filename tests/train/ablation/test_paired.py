@@ -39,6 +39,15 @@ def test_p_is_the_share_of_all_sign_flips_as_extreme(pair: np.ndarray) -> None:
     assert sign_flip_p(pair[0] - pair[1]) == pytest.approx(by_all_signs(pair[0] - pair[1]))
 
 
+@pytest.mark.parametrize("samples", [9, 11, 64])
+def test_p_of_rounded_accuracies_is_no_smaller_than_the_exact_one(samples: int) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        signed = rng.integers(-3, 5, 8)
+        exact, p = by_all_signs(signed), sign_flip_p(signed / samples)
+        assert exact - 1e-9 <= p <= exact + 0.05
+
+
 def test_p_of_many_problems_is_near_scipys_monte_carlo() -> None:
     on, off = solved(np.random.default_rng(1), 120, 4, [Heads(-0.3)], shared=0.5)
     theirs = stats.permutation_test(

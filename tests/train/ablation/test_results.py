@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tracking.errors import BadInput
 from tracking.interventions.matched import MatchedSets
 from train.ablation.arms import Comparison
 from train.ablation.modes import Mode
 from train.ablation.results import Result, accuracies, predictions, results
 from train.ablation.targets import Target
-from train.ablation.view import notes, sentences
+from train.ablation.view import notes, sentences, show
 
 MODE, PROBLEMS, SAMPLES = Mode.parse("zero"), 60, 2
 OTHERS = tuple((f"L0H{head}",) for head in range(1, 21))
@@ -58,6 +59,14 @@ def test_heads_that_matter_as_random_ones_do_are_not() -> None:
     assert "not shown to be beyond 20 random sets" in sentences([result])[0]
 
 
+def test_heads_that_matter_less_than_random_ones_are_not_beyond_them() -> None:
+    result = one(off=0.6, controls=0.1)
+    _, against = result.controls["layer"]
+    assert result.p < 0.001 and against.difference.low > 0
+    assert result.beyond == ()
+    assert "(0.90 to 0.60), not shown to be beyond 20 random sets" in sentences([result])[0]
+
+
 def test_of_few_control_sets_nothing_is_said() -> None:
     rows = responses({"": 0.9, "zero L1H0": 0.3, **{f"zero {n[0]}": 0.9 for n in OTHERS[:4]}})
     few = Comparison(Target("L1H0", ("L1H0",)), MODE, {"layer": MatchedSets(OTHERS[:4], 20)})
@@ -71,6 +80,22 @@ def test_without_a_change_what_would_have_been_shown_is_said() -> None:
     assert result.p == 1
     assert "no change is shown" in sentences([result])[0]
     assert f"one of {result.smallest:.2f} would have been" in sentences([result])[0]
+
+
+def test_of_too_few_problems_no_change_is_called_one_that_would_be_shown() -> None:
+    rows = responses({"": 0.9, "zero L1H0": 0.9})
+    alone = Comparison(Target("L1H0", ("L1H0",)), MODE, {})
+    (few,) = results(rows[rows["problem"].isin(["p0", "p1", "p2", "p3", "p4"])], [alone])
+    assert np.isnan(few.smallest)
+    assert sentences([few])[0].endswith("; so few problems could show none")
+    show([few])
+
+
+def test_a_benchmark_without_two_graded_problems_is_named() -> None:
+    rows = responses({"": 0.9, "zero L1H0": 0.9})
+    rows.loc[rows["problem"] != "p0", "right"] = pd.NA
+    with pytest.raises(BadInput, match=r"words: problems with a graded response .*: 1, "):
+        results(rows, [comparison()])
 
 
 def test_p_is_corrected_over_all_that_was_asked() -> None:

@@ -1,5 +1,7 @@
 """Studies of a model in which it is known which head solves the problems."""
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +10,14 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from scripts.study_ablation import null, planted
-from tracking import Reference, intervene
+from tracking import BadInput, Reference, intervene
 from train.ablation.arms import Comparison
 from train.ablation.modes import GRAFT, Mode
 from train.ablation.study import Study
 from train.ablation.targets import Target
 from train.evals.benchmarks import benchmarks
 from train.evals.responses import Responses
-from train.evals.sampling import Sampling, every_sample
+from train.evals.sampling import Request, Sampling, every_sample
 from train.evals.sitting import sitting
 from train.tiny.base import base_model
 from train.tiny.tokenizer import tokenizer
@@ -30,13 +32,13 @@ def loaded(seed: int = 0) -> Any:
     return AutoModelForCausalLM.from_pretrained(base_model(seed), dtype=torch.float32).eval()
 
 
-def solve(folder: Path, words: list[str], **more: Any) -> Any:
+def solve(folder: Path, words: list[str], requests: Sequence[Request] = REQUESTS) -> Any:
     model = loaded()
     modes = [GRAFT if word == "graft" else Mode.parse(word) for word in words]
     comparisons = [Comparison(Target("set", NODES), mode, {}) for mode in modes]
     responses = Responses(folder, SAMPLING.facts)
-    with sitting(EASY, REQUESTS, responses) as (grader, done):
-        study = Study(model, tokenizer(), REQUESTS, SAMPLING, responses, grader, done, **more)
+    with sitting(EASY, requests, responses) as (grader, done):
+        study = Study(model, tokenizer(), requests, SAMPLING, responses, grader, done)
         return study.solve(comparisons).set_index(["condition", "problem"])["response"]
 
 
@@ -75,6 +77,18 @@ def test_responses_that_are_there_are_not_made_again(tmp_path: Path) -> None:
     assert all(path.stat().st_mtime_ns == at for path, at in files.items())
     assert again[["", "zero L1H3,M2"]].equals(first)
     assert "resample L1H3,M2" in again.index
+
+
+def test_what_is_asked_later_has_the_same_reference(tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    solve(first, ["resample"], REQUESTS[:2])
+    longer, whole = solve(first, ["resample"]), solve(tmp_path / "whole", ["resample"])
+    assert not longer.equals(whole), "the reference matters"
+    shutil.rmtree(first / "responses")
+    assert solve(first, ["resample"]).equals(longer)
+    (first / "reference.json").write_text("[")
+    with pytest.raises(BadInput, match=r"reference\.json cannot be read"):
+        solve(first, ["mean"])
 
 
 def test_all_nodes_of_the_donor_make_the_base_the_donor(tmp_path: Path) -> None:

@@ -36,9 +36,14 @@ def test_a_word_stands_for_heads_by_their_state(
     assert targets([word], GRAPH, states) == [Target(word, nodes)]
 
 
-def test_equal_sets_are_asked_once(states: pd.DataFrame) -> None:
-    words = ["recruited", "survivors", "L1H0"]
-    assert [one.nodes for one in targets(words, GRAPH, states)] == [("L1H0",)]
+def test_equal_sets_are_asked_once_and_it_is_said(
+    states: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["recruited", "survivors", "L1H0", "recruited"]
+    assert targets(words, GRAPH, states) == [Target("recruited", ("L1H0",))]
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in said] == ["survivors", "L1H0"]
+    assert all("the nodes of recruited" in line for line in said)
 
 
 def test_only_heads_have_matched_others() -> None:

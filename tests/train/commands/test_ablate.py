@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> Path:
 def test_heads_by_name_are_held_against_random_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ablate(monkeypatch, "tiny", "--heads", "L1H3,L2H2", "M2", "--mode", "zero", "mean",
+    ablate(monkeypatch, "tiny", "--heads", "L1H3,L2H2", "M2", "--mode", "zero", "mean", "zero",
            "--controls", 5, "--output_dir", tmp_path / "out", *QUICK)  # fmt: skip
     table = pd.read_parquet(tmp_path / "out" / "ablation.parquet")
     assert list(table["heads"] + " " + table["mode"]) == [
@@ -75,14 +75,14 @@ def test_halves_labels_and_attention_lie_beside_the_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("--heads", "L0H0,L0H2", "--controls", 0, "--halves", "--output_dir", tmp_path)
-    more = ("--limit", 14, "--samples", 2, "--temperature", 0.6)
+    more = ("--limit", 18, "--samples", 2, "--temperature", 0.6)
     ablate(monkeypatch, "tiny", *words, *QUICK, *more)
     tables = beside(tmp_path)
     assert {*tables} == {"halves", "labels", "trade_off", "attention"}
     assert {head for heads in tables["attention"]["heads"] for head in heads} == {"L0H0", "L0H2"}
     halves = tables["halves"]
     assert list(halves["benchmark"]) == ["tiny-easy, easier", "tiny-easy, harder"]
-    assert halves["problems"].sum() == 14 and {*halves["mode"]} == {"zero"}
+    assert halves["problems"].sum() == 18 and {*halves["mode"]} == {"zero"}
     assert list(tables["trade_off"]["what"]) == ["as it is", "L0H0,L0H2 zero"]
     said = capsys.readouterr().out
     assert "halves     tiny-easy: " in said and (tmp_path / "ablation.png").exists()
@@ -98,6 +98,10 @@ def test_halves_labels_and_attention_lie_beside_the_results(
         (("--heads", "active"), "only a run with records knows them"),
         (("--heads", "L1H3", "--mode", "scale:nan"), "the factor must be a finite number"),
         (("--heads", "L1H3", "--mode", "half"), "no mode 'half'"),
+        (
+            ("--heads", "L1H3", "--limit", "1"),
+            "tiny-easy has 1 problem; a comparison needs at least",
+        ),
         (("--heads", "L1H3", "--controls", "4"), "--controls is 4; 0 (none) or at least 5"),
         (("--heads", "L1H3", "--benchmarks", "tiny-eazy"), "unknown benchmark 'tiny-eazy'"),
         (("--heads", "L1H3", "--into", "/nowhere"), "/nowhere"),
@@ -119,6 +123,21 @@ def test_a_mistake_is_one_line_before_weights_are_read(
     assert mistake in said
     assert said.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_another_base_or_sampling_is_refused_before_weights_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--heads", "L1H3", "--controls", 0, "--output_dir", tmp_path, *QUICK)
+    ablate(monkeypatch, "tiny", *words, "--into", "tiny")
+    monkeypatch.setattr("train.checkpoints.models.Model.load", lambda *_: pytest.fail("loaded"))
+    for more, told in (
+        (("--into", base_model(1)), "grafts holds other responses: model was"),
+        (("--into", "tiny", "--seed", "3"), "holds other responses: seed was 0, is 3"),
+    ):
+        with pytest.raises(SystemExit):
+            ablate(monkeypatch, "tiny", *words, *more)
+        assert told in capsys.readouterr().err
 
 
 def test_a_run_whose_last_checkpoint_has_no_record_is_refused(

@@ -33,6 +33,31 @@ def test_intervals_cover_enough_where_hardly_anything_is_solved(spread: float | 
     assert coverage(0.02, spread) >= 0.95
 
 
+@pytest.mark.parametrize("problems", [10, 40])
+@pytest.mark.parametrize("accuracy", [0.1, 0.7, 0.9])
+def test_intervals_of_pass_at_k_cover_where_nearly_all_is_solved(
+    accuracy: float, problems: int
+) -> None:
+    """Values are near 1 but for a few problems, which may not be among those asked."""
+    rng = np.random.default_rng(1)
+    odds = rng.beta(2 * accuracy, 2 - 2 * accuracy, (300, problems))
+    true = 1 - np.prod([(2 - 2 * accuracy + i) / (2 + i) for i in range(4)])
+    inside = 0
+    for right in rng.binomial(SAMPLES, odds):
+        one = share([pass_at_k(SAMPLES, count, 4) for count in right], others=True)
+        inside += one.low <= true <= one.high
+    assert inside / 300 >= 0.92
+
+
+def test_pass_at_k_has_that_interval() -> None:
+    drawn = [[True] * count + [False] * (4 - count) for count in (4, 4, 3, 2, 2)]
+    rows = [row for i, right in enumerate(drawn) for row in response_rows(str(i), right)]
+    (one,) = estimates(pd.DataFrame(rows).astype({"right": "boolean"}))
+    values = [pass_at_k(4, sum(right), 2) for right in drawn]
+    assert one.passed[2] == share(values, others=True)
+    assert width(one.passed[2]) > width(share(values))
+
+
 def coverage(accuracy: float, spread: float | None) -> float:
     """The share of simulated benchmarks whose interval has the true accuracy in it."""
     rng = np.random.default_rng(1)
