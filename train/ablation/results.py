@@ -22,6 +22,7 @@ from train.ablation.paired import (
 
 LEVEL = 0.05
 FEWEST = 5  # different control sets that anything is said against
+HEADS = 10  # below, the interval of a correlation over heads covers it in 62 to 84 % of draws
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ class Prediction:
 def predictions(
     each: Sequence[Result], shares: pd.Series, resamples: int = 2000
 ) -> list[Prediction]:
-    """Of results of single heads; `shares` [head] by name. A benchmark on which fewer than four
+    """Of results of single heads; `shares` [head] by name. A benchmark on which fewer than `HEADS`
     heads were tried, or no head changes anything, has none."""
     out = []
     for key in dict.fromkeys((one.benchmark, one.comparison.mode) for one in each):
@@ -188,7 +189,7 @@ def predictions(
         heads = [one.comparison.target.nodes[0] for one in mine]
         lost = np.array([-one.change.mean for one in mine])
         share = shares.reindex(heads).abs().to_numpy()
-        if len(mine) < 4 or not np.ptp(lost) or not np.ptp(share):
+        if len(mine) < HEADS or not np.ptp(lost) or not np.ptp(share):
             continue
         drawn = np.random.default_rng(0).integers(len(mine), size=(resamples, len(mine)))
         values = [_spearman(share[draw], lost[draw]) for draw in drawn]

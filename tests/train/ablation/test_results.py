@@ -119,15 +119,16 @@ def test_a_problem_that_was_not_graded_somewhere_is_left_out_everywhere() -> Non
 
 
 def test_shares_that_tell_which_heads_matter_correlate() -> None:
-    heads = [f"L1H{head}" for head in range(8)]
+    heads = [f"L1H{head}" for head in range(10)]
     rows = responses({"": 1.0, **{f"zero {h}": 1 - place / 10 for place, h in enumerate(heads)}})
     each = results(rows, [Comparison(Target(h, (h,)), MODE, {}) for h in heads])
-    shares = pd.Series(np.arange(8) / 8, index=heads)
+    shares = pd.Series(np.arange(10) / 10, index=heads)
     (up,) = predictions(each, shares)
     (down,) = predictions(each, shares[::-1].set_axis(heads))
     assert (up.value, down.value) == (pytest.approx(1), pytest.approx(-1))
     assert up.low > 0.5
     assert predictions(each, shares * 0) == []
+    assert predictions(each[:9], shares) == []
 
 
 def test_control_sets_that_are_not_as_asked_are_noted() -> None:
