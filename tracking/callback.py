@@ -17,7 +17,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,6 +29,7 @@ from tracking.contrast import Subject
 from tracking.errors import BadInput, Postponed
 from tracking.ledger.ledger import Mark
 from tracking.ledger.reward import reward_between
+from tracking.model.decoder import Decoder
 from tracking.nodes.weight_change import Snapshot, snapshot
 from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.run_folder import RunFolder
@@ -49,8 +49,9 @@ class TrackingConfig:
 
     `pairs`: a set of pairs, or several by contrast; each head is judged by contrast.
     `digit_ids`: the tokens that are digits, for what heads attend to.
-    `models`: gives a resumed run the models that it had at other steps, each loaded when called:
-    that of step 0, for how far the weights have moved since, and those that it has no records of.
+    `models`: gives a resumed run the models that it had at other steps, each loaded when called,
+    best on the CPU: that of step 0, for how far the weights have moved since, stays where it is
+    loaded; those that it has no records of are moved to the device of training.
     """
 
     pairs: PromptPairs | Mapping[str, PromptPairs]
@@ -197,7 +198,11 @@ class HeadTracker(TrainerCallback):
     def _record(
         self, args: TrainingArguments, state: TrainerState, step: int, model: nn.Module
     ) -> None:
-        load = partial(self.worker.model, step) if step != state.global_step else lambda: model
+        def load() -> nn.Module:
+            if step == state.global_step:
+                return model
+            return self.worker.model(step).to(Decoder.of(model).device)
+
         wanted = "reward" if hasattr(args, "num_generations") else "loss"
         before = self.worker.ledger.before(step, self.config.models)
         reward = reward_between(state.log_history, before, step, wanted)

@@ -239,7 +239,7 @@ def _tracker(prepared: Prepared) -> HeadTracker:
             job.settings,
             job.thresholds,
             digit_ids=digit_ids(prepared.start.tokenizer),
-            models=model.at_steps(job, prepared.start, checkpoints),
+            models=model.at_steps(job, prepared.start, checkpoints, model.on_cpu),
         )
     )
 
