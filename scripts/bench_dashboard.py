@@ -4,8 +4,8 @@
 
 28 layers of 12 heads and an MLP, 3 contrasts, random shares of which most nodes are active at some
 time: the table has nearly all of its rows. Of the checkpoints only `--shown` are logged, evenly
-spaced, each with all rows since the one before: the table is whole, what is logged once a
-checkpoint (images, curves, summary) is scaled up to all of them.
+spaced, each with all rows since the one before: the table is whole; images, curves and summary are
+scaled up to as many as a whole run logs.
 """
 
 from __future__ import annotations
@@ -23,13 +23,9 @@ import wandb
 from tests.builders.runs import write_run
 from tracking import Ledger, Timeline
 from tracking.model.graph import Graph
-from tracking.views.dashboard import Dashboard, ever_active
+from tracking.views.dashboard import Dashboard, ever_active, pictured
 
 CONTRASTS = ("operand", "result", "answer")
-PARTS = {  # by the beginning of a path in the run's folder
-    "images": "files/media/images",
-    "table": "files/media/table",
-}
 
 
 def main() -> None:
@@ -63,15 +59,17 @@ def _measure(folder: Path, checkpoints: int, shown: int) -> None:
         print(f"{last:4} checkpoints: derived in {seconds[0]:.1f} s, shown in {seconds[1]:.1f} s")
     wandb.finish()
     (run,) = folder.glob("wandb/offline-run-*")
-    sizes = {part: _bytes(run / below) for part, below in PARTS.items()}
-    sizes["curves, summary and config"] = _bytes(run) - sum(sizes.values())
-    sizes["table, as an artifact"] = _bytes(folder / "data")
-    total = 0.0
-    for part, size in sizes.items():
-        whole = size if part.startswith("table") else size * checkpoints / shown
-        total += whole
-        print(f"{part:30} {whole / 1e6:7.2f} MB")
-    print(f"{'all':30} {total / 1e6:7.2f} MB; {rows} rows in the table")
+    sets = sum(map(pictured, range(checkpoints + 1))) + (not pictured(checkpoints)) - 1
+    sets_shown = len([*(run / "files/media/images").rglob("map_*.png")]) / len(CONTRASTS)
+    media = _bytes(run / "files/media/images"), _bytes(run / "files/media/table")
+    sizes = {
+        f"{sets} sets of images": media[0] * sets / sets_shown,
+        f"table of {rows} rows": media[1],
+        "the same as artifacts": _bytes(folder / "data") / 2,  # each is staged twice
+        "curves, summary, config": (_bytes(run) - sum(media)) * checkpoints / shown,
+    }
+    for part, size in {**sizes, "all": sum(sizes.values())}.items():
+        print(f"{part:26} {size / 1e6:7.2f} MB")
 
 
 def _bytes(folder: Path) -> int:

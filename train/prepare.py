@@ -28,6 +28,7 @@ from train.data import contrasts
 from train.data.contrasts import digit_ids
 from train.data.preview import preview
 from train.evals.callback import BenchmarkCallback, Plan, plan
+from train.hub import keep_section, leave_out
 from train.model import Start
 from train.run import preflight, resume
 from train.run.console import quieten, say
@@ -158,6 +159,8 @@ def finish(prepared: Prepared, trainer: Trainer) -> None:
     check_room(trainer)
     show_progress(trainer)
     shield(trainer)
+    keep_section(trainer, RunFolder(job.folder))
+    leave_out(trainer, RunFolder(job.folder))
     hashed = pairs_hash(prepared.pairs) if prepared.pairs else None
     checkpoints = CheckpointCallback(prepared.identity, hashed, job.training.save_total_limit)
     trainer.args.save_total_limit = None  # `checkpoints` sees to that

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -24,6 +25,7 @@ from tracking.model.graph import Graph
 from tracking.timeline.summary import Summary
 from tracking.views import dashboard
 from tracking.views.dashboard import Dashboard, Entry
+from tracking.views.figures import node_map
 
 PREFIXES = {"cue": "heads", "operand": "heads/operand"}
 SHARES = [None, 0.25, 0.125, 0.5]
@@ -169,7 +171,9 @@ def test_the_table_says_what_the_timeline_says(offline: Path) -> None:
                 assert pd.isna(row[name])
             else:
                 known = expected[name]
-                assert row[name] == (pytest.approx(known) if isinstance(known, float) else known)
+                assert row[name] == (
+                    pytest.approx(known, rel=1e-3) if isinstance(known, float) else known
+                )
 
 
 def test_config_has_the_settings_and_the_pairs(offline: Path) -> None:
@@ -243,6 +247,29 @@ def test_a_long_run_keeps_its_whole_table(tmp_path: Path, monkeypatch: pytest.Mo
     wandb.finish()
     (run,) = tmp_path.glob("wandb/offline-run-*")
     assert sorted(keys(pd.concat(increments(run)[2:]))) == sorted(expected_table(4))
+
+
+def test_pictures_come_more_and_more_seldom_and_the_last_one_always(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = [count for count in range(1, 101) if dashboard.pictured(count)]
+    assert counts[:16] == list(range(1, 17))
+    assert counts[16:] == [*range(18, 33, 2), *range(36, 65, 4), *range(72, 101, 8)]
+    monkeypatch.setattr(dashboard, "EACH", 1)
+    begin(tmp_path)
+    show(tmp_path, range(1, 4), "wandb")
+    wandb.finish()
+    (run,) = tmp_path.glob("wandb/offline-run-*")
+    drawn = [row["train/global_step"] for row in history(run) if "heads/map.path" in row]
+    assert drawn == [0, 10, 20]
+
+
+def test_a_picture_in_few_colours_is_the_picture_to_the_eye() -> None:
+    timeline, whole = Timeline.of(records()), io.BytesIO()
+    node_map(timeline, 30, "cue").savefig(whole, format="png", dpi=100)
+    exact = np.asarray(Image.open(whole).convert("RGB")).astype(int)
+    shown = np.asarray(dashboard._image(node_map(timeline, 30, "cue")).convert("RGB")).astype(int)
+    assert abs(shown - exact).max() <= 8  # of 255
 
 
 @pytest.fixture(scope="module")
