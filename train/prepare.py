@@ -20,6 +20,7 @@ from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.run_folder import RunFolder
 from tracking.worker import Worker
 from train import config, model
+from train.archive import keep_ledger
 from train.checkpoints import waiting
 from train.checkpoints.waiting import KeepWeightsCallback
 from train.config import Job
@@ -198,6 +199,8 @@ def finish(prepared: Prepared, trainer: Trainer) -> None:
             if trainer.is_world_process_zero():
                 files = [*job.folder.glob("*.safetensors")]
                 checkpoints.seal(job.folder, files, trainer.state.global_step)
+                if tracker is not None:
+                    keep_ledger(job)
             trainer.end()
             return
     except Exception as error:
