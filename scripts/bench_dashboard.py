@@ -1,11 +1,11 @@
 """How much a long run logs to W&B, by part: offline, of a synthetic ledger, with no model.
 
-    python scripts/bench_dashboard.py [--checkpoints 100] [--shown 10]
+    python -m scripts.bench_dashboard [--checkpoints 100] [--shown 10]
 
 28 layers of 12 heads and an MLP, 3 contrasts, random shares of which most nodes are active at some
 time: the table has nearly all of its rows. Of the checkpoints only `--shown` are logged, evenly
-spaced, each with all rows since the one before: the table is whole; images, curves and summary are
-scaled up to as many as a whole run logs.
+spaced, each with all rows since the one before: the table is whole; the size of images between is
+that of a straight line, curves and summary are scaled up.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import argparse
 import os
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import wandb
 
 from tests.builders.runs import write_run
@@ -48,28 +50,39 @@ def _measure(folder: Path, checkpoints: int, shown: int) -> None:
     dashboard, args = Dashboard(raises=True), SimpleNamespace(report_to=["wandb"])
     any_args: Any = args
     dashboard.open(any_args, 0, {})
-    rows, every = 0, checkpoints // shown
+    assert wandb.run is not None
+    images, every = Path(wandb.run.dir) / "media" / "images", checkpoints // shown
+    sizes = {0: 0}  # of all images by then, by checkpoints
     for last in range(every, checkpoints + 1, every):
         begin = time.monotonic()
         timeline = Timeline.of(records[:last])
         derived = time.monotonic()
         dashboard.show(timeline, None)
-        rows = len(ever_active(timeline))
         seconds = derived - begin, time.monotonic() - derived
         print(f"{last:4} checkpoints: derived in {seconds[0]:.1f} s, shown in {seconds[1]:.1f} s")
+        sizes[last] = _bytes(images)
+    dashboard.close()
+    sizes[checkpoints] = _bytes(images)
     wandb.finish()
+    sets = [count for count in range(1, checkpoints + 1) if pictured(count) or count == checkpoints]
     (run,) = folder.glob("wandb/offline-run-*")
-    sets = sum(map(pictured, range(checkpoints + 1))) + (not pictured(checkpoints)) - 1
-    sets_shown = len([*(run / "files/media/images").rglob("map_*.png")]) / len(CONTRASTS)
-    media = _bytes(run / "files/media/images"), _bytes(run / "files/media/table")
-    sizes = {
-        f"{sets} sets of images": media[0] * sets / sets_shown,
-        f"table of {rows} rows": media[1],
+    media = _bytes(images), _bytes(run / "files" / "media" / "table")
+    parts = {
+        f"{len(sets)} sets of images": _of_sets(sizes, sets),
+        f"table of {len(ever_active(timeline))} rows": media[1],
         "the same as artifacts": _bytes(folder / "data") / 2,  # each is staged twice
         "curves, summary, config": (_bytes(run) - sum(media)) * checkpoints / shown,
     }
-    for part, size in {**sizes, "all": sum(sizes.values())}.items():
+    for part, size in {**parts, "all": sum(parts.values())}.items():
         print(f"{part:26} {size / 1e6:7.2f} MB")
+
+
+def _of_sets(sizes: dict[int, int], sets: list[int]) -> float:
+    """Bytes of the sets of images after so many checkpoints, between those that were made by a
+    straight line."""
+    counts = list(sizes)
+    made = {b: sizes[b] - sizes[a] for a, b in pairwise(counts) if sizes[b] > sizes[a]}
+    return float(np.interp(sets, list(made), list(made.values())).sum())
 
 
 def _bytes(folder: Path) -> int:

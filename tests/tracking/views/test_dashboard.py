@@ -253,8 +253,8 @@ def test_pictures_come_more_and_more_seldom_and_the_last_one_always(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = [count for count in range(1, 101) if dashboard.pictured(count)]
-    assert counts[:16] == list(range(1, 17))
-    assert counts[16:] == [*range(18, 33, 2), *range(36, 65, 4), *range(72, 101, 8)]
+    assert counts[:8] == list(range(1, 9))
+    assert counts[8:] == [*range(10, 17, 2), *range(20, 33, 4), *range(40, 65, 8), 80, 96]
     monkeypatch.setattr(dashboard, "EACH", 1)
     begin(tmp_path)
     show(tmp_path, range(1, 4), "wandb")
