@@ -249,21 +249,6 @@ def test_a_long_run_keeps_its_whole_table(tmp_path: Path, monkeypatch: pytest.Mo
     assert sorted(keys(pd.concat(increments(run)[2:]))) == sorted(expected_table(4))
 
 
-def test_pictures_come_more_and_more_seldom_and_the_last_one_always(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    counts = [count for count in range(1, 101) if dashboard.pictured(count)]
-    assert counts[:8] == list(range(1, 9))
-    assert counts[8:] == [*range(10, 17, 2), *range(20, 33, 4), *range(40, 65, 8), 80, 96]
-    monkeypatch.setattr(dashboard, "EACH", 1)
-    begin(tmp_path)
-    show(tmp_path, range(1, 4), "wandb")
-    wandb.finish()
-    (run,) = tmp_path.glob("wandb/offline-run-*")
-    drawn = [row["train/global_step"] for row in history(run) if "heads/map.path" in row]
-    assert drawn == [0, 10, 20]
-
-
 def test_a_picture_in_few_colours_is_the_picture_to_the_eye() -> None:
     timeline, whole = Timeline.of(records()), io.BytesIO()
     node_map(timeline, 30, "cue").savefig(whole, format="png", dpi=100)
@@ -323,6 +308,41 @@ class Broken:
 
     def close(self) -> None:
         raise OSError("the network is down")
+
+
+class Keeps:
+    """A place that keeps at which steps it was shown images."""
+
+    name = "Keeps"
+
+    def __init__(self) -> None:
+        self.drawn: list[int] = []
+
+    def show(self, entry: Entry, timeline: Timeline) -> None:
+        if entry.images:
+            self.drawn.append(entry.step)
+
+    def alert(self, title: str, text: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_pictures_come_more_and_more_seldom_and_the_last_one_always(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts = [count for count in range(1, 101) if dashboard.pictured(count)]
+    assert counts[:8] == list(range(1, 9))
+    assert counts[8:] == [*range(10, 17, 2), *range(20, 33, 4), *range(40, 65, 8), 80, 96]
+    monkeypatch.setattr(dashboard, "EACH", 1)
+    shown, kept = Dashboard(raises=True), Keeps()
+    shown.sinks.append(kept)
+    for end in (1, 2, 3):
+        shown.show(Timeline.of(records()[:end]), None)
+    assert kept.drawn == [0, 10]
+    shown.close()
+    assert kept.drawn == [0, 10, 20]
 
 
 def test_a_place_that_fails_is_told_and_stops_neither_training_nor_others(
