@@ -38,7 +38,7 @@ TABLE = names(NODES, "in_table")
 TABLE_KEY = "heads/table"
 INCREMENTS = 100  # of a table; W&B shows no more
 DIGITS = 4  # significant ones of a number in the table
-EACH = 8  # checkpoints whose pictures are all shown; later ones' more and more seldom
+EACH = 4  # checkpoints whose pictures are all shown; later ones' more and more seldom
 
 log = logging.getLogger(__name__)
 
