@@ -50,9 +50,10 @@ class TrackingConfig:
 
     `pairs`: a set of pairs, or several by contrast; each head is judged by contrast.
     `digit_ids`: the tokens that are digits, for what heads attend to.
-    `models`: gives a resumed run the models that it had at other steps, each loaded when called:
-    that of step 0, for how far the weights have moved since, and those that it has no records of.
-    Where processes share the weights, that of step 0 is needed from the start.
+    `models`: gives a resumed run the models that it had at other steps, each loaded when called,
+    best on the CPU: that of step 0, for how far the weights have moved since, stays where it is
+    loaded; those that it has no records of are moved to the device of training. Where processes
+    share the weights, that of step 0 is needed from the start.
     `load`: the model in a checkpoint's folder, as it is read where processes share the weights.
     """
 
@@ -158,7 +159,7 @@ class HeadTracker(TrainerCallback):
     def _begin(self, args: TrainingArguments, step: int, model: nn.Module) -> None:
         """Check the model, fix the pairs, take up the ledger, keep what all records need."""
         unwrap(model)  # adapters that cannot be read, which a base alone does not show
-        present = self.worker.model(step) if self.sharded else model
+        present = self.worker.model(step).to(args.device) if self.sharded else model
         self.worker.check(present)
         for damage in self.worker.take_up(step):
             self.view.note(damage)
@@ -222,8 +223,11 @@ class HeadTracker(TrainerCallback):
     def _record(
         self, args: TrainingArguments, state: TrainerState, step: int, model: nn.Module
     ) -> None:
-        loaded = self.sharded or step != state.global_step
-        load = partial(self.worker.model, step) if loaded else lambda: model
+        def load() -> nn.Module:
+            if step == state.global_step and not self.sharded:
+                return model
+            return self.worker.model(step).to(args.device)
+
         wanted = "reward" if hasattr(args, "num_generations") else "loss"
         before = self.worker.ledger.before(step, self.config.models)
         reward = reward_between(state.log_history, before, step, wanted)

@@ -50,6 +50,11 @@ class RunFolder:
         return self.path / "report.png"
 
     @property
+    def card_path(self) -> Path:
+        """The model card, which TRL's trainers write."""
+        return self.path / "README.md"
+
+    @property
     def superseded(self) -> Path:
         """Checkpoints later than one that the run was resumed from."""
         return self.path / "superseded"

@@ -40,6 +40,9 @@ class JobArguments:
         default=60.0,
         metadata={"help": "Seconds that a reward may take for a batch."},
     )
+    log_ledger: bool = field(
+        default=False, metadata={"help": "At the end keep the ledger in W&B, as an artifact."}
+    )
     eval_benchmarks: list[str] | None = field(
         default=None, metadata={"help": "Benchmarks, as for sparks eval, solved at checkpoints."}
     )

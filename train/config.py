@@ -249,6 +249,8 @@ def _check(job: Job, recipe: str | None) -> None:
             f"{where}: hub_token would be written down with the settings; put it into the "
             "environment as HF_TOKEN"
         )
+    if job.ours.log_ledger and "wandb" not in training.report_to:
+        raise BadInput(f"{where}: log_ledger keeps the ledger in W&B; it needs report_to wandb")
     if job.name != "grpo":
         return
     if not script.reward_funcs and not script.reward_model_name_or_path:

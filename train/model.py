@@ -63,26 +63,36 @@ def start(job: Job) -> Start:
 
 def weights(job: Job, begin: Start) -> Any:
     """The model with all its weights, on the GPU where there is one."""
+    return on_cpu(job, begin).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def on_cpu(job: Job, begin: Start) -> Any:
+    """The same where it takes no room beside a model on the GPU."""
     with outside_sharding():
-        model: Any = AutoModelForCausalLM.from_pretrained(begin.path, **loading(job))
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+        return AutoModelForCausalLM.from_pretrained(begin.path, **loading(job))
 
 
 def at_steps(
-    job: Job, begin: Start, checkpoints: Mapping[int, Path]
+    job: Job,
+    begin: Start,
+    checkpoints: Mapping[int, Path],
+    load: Callable[[Job, Start], Any] = weights,
 ) -> dict[int, Callable[[], Any]]:
-    """What loads the model of each step: that of the start as step 0, and every checkpoint's."""
+    """What loads the model of each step, by `weights` or `on_cpu`: that of the start as step 0, and
+    every checkpoint's."""
     return {
-        0: partial(weights, job, begin),
-        **{step: partial(saved, job, begin, path) for step, path in checkpoints.items()},
+        0: partial(load, job, begin),
+        **{step: partial(saved, job, begin, path, load) for step, path in checkpoints.items()},
     }
 
 
-def saved(job: Job, begin: Start, checkpoint: Path) -> Any:
+def saved(
+    job: Job, begin: Start, checkpoint: Path, load: Callable[[Job, Start], Any] = weights
+) -> Any:
     """The model of a checkpoint of this job, an adapter on what the job starts from."""
     if (checkpoint / "adapter_config.json").exists():
-        return PeftModel.from_pretrained(weights(job, begin), str(checkpoint))
-    return weights(job, Start(str(checkpoint), begin.tokenizer))
+        return PeftModel.from_pretrained(load(job, begin), str(checkpoint))
+    return load(job, Start(str(checkpoint), begin.tokenizer))
 
 
 def loading(job: Job) -> dict[str, Any]:

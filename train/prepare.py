@@ -21,6 +21,7 @@ from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.run_folder import RunFolder
 from tracking.worker import Worker
 from train import config, launch, model
+from train.archive import keep_ledger
 from train.checkpoints import waiting
 from train.checkpoints.waiting import KeepWeightsCallback
 from train.config import Job
@@ -29,6 +30,7 @@ from train.data import contrasts
 from train.data.contrasts import digit_ids
 from train.data.preview import preview
 from train.evals.callback import BenchmarkCallback, Plan, plan
+from train.hub import keep_section, leave_out
 from train.model import Start
 from train.run import preflight, resume
 from train.run.console import quieten, say
@@ -171,6 +173,8 @@ def _finish(prepared: Prepared, trainer: Trainer) -> None:
     check_room(trainer)
     show_progress(trainer)
     shield(trainer)
+    keep_section(trainer, RunFolder(job.folder))
+    leave_out(trainer, RunFolder(job.folder))
     hashed = pairs_hash(prepared.pairs) if prepared.pairs else None
     checkpoints = CheckpointCallback(prepared.identity, hashed, job.training.save_total_limit)
     trainer.args.save_total_limit = None  # `checkpoints` sees to that
@@ -209,6 +213,8 @@ def _finish(prepared: Prepared, trainer: Trainer) -> None:
             if trainer.is_world_process_zero():
                 files = [*job.folder.glob("*.safetensors")]
                 checkpoints.seal(job.folder, files, trainer.state.global_step)
+                if tracker is not None:
+                    keep_ledger(job)
             trainer.end()
             return
     except Exception as error:
@@ -253,8 +259,8 @@ def _tracker(prepared: Prepared) -> HeadTracker:
             job.settings,
             job.thresholds,
             digit_ids=digit_ids(begin.tokenizer),
-            models=model.at_steps(job, begin, checkpoints),
-            load=partial(model.saved, job, begin),
+            models=model.at_steps(job, begin, checkpoints, model.on_cpu),
+            load=partial(model.saved, job, begin, load=model.on_cpu),
         )
     )
 

@@ -37,6 +37,8 @@ CARRIED = names(COUNTS, "carried")  # nothing where the behaviour is absent
 TABLE = names(NODES, "in_table")
 TABLE_KEY = "heads/table"
 INCREMENTS = 100  # of a table; W&B shows no more
+DIGITS = 4  # significant ones of a number in the table
+EACH = 4  # checkpoints whose pictures are all shown; later ones' more and more seldom
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ class Entry:
 
     step: int
     scalars: dict[str, float]  # by name; what is not known is left out
-    images: dict[str, Image.Image]  # RGB, by name
+    images: dict[str, Image.Image]  # in 256 colours, by name
     summary: dict[str, object]  # of the run so far, by name; None where not known
     turned_weak: Sequence[
         str
@@ -60,14 +62,15 @@ class Entry:
 
     @classmethod
     def of(cls, timeline: Timeline, share: float | None = None) -> Entry:
-        """`share`: of the time since training began, what was spent on tracking, if it is known."""
-        step, main = timeline.records[-1].step, timeline.contrasts[0]
+        """`share`: of the time since training began, what was spent on tracking, if it is known.
+        Images are left out where this is not the turn of the last checkpoint."""
+        step = timeline.records[-1].step
         scalars = {"heads/seconds": timeline.records[-1].seconds}
         if share is not None:
             scalars["heads/share"] = share
-        images, summary, turned_weak = {}, {}, []
+        summary, turned_weak = {}, []
         for contrast in timeline.contrasts:
-            prefix = "heads" if contrast == main else f"heads/{contrast}"
+            prefix = _prefix(timeline, contrast)
             _, counts = timeline.of_contrast(contrast)
             last = counts.iloc[-1]
             weak = (counts["verdict"] == "weak").to_numpy()
@@ -75,13 +78,27 @@ class Entry:
             known = [name for name in (*SCALARS, *carried) if pd.notna(last[name])]
             scalars |= {f"{prefix}/{logged(name)}": float(last[name]) for name in known}
             scalars[f"{prefix}/weak"] = float(weak[-1])
-            images[f"{prefix}/picture"] = _image(picture(timeline, [contrast]))
-            images[f"{prefix}/map"] = _image(node_map(timeline, step, contrast))
             facts = summarised(Summary.of(timeline, contrast))
             summary |= {f"{prefix}/{name}": fact for name, fact in facts.items()}
             if weak[-1] and not weak[-2:-1].any():
                 turned_weak.append(contrast)
+        images = _images(timeline) if pictured(len(timeline.records)) else {}
         return cls(step, scalars, images, summary, turned_weak)
+
+    @classmethod
+    def of_images(cls, timeline: Timeline) -> Entry:
+        """Nothing but the images of the last checkpoint."""
+        return cls(timeline.records[-1].step, {}, _images(timeline), {}, ())
+
+
+def pictured(count: int) -> bool:
+    """Whether images are shown after so many checkpoints: always up to `EACH`, then after every
+    second up to twice as many, every fourth up to four times as many, and so on. A picture has all
+    checkpoints before it."""
+    every = 1
+    while count > EACH * every:
+        every *= 2
+    return count % every == 0
 
 
 def summarised(summary: Summary) -> dict[str, object]:
@@ -176,7 +193,7 @@ class WandB:
             self._begin_table()
         rows = ever_active(timeline).query("step > @self.until").astype(object)
         for row in rows.where(rows.notna(), None).itertuples(index=False):
-            self.table.add_data(*row)
+            self.table.add_data(*map(_short, row))
         self.until = timeline.records[-1].step
         return len(rows) > 0
 
@@ -197,7 +214,8 @@ class TensorBoard:
         for name, value in entry.scalars.items():
             self.writer.add_scalar(name, value, entry.step)
         for name, image in entry.images.items():
-            self.writer.add_image(name, np.asarray(image), entry.step, dataformats="HWC")
+            pixels = np.asarray(image.convert("RGB"))
+            self.writer.add_image(name, pixels, entry.step, dataformats="HWC")
         self.writer.flush()
 
     def alert(self, title: str, text: str) -> None:
@@ -214,6 +232,7 @@ class Dashboard:
     def __init__(self, raises: bool = False) -> None:
         self.raises = raises
         self.sinks: list[Sink] = []
+        self.not_pictured: Timeline | None = None  # the last, if its images were left out
 
     def open(self, args: TrainingArguments, begins: int, config: Mapping[str, object]) -> None:
         """Show what `args.report_to` names. `begins` is the step that training begins with,
@@ -231,6 +250,7 @@ class Dashboard:
             return
         with self._guarded("the pictures"):
             entry = Entry.of(timeline, share)
+            self.not_pictured = None if entry.images else timeline
             self._each(lambda sink: sink.show(entry, timeline))
             for contrast in entry.turned_weak:
                 text = f"The circuit of step {entry.step} is weak, that before was not."
@@ -241,9 +261,13 @@ class Dashboard:
         self._each(lambda sink: sink.alert(title, text))
 
     def close(self) -> None:
-        """Close what was opened here."""
+        """Show images of the last checkpoint if they were left out; close what was opened here."""
+        if (timeline := self.not_pictured) is not None:
+            with self._guarded("the pictures"):
+                entry = Entry.of_images(timeline)
+                self._each(lambda sink: sink.show(entry, timeline))
         self._each(lambda sink: sink.close())
-        self.sinks = []
+        self.sinks, self.not_pictured = [], None
 
     def _each(self, act: Callable[[Sink], None]) -> None:
         for sink in self.sinks:
@@ -275,7 +299,28 @@ def tensorboard_folder(args: TrainingArguments) -> Path:
     return Path(there).expanduser() / "heads"
 
 
+def _prefix(timeline: Timeline, contrast: str) -> str:
+    return "heads" if contrast == timeline.contrasts[0] else f"heads/{contrast}"
+
+
+def _short(value: object) -> object:
+    """A number of the table; its digits are most of what a long run logs."""
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def _images(timeline: Timeline) -> dict[str, Image.Image]:
+    """Of the last checkpoint, by name."""
+    images, step = {}, timeline.records[-1].step
+    for contrast in timeline.contrasts:
+        prefix = _prefix(timeline, contrast)
+        images[f"{prefix}/picture"] = _image(picture(timeline, [contrast]))
+        images[f"{prefix}/map"] = _image(node_map(timeline, step, contrast))
+    return images
+
+
 def _image(figure: Figure) -> Image.Image:
+    """In 256 colours, which are off by at most a few of 255 levels, and a third of the bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
-    return Image.open(buffer).convert("RGB")
+    image = Image.open(buffer).convert("RGB")
+    return image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)

@@ -31,7 +31,7 @@ class Analyst:
     def __init__(self, job: Job) -> None:
         self.job, self.run = job, RunFolder(job.folder)
         self.start = model.start(job)
-        base = snapshot(model.weights(job, self.start))
+        base = snapshot(model.on_cpu(job, self.start))
         self.worker = Worker(
             self.run.ledger,
             _pairs(job, self.start, self.run.ledger),

@@ -18,6 +18,7 @@ from tracking.timeline.timeline import Timeline
 from tracking.views.dashboard import Dashboard
 from tracking.views.terminal import Table
 from tracking.worker import Worker
+from train.archive import keep_ledger
 from train.checkpoints.analyst import Analyst
 from train.checkpoints.records import set_aside_others
 from train.checkpoints.waiting import analysable, release
@@ -84,7 +85,10 @@ class Watcher:
         if lost := self._lacking(analysable(self.run.path)):
             steps = ", ".join(map(str, lost))
             raise Stop(f"no record of step {steps}; sparks track {self.run.path} tries again")
-        return Worker(self.run.ledger, {}, thresholds=self.job.thresholds).derive()
+        timeline = Worker(self.run.ledger, {}, thresholds=self.job.thresholds).derive()
+        if self.job.watched:  # else the training process keeps it
+            keep_ledger(self.job)
+        return timeline
 
     def close(self) -> None:
         """Write what dashboards have not written yet, and leave the run in W&B."""

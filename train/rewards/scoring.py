@@ -11,6 +11,7 @@ import ctypes
 import logging
 import multiprocessing
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
@@ -22,6 +23,7 @@ from tracking.errors import BadInput
 log = logging.getLogger(__name__)
 
 PATIENCE = 3  # completions of one batch that may take too long before the rest is given up
+START = 600.0  # seconds in which a process must have imported its reward function
 DIES_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 
 
@@ -30,7 +32,8 @@ class Fault(Exception):
 
 
 class Scorer:
-    """A reward for TRL that calls `make()`'s function elsewhere, for at most `seconds` a call.
+    """A reward for TRL that calls `make()`'s function elsewhere, for at most `seconds` a call; what
+    `make()` itself imports does not count.
 
     It is given and logs what the function itself would be given and log. Raises `BadInput` where
     the function fails on every completion of its first batch: it is broken then.
@@ -118,11 +121,11 @@ class Scorer:
         if self.process is None:
             self._start()
         try:
-            self.connection.send((columns, state))
-            if not self.connection.poll(self.seconds):
-                self.close()
-                raise TimedOut(f"it took longer than {self.seconds:g} s")
-            error, scores, extras, metrics = self.connection.recv()
+            if not self.ready:
+                self._receive(START)
+                self.ready = True
+            self._send((columns, state))
+            error, scores, extras, metrics = self._receive(self.seconds)
         except (EOFError, OSError) as gone:
             self.close()
             raise Fault(f"its process ended: {str(gone) or 'killed'}") from None
@@ -135,7 +138,35 @@ class Scorer:
             raise Fault(error)
         return scores, extras, metrics
 
+    def _send(self, question: Any) -> None:
+        """A process that does not read is ended, or a batch larger than the pipe would wait
+        forever."""
+        late = threading.Event()
+
+        def end(process: Any) -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(self.seconds, end, [self.process])
+        timer.start()
+        try:
+            self.connection.send(question)
+        except OSError:
+            if not late.is_set():
+                raise
+            self.close()
+            raise TimedOut(f"it did not read its batch in {self.seconds:g} s") from None
+        finally:
+            timer.cancel()
+
+    def _receive(self, seconds: float) -> Any:
+        if not self.connection.poll(seconds):
+            self.close()
+            raise TimedOut(f"it took longer than {seconds:g} s")
+        return self.connection.recv()
+
     def _start(self) -> None:
+        self.ready = False
         # A fork is ready at once, but cannot use a GPU that this process uses already.
         used = torch.cuda.is_available() and torch.cuda.is_initialized()
         context: Any = multiprocessing.get_context("spawn" if used else "fork")
@@ -165,6 +196,7 @@ def _serve(connection: Connection, parents: Connection | None, make: Callable) -
         signal.signal(number, signal.SIG_IGN)  # meant for the trainer, which says when to end
     torch.set_num_threads(1)
     function = make()
+    connection.send("ready")
     while True:
         try:
             columns, state = connection.recv()

@@ -41,7 +41,7 @@ def begin_wandb(job: Job) -> None:
         recipe = RunFolder(job.folder).config()
         began.config.update({"job": job.name, "recipe": recipe}, allow_val_change=True)
     except Exception as error:  # its service raises what is no wandb.Error
-        raise BadInput(f"W&B: {_one_line(error)}; or train without it: --report_to none") from None
+        raise BadInput(f"W&B: {one_line(error)}; or train without it: --report_to none") from None
 
 
 def join_wandb(job: Job) -> None:
@@ -54,7 +54,7 @@ def join_wandb(job: Job) -> None:
     try:
         _reach(job, beside)
     except (wandb.Error, OSError, ValueError) as error:
-        log.warning("W&B: %s; records are made all the same", _one_line(error))
+        log.warning("W&B: %s; records are made all the same", one_line(error))
 
 
 def leave_wandb() -> None:
@@ -73,7 +73,7 @@ def _reach(job: Job, settings: wandb.Settings) -> wandb.Run:
     try:
         return _begin(job, mode, settings)
     except CommError as error:
-        log.warning("W&B cannot be reached, the run is kept offline: %s", _one_line(error))
+        log.warning("W&B cannot be reached, the run is kept offline: %s", one_line(error))
         wandb.teardown()  # or the run's id would be in use
         return _begin(job, "offline", settings)
 
@@ -137,7 +137,7 @@ def _told_once(trainer: Trainer, callback: Any, report: Callable) -> Callable:
             return report(*arguments, **keys)
         except Exception as error:
             message = "%s failed: %s; it shows nothing more of this run, which goes on"
-            log.warning(message, name, _one_line(error))
+            log.warning(message, name, one_line(error))
             # also what TRL and the tracker would still send there
             trainer.args.report_to = [other for other in reported if other != name]
             return None
@@ -145,5 +145,6 @@ def _told_once(trainer: Trainer, callback: Any, report: Callable) -> Callable:
     return shielded
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """What an error says, in one line."""
     return " ".join(str(error).split()) or type(error).__name__

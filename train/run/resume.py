@@ -20,6 +20,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from tracking.atomic import write_whole
 from tracking.errors import BadInput
 from tracking.run_folder import RunFolder
+from tracking.views import completions
 from train.config import Job
 from train.run.console import say
 from train.run.folder import holds_run
@@ -200,18 +201,15 @@ def check(job: Job, checkpoint: Path, now: Identity) -> list[str]:
 
 
 def take_up(folder: Path, checkpoint: Path | None, changes: Sequence[str]) -> None:
-    """Move checkpoints later than the one resumed from to `superseded/`, drop weights of such steps
-    that wait for a record, and note the resume."""
+    """Move checkpoints and completions later than the one resumed from to `superseded/`, drop
+    weights of such steps that wait for a record, and note the resume."""
     for change in changes:
         say(f"changed    {change}")
     step = int(checkpoint.name[11:]) if checkpoint else 0
-    for number, path in RunFolder(folder).checkpoints().items():
-        if number > step:
-            target = folder / "superseded" / path.name
-            target.parent.mkdir(exist_ok=True)
-            while target.exists():
-                target = target.with_name(f"{target.name}.1")
-            path.rename(target)
+    for by_step in (RunFolder(folder).checkpoints(), completions.files(folder)):
+        for number, path in by_step.items():
+            if number > step:
+                _supersede(path, folder)
     for number, path in RunFolder(folder).waiting.checkpoints().items():
         if number > step:
             shutil.rmtree(path, ignore_errors=True)  # another process may be at it
@@ -220,6 +218,14 @@ def take_up(folder: Path, checkpoint: Path | None, changes: Sequence[str]) -> No
     now = time.strftime("%Y-%m-%d %H:%M:%S")
     resumes = [*history(folder), {"step": step, "time": now, "changes": [*changes]}]
     write_whole(folder / "resumes.json", json.dumps(resumes, indent=1).encode())
+
+
+def _supersede(path: Path, folder: Path) -> None:
+    target = RunFolder(folder).superseded / path.relative_to(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    while target.exists():
+        target = target.with_name(f"{target.name}.1")
+    path.rename(target)
 
 
 def history(folder: Path) -> list[dict[str, Any]]:

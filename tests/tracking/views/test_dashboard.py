@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -24,6 +25,7 @@ from tracking.model.graph import Graph
 from tracking.timeline.summary import Summary
 from tracking.views import dashboard
 from tracking.views.dashboard import Dashboard, Entry
+from tracking.views.figures import node_map
 
 PREFIXES = {"cue": "heads", "operand": "heads/operand"}
 SHARES = [None, 0.25, 0.125, 0.5]
@@ -169,7 +171,9 @@ def test_the_table_says_what_the_timeline_says(offline: Path) -> None:
                 assert pd.isna(row[name])
             else:
                 known = expected[name]
-                assert row[name] == (pytest.approx(known) if isinstance(known, float) else known)
+                assert row[name] == (
+                    pytest.approx(known, rel=1e-3) if isinstance(known, float) else known
+                )
 
 
 def test_config_has_the_settings_and_the_pairs(offline: Path) -> None:
@@ -245,6 +249,14 @@ def test_a_long_run_keeps_its_whole_table(tmp_path: Path, monkeypatch: pytest.Mo
     assert sorted(keys(pd.concat(increments(run)[2:]))) == sorted(expected_table(4))
 
 
+def test_a_picture_in_few_colours_is_the_picture_to_the_eye() -> None:
+    timeline, whole = Timeline.of(records()), io.BytesIO()
+    node_map(timeline, 30, "cue").savefig(whole, format="png", dpi=100)
+    exact = np.asarray(Image.open(whole).convert("RGB")).astype(int)
+    shown = np.asarray(dashboard._image(node_map(timeline, 30, "cue")).convert("RGB")).astype(int)
+    assert abs(shown - exact).max() <= 8  # of 255
+
+
 @pytest.fixture(scope="module")
 def events(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EventAccumulator]:
     """A TensorBoard folder of a run that went on from step 20 after it had been at step 30."""
@@ -296,6 +308,40 @@ class Broken:
 
     def close(self) -> None:
         raise OSError("the network is down")
+
+
+class Keeps:
+    """A place that keeps at which steps it was shown images."""
+
+    name = "Keeps"
+
+    def __init__(self) -> None:
+        self.drawn: list[int] = []
+
+    def show(self, entry: Entry, timeline: Timeline) -> None:
+        if entry.images:
+            self.drawn.append(entry.step)
+
+    def alert(self, title: str, text: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_pictures_come_more_and_more_seldom_and_the_last_one_always(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts = [count for count in range(1, 101) if dashboard.pictured(count)]
+    assert counts == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96]
+    monkeypatch.setattr(dashboard, "EACH", 1)
+    shown, kept = Dashboard(raises=True), Keeps()
+    shown.sinks.append(kept)
+    for end in (1, 2, 3):
+        shown.show(Timeline.of(records()[:end]), None)
+    assert kept.drawn == [0, 10]
+    shown.close()
+    assert kept.drawn == [0, 10, 20]
 
 
 def test_a_place_that_fails_is_told_and_stops_neither_training_nor_others(

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tracking import BadInput, Ledger
+from tracking import BadInput, Ledger, Timeline
+from tracking.timeline.summary import Summary
 
 Run = Callable[..., Path]
 JOBS = ["grpo", "sft"]
@@ -67,6 +68,15 @@ def test_tracked_training_ends_in_the_same_bytes_as_untracked(
     for step in (2, 4):
         optimizers = [run / f"checkpoint-{step}" / "optimizer.pt" for run in (tracked, untracked)]
         assert optimizers[0].read_bytes() == optimizers[1].read_bytes()
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_the_model_card_says_what_happened_to_the_heads(
+    job: str, request: pytest.FixtureRequest
+) -> None:
+    run = request.getfixturevalue(job)
+    said = Summary.of(Timeline.read(run), "operand").sentence
+    assert said in (run / "README.md").read_text()
 
 
 def test_the_small_grpo_job_has_something_to_learn_from(grpo: Path) -> None:

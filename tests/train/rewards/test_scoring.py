@@ -129,6 +129,25 @@ def test_a_reward_that_always_hangs_is_given_up_after_a_few(scorer: Any) -> None
     assert one.faults == 40
 
 
+def test_a_process_that_does_not_read_is_ended_and_its_batch_scored(scorer: Any) -> None:
+    one, logs = scorer(), Logs()
+    assert logs(one, "a") == [1.0]
+    os.kill(one.process.pid, signal.SIGSTOP)
+    long = "a" * 1_000_000  # more than a pipe holds
+    assert logs(one, long, long) == [1e6, 1e6]
+    assert one.faults == 0
+
+
+def test_imports_do_not_count_also_of_a_process_begun_again() -> None:
+    def imports() -> Callable:
+        time.sleep(1.2)
+        return length
+
+    one = Scorer("length", imports, 1.0)
+    assert Logs()(one, "a", "die", "abc") == [1.0, None, 3.0]
+    one.close()
+
+
 def test_a_reward_that_fails_on_all_of_its_first_batch_is_a_mistake(scorer: Any) -> None:
     with pytest.raises(BadInput, match="'length' fails on every completion: ValueError: raised as"):
         Logs()(scorer(), "raise", "raise")

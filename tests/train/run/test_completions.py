@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from tests.builders.paths import REPO
-from tracking.views.completions import batches
+from tracking.views.completions import batches, files
+from train.run import resume
 
 Run = Callable[..., Path]
 
@@ -18,6 +19,19 @@ def test_the_recipes_keep_completions_and_print_none() -> None:
     for path in (REPO / "recipes").glob("*/grpo.yaml"):
         recipe = yaml.safe_load(path.read_text())
         assert (recipe["log_completions"], recipe["num_completions_to_print"]) == (True, 0)
+
+
+def test_completions_later_than_the_step_resumed_from_are_set_aside(tmp_path: Path) -> None:
+    folder = tmp_path / "completions"
+    folder.mkdir()
+    for aside in (3, 6):
+        for step in range(1, 6):
+            (folder / f"completions_{step:05}.parquet").touch()
+        resume.take_up(tmp_path, tmp_path / "checkpoint-2", [])
+        assert sorted(files(tmp_path)) == [1, 2]
+        assert len([*(tmp_path / "superseded" / "completions").iterdir()]) == aside
+    resume.take_up(tmp_path, None, [])
+    assert files(tmp_path) == {}
 
 
 def test_mean_rewards_are_the_trainer_s_and_training_is_the_same(

@@ -18,6 +18,7 @@ from tracking import BadInput, Ledger
 from train.commands import grpo, sft
 from train.run import resume
 from train.run.identity import Identity
+from train.run.lock import Lock
 from train.run.manifest import MANIFEST, Manifest
 
 
@@ -282,6 +283,22 @@ def test_changes_that_are_accepted_are_noted_and_the_run_goes_on(
     assert "changed    max_steps was 6, is 8" in capsys.readouterr().out
     assert list(resume.complete(run)) == [2, 4, 6, 8]
     assert Manifest.read(run).step == 8
+
+
+def test_what_another_job_does_before_the_lock_is_seen_under_it(
+    run: Path, go_on: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late(Lock):
+        def __init__(self, folder: Path) -> None:
+            rewrite(folder / "checkpoint-4", "settings", seed=9)
+            super().__init__(folder)
+
+    unfinish(run, 4)
+    monkeypatch.setattr("train.prepare.Lock", Late)
+    with pytest.raises(BadInput, match="seed was 9, is 0"):
+        go_on(run)
+    assert resume.history(run) == []
+    Lock(run).release()
 
 
 def test_a_finished_run_is_left_alone(run: Path, go_on: Callable[..., Path]) -> None:
