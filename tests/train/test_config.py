@@ -8,7 +8,8 @@ from tracking import BadInput
 from tracking.circuits.top_edges import Selection
 from train import config
 
-RECIPES = sorted((REPO / "recipes").rglob("*.yaml"))
+LAUNCH = REPO / "recipes" / "launch"  # which accelerate reads
+RECIPES = sorted({*(REPO / "recipes").rglob("*.yaml")} - {*LAUNCH.iterdir()})
 GRPO = str(REPO / "recipes/tiny/grpo.yaml")
 
 
