@@ -16,6 +16,5 @@ fi
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/pyright
-# One process per core and one more, as tests wait for jobs that they kill; with one thread each: the
-# tests' models are tiny.
-OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(($(nproc) + 1)) --dist loadfile "$@"
+# One process per core, with one thread each: the tests' models are tiny.
+OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile "$@"

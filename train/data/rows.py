@@ -42,7 +42,7 @@ def rows(name: str, split: str, config: str | None = None) -> Dataset:
     except DatasetGenerationError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise BadInput(f"data set {name!r} cannot be read: {reason}") from None
-    except (DatasetNotFoundError, OSError, ValueError) as error:
+    except (DatasetNotFoundError, OSError, OverflowError, ValueError) as error:
         if isinstance(error, BadInput):
             raise
         raise BadInput(f"data set {name!r}: {str(error).strip().splitlines()[0]}") from None
