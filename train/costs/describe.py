@@ -16,7 +16,15 @@ from train.run.preflight import save_every
 
 
 def describe(job: Job, start: Start, rows: Dataset, pairs: Mapping[str, PromptPairs]) -> None:
-    """Print memory, disk, and the share of tracking."""
+    """Print memory, disk, and the share of tracking, or why they are not counted."""
+    if job.model.load_in_4bit or job.model.load_in_8bit:
+        say(
+            "memory     not counted: weights in 4 or 8 bits are made while they are loaded"
+        )
+        return
+    if getattr(job.training, "trust_remote_code", False):
+        say("memory     not counted: the model is code of its own (trust_remote_code)")
+        return
     counted = sizes(job, start, rows, pairs)
     say(f"memory     {size(counted.peak)} in each process, the whole model in each")
     say(f"           {', '.join(_parts(counted))}")

@@ -20,6 +20,7 @@ from torch.func import functional_call
 from transformers import AutoConfig, AutoModelForCausalLM
 from trl import get_peft_config, maybe_apply_chat_template
 
+from tracking.errors import BadInput
 from tracking.model.decoder import Decoder
 from tracking.model.passes import bytes_each, fitting
 from tracking.pairs.prompt_pairs import PromptPairs
@@ -57,7 +58,10 @@ class Sizes:
 
 
 def sizes(job: Job, start: Start, rows: Dataset, pairs: Mapping[str, PromptPairs]) -> Sizes:
-    """Count what a job on these rows takes; no weights are loaded."""
+    """Count what a job on these rows takes; no weights are loaded.
+
+    Raises `BadInput` where its adapter does not fit the model.
+    """
     args, tokens = job.training, longest(job, start.tokenizer, rows)
     model, batch = _model(job, start), args.per_device_train_batch_size
     trained = [one for one in model.parameters() if one.requires_grad]
@@ -107,7 +111,10 @@ def _model(job: Job, start: Start) -> Any:
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(config, dtype=chosen)
         if job.model.use_peft:
-            model = get_peft_model(model, get_peft_config(job.model))  # type: ignore[arg-type]
+            try:
+                model = get_peft_model(model, get_peft_config(job.model))  # type: ignore[arg-type]
+            except ValueError as error:
+                raise BadInput(f"use_peft: {str(error).splitlines()[0]}") from None
     return model.train()
 
 

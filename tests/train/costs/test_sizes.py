@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from scripts.campaign.running import processes
+from tracking.errors import BadInput
 from train import config, model
 from train.config import Job
 from train.costs.sizes import Sizes, longest, sizes
@@ -127,6 +128,14 @@ def test_an_analysis_takes_what_its_batch_was_cut_to(
         pairs = contrasts.build(job, start.tokenizer, lambda: None)
         most.append(sizes(job, start, rows, pairs).analysis)
     assert most[1] == 2 * most[0] > 0
+
+
+def test_an_adapter_that_fits_no_part_of_the_model_is_refused(
+    small_words: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    keys = {**LORA, "lora_target_modules": "nowhere"}
+    with pytest.raises(BadInput, match=r"use_peft: Target modules .*nowhere.* not found"):
+        counted(small_words("sft", tmp_path / "run", **keys))
 
 
 def test_no_sequence_is_longer_than_the_limit(

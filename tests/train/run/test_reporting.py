@@ -56,7 +56,7 @@ def test_w_and_b_s_process_killed_stops_no_training(
     plain, run = run_job("grpo", tmp_path / "plain", **keys), tmp_path / "run"
     words = small_words("grpo", run, report_to="wandb", **keys)
     told = alone(KILLER, ["grpo", *words], WANDB_MODE="offline")
-    assert told.returncode == 0, told.stderr
+    assert told.returncode == 0, (told.returncode, told.stderr)
     assert "killed" in told.stdout
     assert told.stderr.count("wandb failed") == 1
     assert Ledger(run / "heads").steps() == [0, 2, 4]
@@ -76,7 +76,7 @@ def test_w_and_b_out_of_reach_is_kept_offline(
         WANDB_BASE_URL="http://127.0.0.1:9",
         WANDB_INIT_TIMEOUT="1",
     )
-    assert told.returncode == 0, told.stderr
+    assert told.returncode == 0, (told.returncode, told.stderr)
     assert "cannot be reached, the run is kept offline" in told.stderr
     assert len(list(run.glob("wandb/offline-run-*"))) == 1
     assert Ledger(run / "heads").steps() == [0, 2]
