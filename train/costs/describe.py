@@ -18,9 +18,7 @@ from train.run.preflight import save_every
 def describe(job: Job, start: Start, rows: Dataset, pairs: Mapping[str, PromptPairs]) -> None:
     """Print memory, disk, and the share of tracking, or why they are not counted."""
     if job.model.load_in_4bit or job.model.load_in_8bit:
-        say(
-            "memory     not counted: weights in 4 or 8 bits are made while they are loaded"
-        )
+        say("memory     not counted: weights in 4 or 8 bits are made while they are loaded")
         return
     if getattr(job.training, "trust_remote_code", False):
         say("memory     not counted: the model is code of its own (trust_remote_code)")
