@@ -15,6 +15,13 @@ if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get 
 fi
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-.venv/bin/pyright
+# Types are checked beside the tests: pyright fills one core alone.
+types=$(mktemp)
+trap 'rm -f "$types"' EXIT
+.venv/bin/pyright >"$types" 2>&1 &
 # One process per core, with one thread each: the tests' models are tiny.
-OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile "$@"
+failed=0
+OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile "$@" || failed=$?
+wait $! || failed=1
+cat "$types"
+exit "$failed"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 
@@ -15,6 +16,9 @@ from tests.builders.prompt_pairs import make_pairs
 from tracking.errors import BadInput
 from tracking.pairs.prompt_pairs import PromptPairs
 from train.smollm2 import smollm2
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # whatever else the machine does
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)

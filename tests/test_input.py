@@ -36,9 +36,7 @@ values = st.recursive(
     ),
     max_leaves=6,
 )
-fuzz = settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+fuzz = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def read(reader: Callable[[Path], object], name: str, content: bytes) -> object:

@@ -23,7 +23,7 @@ seeds = st.integers(0, 10_000)
 
 def few(examples: int) -> Callable:
     """Few examples, the same ones on every run: each is a comparison of floats."""
-    return settings(max_examples=examples, deadline=None, derandomize=True)
+    return settings(max_examples=examples, derandomize=True)
 
 
 sides = st.sampled_from(["left", "right"])

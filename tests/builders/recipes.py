@@ -9,6 +9,7 @@ SMALL = {
     "save_steps": 2,
     "report_to": "none",
     "dataset_size": 64,
+    "track_contrasts": "cue",
     "track_pairs_count": 16,
     "track_resamples": 20,
     "track_ig_steps": 3,

@@ -26,7 +26,7 @@ def address_space(line: str) -> int:
 
 def analysed(batch_size: int) -> Analysis:
     """The same model and pairs at every call."""
-    model = make_decoder(heads=2, head_dim=16, width=512)
+    model = make_decoder(heads=2, head_dim=16, width=256)
     settings = Settings(
         select="edges=9", quadrature="midpoint", ig_steps=2, resamples=10, batch_size=batch_size
     )

@@ -84,7 +84,7 @@ def test_a_server_without_a_node_of_its_own_is_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_job_whose_time_is_up_goes_on_and_ends(tmp_path: Path) -> None:
     cluster, run = Cluster(tmp_path / "bin"), tmp_path / "run"
-    keys = {**FAST, "max_steps": 12, "save_steps": 6, "track_contrasts": "cue"}
+    keys = {**FAST, "max_steps": 12, "save_steps": 6}
     words = [word for key, value in keys.items() for word in (f"--{key}", str(value))]
     job = cluster.start(SLURM / "sft.sbatch", TINY / "sft.yaml", run, *words)
     while not resume.complete(run) and job.poll() is None:

@@ -107,7 +107,7 @@ def all_values(experiment: Experiment, scores: Tensor) -> list[float]:
     return (carried / (runs.clean - runs.corrupted).mean()).tolist()
 
 
-@settings(deadline=None, derandomize=True, max_examples=12)
+@settings(derandomize=True, max_examples=12)
 @given(seed=seeds, wanted=st.floats(0.1, 0.99), layers=st.integers(1, 2))
 def test_the_smallest_reaches_what_is_wanted_and_none_near_below_does(
     tiny_decoder, random_pairs, seed: int, wanted: float, layers: int

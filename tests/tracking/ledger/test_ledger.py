@@ -114,7 +114,6 @@ def assert_same(found: Any, wanted: Any) -> None:
         assert found == wanted
 
 
-@settings(deadline=None)
 @given(records())
 def test_a_record_is_read_back_as_it_was_written(wanted: Record) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -213,7 +212,7 @@ def test_a_record_that_is_cut_short_is_refused_in_one_line(tmp_path: Path) -> No
     assert_same(read_record(path), record())
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255))
 def test_a_header_with_a_wrong_byte_is_refused_or_read_and_nothing_else(
     place: float, byte: int
@@ -263,7 +262,7 @@ def test_a_record_that_is_missing_is_named(tmp_path: Path) -> None:
         Ledger(tmp_path).read(7)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 10**10), max_size=8, unique=True))
 def test_records_come_in_the_order_of_their_steps(steps: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -283,7 +282,7 @@ def test_records_made_with_different_pairs_are_not_mixed(tmp_path: Path) -> None
         ledger.records()
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=8))
 def test_superseding_moves_later_records_and_loses_none(resumes: list[tuple[int, int]]) -> None:
     """A run that is resumed again and again: train up to a step, go back to another."""
@@ -339,7 +338,7 @@ def test_the_step_saved_before_has_a_record_a_mark_or_a_checkpoint(tmp_path: Pat
 FLIPPED = to_bytes(Record(3, 1, 1, "ab", {"cue": random_analysis(Graph(1, 1))}, reward=0.25))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.integers(0, len(FLIPPED) - 1), st.integers(0, 7))
 def test_a_flipped_bit_is_noticed_or_changes_nothing(place: int, bit: int) -> None:
     changed = bytearray(FLIPPED)

@@ -31,7 +31,7 @@ def test_the_hash_follows_the_tensors_and_not_the_texts():
 # On disk
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.dictionaries(st.text(min_size=1, max_size=8), pair_sets(), max_size=3))
 def test_pairs_read_back_are_those_written(pairs):
     with tempfile.TemporaryDirectory() as folder:

@@ -113,9 +113,7 @@ def test_what_is_no_file_of_pairs_is_told(tmp_path: Path, content: bytes, compla
         read_pairs(tmp_path / "missing.jsonl", CHARACTERS)
 
 
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(
         st.sampled_from([*ROW, "contrast"]),

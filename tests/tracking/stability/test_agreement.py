@@ -19,7 +19,7 @@ from tracking.stability.sets import jaccard, unpacked
 sizes = st.integers(1, 60)
 
 
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(derandomize=True, max_examples=40)
 @given(graphs, st.integers(1, 8), st.integers(1, 40), sizes, seeds)
 def test_nodes_of_all_resamples_at_once_are_those_of_each_alone(
     graph: Graph, pairs: int, count: int, size: int, seed: int
@@ -34,7 +34,7 @@ def test_nodes_of_all_resamples_at_once_are_those_of_each_alone(
         assert [name for name, there in heads if there] == alone
 
 
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(derandomize=True, max_examples=40)
 @given(graphs, st.integers(1, 8), st.integers(2, 40), sizes, seeds)
 def test_edges_of_every_resample_are_kept_by_membership_and_bits(
     graph: Graph, pairs: int, count: int, size: int, seed: int
@@ -73,7 +73,7 @@ def test_jaccard_is_that_of_sets(first: set[int], second: set[int]) -> None:
     assert together.tolist() == pytest.approx([wanted] * 2)
 
 
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(derandomize=True, max_examples=30)
 @given(graphs, st.integers(2, 20), sizes, seeds)
 def test_identical_pairs_agree_exactly(graph: Graph, pairs: int, size: int, seed: int) -> None:
     scores = random_scores(graph, 1, seed).expand(pairs, -1, -1)
@@ -82,7 +82,7 @@ def test_identical_pairs_agree_exactly(graph: Graph, pairs: int, size: int, seed
     assert agreed.rank_correlation.tolist() == pytest.approx([1] * SPLITS, abs=1e-5)
 
 
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(derandomize=True, max_examples=30)
 @given(graphs, st.integers(4, 20), sizes, seeds)
 def test_agreement_is_what_every_split_gives_by_itself(
     graph: Graph, pairs: int, size: int, seed: int

@@ -41,7 +41,7 @@ def test_the_interval_of_equal_values_is_that_value(value: float, pairs: int) ->
         assert bound.tolist() == pytest.approx([value] * 2, abs=1e-6)
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(st.integers(2, 40), seeds)
 def test_a_wider_level_has_a_wider_interval_around_the_mean(pairs: int, seed: int) -> None:
     values = torch.randn(pairs, 3, generator=torch.Generator().manual_seed(seed))

@@ -22,7 +22,7 @@ def judged(shares: list[float], noise: float = 0.0, least: float = 0.05, **more:
     return Activity.judged(Shares.of(analysis), least)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.floats(-0.2, 0.2), min_size=3, max_size=3), st.floats(0, 0.3))
 def test_a_node_is_just_one_of_active_inactive_and_undecided(
     shares: list[float], noise: float

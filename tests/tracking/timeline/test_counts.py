@@ -28,7 +28,7 @@ def counted(records: list[Record]) -> list[dict[str, Any]]:
     return Timeline.of(records).counts.to_dict("records")  # type: ignore[return-value]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(histories)
 def test_counts_are_those_of_the_rows_heads_and_mlps_apart(active: np.ndarray) -> None:
     timeline = Timeline.of(records_by(GRAPH, ON * active))

@@ -225,7 +225,7 @@ def test_a_constant_reward_couples_with_nothing(reward: list[float]) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.sampled_from([np.nan, 0.1, 0.2, 0.7]), st.integers(0, 2), st.booleans()),

@@ -142,7 +142,7 @@ def test_a_fate_is_what_the_last_checkpoint_says_of_what_emerged(active: str, wa
 # By tested changes
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.integers(1, 4))
 def test_a_later_record_changes_no_earlier_history(seed: int, upto: int) -> None:
     generator = np.random.default_rng(seed)
@@ -155,7 +155,7 @@ def test_a_later_record_changes_no_earlier_history(seed: int, upto: int) -> None
     assert np.array_equal(whole.unsettled, part.unsettled)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6))
 def test_a_share_that_stays_changes_no_state_whatever_its_interval_does(seed: int) -> None:
     """The mean over pairs stays, the spread over pairs comes and goes."""

@@ -74,7 +74,7 @@ def test_where_nothing_emerged_there_is_no_row(rows: list[str]) -> None:
     assert table.empty and list(table) == list(COHORTS)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(histories)
 def test_the_curve_is_the_product_limit_and_the_cohorts_add_up(active: np.ndarray) -> None:
     rows = ["".join(np.where(one, "#", ".")) for one in active.T]

@@ -20,7 +20,7 @@ GRAPH = Graph(1, 2)
 OF_THE_WHOLE_RUN = ["fate", "lasting"]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), st.integers(1, 7))
 def test_a_later_record_changes_no_earlier_row(seed: int, upto: int) -> None:
     generator = np.random.default_rng(seed)

@@ -174,7 +174,7 @@ def test_samples_are_the_best_and_the_worst_in_turn_of_different_problems() -> N
         assert chosen["completion"].tolist() == [f"text {place}" for place in wanted]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(ROWS.filter(bool), st.integers(0, 8), st.randoms())
 def test_samples_are_those_that_a_look_at_all_rows_finds(
     rows: list[tuple[int, str, float]], count: int, random: Any
@@ -224,7 +224,7 @@ def test_of_many_turned_problems_all_are_counted_and_some_shown(tmp_path: Path) 
     assert said.turned["prompt"].tolist() == names[:12]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(ROWS.filter(bool), st.sets(st.integers(1, 30), max_size=5))
 def test_turned_problems_are_those_that_a_walk_over_the_intervals_finds(
     rows: list[tuple[int, str, float]], steps: set[int]

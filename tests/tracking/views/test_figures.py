@@ -261,7 +261,7 @@ def test_cohorts_are_stacked_as_the_cohort_table_says() -> None:
     assert legend == ["10"]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.lists(st.sampled_from([0, 0.05, 0.3]), min_size=4, max_size=4), min_size=1,
                 max_size=5))  # fmt: skip
 def test_a_stack_of_cohorts_is_as_high_as_the_emergent_heads(histories: list[list[float]]) -> None:

@@ -73,7 +73,7 @@ def words(**keys: object) -> list[str]:
 def test_grpo_on_gsm8k(model: Path, tmp_path: Path) -> None:
     rewards = ["accuracy_reward", "think_format_reward"]
     shape = {"per_device_train_batch_size": 4, "num_generations": 2, "max_completion_length": 24}
-    contrasts = ["operand", "result", "answer"]
+    contrasts = ["operand", "answer"]
     keys = {
         "reward_funcs": rewards,
         "track_contrasts": contrasts,
@@ -97,7 +97,8 @@ def test_grpo_on_gsm8k(model: Path, tmp_path: Path) -> None:
 
 
 def test_sft_on_gsm8k(model: Path, tmp_path: Path) -> None:
-    keys = {"per_device_train_batch_size": 2, "max_length": 512, "assistant_only_loss": "true"}
+    shape = {"per_device_train_batch_size": 2, "max_length": 512, "assistant_only_loss": "true"}
+    keys = {"track_contrasts": "result", **shape}
     sft.main(words(model_name_or_path=model, output_dir=tmp_path / "run", **COMMON, **keys))
     records = Ledger(tmp_path / "run" / "heads").records()
     assert [record.step for record in records] == [0, 1]

@@ -113,9 +113,7 @@ def test_the_checkpoint_resumed_from_outlives_a_kill_in_the_next(
 
 
 @given(data=st.data())
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_checkpoint_with_a_file_gone_or_resized_is_not_complete(
     data: st.DataObject, run: Path
 ) -> None:
@@ -155,9 +153,7 @@ def test_a_checkpoint_with_an_altered_file_is_not_resumed_from(
 
 
 @given(data=st.data())
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_manifest_is_refused_in_one_line_or_can_be_used(data: st.DataObject, run: Path) -> None:
     path = run / "checkpoint-4" / MANIFEST
     whole = path.read_bytes()

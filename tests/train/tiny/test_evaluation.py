@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders.chains import CHARS, SMALL
@@ -44,7 +44,6 @@ class Scripted:
 
 
 @given(st.lists(st.sampled_from(["right", "flip", "wrong", "none"]), min_size=1, max_size=12))
-@settings(deadline=None)
 def test_evaluation_counts_what_was_answered(contrasts: list[str]):
     asked = task.problems("test", len(contrasts), seed=0, cue_matters=True)
     replies = [
