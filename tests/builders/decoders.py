@@ -38,6 +38,7 @@ def make_decoder(
         "tie_word_embeddings": tied,
         "bos_token_id": None,
         "eos_token_id": None,
+        "pad_token_id": None,
     }
     with torch.random.fork_rng([]):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(arch, **sizes, **more))
@@ -56,7 +57,10 @@ def make_decoder(
     return model.eval()
 
 
-LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+LINEAR = [
+    *("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj"),
+    *("gate_proj", "up_proj", "gate_up_proj", "down_proj"),
+]
 
 
 VARIANTS = {
@@ -64,6 +68,7 @@ VARIANTS = {
     "qwen3": [{"head_dim": 12}, {"head_dim": 6, "tied": True}, {"attention_bias": True}],
     "llama": [{}, {"attention_bias": True, "mlp_bias": True}, {"tied": True, "head_dim": 10}],
     "mistral": [{"sliding_window": 3}, {"sliding_window": 100, "tied": True}, {"head_dim": 4}],
+    "phi3": [{"sliding_window": 3}, {"tied": True, "kv_heads": 1}, {"partial_rotary_factor": 0.5}],
 }
 
 

@@ -24,17 +24,34 @@ class Pass:
     reads: dict[str, Tensor] = field(default_factory=dict)
 
 
+def apart(model: Any) -> dict[str, Tensor]:
+    """The parameters in float64; q, k and v, gate and up, one matrix in Phi-3, as several."""
+    weights = {name: tensor.detach().double() for name, tensor in model.named_parameters()}
+    size = model.config.head_dim
+    keys = size * model.config.num_key_value_heads
+    queries, inner = size * model.config.num_attention_heads, model.config.intermediate_size
+    for whole, names, rows in (
+        ("qkv_proj", ("q_proj", "k_proj", "v_proj"), (queries, keys, keys)),
+        ("gate_up_proj", ("gate_proj", "up_proj"), (inner, inner)),
+    ):
+        for name in [name for name in weights if f".{whole}." in name]:
+            for part, weight in zip(names, weights.pop(name).split(rows), strict=True):
+                weights[name.replace(whole, part)] = weight
+    return weights
+
+
 def by_hand(model: Any, embeddings: Tensor, **patches: Tensor) -> Pass:
-    """The forward pass of a Qwen2, Qwen3, Llama or Mistral on embeddings [position, width].
+    """The forward pass of a Qwen2, Qwen3, Llama, Mistral or Phi-3 on embeddings [position, width].
 
     `patches` are added to what the targets of these names read.
     """
     config, out = model.config, Pass()
-    weights = {name: tensor.detach().double() for name, tensor in model.named_parameters()}
+    weights = apart(model)
     size = config.head_dim
+    turned = int(size * config.rope_parameters.get("partial_rotary_factor", 1))
     place = torch.arange(len(embeddings), dtype=torch.double)
     turns = place[:, None] / config.rope_parameters["rope_theta"] ** (
-        torch.arange(0, size, 2, dtype=torch.double) / size
+        torch.arange(0, turned, 2, dtype=torch.double) / turned
     )
     cos, sin = turns.cos().repeat(1, 2), turns.sin().repeat(1, 2)
     distance = place[:, None] - place[None, :]
@@ -50,8 +67,9 @@ def by_hand(model: Any, embeddings: Tensor, **patches: Tensor) -> Pass:
         return F.linear(values, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
 
     def rotated(values: Tensor) -> Tensor:
-        first, second = values.chunk(2, dim=-1)
-        return values * cos + torch.cat([-second, first], dim=-1) * sin
+        some, rest = values[:, :turned], values[:, turned:]
+        first, second = some.chunk(2, dim=-1)
+        return torch.cat([some * cos + torch.cat([-second, first], dim=-1) * sin, rest], dim=-1)
 
     def read(stream: Tensor, target: str) -> Tensor:
         out.reads[target] = stream + patches.get(target, 0)

@@ -99,7 +99,7 @@ def _check_shared(
 
 def _norms(block: Block) -> list[Any]:
     """What a layer's attention has beside its projections: its norms of q and k, or nothing."""
-    projections = (*block.reads, block.o)
+    projections = (*block.reads, block.fused, block.o)
     return [
         child
         for child in block.attention.children()
@@ -115,7 +115,7 @@ def _graft_heads(base: Decoder, donor: Decoder, layer: int, heads: list[int]) ->
         mine, other = getattr(ours, name), getattr(theirs, name)
         _copy(donor.projection(layer, name).to(fold) * fold, mine.weight, base.head_dim, chosen)
         if (bias := bias_of(other)) is not None:
-            _copy(bias, mine.bias, base.head_dim, chosen)
+            _copy(bias, bias_of(mine), base.head_dim, chosen)
     _copy(donor.projection(layer, "o").T, ours.o.weight.T, base.head_dim, heads)
     if len(heads) == base.n_heads:
         for mine, other in zip(_norms(ours), _norms(theirs), strict=True):

@@ -5,19 +5,38 @@ A family fits where every layer is
     stream = stream + o(attention(q(norm(stream)), k(norm(stream)), v(norm(stream))))
     stream = stream + mlp(norm(stream))
 
-with RMS norms y = weight x / rms(x), and the last stream goes through one more norm to the logits.
-To add a family, add an entry to `ARCHITECTURES` under its `config.model_type`, naming its modules
-where they are called otherwise, and its name to the list in `tests/builders/decoders.py`: every law
-of the attribution is then tried on it, patching all edges against the plain model among them.
-
-Gemma is not such a family yet: its norm multiplies by 1 + weight, its embeddings are scaled inside
-the model and Gemma 2 and 3 have norms after attention and MLP; `Decoder` has to learn these first.
+with RMS norms y = weight x / rms(x), and the last stream goes through one more norm to the logits;
+q, k and v may lie in one matrix. To add a family, add an entry to `ARCHITECTURES` under its
+`config.model_type`, naming its modules where they are called otherwise, and its name to the list in
+`tests/builders/decoders.py`: every law of the attribution is then tried on it, patching all edges
+against the plain model among them. Families that were looked at and do not fit stand in `REFUSED`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
+
+from torch import Tensor
+
+from tracking.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A projection that is some rows of a linear layer, as q is of Phi-3's qkv_proj."""
+
+    whole: Any
+    rows: slice
+
+    @property
+    def weight(self) -> Tensor:
+        """[row, in], a view of the whole's own weight, without adapters."""
+        return self.whole.weight[self.rows]
+
+    def __call__(self, values: Tensor) -> Tensor:
+        return self.whole(values)[..., self.rows]
 
 
 @dataclass(frozen=True)
@@ -26,7 +45,7 @@ class Block:
 
     attention_norm: Any
     attention: Any
-    q: Any
+    q: Any  # a module, or `Rows` of one
     k: Any
     v: Any
     o: Any
@@ -38,6 +57,11 @@ class Block:
     def reads(self) -> tuple[Any, Any, Any]:
         """The projections that read the stream: q, k, v."""
         return self.q, self.k, self.v
+
+    @property
+    def fused(self) -> Any:
+        """The one module that is q, k and v, in this order; None where they are three."""
+        return self.q.whole if isinstance(self.q, Rows) else None
 
 
 @dataclass(frozen=True)
@@ -51,6 +75,7 @@ class Architecture:
     q: str = "q_proj"
     k: str = "k_proj"
     v: str = "v_proj"
+    qkv: str = ""  # q, k and v in one, where they are
     o: str = "o_proj"
     mlp_norm: str = "post_attention_layernorm"
     mlp: str = "mlp"
@@ -60,23 +85,65 @@ class Architecture:
 
     def block(self, layer: Any) -> Block:
         """The named modules of one of the layers."""
-        attention = getattr(layer, self.attention)
-        projections = {name: getattr(attention, getattr(self, name)) for name in "qkvo"}
-        mlp = getattr(layer, self.mlp)
+        attention, mlp = getattr(layer, self.attention), getattr(layer, self.mlp)
+        o = getattr(attention, self.o)
+        if self.qkv:
+            q, k, v = _parts(getattr(attention, self.qkv), o.in_features)
+        else:
+            q, k, v = (getattr(attention, name) for name in (self.q, self.k, self.v))
         return Block(
             attention_norm=getattr(layer, self.attention_norm),
             attention=attention,
+            q=q,
+            k=k,
+            v=v,
+            o=o,
             mlp_norm=getattr(layer, self.mlp_norm),
             mlp=mlp,
             down=getattr(mlp, self.down),
-            **projections,
         )
+
+
+def _parts(whole: Any, of_queries: int) -> list[Rows]:
+    """q, k and v in a module of them all, by the number of q's rows."""
+    middle = (of_queries + whole.out_features) // 2
+    borders = (0, of_queries, middle, whole.out_features)
+    return [Rows(whole, slice(*ends)) for ends in pairwise(borders)]
 
 
 ARCHITECTURES = {
     "llama": Architecture(),
     "mistral": Architecture(),
+    "phi3": Architecture(qkv="qkv_proj"),  # Phi-4 too
     "qwen2": Architecture(),
     "qwen3": Architecture(),
 }
 """By `config.model_type`."""
+
+
+_BEHIND = "its norms behind attention make what one head writes depend on all heads of its layer"
+
+REFUSED = {
+    "gemma": "its norms multiply by 1 + weight, and its embeddings are scaled inside the model",
+    "gemma2": f"{_BEHIND}, and its logits are capped",
+    "gemma3": "it reads images too, and no text model alone (gemma3_text) is supported yet",
+    "gemma3_text": _BEHIND,
+    "olmo": "its norms take the mean away too",
+    "olmo2": f"{_BEHIND}, and one norm runs over the queries of all its heads",
+    "olmo3": f"{_BEHIND}, and one norm runs over the queries of all its heads",
+    "phi": "its attention and MLP read the same stream side by side",
+}
+"""By `config.model_type`: why a family does not fit."""
+
+
+def architecture_of(family: str, where: object = "") -> Architecture:
+    """The description of a family, `config.model_type`.
+
+    Raises `BadInput` where it is not supported, with the reason where that is known; `where` says
+    which model it is.
+    """
+    if family in ARCHITECTURES:
+        return ARCHITECTURES[family]
+    named = f"a {family!r} model ({where})" if where else f"a {family!r} model"
+    reason = f": {REFUSED[family]}" if family in REFUSED else ""
+    raise BadInput(f"cannot track {named}{reason}; supported: {', '.join(ARCHITECTURES)}")

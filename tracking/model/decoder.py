@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tracking.errors import BadInput
 from tracking.model.adapters import bias_of, effective_weight, unwrap
-from tracking.model.architecture import ARCHITECTURES, Block
+from tracking.model.architecture import Block, architecture_of
 from tracking.model.graph import Graph
 
 
@@ -38,10 +38,9 @@ class Decoder:
         causal = unwrap(model)
         config = getattr(causal, "config", None)
         family = getattr(config, "model_type", type(causal).__name__)
-        if config is None or family not in ARCHITECTURES or not hasattr(causal, "lm_head"):
-            known = ", ".join(ARCHITECTURES)
-            raise BadInput(f"cannot track a {family!r} model; supported: {known}")
-        architecture = ARCHITECTURES[family]
+        architecture = architecture_of(family)
+        if not hasattr(causal, "lm_head"):
+            raise BadInput(f"cannot track a {type(causal).__name__}: it has no lm_head")
         backbone = getattr(causal, architecture.backbone)
         layers = getattr(backbone, architecture.layers)
         n_heads, width = config.num_attention_heads, config.hidden_size
@@ -80,9 +79,8 @@ class Decoder:
 
     @property
     def mlp_width(self) -> int:
-        """Hidden units of an MLP, by the largest of its matrices."""
-        matrices = (p for p in self.blocks[0].mlp.parameters() if p.ndim == 2)
-        return max(max(p.shape) for p in matrices)
+        """Hidden units of an MLP."""
+        return self.blocks[0].down.in_features
 
     @property
     def embedding(self) -> nn.Embedding:

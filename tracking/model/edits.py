@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from tracking.model.architecture import Block
@@ -89,14 +90,24 @@ def _edit_attention(stack: ExitStack, block: Block, editor: Editor, layer: int) 
         return _nothing(hidden_states), None
 
     def z(given: Tensor) -> Tensor:
-        editor.z(layer, given.float())
+        editor.z(layer, given[..., : reads[0].shape[-1]].float())
         return given
 
     stack.enter_context(_forward(block.attention_norm, lambda stream: stream))
     stack.enter_context(_forward(block.attention, attention))
-    for place, projection in enumerate(block.reads):
-        stack.enter_context(_forward(projection, lambda _stream, place=place: reads[place]))
+    if block.fused:
+        stack.enter_context(_forward(block.fused, lambda _stream: _padded(reads, block)))
+    else:
+        for place, projection in enumerate(block.reads):
+            stack.enter_context(_forward(projection, lambda _stream, place=place: reads[place]))
     stack.enter_context(_forward(block.o, z))
+
+
+def _padded(reads: list[Tensor], block: Block) -> Tensor:
+    """q, k and v of the heads that run in one, as an attention needs them that cuts them out by
+    its own number of heads: there are heads of zeros behind the last, whose z nobody is told."""
+    missing = block.o.in_features - reads[0].shape[-1]
+    return torch.cat([nn.functional.pad(read, (0, missing)) for read in reads], dim=-1)
 
 
 def _edit_mlp(stack: ExitStack, block: Block, editor: Editor, layer: int) -> None:

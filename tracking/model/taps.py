@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
@@ -90,6 +91,10 @@ def _layer_hooks(decoder: Decoder, block: Block, taps: Taps, layer: int) -> Iter
             taps.layers[layer].reads.append(get_gradient_edge(out))
         return out
 
+    def fused_read(module: nn.Module, args: tuple, out: Tensor) -> Tensor:
+        parts = (out[..., projection.rows] for projection in block.reads)
+        return torch.cat([read(module, args, part) for part in parts], dim=-1)
+
     def z(_module: nn.Module, args: tuple) -> None:
         if taps.outputs:
             taps.layers[layer].z = args[0]
@@ -102,8 +107,11 @@ def _layer_hooks(decoder: Decoder, block: Block, taps: Taps, layer: int) -> Iter
         return _alias(taps.layers[layer], "mlp_stream")(module, args)
 
     yield block.attention_norm.register_forward_pre_hook(begin)
-    for projection in block.reads:
-        yield projection.register_forward_hook(read)
+    if block.fused:
+        yield block.fused.register_forward_hook(fused_read)
+    else:
+        for projection in block.reads:
+            yield projection.register_forward_hook(read)
     yield block.o.register_forward_pre_hook(z)
     yield block.mlp_norm.register_forward_pre_hook(mlp_stream)
     yield block.mlp.register_forward_hook(mlp_out)

@@ -16,6 +16,7 @@ from tracking.errors import BadInput
 from tracking.interventions.graft import graft
 from tracking.interventions.grafted import grafted
 from tracking.interventions.intervene import intervene
+from tracking.model.decoder import Decoder
 
 ALL_OF_1 = ["L1H0", "L1H1", "L1H2", "L1H3"]
 
@@ -76,10 +77,9 @@ def test_a_head_of_layer_0_in_the_weights_is_one_running_beside(tiny_decoder, ar
         assert_close(model(**inputs).logits, base(**inputs).logits, 1e-5)
     shared = graft(base, donor, ["L0H2"], shared_kv=True)
     assert not torch.allclose(shared(**inputs).logits, base(**inputs).logits, atol=0.01)
-    alone = shared.model.layers[0].self_attn
-    theirs, ours = (each.model.layers[0].self_attn for each in (model, base))
-    assert torch.equal(alone.v_proj.weight, theirs.v_proj.weight)  # the group's K and V
-    assert torch.equal(alone.q_proj.weight[24:], ours.q_proj.weight[24:])  # its neighbour's own
+    alone, theirs, ours = (Decoder.of(each).blocks[0] for each in (shared, model, base))
+    assert torch.equal(alone.v.weight, theirs.v.weight)  # the group's K and V
+    assert torch.equal(alone.q.weight[24:], ours.q.weight[24:])  # its neighbour's own
 
 
 @torch.no_grad()
