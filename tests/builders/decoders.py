@@ -40,8 +40,13 @@ def make_decoder(
         "eos_token_id": None,
         "pad_token_id": None,
     }
+    return drawn_weights({"model_type": arch, **sizes, **more}, seed)
+
+
+def drawn_weights(config: dict[str, Any], seed: int = 0) -> Any:
+    """The decoder of a configuration, its weights drawn as in `make_decoder`."""
     with torch.random.fork_rng([]):
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(arch, **sizes, **more))
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)

@@ -27,7 +27,7 @@ class Pass:
 def apart(model: Any) -> dict[str, Tensor]:
     """The parameters in float64; q, k and v, gate and up, one matrix in Phi-3, as several."""
     weights = {name: tensor.detach().double() for name, tensor in model.named_parameters()}
-    size = model.config.head_dim
+    size = model.model.layers[0].self_attn.head_dim
     keys = size * model.config.num_key_value_heads
     queries, inner = size * model.config.num_attention_heads, model.config.intermediate_size
     for whole, names, rows in (
@@ -47,13 +47,11 @@ def by_hand(model: Any, embeddings: Tensor, **patches: Tensor) -> Pass:
     """
     config, out = model.config, Pass()
     weights = apart(model)
-    size = config.head_dim
-    turned = int(size * config.rope_parameters.get("partial_rotary_factor", 1))
+    size, rotary = model.model.layers[0].self_attn.head_dim, model.model.rotary_emb
     place = torch.arange(len(embeddings), dtype=torch.double)
-    turns = place[:, None] / config.rope_parameters["rope_theta"] ** (
-        torch.arange(0, turned, 2, dtype=torch.double) / turned
-    )
-    cos, sin = turns.cos().repeat(1, 2), turns.sin().repeat(1, 2)
+    turns = place[:, None] * rotary.inv_freq.double()
+    cos, sin = (rotary.attention_scaling * x.repeat(1, 2) for x in (turns.cos(), turns.sin()))
+    turned = cos.shape[1]
     distance = place[:, None] - place[None, :]
     hidden = distance < 0
     if getattr(config, "sliding_window", None):
