@@ -52,14 +52,21 @@ def drawn_weights(config: dict[str, Any], seed: int = 0) -> Any:
         noise = torch.randn(parameter.shape, generator=generator)
         if name.endswith("bias"):
             value = 0.3 * noise
-        elif "norm" in name:
-            value = 1 + 0.3 * noise
+        elif "norm" in name:  # Gemma's multiply by 1 + weight
+            value = 0.3 * noise + (not config["model_type"].startswith("gemma"))
         elif "embed" in name:
             value = 0.5 * noise
         else:
             value = 1.5 * noise / parameter.shape[1] ** 0.5
         parameter.data.copy_(value)
     return model.eval()
+
+
+def norms_behind(layer: Any) -> tuple[Any, Any]:
+    """The norms behind attention and behind the MLP of a layer, as Gemma 2 and 3 have them."""
+    if not hasattr(layer, "pre_feedforward_layernorm"):
+        return None, None
+    return layer.post_attention_layernorm, layer.post_feedforward_layernorm
 
 
 LINEAR = [
@@ -74,6 +81,11 @@ VARIANTS = {
     "llama": [{}, {"attention_bias": True, "mlp_bias": True}, {"tied": True, "head_dim": 10}],
     "mistral": [{"sliding_window": 3}, {"sliding_window": 100, "tied": True}, {"head_dim": 4}],
     "phi3": [{"sliding_window": 3}, {"tied": True, "kv_heads": 1}, {"partial_rotary_factor": 0.5}],
+    "gemma": [{"kv_heads": 1}],
+    "gemma2": [
+        {"sliding_window": 3, "final_logit_softcapping": 3.0, "attn_logit_softcapping": 2.0}
+    ],
+    "gemma3_text": [{"sliding_window": 3, "sliding_window_pattern": 2}, {"tied": True}],
 }
 
 

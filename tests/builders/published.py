@@ -247,6 +247,8 @@ def scaled_down(name: str, **more: Any) -> dict[str, Any]:
             key: value[:turned] if isinstance(value, list) else value
             for key, value in scaling.items()
         }
+    if "sliding_window_pattern" in whole:
+        whole["sliding_window_pattern"] = 2  # one layer of each kind
     if "layer_types" in whole:
         whole["layer_types"] = whole["layer_types"][2:4]  # one of each kind
     small = {"num_hidden_layers": 2, "vocab_size": 50, "bos_token_id": None, "eos_token_id": None}

@@ -6,15 +6,24 @@ A family fits where every layer is
     stream = stream + mlp(norm(stream))
 
 with RMS norms y = weight x / rms(x), and the last stream goes through one more norm to the logits;
-q, k and v may lie in one matrix. To add a family, add an entry to `ARCHITECTURES` under its
-`config.model_type`, naming its modules where they are called otherwise, and its name to the list in
-`tests/builders/decoders.py`: every law of the attribution is then tried on it, patching all edges
-against the plain model among them. Families that were looked at and do not fit stand in `REFUSED`.
+q, k and v may lie in one matrix, and there may be a norm behind attention and one behind the MLP.
+Where there is, an MLP writes what its norm gives, and a head its share of what attention's gives,
+
+    write of a head = weight (o of its z alone) / rms(o of all heads' z),
+
+so that the heads' writes sum to what the stream gets: what a head writes depends on the z of all
+heads of its layer, what it reads on the stream alone. In a circuit, heads outside it give their
+corrupted z to the norm, as to everything.
+
+To add a family, add an entry to `ARCHITECTURES` under its `config.model_type`, naming its modules
+where they are called otherwise, and its name to the list in `tests/builders/decoders.py`: every law
+of the attribution is then tried on it, patching all edges against the plain model among them.
+Families that were looked at and do not fit stand in `REFUSED`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -49,9 +58,25 @@ class Block:
     k: Any
     v: Any
     o: Any
+    attention_behind: Any  # the norm behind o; None where there is none
     mlp_norm: Any
     mlp: Any
     down: Any  # the MLP's last matrix
+    mlp_behind: Any  # the norm behind it; None where there is none
+
+    @property
+    def mlp_out(self) -> Any:
+        """The module that gives what the MLP writes."""
+        return self.mlp_behind or self.mlp
+
+    def after_attention(self, stream: Tensor, attended: Tensor) -> Tensor:
+        """The stream [.., width] with what o gave, `attended`."""
+        return stream + (self.attention_behind(attended) if self.attention_behind else attended)
+
+    def after_mlp(self, stream: Tensor) -> Tensor:
+        """The stream [.., width] that the MLP reads, with what it writes."""
+        given = self.mlp(self.mlp_norm(stream))
+        return stream + (self.mlp_behind(given) if self.mlp_behind else given)
 
     @property
     def reads(self) -> tuple[Any, Any, Any]:
@@ -77,11 +102,14 @@ class Architecture:
     v: str = "v_proj"
     qkv: str = ""  # q, k and v in one, where they are
     o: str = "o_proj"
+    attention_behind: str = ""  # the norm behind attention, where there is one
     mlp_norm: str = "post_attention_layernorm"
     mlp: str = "mlp"
     down: str = "down_proj"
+    mlp_behind: str = ""
     last_norm: str = "norm"
     epsilon: str = "variance_epsilon"  # of a norm
+    added: float = 0  # to a norm's weight, by the norm itself
 
     def block(self, layer: Any) -> Block:
         """The named modules of one of the layers."""
@@ -98,10 +126,16 @@ class Architecture:
             k=k,
             v=v,
             o=o,
+            attention_behind=_norm(layer, self.attention_behind),
             mlp_norm=getattr(layer, self.mlp_norm),
             mlp=mlp,
             down=getattr(mlp, self.down),
+            mlp_behind=_norm(layer, self.mlp_behind),
         )
+
+
+def _norm(layer: Any, name: str) -> Any:
+    return getattr(layer, name) if name else None
 
 
 def _parts(whole: Any, of_queries: int) -> list[Rows]:
@@ -111,7 +145,18 @@ def _parts(whole: Any, of_queries: int) -> list[Rows]:
     return [Rows(whole, slice(*ends)) for ends in pairwise(borders)]
 
 
+_GEMMA = Architecture(epsilon="eps", added=1)
+_GEMMA_NORMS = replace(
+    _GEMMA,
+    attention_behind="post_attention_layernorm",
+    mlp_norm="pre_feedforward_layernorm",
+    mlp_behind="post_feedforward_layernorm",
+)
+
 ARCHITECTURES = {
+    "gemma": _GEMMA,
+    "gemma2": _GEMMA_NORMS,
+    "gemma3_text": _GEMMA_NORMS,
     "llama": Architecture(),
     "mistral": Architecture(),
     "phi3": Architecture(qkv="qkv_proj"),  # Phi-4 too
@@ -121,16 +166,13 @@ ARCHITECTURES = {
 """By `config.model_type`."""
 
 
-_BEHIND = "its norms behind attention make what one head writes depend on all heads of its layer"
+_ALL_HEADS = "one norm runs over the queries of all heads, so that no head reads the stream alone"
 
 REFUSED = {
-    "gemma": "its norms multiply by 1 + weight, and its embeddings are scaled inside the model",
-    "gemma2": f"{_BEHIND}, and its logits are capped",
-    "gemma3": "it reads images too, and no text model alone (gemma3_text) is supported yet",
-    "gemma3_text": _BEHIND,
+    "gemma3": "it reads images too; its text model alone, gemma3_text, is supported",
     "olmo": "its norms take the mean away too",
-    "olmo2": f"{_BEHIND}, and one norm runs over the queries of all its heads",
-    "olmo3": f"{_BEHIND}, and one norm runs over the queries of all its heads",
+    "olmo2": _ALL_HEADS,
+    "olmo3": _ALL_HEADS,
     "phi": "its attention and MLP read the same stream side by side",
 }
 """By `config.model_type`: why a family does not fit."""

@@ -23,7 +23,7 @@ def replaced(decoder: Decoder, layer: int, part: str, output: Tensor) -> Iterato
     if part == "z":
         hook = block.o.register_forward_pre_hook(lambda _module, _args: (output,))
     else:
-        hook = block.mlp.register_forward_hook(lambda _module, _args, _out: output)
+        hook = block.mlp_out.register_forward_hook(lambda _module, _args, _out: output)
     try:
         yield
     finally:
@@ -112,11 +112,13 @@ def _padded(reads: list[Tensor], block: Block) -> Tensor:
 
 def _edit_mlp(stack: ExitStack, block: Block, editor: Editor, layer: int) -> None:
     norm, run = block.mlp_norm.forward, block.mlp.forward
+    behind = block.mlp_behind.forward if block.mlp_behind else None
 
     def mlp(hidden_states: Tensor) -> Tensor:
         stream = editor.mlp(layer)
         if stream is not None:
-            editor.mlp_out(layer, run(norm(stream.to(hidden_states))).float())
+            given = run(norm(stream.to(hidden_states)))
+            editor.mlp_out(layer, (behind(given) if behind else given).float())
         return _nothing(hidden_states)
 
     stack.enter_context(_forward(block.mlp_norm, lambda stream: stream))
@@ -124,7 +126,7 @@ def _edit_mlp(stack: ExitStack, block: Block, editor: Editor, layer: int) -> Non
 
 
 def _nothing(stream: Tensor) -> Tensor:
-    """Zeros of a stream's shape, without its memory."""
+    """Zeros of a stream's shape, without its memory; a norm makes zeros of them."""
     return stream.new_zeros(()).expand_as(stream)
 
 

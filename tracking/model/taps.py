@@ -22,6 +22,7 @@ class LayerTaps:
     stream: Tensor = field(init=False)  # [.., width] what the heads read, before the norm
     reads: list[GradientEdge] = field(default_factory=list)  # q, k, v: [.., head * head_dim] each
     z: Tensor = field(init=False)  # [.., head * head_dim] the input of o_proj
+    attended: Tensor = field(init=False)  # [.., width] from the norm behind o, where there is one
     mlp_stream: Tensor = field(init=False)  # [.., width] what the MLP reads, before the norm
     mlp_out: Tensor = field(init=False)  # [.., width] what the MLP writes
 
@@ -99,6 +100,10 @@ def _layer_hooks(decoder: Decoder, block: Block, taps: Taps, layer: int) -> Iter
         if taps.outputs:
             taps.layers[layer].z = args[0]
 
+    def attended(_module: nn.Module, _args: tuple, out: Tensor) -> None:
+        if taps.outputs:
+            taps.layers[layer].attended = out
+
     def mlp_out(_module: nn.Module, _args: tuple, out: Tensor) -> None:
         if taps.outputs:
             taps.layers[layer].mlp_out = out
@@ -113,8 +118,10 @@ def _layer_hooks(decoder: Decoder, block: Block, taps: Taps, layer: int) -> Iter
         for projection in block.reads:
             yield projection.register_forward_hook(read)
     yield block.o.register_forward_pre_hook(z)
+    if block.attention_behind:
+        yield block.attention_behind.register_forward_hook(attended)
     yield block.mlp_norm.register_forward_pre_hook(mlp_stream)
-    yield block.mlp.register_forward_hook(mlp_out)
+    yield block.mlp_out.register_forward_hook(mlp_out)
 
 
 def _alias(place: object, name: str) -> Callable:
