@@ -17,6 +17,7 @@ from transformers import AutoTokenizer
 from tests.builders.paths import REPO, SHARED
 from tests.builders.published import PUBLISHED
 from train import config
+from train.data import contrasts
 
 GSM8K, TOKENIZER = SHARED / "data" / "gsm8k_train.jsonl", SHARED / "qwen-tokenizer"
 TEMPLATES = {
@@ -55,9 +56,13 @@ def stand_in(folder: Path, name: str) -> Path:
     return folder
 
 
+NEEDS = pytest.mark.skipif(
+    not (GSM8K.exists() and TOKENIZER.exists()), reason=f"needs {GSM8K} and {TOKENIZER}"
+)
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not GSM8K.exists(), reason=f"needs {GSM8K}")
-@pytest.mark.skipif(not TOKENIZER.exists(), reason=f"needs {TOKENIZER}")
+@NEEDS
 @pytest.mark.parametrize("path", OF_THE_HUB, ids=str)
 def test_a_dry_run_counts_its_pairs_and_memory(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -78,3 +83,34 @@ def test_a_dry_run_counts_its_pairs_and_memory(
     printed = capsys.readouterr().out
     assert "pairs      64 operand, 64 result\n" in printed
     assert "in each process" in printed and "or the analysis" in printed
+
+
+@NEEDS
+@pytest.mark.parametrize(
+    ("path", "written"),
+    [
+        ("qwen3-8b/grpo.yaml", "<|im_start|>assistant\n<think>\n\n</think>\n\n"),
+        ("qwen2.5-math-7b/grpo.yaml", "<|im_start|>assistant\n"),
+        ("r1-distill-qwen-7b/grpo.yaml", "<think>\n"),
+        ("llama-3.2-1b/grpo.yaml", "Today Date: 26 Jul 2024"),
+    ],
+)
+def test_pairs_stand_in_the_prompts_of_the_training(
+    path: str, written: str, tmp_path: Path
+) -> None:
+    name = RECIPES[Path(path)]["model_name_or_path"]
+    tokenizer: Any = AutoTokenizer.from_pretrained(stand_in(tmp_path, name))
+    words = ["--config", str(REPO / "recipes" / path), "--dry_run", "true"]
+    more = ["--track_pairs_dataset", str(GSM8K), "--track_pairs_count", "16"]
+    job = config.load("grpo", [*words, *more, "--track_contrasts", "operand"])
+    pairs = contrasts.build(job, tokenizer, lambda: None)["operand"]
+    template = job.training.chat_template_kwargs or {}
+    system = [{"role": "system", "content": job.ours.system_prompt}] * bool(job.ours.system_prompt)
+    messages = [*system, {"role": "user", "content": "?"}]
+    asked = tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, **template
+    )
+    begin, end = asked.split("?")[0], asked.rpartition("?")[2]
+    assert written in asked
+    for text in (text for texts in pairs.texts for text in texts):
+        assert text.startswith(begin) and end in text
