@@ -118,8 +118,9 @@ def _graft_heads(base: Decoder, donor: Decoder, layer: int, heads: list[int]) ->
     for name, chosen in (("q", heads), ("k", of_group), ("v", of_group)):
         mine, other = getattr(ours, name), getattr(theirs, name)
         _copy(donor.projection(layer, name).to(fold) * fold, mine.weight, base.head_dim, chosen)
-        if (bias := bias_of(other)) is not None:
-            _copy(bias, bias_of(mine), base.head_dim, chosen)
+        bias, into = bias_of(other), bias_of(mine)
+        if bias is not None and into is not None:
+            _copy(bias, into, base.head_dim, chosen)
     _copy(donor.projection(layer, "o").T, ours.o.weight.T, base.head_dim, heads)
     if len(heads) == base.n_heads:
         for mine, other in zip(_norms(ours), _norms(theirs), strict=True):

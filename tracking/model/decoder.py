@@ -41,7 +41,7 @@ class Decoder:
         config = getattr(causal, "config", None)
         family = getattr(config, "model_type", type(causal).__name__)
         architecture = architecture_of(family)
-        if not hasattr(causal, "lm_head"):
+        if config is None or not hasattr(causal, "lm_head"):
             raise BadInput(f"cannot track a {type(causal).__name__}: it has no lm_head")
         backbone = getattr(causal, architecture.backbone)
         layers = getattr(backbone, architecture.layers)

@@ -45,7 +45,7 @@ def test_circuits_and_nodes_are_those_of_brute_force(random_pairs, name: str) ->
 def test_a_record_is_made_of_it(random_pairs, tmp_path: Path, name: str) -> None:
     quick = Settings(ig_steps=2, max_ig_steps=2, resamples=10)
     worker = Worker(Ledger(tmp_path), {"letters": random_pairs()}, quick)
-    record = worker.work(0, lambda: drawn_weights(scaled_down(name)), Reward(None, None))
+    record = worker.work(0, lambda: drawn_weights(scaled_down(name)), Reward(None, ""))
     assert record is not None and "letters" in record.analyses
 
 
