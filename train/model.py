@@ -14,7 +14,7 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from tracking.errors import BadInput
-from tracking.model.architecture import ARCHITECTURES
+from tracking.model.architecture import architecture_of
 from tracking.model.sharded import outside_sharding
 from train.config import Job
 from train.tasks.registry import MODELS
@@ -53,11 +53,11 @@ def start(job: Job) -> Start:
     except (OSError, ValueError, KeyError, HFValidationError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadInput(f"model {name!r} cannot be loaded: {first}") from None
-    if job.ours.track and config.model_type not in ARCHITECTURES:
-        raise BadInput(
-            f"cannot track a {config.model_type!r} model ({name}); supported: "
-            f"{', '.join(ARCHITECTURES)}; or train without tracking: --track false"
-        )
+    if job.ours.track:
+        try:
+            architecture_of(config.model_type, name)
+        except BadInput as refusal:
+            raise BadInput(f"{refusal}; or train without tracking: --track false") from None
     return Start(name, tokenizer)
 
 

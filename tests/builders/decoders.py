@@ -38,16 +38,22 @@ def make_decoder(
         "tie_word_embeddings": tied,
         "bos_token_id": None,
         "eos_token_id": None,
+        "pad_token_id": None,
     }
+    return drawn_weights({"model_type": arch, **sizes, **more}, seed)
+
+
+def drawn_weights(config: dict[str, Any], seed: int = 0) -> Any:
+    """The decoder of a configuration, its weights drawn as in `make_decoder`."""
     with torch.random.fork_rng([]):
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(arch, **sizes, **more))
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         if name.endswith("bias"):
             value = 0.3 * noise
-        elif "norm" in name:
-            value = 1 + 0.3 * noise
+        elif "norm" in name:  # Gemma's multiply by 1 + weight
+            value = 0.3 * noise + (not config["model_type"].startswith("gemma"))
         elif "embed" in name:
             value = 0.5 * noise
         else:
@@ -56,7 +62,17 @@ def make_decoder(
     return model.eval()
 
 
-LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+def norms_behind(layer: Any) -> tuple[Any, Any]:
+    """The norms behind attention and behind the MLP of a layer, as Gemma 2 and 3 have them."""
+    if not hasattr(layer, "pre_feedforward_layernorm"):
+        return None, None
+    return layer.post_attention_layernorm, layer.post_feedforward_layernorm
+
+
+LINEAR = [
+    *("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj"),
+    *("gate_proj", "up_proj", "gate_up_proj", "down_proj"),
+]
 
 
 VARIANTS = {
@@ -64,6 +80,12 @@ VARIANTS = {
     "qwen3": [{"head_dim": 12}, {"head_dim": 6, "tied": True}, {"attention_bias": True}],
     "llama": [{}, {"attention_bias": True, "mlp_bias": True}, {"tied": True, "head_dim": 10}],
     "mistral": [{"sliding_window": 3}, {"sliding_window": 100, "tied": True}, {"head_dim": 4}],
+    "phi3": [{"sliding_window": 3}, {"tied": True, "kv_heads": 1}, {"partial_rotary_factor": 0.5}],
+    "gemma": [{"kv_heads": 1}],
+    "gemma2": [
+        {"sliding_window": 3, "final_logit_softcapping": 3.0, "attn_logit_softcapping": 2.0}
+    ],
+    "gemma3_text": [{"sliding_window": 3, "sliding_window_pattern": 2}, {"tied": True}],
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
-ARCHES = ["qwen2", "qwen3", "llama", "mistral"]
+ARCHES = ["qwen2", "qwen3", "llama", "mistral", "phi3", "gemma3_text"]
 
 
 METRICS = ["kl", "neg_logit_diff", "prob", "nll"]

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.builders.decoders import norms_behind
 from tracking.attribution.metrics import resolve
 from tracking.model.adapters import unwrap
 from tracking.pairs.prompt_pairs import PromptPairs, look
@@ -14,10 +15,11 @@ from tracking.pairs.prompt_pairs import PromptPairs, look
 
 def parts(model: Any) -> dict[str, Any]:
     """What writes into the stream, in order: the modules whose input is a layer's z, and its MLP,
-    by `L0` and `M0`."""
+    by `L0` and `M0`; Gemma's MLP writes what the norm behind it gives."""
     layers = unwrap(model).model.layers
     named = ((f"L{i}", layer.self_attn.o_proj) for i, layer in enumerate(layers))
-    return {**dict(named), **{f"M{i}": layer.mlp for i, layer in enumerate(layers)}}
+    mlps = {f"M{i}": norms_behind(layer)[1] or layer.mlp for i, layer in enumerate(layers)}
+    return {**dict(named), **mlps}
 
 
 def passed(

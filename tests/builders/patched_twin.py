@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.builders.twin import by_hand, loss_by_hand
+from tests.builders.twin import by_hand, embedded, loss_by_hand
+from tracking.circuits.circuit import prune
 from tracking.model.decoder import Decoder
 from tracking.model.graph import Graph
 from tracking.pairs.prompt_pairs import PromptPairs
@@ -39,14 +40,21 @@ def slowly_kept(model: Any, clean: Tensor, corrupted: Tensor, graph: Graph, kept
 
 
 def slowly(model: Any, pairs: PromptPairs, metric: str, circuits: Tensor) -> Tensor:
-    """The metric [circuit, pair] of the circuits [circuit, source, target]."""
-    graph, table = Decoder.of(model).graph, model.get_input_embeddings().weight.detach().double()
+    """The metric [circuit, pair] of the circuits [circuit, source, target].
+
+    Behind a norm a head that leads nowhere would still count in what the others write: there, dead
+    ends are no part of a circuit.
+    """
+    decoder = Decoder.of(model)
+    graph = decoder.graph
+    if decoder.blocks[0].attention_behind:
+        circuits = prune(graph, circuits)
     out = torch.zeros(len(circuits), len(pairs), dtype=torch.double)
     assert pairs.labels is not None
     for index in range(len(pairs)):
         real = pairs.attention_mask[index].bool()
         ids = pairs.clean[index][real]
-        ends = table[ids], table[pairs.corrupted[index][real]]
+        ends = embedded(model, ids), embedded(model, pairs.corrupted[index][real])
         whole = by_hand(model, ends[0]).logits
         rest = whole, ids, pairs.supervised[index][real], pairs.labels[index]
         for place, kept in enumerate(circuits):

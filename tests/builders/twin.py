@@ -24,34 +24,64 @@ class Pass:
     reads: dict[str, Tensor] = field(default_factory=dict)
 
 
+def apart(model: Any) -> dict[str, Tensor]:
+    """The parameters in float64; q, k and v, gate and up, one matrix in Phi-3, as several."""
+    weights = {name: tensor.detach().double() for name, tensor in model.named_parameters()}
+    size = model.model.layers[0].self_attn.head_dim
+    keys = size * model.config.num_key_value_heads
+    queries, inner = size * model.config.num_attention_heads, model.config.intermediate_size
+    for whole, names, rows in (
+        ("qkv_proj", ("q_proj", "k_proj", "v_proj"), (queries, keys, keys)),
+        ("gate_up_proj", ("gate_proj", "up_proj"), (inner, inner)),
+    ):
+        for name in [name for name in weights if f".{whole}." in name]:
+            for part, weight in zip(names, weights.pop(name).split(rows), strict=True):
+                weights[name.replace(whole, part)] = weight
+    return weights
+
+
+def embedded(model: Any, ids: Tensor) -> Tensor:
+    """What `embed` writes, float64 [position, width]; Gemma scales inside it."""
+    return model.get_input_embeddings()(ids).detach().double()
+
+
+def turns(model: Any, layer: int, count: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [position, feature] by which a layer turns q and k, by the model's own
+    frequencies."""
+    rotary, kind = model.model.rotary_emb, ""
+    if not hasattr(rotary, "inv_freq"):
+        kind = f"{model.config.layer_types[layer]}_"
+    places = torch.arange(count, dtype=torch.double)[:, None]
+    angles = (places * getattr(rotary, f"{kind}inv_freq").double()).repeat(1, 2)
+    scale = getattr(rotary, f"{kind}attention_scaling")
+    return scale * angles.cos(), scale * angles.sin()
+
+
 def by_hand(model: Any, embeddings: Tensor, **patches: Tensor) -> Pass:
-    """The forward pass of a Qwen2, Qwen3, Llama or Mistral on embeddings [position, width].
+    """The forward pass of a Qwen2, Qwen3, Llama, Mistral, Phi-3 or Gemma on embeddings [position,
+    width].
 
     `patches` are added to what the targets of these names read.
     """
     config, out = model.config, Pass()
-    weights = {name: tensor.detach().double() for name, tensor in model.named_parameters()}
-    size = config.head_dim
-    place = torch.arange(len(embeddings), dtype=torch.double)
-    turns = place[:, None] / config.rope_parameters["rope_theta"] ** (
-        torch.arange(0, size, 2, dtype=torch.double) / size
-    )
-    cos, sin = turns.cos().repeat(1, 2), turns.sin().repeat(1, 2)
+    weights = apart(model)
+    size, gemma = model.model.layers[0].self_attn.head_dim, config.model_type.startswith("gemma")
+    place = torch.arange(len(embeddings))
     distance = place[:, None] - place[None, :]
-    hidden = distance < 0
-    if getattr(config, "sliding_window", None):
-        hidden |= distance >= config.sliding_window
 
     def norm(values: Tensor, name: str) -> Tensor:
         rate = (values.square().mean(-1, keepdim=True) + config.rms_norm_eps).rsqrt()
-        return values * rate * weights[f"{name}.weight"]
+        return values * rate * (weights[f"{name}.weight"] + gemma)
 
     def linear(values: Tensor, name: str) -> Tensor:
         return F.linear(values, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
 
-    def rotated(values: Tensor) -> Tensor:
-        first, second = values.chunk(2, dim=-1)
-        return values * cos + torch.cat([-second, first], dim=-1) * sin
+    def activation(values: Tensor) -> Tensor:
+        return F.gelu(values, approximate="tanh") if gemma else F.silu(values)
+
+    def capped(values: Tensor, name: str) -> Tensor:
+        cap = getattr(config, name, None)
+        return values if cap is None else cap * (values / cap).tanh()
 
     def read(stream: Tensor, target: str) -> Tensor:
         out.reads[target] = stream + patches.get(target, 0)
@@ -60,7 +90,20 @@ def by_hand(model: Any, embeddings: Tensor, **patches: Tensor) -> Pass:
     out.writes["embed"] = stream = embeddings
     for layer in range(config.num_hidden_layers):
         at, attention = f"model.layers.{layer}", f"model.layers.{layer}.self_attn"
-        written = torch.zeros_like(stream) + weights.get(f"{attention}.o_proj.bias", 0)
+        cos, sin = turns(model, layer, len(embeddings))
+
+        def rotated(values: Tensor, cos: Tensor = cos, sin: Tensor = sin) -> Tensor:
+            turned, rest = values[:, : cos.shape[1]], values[:, cos.shape[1] :]
+            first, second = turned.chunk(2, dim=-1)
+            return torch.cat([turned * cos + torch.cat([-second, first], -1) * sin, rest], -1)
+
+        hidden = distance < 0
+        kinds = getattr(config, "layer_types", None)
+        if getattr(config, "sliding_window", None) and (
+            kinds is None or kinds[layer] == "sliding_attention"
+        ):
+            hidden = hidden | (distance >= config.sliding_window)
+        writes = {}
         for head in range(config.num_attention_heads):
             group = head * config.num_key_value_heads // config.num_attention_heads
             parts = {}
@@ -70,19 +113,32 @@ def by_hand(model: Any, embeddings: Tensor, **patches: Tensor) -> Pass:
                 parts[part] = values[:, number * size : (number + 1) * size]
                 if part != "v" and f"{attention}.{part}_norm.weight" in weights:
                     parts[part] = norm(parts[part], f"{attention}.{part}_norm")
-            match = rotated(parts["q"]) @ rotated(parts["k"]).T / size**0.5
+            match = rotated(parts["q"]) @ rotated(parts["k"]).T
+            match = match * model.model.layers[layer].self_attn.scaling
+            match = capped(match, "attn_logit_softcapping")
             mixed = match.masked_fill(hidden, -torch.inf).softmax(-1) @ parts["v"]
             columns = slice(head * size, (head + 1) * size)
             write = mixed @ weights[f"{attention}.o_proj.weight"][:, columns].T
-            out.writes[f"L{layer}H{head}"] = write
-            written = written + write
+            writes[f"L{layer}H{head}"] = write
+        given = torch.stack([*writes.values()]).sum(0) + weights.get(f"{attention}.o_proj.bias", 0)
+        before_mlp = f"{at}.post_attention_layernorm"
+        if f"{at}.pre_feedforward_layernorm.weight" in weights:  # norms behind: each head's share
+            attended = norm(given, before_mlp)
+            share = torch.where(given == 0, 0.0, attended / given)
+            writes = {name: write * share for name, write in writes.items()}
+            given, before_mlp = attended, f"{at}.pre_feedforward_layernorm"
+        out.writes |= writes
+        stream = stream + given
+        normed = norm(read(stream, f"M{layer}"), before_mlp)
+        gate = activation(linear(normed, f"{at}.mlp.gate_proj"))
+        written = linear(gate * linear(normed, f"{at}.mlp.up_proj"), f"{at}.mlp.down_proj")
+        if before_mlp.endswith("pre_feedforward_layernorm"):
+            written = norm(written, f"{at}.post_feedforward_layernorm")
+        out.writes[f"M{layer}"] = written
         stream = stream + written
-        normed = norm(read(stream, f"M{layer}"), f"{at}.post_attention_layernorm")
-        inner = F.silu(linear(normed, f"{at}.mlp.gate_proj")) * linear(normed, f"{at}.mlp.up_proj")
-        out.writes[f"M{layer}"] = linear(inner, f"{at}.mlp.down_proj")
-        stream = stream + out.writes[f"M{layer}"]
     head_weight = model.lm_head.weight.detach().double()
-    out.logits = norm(read(stream, "logits"), "model.norm") @ head_weight.T
+    logits = norm(read(stream, "logits"), "model.norm") @ head_weight.T
+    out.logits = capped(logits, "final_logit_softcapping")
     return out
 
 
@@ -125,12 +181,11 @@ def slowly(
     model: Any, pairs: PromptPairs, metric: str, steps: list[tuple[float, float]]
 ) -> dict[str, Tensor]:
     """`edges` [pair, source, target] and the metric of `clean` and `corrupted` prompts [pair]."""
-    table = model.get_input_embeddings().weight.detach().double()
     edges, ends = [], {"clean": [], "corrupted": []}
     for index in range(len(pairs)):
         real = pairs.attention_mask[index].bool()
         ids = pairs.clean[index][real]
-        start, end = table[pairs.corrupted[index][real]], table[ids]
+        start, end = embedded(model, pairs.corrupted[index][real]), embedded(model, ids)
         before, after = by_hand(model, start), by_hand(model, end)
         assert pairs.labels is not None
         rest = after.logits, ids, pairs.supervised[index][real], pairs.labels[index]
@@ -162,13 +217,12 @@ def slowly(
 
 def slowly_patched(model: Any, pairs: PromptPairs, metric: str, target_order: Any) -> Tensor:
     """The exact score of every edge, [pair, source, target]."""
-    table = model.get_input_embeddings().weight.detach().double()
     out = []
     for index in range(len(pairs)):
         real = pairs.attention_mask[index].bool()
         ids = pairs.clean[index][real]
-        before = by_hand(model, table[pairs.corrupted[index][real]])
-        after = by_hand(model, table[ids])
+        before = by_hand(model, embedded(model, pairs.corrupted[index][real]))
+        after = by_hand(model, embedded(model, ids))
         assert pairs.labels is not None
         rest = after.logits, ids, pairs.supervised[index][real], pairs.labels[index]
         score = torch.zeros(len(after.writes), len(after.reads), dtype=torch.double)
@@ -176,7 +230,7 @@ def slowly_patched(model: Any, pairs: PromptPairs, metric: str, target_order: An
             for column, target in enumerate(target_order):
                 if rank(source) < rank(target.split(".")[0]):
                     patch = {target: before.writes[source] - clean}
-                    here = by_hand(model, table[ids], **patch)
+                    here = by_hand(model, embedded(model, ids), **patch)
                     score[row, column] = loss_by_hand(metric, here.logits, *rest)
                     score[row, column] -= loss_by_hand(metric, after.logits, *rest)
         out.append(score)

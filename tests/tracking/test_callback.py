@@ -150,7 +150,7 @@ def test_an_unsupported_model_is_refused_before_the_first_step(tmp_path: Path) -
     data = Dataset.from_dict({"input_ids": [[1]], "labels": [[1]]})
     tracker = HeadTracker(TrackingConfig(pairs(), QUICK))
     trainer = Trainer(model=Odd(), args=arguments, train_dataset=data, callbacks=[tracker])
-    with pytest.raises(BadInput, match="cannot track a 'Odd' model; supported: llama"):
+    with pytest.raises(BadInput, match="cannot track a 'Odd' model; supported: gemma"):
         trainer.train()
 
 

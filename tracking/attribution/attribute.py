@@ -244,17 +244,17 @@ class _Work:
             batch, clean, corrupted = passes.ends(pairs)
             steps = torch.full((len(pairs),), plan.steps)
             if plan.method == "eap-ig-activations":
-                written = corrupted.minus(clean).written(self.decoder, self.graph)
+                written = corrupted.written_less(clean, self.decoder, self.graph)
                 edges = EdgeIntegral(passes, batch, written)
                 return edges.over_outputs(clean, corrupted, plan.steps), batch, steps
             if plan.method != "exact":
-                change = corrupted.minus(clean)
-                del clean, corrupted  # what is left of them is needed no more
                 if plan.method == "node-ig":
-                    integral = NodeIntegral(passes, batch, change)
+                    integral = NodeIntegral(passes, batch, corrupted.minus(clean, self.decoder))
                 else:
-                    integral = EdgeIntegral(passes, batch, change.written(self.decoder, self.graph))
-                    del change
+                    written = corrupted.written_less(clean, self.decoder, self.graph)
+                    integral = EdgeIntegral(passes, batch, written)
+                    del written
+                del clean, corrupted  # what is left of them is needed no more
                 scores, steps = plan.integrate(integral)
                 return scores, batch, steps
         count = 32 * len(pairs)

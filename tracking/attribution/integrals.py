@@ -208,7 +208,7 @@ class NodeIntegral:
         scores = self.differences.embeddings.new_zeros(shape)
         for place, weight in zip(places, weights, strict=True):
             at = self.batch.at(place)
-            by_metric = self.passes.gradients(self.batch, at, _written_by_sources)
+            by_metric = self.passes.gradients(self.batch, at, self.sources)
             for of_metric, gradients in zip(scores, by_metric, strict=True):
                 of_metric += weight[:, None] * self.product(gradients)
         return scores[..., None]
@@ -219,18 +219,25 @@ class NodeIntegral:
         for place, (change, gradient) in enumerate(
             zip(self.differences.parts, gradients, strict=True)
         ):
-            product = torch.zeros_like(change) if gradient is None else change * gradient
-            heads = self.passes.graph.n_heads if place % 2 else 1  # z stands at odd places
-            nodes.append(product.sum(1).unflatten(-1, (heads, -1)).sum(-1))
+            heads = self.passes.graph.n_heads if place % 2 else 1  # heads stand at odd places
+            by_node = change.unflatten(-1, (heads, -1))  # [pair, position, node, feature]
+            if gradient is None:
+                nodes.append(by_node.new_zeros(len(by_node), heads))
+                continue
+            # behind a norm all heads' writes have one gradient, that of their sum
+            at_node = gradient.unflatten(-1, (-1, by_node.shape[-1]))
+            nodes.append((by_node * at_node).sum((1, 3)))
         return torch.cat(nodes, dim=1)
+
+    def sources(self, taps: Taps) -> list[Tensor]:
+        """Where the parts of `differences` were seen in a pass."""
+        # what the first layer reads is what `embed` writes
+        places = [taps.layers[0].stream]
+        for block, tap in zip(self.passes.decoder.blocks, taps.layers, strict=True):
+            places += [tap.attended if block.attention_behind else tap.z, tap.mlp_out]
+        return places
 
 
 def _read_by_targets(taps: Taps) -> list[Tensor | GradientEdge]:
     layers = [place for tap in taps.layers for place in (*tap.reads, tap.mlp_stream)]
     return [*layers, taps.logits_stream]
-
-
-def _written_by_sources(taps: Taps) -> list[Tensor]:
-    # what the first layer reads is what `embed` writes
-    layers = [tensor for tap in taps.layers for tensor in (tap.z, tap.mlp_out)]
-    return [taps.layers[0].stream, *layers]

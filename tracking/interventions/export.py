@@ -20,10 +20,10 @@ def export(model: Any, factors: Nodes, path: str | Path, tokenizer: Any = None) 
     """Write `model` with its nodes scaled as an ordinary Hugging Face checkpoint into `path`.
 
     It gives what the model gives within `intervene(model, factors)`: the columns of a head in the
-    output projection, and an MLP's last matrix with its bias, are multiplied by the node's factor,
-    `{"L5H1": 0.5, "M5": 0.0}` or names alone for 0. LoRA adapters are merged in; tied embeddings
-    stay tied; `tokenizer` is saved beside it. The model is left as it was. The folder is there
-    whole or not at all.
+    output projection, and an MLP's last matrix with its bias, or the norm behind it, are multiplied
+    by the node's factor, `{"L5H1": 0.5, "M5": 0.0}` or names alone for 0. LoRA adapters are merged
+    in; tied embeddings stay tied; `tokenizer` is saved beside it. The model is left as it was. The
+    folder is there whole or not at all.
 
     Raises `BadInput` where `path` is something other than an empty folder, for a sequence of
     factors by row, and as `intervene` does.
@@ -52,7 +52,12 @@ def _scale(decoder: Decoder, factors: Factors) -> None:
     for layer, factor in factors.heads.items():
         _multiply(decoder.blocks[layer].o.weight, factor[0])  # [1, head * head_dim]
     for layer, factor in factors.mlps.items():
-        last = decoder.blocks[layer].down
+        block = decoder.blocks[layer]
+        if block.mlp_behind:  # it would undo what is done before it
+            weight = decoder.norm_weight(block.mlp_behind) * factor[0, 0].to(decoder.device)
+            block.mlp_behind.weight.data.copy_(weight - decoder.added)
+            continue
+        last = block.down
         _multiply(last.weight, factor[0])
         if (bias := bias_of(last)) is not None:
             _multiply(bias, factor[0, 0])

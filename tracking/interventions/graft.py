@@ -18,6 +18,7 @@ SAME = (
     *("model_type", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
     *("hidden_size", "intermediate_size", "attention_bias", "mlp_bias", "rms_norm_eps"),
     *("rope_parameters", "sliding_window", "layer_types"),
+    *("query_pre_attn_scalar", "attn_logit_softcapping"),
 )
 """What two models must have in common, of what their family's configuration has."""
 
@@ -33,9 +34,9 @@ def graft(base: Any, donor: Any, nodes: Collection[str], shared_kv: bool = False
     With grouped-query attention the query heads of a group share one K and V. To graft some of a
     group changes what its other heads attend to, so it is refused unless `shared_kv` says that
     this is meant: the whole group then has the donor's K and V, its other heads their own query
-    and output. Norms of q and k (Qwen3) are shared by all heads of a layer: where they differ,
-    heads are refused unless all of the layer are named, which take them along. `grafted` has
-    neither limit.
+    and output. Norms of q and k (Qwen3), and one behind attention (Gemma), are shared by all heads
+    of a layer: where they differ, heads are refused unless all of the layer are named, which take
+    them along. `grafted` has neither limit, but for the norm behind attention.
 
     LoRA adapters of either are merged in. Neither model is changed. Raises `BadInput` for an
     unknown node, models of different shape, and where heads share what differs, as above.
@@ -92,30 +93,34 @@ def _check_shared(
         ):
             if not torch.equal(ours.weight, theirs.weight.to(ours.weight)):
                 raise BadInput(
-                    f"layer {layer}'s norms of q and k, which all its heads share, differ between "
-                    "base and donor: name all heads of the layer, or use grafted(...)"
+                    f"layer {layer}'s norms in attention, which all its heads share, differ "
+                    "between base and donor: name all heads of the layer, or use grafted(...)"
                 )
 
 
 def _norms(block: Block) -> list[Any]:
-    """What a layer's attention has beside its projections: its norms of q and k, or nothing."""
-    projections = (*block.reads, block.o)
-    return [
+    """What a layer's attention has beside its projections: its norms of q and k, the norm behind
+    it, or nothing."""
+    projections = (*block.reads, block.fused, block.o)
+    inside = [
         child
         for child in block.attention.children()
         if child not in projections and any(True for _ in child.parameters())
     ]
+    return [*inside, block.attention_behind] if block.attention_behind else inside
 
 
 def _graft_heads(base: Decoder, donor: Decoder, layer: int, heads: list[int]) -> None:
     ours, theirs = base.blocks[layer], donor.blocks[layer]
     of_group = sorted({head * base.n_kv_heads // base.n_heads for head in heads})
-    fold = _fold(layer, ours.attention_norm.weight, theirs.attention_norm.weight)
+    weights = base.norm_weight(ours.attention_norm), donor.norm_weight(theirs.attention_norm)
+    fold = _fold(layer, *weights)
     for name, chosen in (("q", heads), ("k", of_group), ("v", of_group)):
         mine, other = getattr(ours, name), getattr(theirs, name)
         _copy(donor.projection(layer, name).to(fold) * fold, mine.weight, base.head_dim, chosen)
-        if (bias := bias_of(other)) is not None:
-            _copy(bias, mine.bias, base.head_dim, chosen)
+        bias, into = bias_of(other), bias_of(mine)
+        if bias is not None and into is not None:
+            _copy(bias, into, base.head_dim, chosen)
     _copy(donor.projection(layer, "o").T, ours.o.weight.T, base.head_dim, heads)
     if len(heads) == base.n_heads:
         for mine, other in zip(_norms(ours), _norms(theirs), strict=True):
@@ -124,6 +129,8 @@ def _graft_heads(base: Decoder, donor: Decoder, layer: int, heads: list[int]) ->
 
 def _graft_mlp(ours: Block, theirs: Block) -> None:
     ours.mlp_norm.weight.copy_(theirs.mlp_norm.weight)
+    if ours.mlp_behind:
+        ours.mlp_behind.weight.copy_(theirs.mlp_behind.weight)
     for name, linear in ours.mlp.named_children():
         if isinstance(linear, nn.Linear):
             other = getattr(theirs.mlp, name)
@@ -135,8 +142,8 @@ def _graft_mlp(ours: Block, theirs: Block) -> None:
 def _fold(layer: int, ours: Tensor, theirs: Tensor) -> Tensor:
     """Float32 [width]: what the donor's reads are multiplied by, so that they read through the
     base's norm what they read through the donor's."""
-    mine, other = ours.float(), theirs.to(ours.device).float()
-    fold = torch.where(mine == other, 1.0, other / mine)
+    theirs = theirs.to(ours.device)
+    fold = torch.where(ours == theirs, 1.0, theirs / ours)
     if not bool(fold.isfinite().all()):
         raise BadInput(f"layer {layer}'s attention norm has a weight of 0; use grafted(...)")
     return fold

@@ -28,7 +28,8 @@ CHANGES = ("reorder_cache", "crop", "batch_repeat_interleave", "batch_select_ind
 def grafted(base: Any, donor: Any, nodes: Collection[str]) -> Iterator[None]:
     """Within it `nodes` of `base`, like `["L5H1", "M5"]`, write what the donor's write on the same
     tokens: a head the donor's z through the donor's columns of the output projection, whose bias
-    stays the base's; an MLP its output.
+    stays the base's; an MLP its output. Where a norm stands behind attention, it takes the sum of
+    the heads of both, and must be the same in both.
 
     The donor runs by itself, in eval mode and without gradients, before every pass of the base: a
     grafted node writes what it does in the donor's own stream, where `graft` has it read the
@@ -79,6 +80,12 @@ def _exchange_heads(
     def write(_module: nn.Module, _args: tuple, out: Tensor) -> Tensor:
         return out + written[0].to(out)
 
+    behind = base.blocks[layer].attention_behind, donor.blocks[layer].attention_behind
+    if all(behind) and not torch.equal(*(norm.weight.cpu().float() for norm in behind)):
+        raise BadInput(
+            f"layer {layer}'s norm behind attention, which all its heads share, differs between "
+            "base and donor: name no heads of it, or use graft(...)"
+        )
     ours, theirs = base.blocks[layer].o, donor.blocks[layer].o
     yield theirs.register_forward_pre_hook(keep)
     yield ours.register_forward_pre_hook(silence)
@@ -95,8 +102,8 @@ def _exchange_mlp(ours: Block, theirs: Block) -> Iterator[RemovableHandle]:
     def write(_module: nn.Module, _args: tuple, out: Tensor) -> Tensor:
         return written[0].to(out)
 
-    yield theirs.mlp.register_forward_hook(keep)
-    yield ours.mlp.register_forward_hook(write)
+    yield theirs.mlp_out.register_forward_hook(keep)
+    yield ours.mlp_out.register_forward_hook(write)
 
 
 class Beside:

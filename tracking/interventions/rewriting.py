@@ -33,8 +33,8 @@ def rewritten(
             hook = decoder.blocks[layer].o.register_forward_pre_hook(z_hook(rewrite))
             stack.callback(hook.remove)
         for layer, rewrite in mlps.items():
-            mlp: nn.Module = decoder.blocks[layer].mlp
-            stack.callback(mlp.register_forward_hook(mlp_hook(rewrite)).remove)
+            hook = decoder.blocks[layer].mlp_out.register_forward_hook(mlp_hook(rewrite))
+            stack.callback(hook.remove)
         yield
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tracking.errors import BadInput
+from tracking.model.architecture import Rows
 
 LAYERS = "peft.tuners.tuners_utils"
 READABLE = ("lora", "adalora", "trainable_tokens")  # kinds that patching reads as the model does
@@ -108,6 +109,8 @@ def _refusal(what: str) -> str:
 
 def effective_weight(linear: Any) -> Tensor:
     """Float32 [out, in]: a linear layer's weight with its active, unmerged LoRA adapters added."""
+    if isinstance(linear, Rows):
+        return effective_weight(linear.whole)[linear.rows]
     if not _is_peft(linear, LAYERS, "BaseTunerLayer"):
         return linear.weight.detach().float()
     layer: Any = linear
@@ -122,6 +125,9 @@ def effective_weight(linear: Any) -> Tensor:
 
 def bias_of(linear: Any) -> Tensor | None:
     """The bias of a linear layer, a LoRA wrapper around it or not."""
+    if isinstance(linear, Rows):
+        whole = bias_of(linear.whole)
+        return None if whole is None else whole[linear.rows]
     inner: Any = linear.get_base_layer() if _is_peft(linear, LAYERS, "BaseTunerLayer") else linear
     return inner.bias
 

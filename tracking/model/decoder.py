@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tracking.errors import BadInput
 from tracking.model.adapters import bias_of, effective_weight, unwrap
-from tracking.model.architecture import ARCHITECTURES, Block
+from tracking.model.architecture import Block, architecture_of
 from tracking.model.graph import Graph
 
 
@@ -31,6 +31,8 @@ class Decoder:
     head_dim: int
     width: int
     epsilon: str
+    added: float  # to a norm's weight
+    cap: float | None  # of the logits: they are cap * tanh(logits / cap)
 
     @classmethod
     def of(cls, model: nn.Module) -> Decoder:
@@ -38,24 +40,31 @@ class Decoder:
         causal = unwrap(model)
         config = getattr(causal, "config", None)
         family = getattr(config, "model_type", type(causal).__name__)
-        if config is None or family not in ARCHITECTURES or not hasattr(causal, "lm_head"):
-            known = ", ".join(ARCHITECTURES)
-            raise BadInput(f"cannot track a {family!r} model; supported: {known}")
-        architecture = ARCHITECTURES[family]
+        architecture = architecture_of(family)
+        if config is None or not hasattr(causal, "lm_head"):
+            raise BadInput(f"cannot track a {type(causal).__name__}: it has no lm_head")
         backbone = getattr(causal, architecture.backbone)
         layers = getattr(backbone, architecture.layers)
+        blocks = tuple(map(architecture.block, layers))
+        if any(block.attention_behind and bias_of(block.o) is not None for block in blocks):
+            raise BadInput(
+                f"cannot track this {family!r} model: the norm behind attention takes the bias of "
+                "o_proj too, which is no head's"
+            )
         n_heads, width = config.num_attention_heads, config.hidden_size
         return cls(
             causal=causal,
             backbone=backbone,
             last_norm=getattr(backbone, architecture.last_norm),
             layers=layers,
-            blocks=tuple(map(architecture.block, layers)),
+            blocks=blocks,
             n_heads=n_heads,
             n_kv_heads=config.num_key_value_heads,
             head_dim=getattr(config, "head_dim", None) or width // n_heads,
             width=width,
             epsilon=architecture.epsilon,
+            added=architecture.added,
+            cap=getattr(config, "final_logit_softcapping", None),
         )
 
     @property
@@ -80,9 +89,8 @@ class Decoder:
 
     @property
     def mlp_width(self) -> int:
-        """Hidden units of an MLP, by the largest of its matrices."""
-        matrices = (p for p in self.blocks[0].mlp.parameters() if p.ndim == 2)
-        return max(max(p.shape) for p in matrices)
+        """Hidden units of an MLP."""
+        return self.blocks[0].down.in_features
 
     @property
     def embedding(self) -> nn.Embedding:
@@ -91,15 +99,23 @@ class Decoder:
     def norm_rate(self, layer: int, stream: Tensor) -> Tensor:
         """Float32 [row, position, 1]: what the layer's attention norm multiplies a stream [row,
         position, width] by, (mean(x^2) + eps)^-1/2."""
-        size = torch.linalg.vector_norm(stream, dim=-1, keepdim=True).square() / self.width
-        return (size + self._epsilon(layer)).rsqrt()
+        return self._rate(self.blocks[layer].attention_norm, stream)
+
+    def norm_weight(self, norm: Any) -> Tensor:
+        """Float32 [width]: what a norm multiplies by beside its rate."""
+        return norm.weight.detach().float() + self.added
+
+    def normed(self, norm: Any, values: Tensor) -> Tensor:
+        """Float32 [.., width]: what a norm of the decoder gives of `values` of this shape."""
+        return values * self._rate(norm, values) * self.norm_weight(norm)
+
+    def _rate(self, norm: Any, values: Tensor) -> Tensor:
+        size = torch.linalg.vector_norm(values, dim=-1, keepdim=True).square() / self.width
+        return (size + getattr(norm, self.epsilon)).rsqrt()
 
     def projection(self, layer: int, name: str) -> Tensor:
         """Float32 [out, in]: the weight of `q`, `k`, `v` or `o`, active LoRA adapters added."""
         return effective_weight(getattr(self.blocks[layer], name))
-
-    def _epsilon(self, layer: int) -> float:
-        return getattr(self.blocks[layer].attention_norm, self.epsilon)
 
     def read_weights(self, layer: int) -> Tensor:
         """Float32 [3 * head, head_dim, width]: what q, k and v of each query head read from the
@@ -107,7 +123,7 @@ class Decoder:
         block = self.blocks[layer]
         reads = []
         for projection in block.reads:
-            weight = effective_weight(projection) * block.attention_norm.weight.detach().float()
+            weight = effective_weight(projection) * self.norm_weight(block.attention_norm)
             weight = weight.view(
                 -1, self.head_dim, self.width
             )  # [head or KV head, head_dim, width]
@@ -120,7 +136,7 @@ class Decoder:
         `normed` [row, position, width] is the stream over its root mean square.
         """
         block = self.blocks[layer]
-        read = normed * block.attention_norm.weight.detach().float()
+        read = normed * self.norm_weight(block.attention_norm)
         return [
             nn.functional.linear(read, effective_weight(p)).unflatten(-1, (-1, self.head_dim))
             for p in block.reads
@@ -144,9 +160,8 @@ class Decoder:
     def reads(self, layer: int, streams: Tensor) -> tuple[Tensor, ...]:
         """q, k and v, float32 [row, position, head * head_dim] each, where every read of every head
         has a stream of its own: `streams` [row, 3 * head, position, width]."""
-        size = streams.norm(dim=-1, keepdim=True).square() / self.width
         reads = torch.einsum("btpd,ted->btpe", streams, self.read_weights(layer))
-        reads = (reads * (size + self._epsilon(layer)).rsqrt()).transpose(1, 2).flatten(2)
+        reads = (reads * self.norm_rate(layer, streams)).transpose(1, 2).flatten(2)
         bias = self.read_biases(layer)
         return (reads if bias is None else reads + bias).chunk(3, dim=-1)
 
@@ -155,7 +170,23 @@ class Decoder:
         [row, position, head * head_dim], the input of the output projection."""
         weight = self.projection(layer, "o")  # [width, head * head_dim]
         each = weight.T.reshape(self.n_heads, self.head_dim, self.width)
-        return torch.einsum("bphe,hed->bphd", z.unflatten(-1, (self.n_heads, -1)), each)
+        writes = torch.einsum("bphe,hed->bphd", z.unflatten(-1, (self.n_heads, -1)), each)
+        behind = self.blocks[layer].attention_behind
+        if behind is None:
+            return writes
+        rate = self._rate(behind, writes.sum(2, keepdim=True))
+        return writes * (rate * self.norm_weight(behind))
+
+    def writes_changed(self, layer: int, z: Tensor, before: Tensor) -> Tensor:
+        """What each head writes with `z` less what it writes with `before`; shapes of `writes`."""
+        if self.blocks[layer].attention_behind is None:
+            return self.writes(layer, z - before)
+        return self.writes(layer, z) - self.writes(layer, before)
+
+    def logits(self, stream: Tensor) -> Tensor:
+        """Float32 [.., vocabulary], of the last norm's output [.., width]."""
+        given = self.lm_head(stream).float()
+        return given if self.cap is None else self.cap * (given / self.cap).tanh()
 
 
 def embed(decoder: Decoder, token_ids: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from tracking.model.architecture import Block
@@ -22,7 +23,7 @@ def replaced(decoder: Decoder, layer: int, part: str, output: Tensor) -> Iterato
     if part == "z":
         hook = block.o.register_forward_pre_hook(lambda _module, _args: (output,))
     else:
-        hook = block.mlp.register_forward_hook(lambda _module, _args, _out: output)
+        hook = block.mlp_out.register_forward_hook(lambda _module, _args, _out: output)
     try:
         yield
     finally:
@@ -89,23 +90,35 @@ def _edit_attention(stack: ExitStack, block: Block, editor: Editor, layer: int) 
         return _nothing(hidden_states), None
 
     def z(given: Tensor) -> Tensor:
-        editor.z(layer, given.float())
+        editor.z(layer, given[..., : reads[0].shape[-1]].float())
         return given
 
     stack.enter_context(_forward(block.attention_norm, lambda stream: stream))
     stack.enter_context(_forward(block.attention, attention))
-    for place, projection in enumerate(block.reads):
-        stack.enter_context(_forward(projection, lambda _stream, place=place: reads[place]))
+    if block.fused:
+        stack.enter_context(_forward(block.fused, lambda _stream: _padded(reads, block)))
+    else:
+        for place, projection in enumerate(block.reads):
+            stack.enter_context(_forward(projection, lambda _stream, place=place: reads[place]))
     stack.enter_context(_forward(block.o, z))
+
+
+def _padded(reads: list[Tensor], block: Block) -> Tensor:
+    """q, k and v of the heads that run in one, as an attention needs them that cuts them out by
+    its own number of heads: there are heads of zeros behind the last, whose z nobody is told."""
+    missing = block.o.in_features - reads[0].shape[-1]
+    return torch.cat([nn.functional.pad(read, (0, missing)) for read in reads], dim=-1)
 
 
 def _edit_mlp(stack: ExitStack, block: Block, editor: Editor, layer: int) -> None:
     norm, run = block.mlp_norm.forward, block.mlp.forward
+    behind = block.mlp_behind.forward if block.mlp_behind else None
 
     def mlp(hidden_states: Tensor) -> Tensor:
         stream = editor.mlp(layer)
         if stream is not None:
-            editor.mlp_out(layer, run(norm(stream.to(hidden_states))).float())
+            given = run(norm(stream.to(hidden_states)))
+            editor.mlp_out(layer, (behind(given) if behind else given).float())
         return _nothing(hidden_states)
 
     stack.enter_context(_forward(block.mlp_norm, lambda stream: stream))
@@ -113,7 +126,7 @@ def _edit_mlp(stack: ExitStack, block: Block, editor: Editor, layer: int) -> Non
 
 
 def _nothing(stream: Tensor) -> Tensor:
-    """Zeros of a stream's shape, without its memory."""
+    """Zeros of a stream's shape, without its memory; a norm makes zeros of them."""
     return stream.new_zeros(()).expand_as(stream)
 
 

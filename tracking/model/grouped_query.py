@@ -18,12 +18,17 @@ from tracking.model.architecture import Block
 @contextmanager
 def ungrouped(block: Block) -> Iterator[None]:
     """Within it the layer's attention takes K and V of every query head, `per_query_head`."""
-    groups = block.attention.num_key_value_groups
-    block.attention.num_key_value_groups = 1
+    attention = block.attention
+    groups = attention.num_key_value_groups
+    attention.num_key_value_groups = 1
+    if block.fused:  # by this number it cuts K and V out of the one output
+        attention.num_key_value_heads *= groups
     try:
         yield
     finally:
-        block.attention.num_key_value_groups = groups
+        attention.num_key_value_groups = groups
+        if block.fused:
+            attention.num_key_value_heads //= groups
 
 
 def per_query_head(read: Tensor, n_heads: int, head_dim: int) -> Tensor:

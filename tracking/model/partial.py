@@ -5,7 +5,8 @@ z enters the stream linearly, so where one head gives another run's z,
 
     stream after attention = kept stream + W_o of the head (z of the other run - kept z)
 
-and only the layer's own MLP and the layers after it have to run.
+(a norm behind attention is taken again, of the sum of all heads), and only the layer's own MLP and
+the layers after it have to run.
 """
 
 from __future__ import annotations
@@ -63,8 +64,11 @@ def with_heads_of(
     change = (other.z.float() - here.z.float()).unflatten(-1, (-1, size))[:, :, heads]
     weight = decoder.projection(layer, "o").T.unflatten(0, (-1, size))[heads]
     writes = torch.einsum("bphe,hed->hbpd", change, weight)
+    if behind := decoder.blocks[layer].attention_behind:
+        given = torch.nn.functional.linear(here.z.float(), decoder.projection(layer, "o"))
+        writes = decoder.normed(behind, given + writes) - decoder.normed(behind, given)
     mid = (here.mid.float() + writes).to(here.mid)
-    return _after_mlp(decoder.blocks[layer], mid.flatten(0, 1)).unflatten(0, mid.shape[:2])
+    return decoder.blocks[layer].after_mlp(mid.flatten(0, 1)).unflatten(0, mid.shape[:2])
 
 
 def with_mlp_of(here: KeptLayer, other: KeptLayer) -> Tensor:
@@ -119,7 +123,8 @@ class LastLayer(nn.Module):
     def forward(self, stream: Tensor, **context: Any) -> Tensor:
         read = self.block.attention_norm(stream)
         attended, _ = self.block.attention(hidden_states=read, **context)
-        return _after_mlp(self.block, _at(stream + attended, self.positions))
+        stream = self.block.after_attention(stream, attended)
+        return self.block.after_mlp(_at(stream, self.positions))
 
 
 @contextmanager
@@ -139,14 +144,10 @@ def exchanged(decoder: Decoder, nodes: Tensor, other: Kept) -> Iterator[None]:
             columns = chosen[:-1].repeat_interleave(decoder.head_dim).to(kept.z.device)
             hooks = [block.o.register_forward_pre_hook(z_hook(columns, kept.z))]
             if bool(chosen[-1]):
-                hooks.append(block.mlp.register_forward_hook(mlp_hook(kept.mlp_out)))
+                hooks.append(block.mlp_out.register_forward_hook(mlp_hook(kept.mlp_out)))
             for hook in hooks:
                 stack.callback(hook.remove)
         yield
-
-
-def _after_mlp(block: Block, mid: Tensor) -> Tensor:
-    return mid + block.mlp(block.mlp_norm(mid))
 
 
 def _at(values: Tensor, positions: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ def logits(decoder: Decoder, embeddings: Tensor, pairs: PromptPairs) -> Tensor:
     stream = run(decoder, embeddings, pairs.attention_mask)
     positions = look(pairs)[0]
     rows = torch.arange(len(positions), device=positions.device)[:, None]
-    return decoder.lm_head(stream[rows, positions]).float()
+    return decoder.logits(stream[rows, positions])
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Outputs:
     """What the parts of a decoder give in one pass; all float32."""
 
     embeddings: Tensor  # [row, position, width]
-    z: list[Tensor]  # by layer [row, position, head * head_dim], the input of o_proj
+    z: list[Tensor]  # by layer [row, position, head * head_dim], the input of o_proj; see `minus`
     mlp_outs: list[Tensor]  # by layer [row, position, width]
 
     @classmethod
@@ -131,11 +131,17 @@ class Outputs:
         layers = zip(self.z, self.mlp_outs, strict=True)
         return [self.embeddings, *(part for layer in layers for part in layer)]
 
-    def minus(self, other: Outputs) -> Outputs:
-        """The difference, part by part."""
+    def minus(self, other: Outputs, decoder: Decoder) -> Outputs:
+        """The difference, part by part; of what heads write, [row, position, head * width], in the
+        place of z where a norm stands behind attention."""
         return Outputs(
             self.embeddings - other.embeddings,
-            [ours - theirs for ours, theirs in zip(self.z, other.z, strict=True)],
+            [
+                decoder.writes_changed(layer, ours, theirs).flatten(2)
+                if decoder.blocks[layer].attention_behind
+                else ours - theirs
+                for layer, (ours, theirs) in enumerate(zip(self.z, other.z, strict=True))
+            ],
             [ours - theirs for ours, theirs in zip(self.mlp_outs, other.mlp_outs, strict=True)],
         )
 
@@ -147,15 +153,16 @@ class Outputs:
             [layer[rows] for layer in self.mlp_outs],
         )
 
-    def written(self, decoder: Decoder, graph: Graph) -> Tensor:
-        """Float32 [row, position, source, width]: what every source writes into the stream, heads
-        one by one (the output projection's bias left out)."""
+    def written_less(self, other: Outputs, decoder: Decoder, graph: Graph) -> Tensor:
+        """Float32 [row, position, source, width]: what every source writes into the stream less
+        what it writes in `other`, heads one by one."""
         shape = (*self.embeddings.shape[:2], len(graph.sources), decoder.width)
         out = self.embeddings.new_empty(shape)
-        out[:, :, 0] = self.embeddings
-        for layer, (z, mlp_out) in enumerate(zip(self.z, self.mlp_outs, strict=True)):
-            out[:, :, graph.head_rows(layer)] = decoder.writes(layer, z)
-            out[:, :, graph.mlp_row(layer)] = mlp_out
+        out[:, :, 0] = self.embeddings - other.embeddings
+        for layer in range(graph.n_layers):
+            heads = decoder.writes_changed(layer, self.z[layer], other.z[layer])
+            out[:, :, graph.head_rows(layer)] = heads
+            out[:, :, graph.mlp_row(layer)] = self.mlp_outs[layer] - other.mlp_outs[layer]
         return out
 
 

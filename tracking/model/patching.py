@@ -99,9 +99,10 @@ class Patch:
         self._add(0, embeddings.float() - self.before.embeddings)
 
     def heads(self, layer: int) -> list[int]:
-        """The heads of a layer that run."""
+        """The heads of a layer that run: all, if one does, where a norm stands behind them."""
         rows = self.runs[self.graph.head_rows(layer)]
-        return [head for head, runs in enumerate(rows) if runs]
+        together = any(rows) and self.decoder.blocks[layer].attention_behind
+        return [head for head, runs in enumerate(rows) if runs or together]
 
     def reads(self, layer: int) -> tuple[Tensor, ...] | None:
         if not (heads := self.heads(layer)):
@@ -128,6 +129,11 @@ class Patch:
 
     def z(self, layer: int, z: Tensor) -> None:
         heads, rows = self.heads(layer), self.graph.head_rows(layer)
+        if self.decoder.blocks[layer].attention_behind:
+            changes = self.decoder.writes_changed(layer, z, self.before.z[layer])
+            for row, change in zip(heads, changes.unbind(2), strict=True):
+                self._add(rows.start + row, change)
+            return
         before = self.before.z[layer].unflatten(-1, (self.graph.n_heads, -1))
         change = z.unflatten(-1, (len(heads), -1)) - before[:, :, heads]
         weight = self.decoder.projection(layer, "o").unflatten(1, (self.graph.n_heads, -1))

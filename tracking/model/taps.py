@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
@@ -21,6 +22,7 @@ class LayerTaps:
     stream: Tensor = field(init=False)  # [.., width] what the heads read, before the norm
     reads: list[GradientEdge] = field(default_factory=list)  # q, k, v: [.., head * head_dim] each
     z: Tensor = field(init=False)  # [.., head * head_dim] the input of o_proj
+    attended: Tensor = field(init=False)  # [.., width] from the norm behind o, where there is one
     mlp_stream: Tensor = field(init=False)  # [.., width] what the MLP reads, before the norm
     mlp_out: Tensor = field(init=False)  # [.., width] what the MLP writes
 
@@ -90,9 +92,17 @@ def _layer_hooks(decoder: Decoder, block: Block, taps: Taps, layer: int) -> Iter
             taps.layers[layer].reads.append(get_gradient_edge(out))
         return out
 
+    def fused_read(module: nn.Module, args: tuple, out: Tensor) -> Tensor:
+        parts = (out[..., projection.rows] for projection in block.reads)
+        return torch.cat([read(module, args, part) for part in parts], dim=-1)
+
     def z(_module: nn.Module, args: tuple) -> None:
         if taps.outputs:
             taps.layers[layer].z = args[0]
+
+    def attended(_module: nn.Module, _args: tuple, out: Tensor) -> None:
+        if taps.outputs:
+            taps.layers[layer].attended = out
 
     def mlp_out(_module: nn.Module, _args: tuple, out: Tensor) -> None:
         if taps.outputs:
@@ -102,11 +112,16 @@ def _layer_hooks(decoder: Decoder, block: Block, taps: Taps, layer: int) -> Iter
         return _alias(taps.layers[layer], "mlp_stream")(module, args)
 
     yield block.attention_norm.register_forward_pre_hook(begin)
-    for projection in block.reads:
-        yield projection.register_forward_hook(read)
+    if block.fused:
+        yield block.fused.register_forward_hook(fused_read)
+    else:
+        for projection in block.reads:
+            yield projection.register_forward_hook(read)
     yield block.o.register_forward_pre_hook(z)
+    if block.attention_behind:
+        yield block.attention_behind.register_forward_hook(attended)
     yield block.mlp_norm.register_forward_pre_hook(mlp_stream)
-    yield block.mlp.register_forward_hook(mlp_out)
+    yield block.mlp_out.register_forward_hook(mlp_out)
 
 
 def _alias(place: object, name: str) -> Callable:

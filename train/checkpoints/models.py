@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from tracking.errors import BadInput
 from tracking.model.adapters import check_config
-from tracking.model.architecture import ARCHITECTURES
+from tracking.model.architecture import architecture_of
 from train.checkpoints.folders import holds_model, weights
 
 SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt")  # of a Hub model: all but its weights
@@ -120,9 +120,7 @@ def describe(source: Source, fallback: Source | None = None) -> Model:
     Raises `BadInput` where it cannot be analysed: its adapter or its architecture.
     """
     model = describe_any(source, fallback)
-    if (family := model.config.model_type) not in ARCHITECTURES:
-        whole, known = model.base or source, ", ".join(ARCHITECTURES)
-        raise BadInput(f"cannot track a {family!r} model ({whole}); supported: {known}")
+    architecture_of(model.config.model_type, model.base or source)
     return model
 
 

@@ -34,7 +34,7 @@ from tracking.atomic import write_whole
 from tracking.errors import BadInput
 from tracking.interventions.matched import MatchedSets, matched_by_layer, matched_by_norm
 from tracking.interventions.matched import write_norms as norms_of
-from tracking.model.architecture import ARCHITECTURES
+from tracking.model.architecture import architecture_of
 from tracking.model.decoder import Decoder
 from tracking.model.graph import Graph
 from tracking.run_folder import RunFolder
@@ -233,9 +233,7 @@ def _write(path: Path, rows: Sequence[Mapping[Any, object]]) -> None:
 def _graph(asked: Asked, base: Subject | None) -> Graph:
     """The model's; `BadInput` where its heads cannot be switched off, or put into the base."""
     model = asked.subject.model
-    if model.config.model_type not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise BadInput(f"{model.source} is a {model.config.model_type!r} model; supported: {known}")
+    architecture_of(model.config.model_type, model.source)
     if base and (difference := model.differs(base.model)):
         raise BadInput(f"--into {base.model.source}: {difference}")
     return Graph(model.config.num_hidden_layers, model.config.num_attention_heads)

@@ -120,16 +120,17 @@ def _model(job: Job, start: Start) -> Any:
 
 def _activations(model: Any, batch: int, tokens: int, args: Any) -> int:
     """Bytes that a training pass over `batch` sequences of so many tokens takes at the most."""
-    kept = _kept(model, batch, tokens, args)
+    fake = FakeTensorMode()  # one for both passes: Phi-4-mini keeps frequencies of the first
+    kept = _kept(model, fake, batch, tokens, args)
     if args.gradient_checkpointing:
         model.gradient_checkpointing_enable()
-        at_borders = _kept(model, batch, tokens, args)
+        at_borders = _kept(model, fake, batch, tokens, args)
         layers = model.config.num_hidden_layers
         kept = at_borders + (kept - at_borders) // layers  # one layer at a time is run again
     return kept
 
 
-def _kept(model: nn.Module, batch: int, tokens: int, args: Any) -> int:
+def _kept(model: nn.Module, fake: FakeTensorMode, batch: int, tokens: int, args: Any) -> int:
     """Bytes that autograd keeps of a pass, but for its logits, which the trainers never hold
     whole."""
     there: dict[int, Tensor] = {}
@@ -141,7 +142,7 @@ def _kept(model: nn.Module, batch: int, tokens: int, args: Any) -> int:
     kind = torch.float16 if args.fp16 else torch.bfloat16
     low = torch.autocast("cpu", kind, enabled=bool(args.bf16 or args.fp16))
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with FakeTensorMode():  # on the CPU, whose attention keeps what a GPU's flash attention does
+    with fake:  # on the CPU, whose attention keeps what a GPU's flash attention does
         own = {
             name: torch.empty(one.shape, dtype=one.dtype).requires_grad_(one.requires_grad)
             for name, one in (*model.named_parameters(), *model.named_buffers())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -44,10 +46,23 @@ def build(job: Job, tokenizer: Any, model: Callable[[], Any]) -> dict[str, Promp
     Raises `BadInput` where too few pairs are usable, with what was dropped and why.
     """
     count, minimum = job.ours.track_pairs_count, job.ours.track_pairs_minimum
+    tokenizer = _as_trained(job, tokenizer)
     return {
         contrast: PromptPairs.padded(choose(pairs, contrast, count, minimum), padding(tokenizer))
         for contrast, pairs in _pairs(job, tokenizer, model)
     }
+
+
+def _as_trained(job: Job, tokenizer: Any) -> Any:
+    """The tokenizer with the variables of its chat template that the training sets, like Qwen3's
+    `enable_thinking`: prompts of pairs are the training's."""
+    variables = getattr(job.training, "chat_template_kwargs", None)
+    if not variables or not getattr(tokenizer, "chat_template", None):
+        return tokenizer
+    set_before = "".join(f"{{%- set {k} = {json.dumps(v)} -%}}" for k, v in variables.items())
+    tokenizer = copy.copy(tokenizer)
+    tokenizer.chat_template = set_before + tokenizer.chat_template
+    return tokenizer
 
 
 def _pairs(

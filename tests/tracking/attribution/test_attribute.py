@@ -166,7 +166,7 @@ def test_a_metric_of_the_wrong_shape_is_refused_with_its_shape(
 
 def test_an_unsupported_architecture_is_named_with_the_supported_ones(random_pairs) -> None:
     model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=50))
-    with pytest.raises(BadInput, match=r"'gpt2'.*llama, mistral, qwen2, qwen3"):
+    with pytest.raises(BadInput, match=r"'gpt2'.*llama, mistral, phi3, qwen2, qwen3"):
         attribute(model, random_pairs())
     with pytest.raises(BadInput, match="Linear"):
         attribute(torch.nn.Linear(2, 2), random_pairs())

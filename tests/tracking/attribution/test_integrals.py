@@ -17,6 +17,8 @@ from tests.builders.golden import Golden
 from tests.builders.twin import loss_by_hand, path, slowly
 from tracking.attribution.attribute import attribute
 from tracking.errors import BadInput
+from tracking.model.adapters import bias_of
+from tracking.model.decoder import Decoder
 
 
 @pytest.mark.parametrize("batch_size", [4, 100])
@@ -102,7 +104,7 @@ def test_permuted_heads_have_permuted_scores(
     model = tiny_decoder(arch, heads=heads, kv_heads=groups, width=48, seed=data.draw(seeds))
     other = copy.deepcopy(model)
     now = {}  # by a node's name in `other`, the same node's in `model`
-    for layer, block in enumerate(other.model.layers):
+    for layer, block in enumerate(Decoder.of(other).blocks):
         order = data.draw(st.permutations(range(groups)))
         inside = [data.draw(st.permutations(range(heads // groups))) for _ in order]
         swapped = [
@@ -111,17 +113,13 @@ def test_permuted_heads_have_permuted_scores(
             for head in within
         ]
         now |= {f"L{layer}H{new}": f"L{layer}H{old}" for new, old in enumerate(swapped)}
-        attention = block.self_attn
-        for module, rows in (
-            (attention.q_proj, swapped),
-            (attention.k_proj, order),
-            (attention.v_proj, order),
-        ):
-            for parameter in module.parameters():
-                split = parameter.data.unflatten(0, (-1, size))
-                parameter.data = split[list(rows)].flatten(0, 1)
-        columns = attention.o_proj.weight.data.unflatten(1, (-1, size))
-        attention.o_proj.weight.data = columns[:, swapped].flatten(1)
+        for projection, rows in zip(block.reads, (swapped, order, order), strict=True):
+            for values in (projection.weight, bias_of(projection)):
+                if values is not None:
+                    split = values.data.unflatten(0, (-1, size))
+                    values.data.copy_(split[list(rows)].flatten(0, 1))
+        columns = block.o.weight.data.unflatten(1, (-1, size))
+        block.o.weight.data = columns[:, swapped].flatten(1)
     pairs = random_pairs(pairs=3, ragged=True, seed=data.draw(seeds))
     before, after = (attribute(m, pairs, metric="neg_logit_diff") for m in (model, other))
     rows = [before.graph.sources.index(now.get(name, name)) for name in before.graph.sources]
@@ -155,18 +153,21 @@ def test_edges_into_a_group_s_k_and_v_sum_to_the_shared_head_s_score(
     one projection of layer 1 reads, and autograd's gradient there."""
     model, pairs = tiny_decoder(arch, kv_heads=2), random_pairs()
     scores = attribute(model, pairs, method="eap", metric="neg_logit_diff", per_pair=True)
-    block, embedding = model.model.layers[1], model.get_input_embeddings()
-    projection, head_dim = getattr(block.self_attn, f"{read}_proj"), block.self_attn.head_dim
+    block, embedding = Decoder.of(model).blocks[1], model.get_input_embeddings()
+    projection, head_dim = getattr(block, read), block.attention.head_dim
+    rows = projection.rows if block.fused else slice(None)
     offsets = torch.zeros(2, *pairs.clean.shape, embedding.embedding_dim, requires_grad=True)
     streams = []
 
-    def shifted(_module: Any, _args: tuple, _out: Tensor) -> Tensor:
-        normed = block.input_layernorm.forward(streams[0] + offsets)  # [group, pair, ...]
-        out = F.linear(normed, projection.weight, projection.bias).split(head_dim, dim=-1)
-        return torch.cat([part[group] for group, part in enumerate(out)], dim=-1)
+    def shifted(_module: Any, _args: tuple, out: Tensor) -> Tensor:
+        normed = block.attention_norm.forward(streams[0] + offsets)  # [group, pair, ...]
+        own = F.linear(normed, projection.weight, bias_of(projection)).split(head_dim, dim=-1)
+        changed = out.clone()
+        changed[..., rows] = torch.cat([part[group] for group, part in enumerate(own)], dim=-1)
+        return changed
 
-    see = block.input_layernorm.register_forward_pre_hook(lambda _, args: streams.append(args[0]))
-    swap = projection.register_forward_hook(shifted)
+    see = block.attention_norm.register_forward_pre_hook(lambda _, args: streams.append(args[0]))
+    swap = (block.fused or projection).register_forward_hook(shifted)
     logits = model(pairs.clean, attention_mask=pairs.attention_mask).logits
     see.remove()
     swap.remove()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.builders.closeness import assert_close
-from tests.builders.decoders import with_adapter
+from tests.builders.decoders import norms_behind, with_adapter
 from tests.builders.draws import arches
 from tests.builders.generation import generated, prompts
 from tests.builders.untouched import assert_same, everything
@@ -16,12 +16,14 @@ from tracking.errors import BadInput
 from tracking.interventions.graft import graft
 from tracking.interventions.grafted import grafted
 from tracking.interventions.intervene import intervene
+from tracking.model.decoder import Decoder
 
 ALL_OF_1 = ["L1H0", "L1H1", "L1H2", "L1H3"]
 
 
 def two(tiny_decoder, arch: str, **more: Any) -> tuple[Any, Any]:
-    """A base and a donor that differ in everything but their embeddings and norms of q and k."""
+    """A base and a donor that differ in everything but their embeddings, norms of q and k and norms
+    behind attention."""
     base, donor = tiny_decoder(arch, seed=1, **more), tiny_decoder(arch, seed=2, **more)
     donor.model.embed_tokens.load_state_dict(base.model.embed_tokens.state_dict())
     for ours, theirs in zip(base.model.layers, donor.model.layers, strict=True):
@@ -29,6 +31,8 @@ def two(tiny_decoder, arch: str, **more: Any) -> tuple[Any, Any]:
             if hasattr(ours.self_attn, name):
                 norm = getattr(ours.self_attn, name).state_dict()
                 getattr(theirs.self_attn, name).load_state_dict(norm)
+        if behind := norms_behind(ours)[0]:
+            theirs.post_attention_layernorm.load_state_dict(behind.state_dict())
     return base, donor
 
 
@@ -76,18 +80,16 @@ def test_a_head_of_layer_0_in_the_weights_is_one_running_beside(tiny_decoder, ar
         assert_close(model(**inputs).logits, base(**inputs).logits, 1e-5)
     shared = graft(base, donor, ["L0H2"], shared_kv=True)
     assert not torch.allclose(shared(**inputs).logits, base(**inputs).logits, atol=0.01)
-    alone = shared.model.layers[0].self_attn
-    theirs, ours = (each.model.layers[0].self_attn for each in (model, base))
-    assert torch.equal(alone.v_proj.weight, theirs.v_proj.weight)  # the group's K and V
-    assert torch.equal(alone.q_proj.weight[24:], ours.q_proj.weight[24:])  # its neighbour's own
+    alone, theirs, ours = (Decoder.of(each).blocks[0] for each in (shared, model, base))
+    assert torch.equal(alone.v.weight, theirs.v.weight)  # the group's K and V
+    assert torch.equal(alone.q.weight[24:], ours.q.weight[24:])  # its neighbour's own
 
 
 @torch.no_grad()
 @arches
 def test_a_model_of_the_donors_nodes_is_the_donor(tiny_decoder, arch: str) -> None:
-    base, donor = tiny_decoder(arch, seed=1), tiny_decoder(arch, seed=2)
-    for module in ("embed_tokens", "norm"):
-        getattr(donor.model, module).load_state_dict(getattr(base.model, module).state_dict())
+    base, donor = two(tiny_decoder, arch)
+    donor.model.norm.load_state_dict(base.model.norm.state_dict())
     donor.lm_head.load_state_dict(base.lm_head.state_dict())
     inputs = prompts()
     everywhere = [f"L{layer}H{head}" for layer in (0, 1) for head in range(4)] + ["M0", "M1"]
@@ -108,8 +110,12 @@ def test_a_model_of_the_donors_nodes_is_the_donor(tiny_decoder, arch: str) -> No
 def test_mlps_read_through_the_donors_norm(tiny_decoder, arch: str) -> None:
     base, donor = two(tiny_decoder, arch)
     twin = copy.deepcopy(base)
-    twin.model.layers[1].mlp = donor.model.layers[1].mlp
-    twin.model.layers[1].post_attention_layernorm = donor.model.layers[1].post_attention_layernorm
+    ours, theirs = twin.model.layers[1], donor.model.layers[1]
+    names = ["mlp", "post_attention_layernorm"]
+    if norms_behind(ours)[1]:
+        names = ["mlp", "pre_feedforward_layernorm", "post_feedforward_layernorm"]
+    for name in names:
+        setattr(ours, name, getattr(theirs, name))
     assert torch.equal(graft(base, donor, ["M1"])(**prompts()).logits, twin(**prompts()).logits)
 
 
@@ -125,6 +131,19 @@ def test_the_donor_keeps_step_in_generation(tiny_decoder, arch: str, beams: int)
         assert torch.equal(cached, generated(base, inputs, use_cache=False, **options))
         assert torch.equal(cached, generated(base, inputs, **options))  # a fresh cache each time
     assert not torch.equal(cached, generated(base, inputs, **options))
+
+
+def test_heads_that_share_another_norm_behind_them_are_refused(tiny_decoder) -> None:
+    base, donor = (tiny_decoder("gemma3_text", seed=seed) for seed in (1, 2))
+    with (
+        pytest.raises(BadInput, match="layer 1's norm behind attention, which all its heads share"),
+        grafted(base, donor, ALL_OF_1),
+    ):
+        pass
+    with pytest.raises(BadInput, match="layer 1's norms in attention"):
+        graft(base, donor, ALL_OF_1[:2])
+    taken = graft(base, donor, ALL_OF_1).model.layers[1].post_attention_layernorm
+    assert torch.equal(taken.weight, donor.model.layers[1].post_attention_layernorm.weight)
 
 
 def test_live_adapters_are_grafted_as_if_merged(tiny_decoder) -> None:
@@ -148,7 +167,7 @@ def test_what_heads_share_is_not_changed_unsaid(tiny_decoder) -> None:
     with pytest.raises(BadInput, match=r"^L0H0 would read.*shared_kv=True"):
         graft(base, donor, ["L0H1", "L1H2", "L1H3"])
     base, donor = tiny_decoder("qwen3", seed=1), tiny_decoder("qwen3", seed=2)
-    with pytest.raises(BadInput, match=r"layer 1's norms of q and k.*name all heads"):
+    with pytest.raises(BadInput, match=r"layer 1's norms in attention.*name all heads"):
         graft(base, donor, ["L1H2", "L1H3"])
     whole = graft(base, donor, ALL_OF_1).model.layers[1].self_attn
     assert torch.equal(whole.q_norm.weight, donor.model.layers[1].self_attn.q_norm.weight)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.builders.closeness import assert_close
-from tests.builders.decoders import in_training, with_adapter
+from tests.builders.decoders import in_training, norms_behind, with_adapter
 from tests.builders.draws import arches, few, seeds
 from tests.builders.generation import generated, prompts
 from tests.builders.untouched import assert_same, everything
@@ -40,7 +40,7 @@ def by_hand(model: Any, change: Callable[[str, Tensor], Tensor]) -> Iterator[Non
         for layer, block in enumerate(model.model.layers):
             hooks = [
                 block.self_attn.o_proj.register_forward_pre_hook(o_hook(layer)),
-                block.mlp.register_forward_hook(
+                (norms_behind(block)[1] or block.mlp).register_forward_hook(
                     lambda _m, _a, out, layer=layer: change(f"M{layer}", out)
                 ),
             ]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.builders.closeness import assert_close
-from tests.builders.decoders import in_training
+from tests.builders.decoders import in_training, norms_behind
 from tests.builders.draws import arches
 from tests.builders.generation import prompts
 from tests.builders.prompt_pairs import make_pairs
@@ -22,7 +22,7 @@ def seen(model: Any, ids: Tensor) -> list[Tensor]:
     """z of both layers, then their MLPs' outputs, [position, feature], of one prompt."""
     z, mlps, hooks = [], [], []
     for block in model.model.layers:
-        o, mlp = block.self_attn.o_proj, block.mlp
+        o, mlp = block.self_attn.o_proj, norms_behind(block)[1] or block.mlp
         hooks.append(o.register_forward_pre_hook(lambda _m, args: z.append(args[0][0])))
         hooks.append(mlp.register_forward_hook(lambda _m, _a, out: mlps.append(out[0])))
     with torch.no_grad():

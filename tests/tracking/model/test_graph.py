@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
+from tests.builders.draws import arches
 from tracking.errors import BadInput
 from tracking.model.decoder import Decoder
 from tracking.model.graph import Graph
@@ -112,7 +113,7 @@ def test_an_edge_that_is_not_there_is_named_in_one_line(edge: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("arch", ["qwen2", "qwen3", "llama", "mistral"])
+@arches
 def test_the_graph_of_a_model_has_its_layers_and_query_heads(tiny_decoder, arch: str) -> None:
     assert Decoder.of(tiny_decoder(arch, layers=3, heads=6, width=48)).graph == Graph(3, 6)
 

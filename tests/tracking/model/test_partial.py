@@ -26,7 +26,7 @@ def end_from(decoder: Decoder, pairs: PromptPairs, kept: Kept, layer: int) -> to
     stream = before.mid + before.mlp_out
     with torch.no_grad(), quiet(decoder):
         last = last_stream(decoder, layer, stream, pairs.attention_mask, positions)
-        return decoder.lm_head(last)
+        return decoder.logits(last)
 
 
 def kept_of(decoder: Decoder, pairs: PromptPairs) -> Kept:

@@ -25,7 +25,7 @@ def own(model: Any) -> Tensor:
     return torch.stack([layers[int(head[1])][0, int(head[3])] for head in HEADS])
 
 
-@pytest.mark.parametrize("arch", VARIANTS)
+@pytest.mark.parametrize("arch", sorted({*VARIANTS} - {"gemma2"}))  # which has no sdpa
 @pytest.mark.parametrize("factor", [1.0, 0.0])
 def test_weights_are_the_models_own(arch: str, factor: float) -> None:
     model = make_decoder(arch, **VARIANTS[arch][0], attn_implementation="sdpa")

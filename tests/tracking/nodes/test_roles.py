@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
+from tests.builders.draws import arches
 from tests.builders.paddings import AFTER, BEFORE
 from tracking.errors import BadInput
 from tracking.model.adapters import unwrap
@@ -75,7 +76,7 @@ def same(found: Tensor, wanted: Tensor) -> bool:
     return torch.allclose(found, wanted, atol=1e-5, equal_nan=True)
 
 
-@pytest.mark.parametrize("arch", ["qwen2", "qwen3", "llama", "mistral"])
+@arches
 def test_scores_are_those_of_the_model_s_own_attention(
     tiny_decoder, random_pairs, arch: str
 ) -> None:

@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
+from tests.builders.draws import arches
 from tracking.errors import BadInput
 from tracking.model.decoder import Decoder
 from tracking.nodes.weight_change import snapshot, weight_change
@@ -36,7 +37,7 @@ def parts(model: Any, layer: int, head: int) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("arch", ["qwen2", "qwen3", "llama", "mistral"])
+@arches
 def test_what_has_not_moved_is_exactly_0(tiny_decoder, arch: str) -> None:
     model = tiny_decoder(arch)
     frame = weight_change(model, snapshot(model))

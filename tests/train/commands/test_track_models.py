@@ -241,7 +241,7 @@ def broken(tmp_path: Path, what: str) -> list[object]:
         return [folder, *pairs, *out, "--base", folder / "checkpoint-100"]
     if what == "architecture":
         path = folder / "checkpoint-200" / "config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": "gemma"}))
+        path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": "olmo2"}))
     if what == "adapter":
         save_adapter(folder / "checkpoint-300", folder / "checkpoint-100", 0, use_dora=True)
     if what == "no base":
@@ -273,7 +273,7 @@ def broken(tmp_path: Path, what: str) -> list[object]:
         ("log", r"trainer_state\.json cannot be read; give the reward: --reward"),
         ("twice", "checkpoint-100 and global_step_100 are both step 100"),
         ("zero twice", "is step 0, and so is --base"),
-        ("architecture", r"cannot track a 'gemma' model \(.*checkpoint-200\); supported: llama"),
+        ("architecture", r"cannot track a 'olmo2' model \(.*checkpoint-200\): its norms behind"),
         ("adapter", r"checkpoint-300: cannot track a DoRA adapter"),
         ("no base", r"checkpoint-300: its base '/no/where' is not here; put it beside it, or"),
         ("tokenizer", r"no tokenizer in .*checkpoint-100, nor in the others"),

@@ -1,0 +1,116 @@
+"""Every shipped recipe resolves as it stands: keys, names, template, pairs, memory.
+
+No Hub: the model is a folder with the published configuration, the real Qwen tokenizer and the
+family's own chat template, and the data is GSM8K from a file.
+"""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trl
+import yaml
+from transformers import AutoTokenizer
+
+from tests.builders.paths import REPO, SHARED
+from tests.builders.published import PUBLISHED
+from train import config
+from train.data import contrasts
+
+GSM8K, TOKENIZER = SHARED / "data" / "gsm8k_train.jsonl", SHARED / "qwen-tokenizer"
+TEMPLATES = {
+    "Qwen/Qwen2.5-Math-1.5B": "qwen2_5",
+    "Qwen/Qwen2.5-Math-7B": "qwen2_5",
+    "Qwen/Qwen3-8B": "qwen3",
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": "deepseek_r1_distill",
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": "deepseek_r1_distill",
+    "meta-llama/Llama-3.2-1B-Instruct": "llama3_2",
+    "microsoft/Phi-4-mini-instruct": "phi3",
+}
+OURS = ("tiny", "smollm2")  # their models and data are no Hub's: tried where they are run
+
+RECIPES = {
+    path.relative_to(REPO / "recipes"): yaml.safe_load(path.read_text())
+    for path in sorted((REPO / "recipes").glob("*/*.yaml"))
+    if path.parent.name != "launch"
+}
+OF_THE_HUB = [path for path, keys in RECIPES.items() if keys["model_name_or_path"] not in OURS]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=str)
+def test_its_keys_and_values_are_taken(path: Path) -> None:
+    words = ["--config", str(REPO / "recipes" / path), "--dry_run", "true"]
+    job = config.load(path.stem, words)
+    assert job.model.model_name_or_path == RECIPES[path]["model_name_or_path"]
+
+
+def stand_in(folder: Path, name: str) -> Path:
+    """What of a published model a dry run reads."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(TOKENIZER)
+    template = Path(trl.__file__).parent / "chat_templates" / f"{TEMPLATES[name]}.jinja"
+    tokenizer.chat_template = template.read_text()
+    tokenizer.save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps(PUBLISHED[name]))
+    return folder
+
+
+NEEDS = pytest.mark.skipif(
+    not (GSM8K.exists() and TOKENIZER.exists()), reason=f"needs {GSM8K} and {TOKENIZER}"
+)
+
+
+@pytest.mark.slow
+@NEEDS
+@pytest.mark.parametrize("path", OF_THE_HUB, ids=str)
+def test_a_dry_run_counts_its_pairs_and_memory(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = {
+        "config": REPO / "recipes" / path,
+        "model_name_or_path": stand_in(tmp_path / "model", RECIPES[path]["model_name_or_path"]),
+        "dataset_name": GSM8K,
+        "dataset_size": 300,
+        "output_dir": tmp_path / "run",
+        "report_to": "none",
+        "dry_run": "true",
+    }
+    if "track_pairs_dataset" in RECIPES[path]:
+        keys["track_pairs_dataset"] = GSM8K
+    words = [str(word) for key, value in keys.items() for word in (f"--{key}", value)]
+    importlib.import_module(f"train.commands.{path.stem}").main(words)
+    printed = capsys.readouterr().out
+    assert "pairs      64 operand, 64 result\n" in printed
+    assert "in each process" in printed and "or the analysis" in printed
+
+
+@NEEDS
+@pytest.mark.parametrize(
+    ("path", "written"),
+    [
+        ("qwen3-8b/grpo.yaml", "<|im_start|>assistant\n<think>\n\n</think>\n\n"),
+        ("qwen2.5-math-7b/grpo.yaml", "<|im_start|>assistant\n"),
+        ("r1-distill-qwen-7b/grpo.yaml", "<think>\n"),
+        ("llama-3.2-1b/grpo.yaml", "Today Date: 26 Jul 2024"),
+    ],
+)
+def test_pairs_stand_in_the_prompts_of_the_training(
+    path: str, written: str, tmp_path: Path
+) -> None:
+    name = RECIPES[Path(path)]["model_name_or_path"]
+    tokenizer: Any = AutoTokenizer.from_pretrained(stand_in(tmp_path, name))
+    words = ["--config", str(REPO / "recipes" / path), "--dry_run", "true"]
+    more = ["--track_pairs_dataset", str(GSM8K), "--track_pairs_count", "16"]
+    job = config.load("grpo", [*words, *more, "--track_contrasts", "operand"])
+    pairs = contrasts.build(job, tokenizer, lambda: None)["operand"]
+    template = job.training.chat_template_kwargs or {}
+    system = [{"role": "system", "content": job.ours.system_prompt}] * bool(job.ours.system_prompt)
+    messages = [*system, {"role": "user", "content": "?"}]
+    asked = tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, **template
+    )
+    begin, end = asked.split("?")[0], asked.rpartition("?")[2]
+    assert written in asked
+    for text in (text for texts in pairs.texts for text in texts):
+        assert text.startswith(begin) and end in text
