@@ -65,6 +65,7 @@ class Prepared:
     identity: Identity
     lock: Lock  # on the run's folder, until the job has ended
     start: Start
+    teacher: Start | None  # of a distillation
     train: Dataset
     evaluation: Dataset | None
     pairs: dict[str, PromptPairs]  # none where the run is not tracked
@@ -90,6 +91,9 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     first = resume.find(job, thorough=False)
     start = model.start(job)
     say(f"model      {start.path}")
+    teacher = model.teacher(job, start) if job.name == "distill" else None
+    if teacher is not None:
+        say(f"teacher    {teacher.path}")
     solved = plan(job, start)
     train = load(job, job.script.dataset_train_split)
     evaluated = job.training.eval_strategy != "no"
@@ -104,7 +108,7 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     if first:
         resume.check(job, first, identity)
     if job.ours.dry_run:
-        describe(job, start, train, _try(job, start, identity))
+        describe(job, start, train, _try(job, start, identity), teacher)
         _say_what_would_run(job)
         return None
     frozen = _pairs(job, start, first) if job.ours.track else {}
@@ -124,7 +128,7 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
             on_main(partial(_take_up, job, checkpoint, frozen))
         undo.pop_all()
     return Prepared(
-        job, checkpoint, changes, identity, lock, start, train, evaluation, frozen, solved
+        job, checkpoint, changes, identity, lock, start, teacher, train, evaluation, frozen, solved
     )
 
 
@@ -312,8 +316,10 @@ def _say_what_would_run(job: Job) -> None:
     length = f"{args.max_steps} steps" if args.max_steps > 0 else f"{args.num_train_epochs} epochs"
     say(f"would run  {job.name}: {length}, learning rate {args.learning_rate}")
     say(f"           {batch} sequences a step")
+    tokens = f"of at most {getattr(args, 'max_completion_length', None)} tokens"
+    if job.name == "distill":
+        say(f"           a completion a prompt {tokens}")
     if job.name == "grpo":
-        tokens = f"of at most {args.max_completion_length} tokens"
         say(f"           {args.num_generations} generations a prompt {tokens}")
         say(f"rewards    {', '.join(job.script.reward_funcs or [])}")
     say(f"settings   {RunFolder(job.folder).config_path}; nothing was trained")
