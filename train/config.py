@@ -255,6 +255,8 @@ def _check(job: Job, recipe: str | None) -> None:
             f"{where}: hub_token would be written down with the settings; put it into the "
             "environment as HF_TOKEN"
         )
+    if job.ours.track_base and not job.ours.track:
+        raise BadInput(f"{where}: track_base says what records go on from; it needs track")
     if job.ours.log_ledger and "wandb" not in training.report_to:
         raise BadInput(f"{where}: log_ledger keeps the ledger in W&B; it needs report_to wandb")
     if job.name == "distill" and not training.teacher_model_name_or_path:
