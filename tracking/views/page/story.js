@@ -96,7 +96,7 @@ const drawStory = (host, run) => {
 // Where a later stage of the training begins.
 const stageLines = (run) => run.stages.map((step) => ({ type: "line", xref: "x", yref: "paper", x0: step, x1: step,
   y0: 0, y1: 1, line: { color: css("--ink"), width: 1, dash: "dash" }, name: "stage", label: { text: "next stage",
-    textposition: "end", textangle: 0, xanchor: "left", font: { size: 11, color: css("--soft") } } }));
+    textposition: "end", textangle: 0, xanchor: "left", yanchor: "top", font: { size: 11, color: css("--soft") } } }));
 
 // A line between heads and MLPs.
 const mlpLine = (run) => {
