@@ -46,17 +46,9 @@ def base_of(job: Job) -> Base | None:
     if not job.ours.track_base:
         return None
     first, ledger = first_model(job), RunFolder(job.folder).ledger
-    if not ledger.offset:
+    records = ledger.base.records() if ledger.offset else _earlier_records(job)
+    if not ledger.pairs_path.exists():  # they are frozen after the records are taken over
         ledger = RunFolder(Path(job.ours.track_base)).ledger
-        step = ledger.offset + _begins_at(job)
-        records = [record for record in ledger.records() if record.step <= step]
-        if not records or records[0].step or records[-1].step != step:
-            raise BadInput(
-                f"track_base {job.ours.track_base}: it lacks the record of step 0 or of step "
-                f"{step}; sparks track {job.ours.track_base} makes them"
-            )
-    else:
-        records = ledger.base.records()
     base = Base(records, load_pairs(ledger.pairs_path), first)
     _check_same(job, base)
     return base
@@ -98,6 +90,20 @@ def _config(run: str) -> dict[str, Any]:
     if not {"model_name_or_path", "model_revision", "seed"} <= keys.keys():
         raise BadInput(f"track_base {run}: it is no run of a training; it has no whole config.yaml")
     return keys
+
+
+def _earlier_records(job: Job) -> list[Record]:
+    """Those of the earlier run, up to the model that the job starts from."""
+    run = job.ours.track_base or ""
+    ledger = RunFolder(Path(run)).ledger
+    step = ledger.offset + _begins_at(job)
+    records = [record for record in ledger.records() if record.step <= step]
+    if not records or records[0].step or records[-1].step != step:
+        raise BadInput(
+            f"track_base {run}: it lacks the record of step 0 or of step {step}; sparks track "
+            f"{run} makes them"
+        )
+    return records
 
 
 def _begins_at(job: Job) -> int:
