@@ -39,7 +39,7 @@ from tracking.timeline.activity import Thresholds
 from tracking.views.conclusion import conclude
 from tracking.views.dashboard import Dashboard
 from tracking.views.terminal import Table
-from tracking.worker import Worker
+from tracking.worker import Worker, whole
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ class TrackingConfig:
     loaded; those that it has no records of are moved to the device of training. Where processes
     share the weights, that of step 0 is needed from the start.
     `load`: the model in a checkpoint's folder, as it is read where processes share the weights.
+    `base`: gives a later stage the model of the first one's step 0, for how far the weights have
+    moved; its records lie in `heads/base/` (`Ledger`).
     """
 
     pairs: PromptPairs | Mapping[str, PromptPairs]
@@ -63,6 +65,7 @@ class TrackingConfig:
     digit_ids: Tensor | None = None
     models: Mapping[int, Callable[[], nn.Module]] = field(default_factory=dict)
     load: Callable[[Path], nn.Module] = load_saved
+    base: Callable[[], nn.Module] | None = None
 
 
 class HeadTracker(TrainerCallback):
@@ -165,6 +168,8 @@ class HeadTracker(TrainerCallback):
             self.view.note(damage)
         self.worker.subject = Subject(self._base(step, present), self.config.digit_ids)
         self.dashboard.open(args, step, self.worker.facts())
+        if step == 0 and (offset := self.run.ledger.offset):
+            self.view.show(self.worker.derive(), offset)
 
     def _conclude(self) -> None:
         try:
@@ -181,12 +186,13 @@ class HeadTracker(TrainerCallback):
 
     def _base(self, step: int, model: nn.Module) -> Snapshot | None:
         """The attention weights of step 0."""
-        if step == 0:
+        if step == 0 and self.config.base is None:
             return snapshot(model)
-        if 0 not in self.config.models:
+        load = self.config.base or self.config.models.get(0)
+        if load is None:
             return None
         try:
-            return snapshot(self.worker.model(0))
+            return snapshot(whole(load))
         except Exception as error:
             if self.settings.on_error == "raise":
                 raise
@@ -234,5 +240,5 @@ class HeadTracker(TrainerCallback):
         record = self.worker.work(step, load, reward)
         if record is not None:
             timeline = self.worker.derive()
-            self.view.show(timeline, step)
+            self.view.show(timeline, self.run.ledger.offset + step)
             self.dashboard.show(timeline, self.clock.share if step else None)

@@ -97,8 +97,7 @@ class Worker:
 
     def model(self, step: int) -> nn.Module:
         """The model of another step, loaded whole; random states are as before."""
-        with torch.random.fork_rng(), outside_sharding():  # loading a model may draw from it
-            return self.models[step]()
+        return whole(self.models[step])
 
     def work(
         self,
@@ -116,7 +115,8 @@ class Worker:
                 return None
             try:
                 self.analysing = True
-                earlier = [one for one in self.ledger.records() if one.step < step]
+                place = self.ledger.offset + step
+                earlier = [one for one in self.ledger.records() if one.step < place]
                 before = {contrast: self._before(earlier, contrast) for contrast in self.pairs}
                 analysed = record(
                     load(),
@@ -127,7 +127,7 @@ class Worker:
                     self.subject,
                     self.thresholds,
                     before,
-                    label=f"heads at step {step}",
+                    label=f"heads at step {place}",
                 )
                 self.analysing = False
                 with self.ledger.alone():  # a run that is resumed moves its records so
@@ -152,7 +152,8 @@ class Worker:
         if gap is None:
             return True
         with self.ledger.alone():
-            settled = [record for record in self.ledger.records() if record.step < gap]
+            place = self.ledger.offset + gap
+            settled = [record for record in self.ledger.records() if record.step < place]
         return all(self._before(settled, contrast).settled for contrast in self.pairs)
 
     def _before(self, earlier: Sequence[Record], contrast: str) -> Before:
@@ -170,3 +171,9 @@ class Worker:
             timeline = Timeline.of(self.ledger.records(), self.thresholds)
             self.ledger.write_timeline(timeline.nodes, timeline.counts)
         return timeline
+
+
+def whole(load: Callable[[], nn.Module]) -> nn.Module:
+    """The model that `load` gives, in no process's shards; random states are as before."""
+    with torch.random.fork_rng(), outside_sharding():  # loading a model may draw from it
+        return load()

@@ -43,7 +43,7 @@ def artifact_of(run: RunFolder, name: str) -> wandb.Artifact:
     """The ledger of a run of this id in W&B, not logged yet."""
     artifact = wandb.Artifact(f"{name}-{KIND}", KIND)
     heads = run.ledger.folder
-    patterns = ("*.safetensors", "*.parquet", "missing-*.json")
+    patterns = ("*.safetensors", "base/*.safetensors", "*.parquet", "missing-*.json")
     paths = [path for pattern in patterns for path in sorted(heads.glob(pattern))]
     for path in (run.config_path, *paths):
         if path.exists():

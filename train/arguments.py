@@ -64,6 +64,10 @@ class JobArguments:
         default="inline",
         metadata={"help": "By the job, or watch: by sparks track --watch."},
     )
+    track_base: str | None = field(
+        default=None,
+        metadata={"help": "Earlier run that this one goes on from: one timeline of both."},
+    )
     track_contrasts: list[str] | None = field(
         default=None,
         metadata={

@@ -23,6 +23,7 @@ COMMANDS = {
     "demo": "the embedded default, end to end, in minutes",
     "grpo": "train with GRPO: --config RECIPE.yaml [--any_trl_flag value ...]",
     "sft": "fine-tune: --config RECIPE.yaml [--any_trl_flag value ...]",
+    "distill": "learn from a larger model: --config RECIPE.yaml [--any_trl_flag value ...]",
     "show": "a run's checkpoints and map in the terminal: RUN [--follow]",
     "track": "analyse a run's checkpoints outside its training: RUN [--watch]",
     "eval": "solve benchmarks: MODEL --benchmarks amc23,gsm8k [--samples 8 --temperature 0.6 ...]",
@@ -31,7 +32,7 @@ COMMANDS = {
     "report": "one HTML file of runs' heads: RUN... [-o report.html] [--figures DIR]",
 }
 
-JOBS = ("demo", "grpo", "sft")  # commands that train
+JOBS = ("demo", "grpo", "sft", "distill")  # commands that train
 LONG = (*JOBS, "eval")  # those that can be ended and go on later
 
 

@@ -23,6 +23,7 @@ import torch
 import yaml
 from trl import (
     DatasetMixtureConfig,
+    DistillationConfig,
     GRPOConfig,
     ModelConfig,
     ScriptArguments,
@@ -62,9 +63,9 @@ TrackArguments.__doc__ = (
 class Job:
     """A training job as resolved from recipe and command line."""
 
-    name: str  # grpo or sft
+    name: str  # grpo, sft or distill
     script: Any  # GRPOScriptArguments or ScriptArguments
-    training: Any  # GRPOConfig or SFTConfig
+    training: Any  # GRPOConfig, SFTConfig or DistillationConfig
     model: ModelConfig
     mixture: DatasetMixtureConfig
     ours: JobArguments
@@ -92,7 +93,11 @@ class Job:
         return Path(self.training.output_dir)
 
 
-TYPES = {"grpo": (GRPOScriptArguments, GRPOConfig), "sft": (ScriptArguments, SFTConfig)}
+TYPES = {
+    "grpo": (GRPOScriptArguments, GRPOConfig),
+    "sft": (ScriptArguments, SFTConfig),
+    "distill": (ScriptArguments, DistillationConfig),
+}
 
 
 def load(name: str, arguments: Sequence[str], trains: bool = True) -> Job:
@@ -237,8 +242,9 @@ def _check_named(name: str, recipe: str | None, resolved: dict[str, Any]) -> Non
 def _check(job: Job, recipe: str | None) -> None:
     where = recipe or f"sparks {job.name}"
     script, training = job.script, job.training
-    if isinstance(training.model_init_kwargs, dict) and "token" in training.model_init_kwargs:
-        raise BadInput(f"{where}: a token would be written down; put it into HF_TOKEN")
+    for kind in ("model_init_kwargs", "teacher_model_init_kwargs"):
+        if "token" in (getattr(training, kind, None) or {}):
+            raise BadInput(f"{where}: a token would be written down; put it into HF_TOKEN")
     named = (name for one in training.report_to for name in one.split(","))
     training.report_to = [name.strip() for name in named]
     with contextlib.redirect_stdout(io.StringIO()):  # it greets while it loads
@@ -249,8 +255,15 @@ def _check(job: Job, recipe: str | None) -> None:
             f"{where}: hub_token would be written down with the settings; put it into the "
             "environment as HF_TOKEN"
         )
+    if job.ours.track_base and not job.ours.track:
+        raise BadInput(f"{where}: track_base says what records go on from; it needs track")
     if job.ours.log_ledger and "wandb" not in training.report_to:
         raise BadInput(f"{where}: log_ledger keeps the ledger in W&B; it needs report_to wandb")
+    if job.name == "distill" and not training.teacher_model_name_or_path:
+        raise BadInput(
+            f"{where}: teacher_model_name_or_path is missing; 'tiny-teacher', a folder or a Hub "
+            "name"
+        )
     if job.name != "grpo":
         return
     if not script.reward_funcs and not script.reward_model_name_or_path:

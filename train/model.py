@@ -1,4 +1,5 @@
-"""The model that a job starts from: one that Sparks names, a folder, or the Hub's."""
+"""The models of a job, each one that Sparks names, a folder's, or the Hub's: the one that it starts
+from, and its teacher."""
 
 from __future__ import annotations
 
@@ -36,29 +37,70 @@ def start(job: Job) -> Start:
     """
     name = job.model.model_name_or_path or ""
     if name in MODELS:
-        named = MODELS[name]
-        if named.one_thread:
-            torch.set_num_threads(1)
-        folder = name if job.ours.dry_run else str(named.folder(job.training.seed))
-        return Start(folder, named.tokenizer())
-    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
-        raise BadInput(f"model {name!r}: no such folder")
-    options = {
-        "revision": job.model.model_revision,
-        "trust_remote_code": bool(getattr(job.training, "trust_remote_code", False)),
-    }
-    try:
-        config = AutoConfig.from_pretrained(name, **options)
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
-    except (OSError, ValueError, KeyError, HFValidationError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BadInput(f"model {name!r} cannot be loaded: {first}") from None
+        return _named(job, name)
+    config, tokenizer = _described(job, "model", name, job.model.model_revision)
     if job.ours.track:
         try:
             architecture_of(config.model_type, name)
         except BadInput as refusal:
             raise BadInput(f"{refusal}; or train without tracking: --track false") from None
     return Start(name, tokenizer)
+
+
+def teacher(job: Job, student: Start) -> Start:
+    """Find the model that a distillation learns from, as `start` does the student.
+
+    Raises `BadInput` where there is none, or where a token of the student's is not the same one of
+    the teacher's: the loss compares their probabilities id by id.
+    """
+    name, revision = job.training.teacher_model_name_or_path, job.training.teacher_model_revision
+    if name in MODELS:
+        start = _named(job, name)
+    else:
+        start = Start(name, _described(job, "teacher", name, revision)[1])
+    instead = "take one of the student's family, or train on text that it wrote: sparks sft"
+    token_ids = start.tokenizer.get_vocab()
+    for token, number in sorted(student.tokenizer.get_vocab().items(), key=lambda item: item[1]):
+        if token_ids.get(token) != number:
+            raise BadInput(
+                f"teacher {name!r} has another vocabulary: the student's token {number}, "
+                f"{token!r}, is {token_ids.get(token, 'none')} there; {instead}"
+            )
+    here = configuration(student, job.model.model_revision).get_text_config().vocab_size
+    there = configuration(start, revision).get_text_config().vocab_size
+    if here != there:
+        raise BadInput(f"teacher {name!r} has {there} logits, the student {here}; {instead}")
+    return start
+
+
+def configuration(start: Start, revision: str | None) -> Any:
+    """The configuration of a model; one that Sparks names need not be there."""
+    if start.path in MODELS:
+        return MODELS[start.path].config()
+    return AutoConfig.from_pretrained(start.path, revision=revision)
+
+
+def _named(job: Job, name: str) -> Start:
+    """One that Sparks names; it is made on first use, but not in a dry run."""
+    named = MODELS[name]
+    if named.one_thread:
+        torch.set_num_threads(1)
+    folder = name if job.ours.dry_run else str(named.folder(job.training.seed))
+    return Start(folder, named.tokenizer())
+
+
+def _described(job: Job, what: str, name: str, revision: str | None) -> tuple[Any, Any]:
+    """Configuration and tokenizer of a folder's model, or the Hub's."""
+    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
+        raise BadInput(f"{what} {name!r}: no such folder")
+    trusted = bool(getattr(job.training, "trust_remote_code", False))
+    options = {"revision": revision, "trust_remote_code": trusted}
+    try:
+        config = AutoConfig.from_pretrained(name, **options)
+        return config, AutoTokenizer.from_pretrained(name, **options)
+    except (OSError, ValueError, KeyError, HFValidationError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BadInput(f"{what} {name!r} cannot be loaded: {first}") from None
 
 
 def weights(job: Job, begin: Start) -> Any:
@@ -97,9 +139,15 @@ def saved(
 
 def loading(job: Job) -> dict[str, Any]:
     """Arguments for loading the weights, as TRL's own scripts give them."""
-    return {
-        "revision": job.model.model_revision,
-        "attn_implementation": job.model.attn_implementation,
-        "dtype": job.model.dtype,
-        **(job.training.model_init_kwargs or {}),
-    }
+    more = job.training.model_init_kwargs
+    return {"revision": job.model.model_revision, **_as_said(job), **(more or {})}
+
+
+def loading_teacher(job: Job) -> dict[str, Any]:
+    """The same for the teacher's."""
+    more = job.training.teacher_model_init_kwargs
+    return {"revision": job.training.teacher_model_revision, **_as_said(job), **(more or {})}
+
+
+def _as_said(job: Job) -> dict[str, Any]:
+    return {"attn_implementation": job.model.attn_implementation, "dtype": job.model.dtype}

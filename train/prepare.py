@@ -22,7 +22,8 @@ from tracking.run_folder import RunFolder
 from tracking.worker import Worker
 from train import config, launch, model
 from train.archive import keep_ledger
-from train.checkpoints import waiting
+from train.checkpoints import stages, waiting
+from train.checkpoints.stages import Base
 from train.checkpoints.waiting import KeepWeightsCallback
 from train.config import Job
 from train.costs.describe import describe
@@ -65,6 +66,8 @@ class Prepared:
     identity: Identity
     lock: Lock  # on the run's folder, until the job has ended
     start: Start
+    teacher: Start | None  # of a distillation
+    base: Base | None  # of a later stage
     train: Dataset
     evaluation: Dataset | None
     pairs: dict[str, PromptPairs]  # none where the run is not tracked
@@ -88,8 +91,14 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     if job.ours.track:
         contrasts.contrasts(job)
     first = resume.find(job, thorough=False)
+    base = stages.base_of(job)
     start = model.start(job)
     say(f"model      {start.path}")
+    if base is not None:
+        say(f"stage      goes on from step {base.records[-1].step} of {job.ours.track_base}")
+    teacher = model.teacher(job, start) if job.name == "distill" else None
+    if teacher is not None:
+        say(f"teacher    {teacher.path}")
     solved = plan(job, start)
     train = load(job, job.script.dataset_train_split)
     evaluated = job.training.eval_strategy != "no"
@@ -104,10 +113,10 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     if first:
         resume.check(job, first, identity)
     if job.ours.dry_run:
-        describe(job, start, train, _try(job, start, identity))
+        describe(job, start, train, _try(job, start, base, identity), teacher)
         _say_what_would_run(job)
         return None
-    frozen = _pairs(job, start, first) if job.ours.track else {}
+    frozen = _pairs(job, start, base, first) if job.ours.track else {}
     with ExitStack() as undo:
         lock = undo.enter_context(Lock(job.folder))
         # Under the lock: another job may have changed the run since.
@@ -119,16 +128,19 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
             on_main(partial(resume.take_up, job.folder, checkpoint, changes))
         on_main(partial(config.write, job))
         on_main(partial(preempted(job.folder).unlink, missing_ok=True))
+        if base is not None:
+            on_main(partial(stages.take_over, job, base))
         begin_wandb(job)
         if job.watched:
             on_main(partial(_take_up, job, checkpoint, frozen))
         undo.pop_all()
     return Prepared(
-        job, checkpoint, changes, identity, lock, start, train, evaluation, frozen, solved
-    )
+        job, checkpoint, changes, identity, lock, start, teacher, base, train, evaluation,
+        frozen, solved,
+    )  # fmt: skip
 
 
-def _try(job: Job, start: Start, identity: Identity) -> dict[str, PromptPairs]:
+def _try(job: Job, start: Start, base: Base | None, identity: Identity) -> dict[str, PromptPairs]:
     """What is checked of a run under its lock, leaving it as it is; its prompt pairs, where they
     can be made without the model."""
     pairs: dict[str, PromptPairs] = {}
@@ -137,7 +149,7 @@ def _try(job: Job, start: Start, identity: Identity) -> dict[str, PromptPairs]:
         resume.check(job, checkpoint, identity)
     if job.ours.track:
         try:
-            pairs = _pairs(job, start, checkpoint)
+            pairs = _pairs(job, start, base, checkpoint)
         except NeedsWeights:
             say("pairs      not tried: they take what the model itself writes")
     if not resume.wanted(job):  # that would change what the run is said to be made of
@@ -261,6 +273,7 @@ def _tracker(prepared: Prepared) -> HeadTracker:
             digit_ids=digit_ids(begin.tokenizer),
             models=model.at_steps(job, begin, checkpoints, model.on_cpu),
             load=partial(model.saved, job, begin, load=model.on_cpu),
+            base=prepared.base and prepared.base.model,
         )
     )
 
@@ -279,9 +292,13 @@ def _solver(
     return BenchmarkCallback(prepared.solved, trainer.model, tokenizer, lambda: preemption.asked)
 
 
-def _pairs(job: Job, start: Start, checkpoint: Path | None) -> dict[str, PromptPairs]:
+def _pairs(
+    job: Job, start: Start, base: Base | None, checkpoint: Path | None
+) -> dict[str, PromptPairs]:
     path = RunFolder(job.folder).ledger.pairs_path
-    if checkpoint is not None and path.exists():
+    if base is not None:
+        frozen = base.pairs
+    elif checkpoint is not None and path.exists():
         frozen = load_pairs(path)
     else:
         frozen = contrasts.build(job, start.tokenizer, lambda: _weights(job, start))
@@ -312,8 +329,10 @@ def _say_what_would_run(job: Job) -> None:
     length = f"{args.max_steps} steps" if args.max_steps > 0 else f"{args.num_train_epochs} epochs"
     say(f"would run  {job.name}: {length}, learning rate {args.learning_rate}")
     say(f"           {batch} sequences a step")
+    tokens = f"of at most {getattr(args, 'max_completion_length', None)} tokens"
+    if job.name == "distill":
+        say(f"           a completion a prompt {tokens}")
     if job.name == "grpo":
-        tokens = f"of at most {args.max_completion_length} tokens"
         say(f"           {args.num_generations} generations a prompt {tokens}")
         say(f"rewards    {', '.join(job.script.reward_funcs or [])}")
     say(f"settings   {RunFolder(job.folder).config_path}; nothing was trained")

@@ -13,7 +13,7 @@ from pathlib import Path
 from scripts.campaign.faults import Fault
 from scripts.campaign.outcome import Outcome
 from scripts.campaign.running import Running, tail
-from scripts.campaign.variants import FAST, GRPO, SFT, WATCHED, Variant
+from scripts.campaign.variants import FAST, JOBS, WATCHED, Variant
 from tracking.errors import BadInput
 from train.run.manifest import Manifest
 
@@ -34,7 +34,7 @@ class World:
             "config": REPO / "recipes" / "tiny" / f"{variant.job}.yaml",
             "model_name_or_path": self.model,
             "output_dir": run,
-            **(GRPO if variant.job == "grpo" else SFT),
+            **JOBS[variant.job],
             **self.keys,
             **variant.keys,
             **more,

@@ -19,6 +19,12 @@ FAST = {
 }
 GRPO = {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 36}
 SFT = {"per_device_train_batch_size": 4}
+DISTILL = {
+    "per_device_train_batch_size": 4,
+    "max_completion_length": 36,
+    "teacher_model_name_or_path": "tiny",
+}
+JOBS = {"grpo": GRPO, "sft": SFT, "distill": DISTILL}
 LORA = {"use_peft": "true", "lora_r": 4, "lora_target_modules": "all-linear"}
 WATCHED = {"track_mode": "watch", "save_total_limit": 1}
 
@@ -38,6 +44,7 @@ VARIANTS = (
     Variant("sft", "sft"),
     Variant("grpo", "grpo"),
     Variant("grpo, LoRA", "grpo", LORA),
+    Variant("distill", "distill"),
     Variant("sft, accumulation", "sft", {"gradient_accumulation_steps": 2}),
     Variant("grpo, accumulation", "grpo", {"gradient_accumulation_steps": 2}),
     Variant("grpo, batch kept 3 steps", "grpo", {"num_iterations": 3}),

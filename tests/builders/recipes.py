@@ -28,6 +28,16 @@ GRPO = {
 SFT = {"per_device_train_batch_size": 4}
 
 
+DISTILL = {
+    "per_device_train_batch_size": 4,
+    "max_completion_length": 12,
+    "teacher_model_name_or_path": "tiny",  # a base that is shipped, larger than the small model
+}
+
+
+JOBS = {"grpo": GRPO, "sft": SFT, "distill": DISTILL}
+
+
 def words(model: Path, name: str, folder: Path, **keys: object) -> list[str]:
     """The command line of the small job `name`."""
     settings = {
@@ -35,7 +45,7 @@ def words(model: Path, name: str, folder: Path, **keys: object) -> list[str]:
         "model_name_or_path": model,
         "output_dir": folder,
         **SMALL,
-        **(GRPO if name == "grpo" else SFT),
+        **JOBS[name],
         **keys,
     }
     lists = {key: value if isinstance(value, list) else [value] for key, value in settings.items()}

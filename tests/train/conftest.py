@@ -11,7 +11,9 @@ from scripts.campaign.running import warm_up
 from tests.builders.campaigns import FAST
 from tests.builders.recipes import words
 from tests.builders.tiny_model import save_tiny_model
-from train.commands import grpo, sft
+from train.commands import distill, grpo, sft
+
+COMMANDS = {"grpo": grpo, "sft": sft, "distill": distill}
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +33,7 @@ def run_job(small_words: Callable[..., list[str]]) -> Callable[..., Path]:
     """`run_job("grpo", folder, key=value, ...)`: runs the small job there, in this process."""
 
     def run(name: str, folder: Path, **keys: object) -> Path:
-        (grpo if name == "grpo" else sft).main(small_words(name, folder, **keys))
+        COMMANDS[name].main(small_words(name, folder, **keys))
         return folder
 
     return run

@@ -18,7 +18,7 @@ def sparks(*arguments: str, cwd: Path = REPO) -> subprocess.CompletedProcess[str
 def test_help_names_every_command() -> None:
     told = sparks("--help")
     assert told.returncode == 0
-    assert all(name in told.stdout for name in ("demo", "grpo", "sft"))
+    assert all(name in told.stdout for name in ("demo", "grpo", "sft", "distill"))
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_an_old_name_is_answered_before_anything_is_loaded(tmp_path: Path) -> No
     recipe.look(["--config"])
 
 
-@pytest.mark.parametrize("command", ["grpo", "sft"])
+@pytest.mark.parametrize("command", ["grpo", "sft", "distill"])
 def test_every_key_that_a_command_takes_is_declared(command: str) -> None:
     keys = {action.dest for action in config.make_parser(command)._actions}
     assert keys - recipe.declared() == {"help", "config"}

@@ -4,6 +4,10 @@ A record is a safetensors file: tensors, and its facts as JSON in the header, wi
 both. It is written whole or not at all. A checkpoint that should have one and has none is marked,
 with the reason. Everything else under `heads/` (`timeline.parquet`) is a pure function of the
 records.
+
+A run that goes on where another ended is a later stage: that run's records lie in `heads/base/`.
+Its own are named by its trainer's steps, which begin at 0 again; `records` gives all of them on
+one axis. Its step 0 is the last of the base's records.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -68,12 +72,28 @@ class Ledger:
         """Wiring between checkpoints, where it was asked for; see `tracking.rewiring`."""
         return self.folder / "wiring.parquet"
 
+    @property
+    def base(self) -> Ledger:
+        """The records of the stages before, where there are any."""
+        return Ledger(self.folder / "base")
+
+    @property
+    def offset(self) -> int:
+        """The step at which the run's own begin, on the axis of all stages; 0 for a first one."""
+        return max(self.base.own_steps(), default=0)
+
     def path(self, step: int) -> Path:
         """Where the record of a step lies."""
+        if step == 0 and (offset := self.offset):
+            return self.base.path(offset)
         return self.folder / f"step-{step:08d}.safetensors"
 
     def steps(self) -> list[int]:
-        """The steps that have a record, in order."""
+        """The steps that have a record, in order, as the run's trainer counts them."""
+        return [*([0] if self.offset else []), *self.own_steps()]
+
+    def own_steps(self) -> list[int]:
+        """Those whose record the run itself has made."""
         names = (
             re.fullmatch(r"step-(\d+)", path.stem) for path in self.folder.glob("*.safetensors")
         )
@@ -91,8 +111,12 @@ class Ledger:
         return read_record(self.path(step))
 
     def records(self) -> list[Record]:
-        """All records, in the order of their steps. `BadInput` where their pairs differ."""
-        records = [self.read(step) for step in self.steps()]
+        """All records, in the order of their steps, which go on after those of a base. `BadInput`
+        where their pairs differ."""
+        records = [self.read(step) for step in self.own_steps()]
+        if offset := self.offset:
+            later = [replace(one, step=one.step + offset, began=offset) for one in records]
+            records = [*self.base.records(), *later]
         hashes = {record.pairs for record in records}
         if len(hashes) > 1:
             raise BadInput(
@@ -114,7 +138,7 @@ class Ledger:
                 if step > after:
                     self.mark_path(step).unlink(missing_ok=True)
             self._clear()
-            later = [step for step in self.steps() if step > after]
+            later = [step for step in self.own_steps() if step > after]
             return [moved for step in later for moved in self.set_aside(step)]
 
     def set_aside(self, step: int) -> list[Path]:
@@ -157,7 +181,7 @@ class Ledger:
         damages = []
         with self.alone():
             self._clear()
-            for step in self.steps():
+            for step in self.own_steps():
                 try:
                     self.read(step)
                 except BadInput as error:

@@ -166,6 +166,7 @@ class Record:
     thresholds: dict[str, float] = field(default_factory=dict)  # that the run reads its records by
     versions: dict[str, str] = field(default_factory=dict)
     precision: str = "float32"
+    began: int = 0  # the step at which its stage of training did; its trainer counts from there
 
     @property
     def graph(self) -> Graph:

@@ -218,6 +218,7 @@ _STATES = {
 COUNTS = (
     Column("contrast", "", "contrast"),
     Column("step", "training step", "training step of the checkpoint"),
+    Column("stage", "training step", "at which its stage of the training began; 0 in the first"),
     Column(
         "reward",
         "",

@@ -47,6 +47,7 @@ def counts_of(
             {
                 "contrast": contrast,
                 "step": record.step,
+                "stage": record.began,
                 "reward": record.reward,
                 "reward_name": record.reward_name,
                 "pairs": len(analysis.nodes.corrupt),

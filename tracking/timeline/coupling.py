@@ -128,13 +128,14 @@ def coupling_note(checkpoints: int) -> str | None:
 
 
 def rewards(counts: pd.DataFrame, contrast: str) -> pd.Series:
-    """The reward at every step of a contrast, by step, under the name that it has most often.
+    """The reward at every step of a contrast, by step, under the name that it has most often, in
+    the last stage of the training.
 
     Missing at step 0, where nothing was logged, and where the trainer logged only something else:
     an accuracy and a loss are not one series.
     """
     rows = counts[counts["contrast"] == contrast].set_index("step")
-    logged = rows["reward"].notna()
+    logged = rows["reward"].notna() & (rows["stage"] == rows["stage"].max())
     names = rows["reward_name"]
     name = (names[logged] if logged.any() else names).mode().iloc[0]
     return rows["reward"].astype(float).where(names == name).rename(str(name))

@@ -81,6 +81,11 @@ class Timeline:
         return cls.of(records, kept, control)
 
     @property
+    def stages(self) -> list[int]:
+        """The steps at which a later stage of training began, on the axis of all of them."""
+        return sorted({record.began for record in self.records} - {0})
+
+    @property
     def contrasts(self) -> list[str]:
         """The contrasts, the main one first."""
         return list(self.records[0].analyses)

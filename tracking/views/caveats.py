@@ -110,12 +110,14 @@ def _control(timeline: Timeline) -> Iterator[str]:
 
 def _missing(run: Path) -> Iterator[str]:
     try:
-        marks = RunFolder(run).ledger.marks()
+        ledger = RunFolder(run).ledger
+        marks, offset = ledger.marks(), ledger.offset
     except BadInput as error:
         yield f"Why steps are missing cannot be told: {error}."
         return
     for mark in marks.values():
-        yield f"Step {mark.step} was not analysed and is missing here: {mark.message} ({mark.why})."
+        step = offset + mark.step
+        yield f"Step {step} was not analysed and is missing here: {mark.message} ({mark.why})."
 
 
 def _evaluated(run: Path) -> Iterator[str]:

@@ -1,4 +1,5 @@
-"""What the model wrote while it was trained: the completions files of TRL's GRPO.
+"""What the model wrote while it was trained: the completions files of TRL's GRPO. Those of its
+distillation are the same without rewards: nothing is made of them.
 
 With `log_completions: true` TRL writes `<run>/completions/completions_<step>.parquet` at every
 logged step: the last batch of generations, a row each, with `prompt`, `completion`, a column per
@@ -75,8 +76,8 @@ class Digest:
 
 def digest(run: Path, steps: Sequence[int], count: int, shown: int) -> Digest | None:
     """Of the checkpoints at `steps`, in order: up to `count` samples each, and the texts of up to
-    `shown` problems newly solved and as many newly failed. None where the run has no completions.
-    `BadInput` as `batches`."""
+    `shown` problems newly solved and as many newly failed. None where no completion of the
+    run was judged. `BadInput` as `batches`."""
     walk = _Walk(count)
     samples: list[pd.DataFrame] = []
     turned: list[dict[str, list[_Turn]]] = []
@@ -87,7 +88,7 @@ def digest(run: Path, steps: Sequence[int], count: int, shown: int) -> Digest | 
 
     any_batch = False
     for batch in batches(run):
-        any_batch = True
+        any_batch = any_batch or any(not math.isnan(one.reward) for one in batch)
         while len(turned) < len(steps) and batch[0].step > steps[len(turned)]:
             close()
         if len(turned) == len(steps):
@@ -269,7 +270,8 @@ def _worst(one: Said) -> tuple[float, int, str, str]:
 def _raw(path: Path) -> pd.DataFrame:
     """The columns of a file that count."""
     names = parquet.read_schema(path).names
-    start, end = names.index("completion"), names.index("advantage")
+    start = names.index("completion")
+    end = names.index("advantage") if "advantage" in names else len(names)
     return pd.read_parquet(path, columns=["prompt", "completion", *names[start + 1 : end]])
 
 

@@ -64,7 +64,7 @@ class Entry:
     def of(cls, timeline: Timeline, share: float | None = None) -> Entry:
         """`share`: of the time since training began, what was spent on tracking, if it is known.
         Images are left out where this is not the turn of the last checkpoint."""
-        step = timeline.records[-1].step
+        step = _trained(timeline)
         scalars = {"heads/seconds": timeline.records[-1].seconds}
         if share is not None:
             scalars["heads/share"] = share
@@ -88,7 +88,12 @@ class Entry:
     @classmethod
     def of_images(cls, timeline: Timeline) -> Entry:
         """Nothing but the images of the last checkpoint."""
-        return cls(timeline.records[-1].step, {}, _images(timeline), {}, ())
+        return cls(_trained(timeline), {}, _images(timeline), {}, ())
+
+
+def _trained(timeline: Timeline) -> int:
+    """The last step, as the trainer counts those of its stage."""
+    return timeline.records[-1].step - timeline.records[-1].began
 
 
 def pictured(count: int) -> bool:

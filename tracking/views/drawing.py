@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,16 @@ def bin_edges(steps: np.ndarray) -> np.ndarray:
     middle = (steps[1:] + steps[:-1]) / 2
     first, last = max(2 * steps[0] - middle[0], 0), 2 * steps[-1] - middle[-1]
     return np.concatenate([[first], middle, [last]])
+
+
+def stages(panels: Iterable[Axes], steps: Sequence[int]) -> None:
+    """A line through all panels where a later stage of the training begins."""
+    for place, axes in enumerate(panels):
+        for step in steps:
+            axes.axvline(step, color=INK, linewidth=1, linestyle="--", zorder=4)
+            if not place:
+                axes.annotate("next stage", (step, 1), (3, -3), xycoords=axes.get_xaxis_transform(),
+                              textcoords="offset points", va="top", fontsize=8)  # fmt: skip
 
 
 def behaviour(axes: Axes, counts: pd.DataFrame) -> None:

@@ -74,6 +74,7 @@ def picture(
         mesh = drawing.raster(below, nodes)
         if mesh is not None:
             figure.colorbar(mesh, ax=below, label="share of the behaviour", shrink=0.9)
+        drawing.stages(panels[:, column], timeline.stages)
         top.set_title(f"{contrast!r} pairs", fontsize=11)
         below.set_xlabel("training step")
     drawing.over_steps(panels[0, 0], sorted(steps))

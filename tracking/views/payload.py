@@ -50,8 +50,11 @@ def of_run(name: str, run: Path, timeline: Timeline) -> dict[str, Any]:
     if recipe is None:
         warnings.append("The recipe is not known: the folder has no readable config.yaml.")
     steps, samples = [record.step for record in timeline.records], None
+    offset = RunFolder(run).ledger.offset
+    trained = [step - offset for step in steps]  # as the last stage's trainer counts them
     try:
-        samples = _completions(completions.digest(run, steps, SAMPLES, TURNED))
+        digest = completions.digest(run, trained, SAMPLES, TURNED)
+        samples = _completions(digest, offset)
     except BadInput as error:
         warnings.append(f"No completions are shown: {error}")
     return {
@@ -59,6 +62,7 @@ def of_run(name: str, run: Path, timeline: Timeline) -> dict[str, Any]:
         "layers": last.n_layers,
         "heads": last.n_heads,
         "steps": steps,
+        "stages": timeline.stages,
         "contrasts": {
             contrast: _of_contrast(timeline, contrast) for contrast in timeline.contrasts
         },
@@ -212,13 +216,13 @@ def _coupling(told: Coupling) -> dict[str, Any]:
     }
 
 
-def _completions(told: Digest | None) -> dict[str, Any] | None:
-    """None where the run has no completions."""
+def _completions(told: Digest | None, offset: int) -> dict[str, Any] | None:
+    """At steps of all stages, the last of which begins at `offset`; None where the run has none."""
     if told is None:
         return None
     return {
-        "samples": [columns(one) for one in told.samples],
-        "turned": columns(told.turned),
+        "samples": [columns(one.assign(step=one["step"] + offset)) for one in told.samples],
+        "turned": columns(told.turned.assign(step=told.turned["step"] + offset)),
         "solved": list(told.solved),
         "failed": list(told.failed),
     }

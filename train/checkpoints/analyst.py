@@ -17,7 +17,7 @@ from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.run_folder import RunFolder
 from tracking.worker import Worker
 from train import model
-from train.checkpoints import folders, waiting
+from train.checkpoints import folders, stages, waiting
 from train.config import Job
 from train.data import contrasts
 from train.data.contrasts import digit_ids
@@ -25,13 +25,13 @@ from train.model import Start
 
 
 class Analyst:
-    """Makes records of a run as its training process would; it loads the model of step 0 first,
-    which the others are compared with."""
+    """Makes records of a run as its training process would; it loads the model of step 0 first (of
+    a later stage, that of the first one), which the others are compared with."""
 
     def __init__(self, job: Job) -> None:
         self.job, self.run = job, RunFolder(job.folder)
         self.start = model.start(job)
-        base = snapshot(model.on_cpu(job, self.start))
+        base = snapshot(stages.first_model(job)())
         self.worker = Worker(
             self.run.ledger,
             _pairs(job, self.start, self.run.ledger),

@@ -27,7 +27,7 @@ def make_record(worker: Worker, step: int, work: Callable[[], Record | None], vi
     if record is None:
         say(f"left       step {step}: another process is at it, or the run has left it")
     else:
-        view.show(worker.derive(), step)
+        view.show(worker.derive(), worker.ledger.offset + step)
 
 
 def set_aside_others(
@@ -38,6 +38,11 @@ def set_aside_others(
     others = dict(_others(ledger, _science(dataclasses.asdict(settings))))
     if not others:
         return
+    if 0 in others and ledger.offset:
+        raise BadInput(
+            f"{folder}: what it begins with is the record of an earlier run (track_base), "
+            f"{others[0]}; keep to these"
+        )
     with Lock(folder):
         for step, why in others.items():
             ledger.set_aside(step)

@@ -126,9 +126,9 @@ class Watcher:
             return None
 
     def _show(self, step: int) -> None:
-        timeline = self.analyst.worker.derive()
-        self.view.show(timeline, step)
-        upto = [record for record in timeline.records if record.step <= step]
+        timeline, place = self.analyst.worker.derive(), self.run.ledger.offset + step
+        self.view.show(timeline, place)
+        upto = [record for record in timeline.records if record.step <= place]
         if len(upto) < len(timeline.records):  # another watcher was quicker with a later step
             timeline = Timeline.of(upto, self.job.thresholds)
         self.dashboard.show(timeline, None)

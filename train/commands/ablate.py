@@ -245,7 +245,8 @@ def _last(run: Path, contrast: str | None) -> pd.DataFrame | None:
     if not RunFolder(run).config_path.exists():
         return None
     timeline = Timeline.read(run)
-    step, last = timeline.records[-1].step, max(RunFolder(run).checkpoints(), default=0)
+    offset = RunFolder(run).ledger.offset
+    step, last = timeline.records[-1].step, offset + max(RunFolder(run).checkpoints(), default=0)
     if step != last:
         raise BadInput(
             f"{run}: its last checkpoint is of step {last}, its last record of step {step}; "

@@ -87,27 +87,35 @@ class Watch:
         self.table.close(timeline)
         self.table.sentences(timeline)
         for step, accuracies in solved(self.run).items():
-            self.table.note(f"step {step} solves {', '.join(accuracies)}")
-        if missing := self.ledger.marks():
+            self.table.note(f"step {self.ledger.offset + step} solves {', '.join(accuracies)}")
+        if missing := [self.ledger.offset + step for step in self.ledger.marks()]:
             self.table.note(f"\nnot analysed: step {', '.join(map(str, missing))}")
 
     def _show_new(self, timeline: Timeline | None = None) -> None:
         marks = self.ledger.marks()
-        paths = [self.ledger.path(step) for step in self.ledger.steps()]
+        paths = [self.ledger.path(step) for step in self.ledger.own_steps()]
+        paths += [self.ledger.base.path(step) for step in self.ledger.base.own_steps()]
         marked = [self.ledger.mark_path(step) for step in marks]
         now = {path: _identity(path) for path in (*paths, *marked)}
-        gone = [_step(path) for path in self.shown if path not in now and path.suffix != ".json"]
+        gone = [
+            self._place(path) for path in self.shown if path not in now and path.suffix != ".json"
+        ]
         if gone:
             self.table.note(f"put aside: step {', '.join(map(str, sorted(gone)))}")
         new = [path for path, identity in now.items() if self.shown.get(path) != identity]
         if any(path.suffix != ".json" for path in new) and timeline is None:
             timeline = Timeline.read(self.run, self.thresholds, self.control)
-        for path in sorted(new, key=_step):
+        for path in sorted(new, key=self._place):
             if path.suffix == ".json":
-                self.table.failed(_step(path), marks[_step(path)].message)
+                self.table.failed(self._place(path), marks[_step(path)].message)
             elif timeline is not None:
-                self.table.show(timeline, _step(path))
+                self.table.show(timeline, self._place(path))
         self.shown = now
+
+    def _place(self, path: Path) -> int:
+        """The step of a record or a mark on the axis of all stages."""
+        own = path.parent == self.ledger.folder
+        return _step(path) + (self.ledger.offset if own else 0)
 
     def _over(self) -> bool:
         """Whether the newest checkpoint is the training's last, and has its record or failure; of

@@ -51,7 +51,11 @@ from train.run import resume
 from train.run.console import quieten, say
 from train.run.signals import PREEMPTED, Stop, ended_at_once
 
-FROZEN = ("--track_pairs_", "--track_contrasts")  # what was settled before the first step
+FROZEN = (
+    "--track_pairs_",
+    "--track_contrasts",
+    "--track_base",
+)  # what was settled before the first step
 MACHINE = ("--track_batch_size", "--track_memory_gb")  # what may differ where it is analysed
 JUDGING = tuple(f"--track_{item.name}" for item in dataclasses.fields(Thresholds))
 
@@ -139,8 +143,8 @@ def _track(folder: Path, rebuild: bool, wiring: bool, flags: Sequence[str]) -> N
         raise BadInput(f"{ledger.folder} has no records; sparks track {folder} makes them")
     timeline = Worker(ledger, {}, job.settings, job.thresholds).derive()
     if rebuild:
-        for step in ledger.steps():
-            view.show(timeline, step)
+        for record in timeline.records:
+            view.show(timeline, record.step)
     conclude(RunFolder(folder), timeline, view)
     if wiring:
         _rewire(job, ledger)
@@ -165,7 +169,8 @@ def _rewire(job: Job, ledger: Ledger) -> None:
     """Print and write the wiring between the checkpoints that still exist."""
     pairs, start = load_pairs(ledger.pairs_path), model.start(job)
     models = model.at_steps(job, start, resume.complete(job.folder))
-    table = rewiring(ledger.records(), pairs, models, job.settings.batch_size)
+    placed = {ledger.offset + step: load for step, load in models.items()}
+    table = rewiring(ledger.records(), pairs, placed, job.settings.batch_size)
     ledger.write_table(ledger.wiring_path, table)
     say(f"wiring     between checkpoints, in {ledger.wiring_path}")
     say(table.round(2).to_string(index=False))

@@ -15,7 +15,13 @@ from train.run.console import say
 from train.run.preflight import save_every
 
 
-def describe(job: Job, start: Start, rows: Dataset, pairs: Mapping[str, PromptPairs]) -> None:
+def describe(
+    job: Job,
+    start: Start,
+    rows: Dataset,
+    pairs: Mapping[str, PromptPairs],
+    teacher: Start | None = None,
+) -> None:
     """Print memory, disk, and the share of tracking, or why they are not counted."""
     if job.model.load_in_4bit or job.model.load_in_8bit:
         say("memory     not counted: weights in 4 or 8 bits are made while they are loaded")
@@ -23,7 +29,7 @@ def describe(job: Job, start: Start, rows: Dataset, pairs: Mapping[str, PromptPa
     if getattr(job.training, "trust_remote_code", False):
         say("memory     not counted: the model is code of its own (trust_remote_code)")
         return
-    counted = sizes(job, start, rows, pairs)
+    counted = sizes(job, start, rows, pairs, teacher)
     say(f"memory     {size(counted.peak)} in each process, the whole model in each")
     say(f"           {', '.join(_parts(counted))}")
     say(f"disk       {size(counted.checkpoint)} a checkpoint")
@@ -49,6 +55,8 @@ def _parts(counted: Sizes) -> list[str]:
         "optimizer not known" if optimizer is None else f"optimizer {size(optimizer)}",
         f"activations {size(counted.activations)} of {counted.sequences} x {counted.tokens} tokens",
     ]
+    if counted.teacher:
+        parts.append(f"teacher {size(counted.teacher)}")
     if counted.cache:
         parts.append(f"or generation's cache {size(counted.cache)}")
     if counted.analysis:

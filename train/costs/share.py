@@ -40,5 +40,8 @@ def operations_a_step(job: Job, sizes: Sizes) -> int:
         # are used more than once, the reference's where there is one.
         again = FORWARD if args.num_iterations > 1 else 0
         passes += (FORWARD + again) / args.num_iterations + (FORWARD if args.beta else 0)
+    others = 0
+    if job.name == "distill":
+        passes, others = passes + FORWARD, FORWARD * sizes.teacher_parameters
     tokens = sizes.sequences * args.gradient_accumulation_steps * sizes.tokens
-    return int(passes * sizes.parameters * tokens)
+    return int((passes * sizes.parameters + others) * tokens)

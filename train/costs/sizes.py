@@ -17,7 +17,7 @@ from peft import get_peft_model
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 from trl import get_peft_config, maybe_apply_chat_template
 
 from tracking.errors import BadInput
@@ -25,8 +25,7 @@ from tracking.model.decoder import Decoder
 from tracking.model.passes import bytes_each, fitting
 from tracking.pairs.prompt_pairs import PromptPairs
 from train.config import Job
-from train.model import Start
-from train.tasks.registry import MODELS
+from train.model import Start, configuration
 
 LOOKED_AT = 256  # rows whose longest is taken for the data's
 # Bytes of its states for each byte, or (bnb's) for each number, of a trained parameter.
@@ -44,6 +43,8 @@ class Sizes:
     gradients: int
     optimizer: int | None  # None where its states are not known
     activations: int  # of one forward and backward pass
+    teacher: int  # a distillation's teacher, its weights
+    teacher_parameters: int
     cache: int  # of generation in this process
     analysis: int  # of the heads, at other times than training's
     checkpoint: int  # on disk
@@ -53,17 +54,24 @@ class Sizes:
     @property
     def peak(self) -> int:
         """The most at any time; what the libraries themselves take comes on top."""
-        held = self.weights + self.gradients + (self.optimizer or 0)
+        held = self.weights + self.gradients + (self.optimizer or 0) + self.teacher
         return held + max(self.activations, self.cache, self.analysis)
 
 
-def sizes(job: Job, start: Start, rows: Dataset, pairs: Mapping[str, PromptPairs]) -> Sizes:
+def sizes(
+    job: Job,
+    start: Start,
+    rows: Dataset,
+    pairs: Mapping[str, PromptPairs],
+    teacher: Start | None = None,
+) -> Sizes:
     """Count what a job on these rows takes; no weights are loaded.
 
     Raises `BadInput` where its adapter does not fit the model.
     """
     args, tokens = job.training, longest(job, start.tokenizer, rows)
     model, batch = _model(job, start), args.per_device_train_batch_size
+    taught = [*_teacher(job, teacher).parameters()] if teacher is not None else []
     trained = [one for one in model.parameters() if one.requires_grad]
     weights, gradients = (sum(one.nbytes for one in some) for some in (model.parameters(), trained))
     optimizer = _optimizer(str(getattr(args.optim, "value", args.optim)), trained)
@@ -75,6 +83,8 @@ def sizes(job: Job, start: Start, rows: Dataset, pairs: Mapping[str, PromptPairs
         gradients=gradients,
         optimizer=optimizer,
         activations=_activations(model, batch, tokens, args),
+        teacher=sum(one.nbytes for one in taught),
+        teacher_parameters=sum(one.numel() for one in taught),
         cache=_cache(job, model, batch, tokens),
         analysis=_analysis(job, model, pairs),
         checkpoint=saved + (0 if args.save_only_model else optimizer or 0),
@@ -84,8 +94,8 @@ def sizes(job: Job, start: Start, rows: Dataset, pairs: Mapping[str, PromptPairs
 
 
 def longest(job: Job, tokenizer: Any, rows: Dataset) -> int:
-    """Tokens of the longest sequence that the job will see, judged by its first rows; for GRPO
-    with a completion of full length."""
+    """Tokens of the longest sequence that the job will see, judged by its first rows; where the
+    model writes the completion, with one of full length."""
     args = job.training
     if getattr(args, "packing", False):
         return int(args.max_length)
@@ -97,25 +107,31 @@ def longest(job: Job, tokenizer: Any, rows: Dataset) -> int:
         lengths.append(
             sum(len(tokenizer(one, add_special_tokens=False).input_ids) for one in words)
         )
-    if job.name == "grpo":
+    if job.name != "sft":
         return max(lengths) + int(args.max_completion_length)
     return min(max(lengths), args.max_length or max(lengths))
 
 
 def _model(job: Job, start: Start) -> Any:
-    named = MODELS.get(start.path)
-    path = named.folder(0) if named is not None else start.path
-    config = AutoConfig.from_pretrained(path, revision=job.model.model_revision)
-    dtype = job.model.dtype
-    chosen = config.dtype if dtype in ("auto", None) else getattr(torch, dtype)
+    model = _without_weights(job, configuration(start, job.model.model_revision))
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(config, dtype=chosen)
         if job.model.use_peft:
             try:
                 model = get_peft_model(model, get_peft_config(job.model))  # type: ignore[arg-type]
             except ValueError as error:
                 raise BadInput(f"use_peft: {str(error).splitlines()[0]}") from None
     return model.train()
+
+
+def _teacher(job: Job, teacher: Start) -> Any:
+    return _without_weights(job, configuration(teacher, job.training.teacher_model_revision))
+
+
+def _without_weights(job: Job, config: Any) -> Any:
+    dtype = job.model.dtype
+    chosen = config.dtype if dtype in ("auto", None) else getattr(torch, dtype)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, dtype=chosen)
 
 
 def _activations(model: Any, batch: int, tokens: int, args: Any) -> int:
@@ -176,11 +192,12 @@ def _optimizer(name: str, trained: list[Any]) -> int | None:
 def _cache(job: Job, model: Any, batch: int, tokens: int) -> int:
     """Keys and values of the sequences that are generated at once."""
     args = job.training
-    if job.name != "grpo" or args.use_vllm:
+    if job.name == "sft" or args.use_vllm:
         return 0
     config = model.config
     heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     number = 2 if args.bf16 or args.fp16 else next(model.parameters()).element_size()
-    at_once = batch * (args.steps_per_generation or 1)
+    many = args.steps_per_generation if job.name == "grpo" else args.gradient_accumulation_steps
+    at_once = batch * (many or 1)
     return 2 * config.num_hidden_layers * heads * width * number * tokens * at_once

@@ -17,12 +17,16 @@ ABOUT = {
     "the cue of an arithmetic problem, on two cores in minutes, while its heads are tracked.",
     "grpo": "GRPO with its heads tracked.",
     "sft": "Supervised fine-tuning with its heads tracked.",
+    "distill": "On-policy distillation with the student's heads tracked: it writes, and learns the "
+    "teacher's probabilities of every next token of that.",
 }
 USAGE = {
     "demo": "sparks demo [--max_steps 12] [--any_flag value ...]",
     "grpo": "sparks grpo --config RECIPE.yaml [--any_flag value ...]",
     "sft": "sparks sft --config RECIPE.yaml [--any_flag value ...]",
+    "distill": "sparks distill --config RECIPE.yaml [--any_flag value ...]",
 }
+CONFIGS = {"grpo": "GRPOConfig", "sft": "SFTConfig", "distill": "DistillationConfig"}
 INDENT = 34
 
 
@@ -35,10 +39,10 @@ def print_help(command: str, words: Sequence[str]) -> None:
     if "all" in words:
         from train import config
 
-        print(f"TRL's ({kind.upper()}Config and what its script takes), ours once more:\n")
+        print(f"TRL's ({CONFIGS[kind]} and what its script takes), ours once more:\n")
         print(config.make_parser(kind).format_help())
     else:
-        print(f"All flags of TRL's {kind.upper()}Config work too: sparks {command} --help all")
+        print(f"All flags of TRL's {CONFIGS[kind]} work too: sparks {command} --help all")
 
 
 def groups(command: str) -> dict[str, list[str]]:
@@ -46,7 +50,7 @@ def groups(command: str) -> dict[str, list[str]]:
     ours = list(dataclasses.fields(JobArguments))
     pairs = [item for item in ours if item.name.startswith("track")]
     job = [item for item in ours if item not in pairs]
-    if command == "sft":
+    if command in ("sft", "distill"):
         job = [item for item in job if item.name != "reward_timeout"]
     config = _entry("--config RECIPE.yaml", "A recipe; flags override it.")
     return {

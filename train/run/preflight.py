@@ -45,12 +45,13 @@ def check_rows(job: Job, tokenizer: Any, train: Dataset) -> None:
             "conversations of the data need; take a model with one (-Instruct), or text without "
             "turns"
         )
-    if job.name != "grpo":
+    if job.name == "sft":
         return
     if len(train) < (prompts := _prompts(job)):
+        fewer = ", or raise num_generations" if job.name == "grpo" else ""
         raise BadInput(
             f"{len(train)} rows of training data are fewer than the {prompts} prompts of a batch "
-            "of generations; lower per_device_train_batch_size, or raise num_generations"
+            f"of generations; lower per_device_train_batch_size{fewer}"
         )
     every, saved = job.generation_steps, save_every(job, len(train))
     if saved is not None and saved % every:
@@ -66,6 +67,8 @@ def steps_per_epoch(job: Job, rows: int) -> int | None:
     args = job.training
     if job.name == "grpo":
         batches = rows // _prompts(job) * args.num_iterations * args.steps_per_generation
+    elif job.name == "distill":
+        batches = rows // _prompts(job) * args.gradient_accumulation_steps
     elif args.packing:
         return None
     else:
@@ -131,7 +134,11 @@ def describe_pairs(job: Job, pairs: dict[str, PromptPairs]) -> None:
 
 
 def _prompts(job: Job) -> int:
-    return job.training.generation_batch_size // job.training.num_generations
+    """Of a batch of generations; what does not fill one is left out of an epoch."""
+    args = job.training
+    if job.name == "grpo":
+        return args.generation_batch_size // args.num_generations
+    return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
 
 
 def _speaks_messages(rows: Dataset) -> bool:

@@ -35,7 +35,9 @@ class PlainData(Task):
 
     def reshaped_for_grpo(self, data: Dataset) -> Dataset:
         """Rows for GRPO of data in another shape; `BadInput` where that cannot be."""
-        raise BadInput(f"GRPO needs a column 'prompt'; the data has {data.column_names}")
+        raise BadInput(
+            f"sparks {self.job.name} needs a column 'prompt'; the data has {data.column_names}"
+        )
 
     def reshaped_for_sft(self, data: Dataset) -> Dataset:
         """Rows for SFT of data in another shape; `BadInput` where that cannot be."""

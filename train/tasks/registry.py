@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from transformers import AutoConfig
 
 from tracking.errors import BadInput
 from train.config import Job
@@ -16,7 +17,8 @@ from train.tasks.reasoning_gym import ReasoningGym
 from train.tasks.task import Task
 from train.tasks.tiny import Tiny
 from train.tasks.word_problems import WordProblems
-from train.tiny.base import base_model
+from train.tiny.base import BaseSettings, base_model, configuration
+from train.tiny.teacher import TEACHER, teacher_model
 from train.tiny.tokenizer import tokenizer
 
 # A name that ends in / stands for all that begin with it.
@@ -25,16 +27,27 @@ TASKS: dict[str, type[Task]] = {"tiny": Tiny, "reasoning-gym/": ReasoningGym}
 
 @dataclass(frozen=True)
 class NamedModel:
-    """A model that lies in Sparks or in its cache: its tokenizer, and its folder by seed."""
+    """A model that lies in Sparks or in its cache: its tokenizer, its configuration, which can be
+    had without it, and its folder by seed."""
 
     tokenizer: Callable[[], Any]
+    config: Callable[[], Any]
     folder: Callable[[int], Path]
     one_thread: bool = False  # so small that sharing an operation costs more than it saves
 
 
 MODELS = {
-    "tiny": NamedModel(tokenizer, base_model, one_thread=True),
-    "smollm2": NamedModel(smollm2_tokenizer, lambda seed: smollm2()),
+    "tiny": NamedModel(
+        tokenizer, lambda: configuration(BaseSettings(), tokenizer()), base_model, one_thread=True
+    ),
+    "tiny-teacher": NamedModel(
+        tokenizer, lambda: configuration(TEACHER, tokenizer()), teacher_model, one_thread=True
+    ),
+    "smollm2": NamedModel(
+        smollm2_tokenizer,
+        lambda: AutoConfig.from_pretrained(smollm2()),
+        lambda seed: smollm2(),
+    ),
 }
 
 

@@ -144,7 +144,7 @@ def _pretrain(seed: int, settings: BaseSettings, progress: bool) -> Qwen2ForCaus
             torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_share(step, settings))
             for optimizer in optimizers
         ]
-        for _ in _with_bar(range(settings.steps), "Making the tiny base", progress):
+        for _ in _with_bar(range(settings.steps), "Making a tiny model", progress):
             batch = [next(texts) for _ in range(settings.batch_size)]
             _solution_loss(model, chars, batch).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -167,8 +167,9 @@ def _texts(rng: random.Random, settings: BaseSettings) -> Iterator[tuple[str, st
         yield problem.prompt, reply if worked else reply[-len("####d") :]
 
 
-def _new_model(settings: BaseSettings, chars: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
-    config = Qwen2Config(
+def configuration(settings: BaseSettings, chars: PreTrainedTokenizerFast) -> Qwen2Config:
+    """The architecture of a model with these settings."""
+    return Qwen2Config(
         vocab_size=len(chars),
         hidden_size=settings.width,
         intermediate_size=settings.mlp_width,
@@ -183,6 +184,10 @@ def _new_model(settings: BaseSettings, chars: PreTrainedTokenizerFast) -> Qwen2F
         pad_token_id=SPECIAL_TOKENS.index("<pad>"),
         dtype=torch.float32,
     )
+
+
+def _new_model(settings: BaseSettings, chars: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
+    config = configuration(settings, chars)
     model = Qwen2ForCausalLM(config)
     sampling = GenerationConfig.from_model_config(config)
     sampling.update(do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=36)

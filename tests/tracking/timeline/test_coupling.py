@@ -46,6 +46,7 @@ def counted(reward: Values, contrast: str = "cue", **numbers: Values) -> pd.Data
             "contrast": contrast,
             "step": np.arange(steps) * STEP,
             "reward": [np.nan, *reward],
+            "stage": 0,
             "reward_name": "reward",
             **series,
         }
@@ -252,6 +253,15 @@ def test_a_loss_among_accuracies_is_another_series() -> None:
     series = rewards(frame, "cue")
     assert series.name == "accuracy"
     assert np.array_equal(series, [np.nan, 0.5, np.nan, 0.6, 0.7], equal_nan=True)
+
+
+def test_the_last_stage_says_what_the_reward_is() -> None:
+    frame = counted([2.0, 1.5, 1.0, 0.6])
+    frame["reward_name"] = ["loss"] * 4 + ["reward"]
+    assert rewards(frame, "cue").name == "loss"
+    frame["stage"] = [0] * 4 + [3 * STEP]
+    series = rewards(frame, "cue")
+    assert (series.name, *series[series.notna()]) == ("reward", 0.6)
 
 
 def test_a_timeline_s_own_frames_serve() -> None:

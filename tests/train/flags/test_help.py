@@ -18,7 +18,7 @@ def python(code: str, *arguments: str) -> str:
     return subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("command", ["demo", "grpo", "sft"])
+@pytest.mark.parametrize("command", ["demo", "grpo", "sft", "distill"])
 def test_help_is_the_commands_own_and_short(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

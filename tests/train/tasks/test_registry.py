@@ -2,11 +2,12 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers import AutoConfig
 
 from tests.builders.paths import TINY
 from tracking import BadInput
 from train import config
-from train.tasks.registry import for_grpo, for_sft
+from train.tasks.registry import MODELS, for_grpo, for_sft
 
 GRPO = str(TINY / "grpo.yaml")
 SFT = str(TINY / "sft.yaml")
@@ -83,3 +84,10 @@ def test_sft_on_bare_answers_is_refused(tmp_path: Path) -> None:
     rows = lines(tmp_path, {"problem": "2 and 3?", "answer": "5"})
     with pytest.raises(BadInput, match="SFT needs worked solutions"):
         for_sft(job("sft", rows), "train")
+
+
+def test_a_named_model_is_configured_as_its_folder_says() -> None:
+    named = MODELS["tiny"]
+    there = AutoConfig.from_pretrained(named.folder(0)).to_dict()
+    ours = named.config().to_dict()
+    assert {key for key in ours if ours[key] != there[key]} <= {"architectures", "_name_or_path"}

@@ -90,8 +90,13 @@ const drawStory = (host, run) => {
     yaxis3: panel("wiring kept", 2, shared((k) => [...k.counts.wiring_kept_low, ...k.counts.wiring_kept_high, ...k.counts.wiring_null_high], 0, 1.05)),
     yaxis4: axis({ domain: domain(3), autorange: false, range: [names.length - 0.5, -0.5], showgrid: false, ticks: "",
       type: "category", tickfont: { size: 11 }, nticks: names.length }),
-  }, total + 46, [...unsound(run), ...spans(run, ["weak", "absent"], faded(css("--page"), 0.6), "above", "y4 domain"), ...mlpLine(run)]);
+  }, total + 46, [...unsound(run), ...spans(run, ["weak", "absent"], faded(css("--page"), 0.6), "above", "y4 domain"), ...mlpLine(run), ...stageLines(run)]);
 };
+
+// Where a later stage of the training begins.
+const stageLines = (run) => run.stages.map((step) => ({ type: "line", xref: "x", yref: "paper", x0: step, x1: step,
+  y0: 0, y1: 1, line: { color: css("--ink"), width: 1, dash: "dash" }, name: "stage", label: { text: "next stage",
+    textposition: "end", textangle: 0, xanchor: "left", yanchor: "top", font: { size: 11, color: css("--soft") } } }));
 
 // A line between heads and MLPs.
 const mlpLine = (run) => {

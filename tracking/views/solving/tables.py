@@ -55,7 +55,8 @@ def accuracies(run: Path) -> pd.DataFrame:
         for path in paths
         if (name := re.fullmatch(r"step-(\d+)", path.parent.name))
     )
-    tables = [_read(path, ACCURACY).assign(step=step) for step, path in steps]
+    offset = RunFolder(run).ledger.offset
+    tables = [_read(path, ACCURACY).assign(step=offset + step) for step, path in steps]
     empty = pd.DataFrame(columns=["step", *ACCURACY])
     return pd.concat(tables, ignore_index=True)[list(empty)] if tables else empty
 
