@@ -136,6 +136,7 @@ def _controlled(graph: Graph, compared: Compared, control: Compared) -> str:
     if np.isnan(largest):
         return "a control run shows no behaviour at one of its ends: it gives no level."
     (moved,) = control.between.values()
+    differ = [n for n, one in zip(graph.nodes, moved.differs.any(axis=0), strict=True) if one]
     beyond = {
         node: abs(one.at(place)[0])
         for one in compared.between.values()
@@ -144,9 +145,9 @@ def _controlled(graph: Graph, compared: Compared, control: Compared) -> str:
     }
     names = sorted(beyond, key=lambda node: -beyond[node])
     return (
-        f"in a control run {int(moved.differs.any(axis=0).sum())} shares differ between its ends, "
-        f"none by more than {largest:.2f}, and {control.words.count('only')} nodes are active at "
-        f"one end only; differences beyond that are of {_nodes(names)}."
+        f"in a control run shares of {_nodes(differ)} differ between its ends, none by more than "
+        f"{largest:.2f}, and {_nodes(_of(graph, control, 'only'))} active at one end only; "
+        f"differences beyond that are of {_nodes(names)}."
     )
 
 
