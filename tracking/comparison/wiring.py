@@ -81,12 +81,13 @@ def rankings(
     rows = []
     for name, scores in others.items():
         place = {"contrast": contrast, "model": party.name, "ranked_by": name}
-        for both, of_pairs in (
-            (wiring(tried.whole, scores, own, sorted(at), weights), len(pairs)),
-            (wiring(tried.part, scores, part, drawn, tried.part_weights), len(part)),
-        ):
-            rows += [{**place, "at": at.get(row["edges"], ""), "pairs": of_pairs, **row}
-                     for row in _rows(both)]  # fmt: skip
+        whole = wiring(tried.whole, scores, own, sorted(at), weights)
+        rows += [
+            {**place, "at": at[row["edges"]], "pairs": len(own), **row} for row in _rows(whole)
+        ]
+        if drawn:
+            curve = wiring(tried.part, scores, part, drawn, tried.part_weights)
+            rows += [{**place, "at": "", "pairs": len(part), **row} for row in _rows(curve)]
     return pd.DataFrame(rows).sort_values("edges", kind="stable", ignore_index=True)
 
 

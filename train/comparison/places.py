@@ -116,21 +116,12 @@ def _saved(run: RunFolder) -> dict[int, str]:
     config = run.config()
     if "steps" in config:  # by `sparks track`
         steps = {int(step): str(model) for step, model in config["steps"].items()}
-        return {
-            s: model
-            for s, model in steps.items()
-            if not model.startswith("/") or Path(model).is_dir()
-        }
+        return {step: model for step, model in steps.items() if not _is_gone(model)}
     saved = {step: str(path) for step, path in resume.complete(run.path, resume.silent).items()}
     if start := _start(config):
         saved[0] = start
     last = max(run.ledger.steps(), default=0)
-    if (
-        last
-        and last not in saved
-        and last >= max(saved, default=0)
-        and folders.holds_model(run.path)
-    ):
+    if last > max(saved, default=0) and folders.holds_model(run.path):
         saved[last] = str(run.path)  # what the training ended with
     return saved
 
