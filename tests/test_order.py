@@ -44,7 +44,22 @@ MAY_IMPORT = {  # besides its own and the leaves; the longest name that fits a m
         "run_folder",
     },
     "run_folder": {"ledger"},
-    "comparison": {"timeline", "ledger", "circuits"},
+    "comparison": {
+        "pairs",
+        "model",
+        "model.graph",
+        "attribution",
+        "circuits",
+        "nodes",
+        "nodes.role_words",
+        "stability",
+        "stability.bootstrap",
+        "interventions",
+        "ledger",
+        "timeline",
+        "contrast",
+        "settings",
+    },
     "views": {"timeline", "ledger", "model.graph", "run_folder"},
 }
 FILES = sorted(

@@ -1,0 +1,171 @@
+"""`sparks compare`, end to end on small models."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tests.builders.checkpoints import QUICK, save_checkpoints, save_model, write_pairs
+from tests.builders.runs import write_run
+from tracking import BadInput, Ledger
+from train.commands import compare, track
+
+Printed = pytest.CaptureFixture[str]
+
+
+def compared(folder: Path, *words: object) -> Path:
+    """The folder that `sparks compare` writes into."""
+    compare.main([str(word) for word in (*words, "--output_dir", folder, *QUICK)])
+    return folder
+
+
+def louder(folder: Path, gain: float, copy: Path) -> Path:
+    """A copy of a model with a gain on its last norm."""
+    shutil.copytree(folder, copy)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.model.norm.weight *= gain
+    model.save_pretrained(copy)
+    return copy
+
+
+def read(folder: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(folder / f"{name}.csv", keep_default_na=False)
+
+
+def test_a_copy_differs_in_nothing(tmp_path: Path, capsys: Printed) -> None:
+    one = save_model(tmp_path / "one", seed=3)
+    other = shutil.copytree(one, tmp_path / "other")
+    out = compared(tmp_path / "out", one, other, "--pairs", write_pairs(tmp_path, 16))
+    assert not read(out, "behaviour_differences")["differs"].any()
+    assert not read(out, "node_differences")["differs"].any()
+    assert not read(out, "nodes")["word"].isin(["only", "some"]).any()
+    assert "one and other are of one base" in capsys.readouterr().out
+
+
+def test_a_gain_changes_the_behaviour_alone(tmp_path: Path) -> None:
+    one = save_model(tmp_path / "one", seed=3)
+    other = louder(one, 2.0, tmp_path / "other")
+    out = compared(tmp_path / "out", one, other, "--pairs", write_pairs(tmp_path, 16))
+    each = read(out, "behaviour").set_index("model")["behaviour"]
+    assert each["other"] == pytest.approx(2 * each["one"], rel=1e-4)
+    assert not read(out, "node_differences")["differs"].any()
+
+
+def test_a_second_time_nothing_is_analysed_again(tmp_path: Path, capsys: Printed) -> None:
+    models = [save_model(tmp_path / name, seed) for seed, name in enumerate("ab")]
+    pairs = write_pairs(tmp_path)
+    compared(tmp_path / "out", *models, "--pairs", pairs)
+    assert capsys.readouterr().out.count("analysing") == 2
+    first = (tmp_path / "out" / "behaviour.csv").read_bytes()
+    compared(tmp_path / "out", *models, "--pairs", pairs)
+    assert "analysing" not in capsys.readouterr().out
+    assert (tmp_path / "out" / "behaviour.csv").read_bytes() == first
+    save_model(models[1], seed=7)  # another model of that name
+    compared(tmp_path / "out", *models, "--pairs", pairs)
+    assert capsys.readouterr().out.count("analysing") == 1
+
+
+def test_runs_are_compared_by_their_own_records(tmp_path: Path, capsys: Printed) -> None:
+    theirs, pairs = save_checkpoints(tmp_path / "theirs", (100, 200)), write_pairs(tmp_path)
+    words = [theirs, "--pairs", pairs, "--output_dir", tmp_path / "run", *QUICK]
+    track.main([str(word) for word in words])
+    capsys.readouterr()
+    out = compared(tmp_path / "out", f"{tmp_path / 'run'}@100", tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "analysing" not in said and "run@100" in said
+    clean = Ledger(tmp_path / "run" / "heads").read(200).analyses["letters"].behaviour
+    mean = float((clean.clean - clean.corrupted).mean())
+    assert read(out, "behaviour").set_index("model")["behaviour"]["run"] == pytest.approx(mean)
+    shutil.rmtree(theirs / "checkpoint-200")
+    compared(tmp_path / "out", f"{tmp_path / 'run'}@100", tmp_path / "run")
+    assert "run's weights are gone: no ranking is tried in it" in capsys.readouterr().out
+
+
+def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path: Path) -> None:
+    models = [save_model(tmp_path / name, seed) for seed, name in enumerate("ab")]
+    with pytest.raises(BadInput, match="two models are compared at least"):
+        compared(tmp_path / "out", models[0])
+    with pytest.raises(BadInput, match="--pairs is missing"):
+        compared(tmp_path / "out", *models)
+    with pytest.raises(BadInput, match="unrecognized arguments: --wat"):
+        compared(tmp_path / "out", *models, "--wat")
+
+
+def test_a_control_gives_every_figure_its_level(tmp_path: Path, capsys: Printed) -> None:
+    theirs, pairs = save_checkpoints(tmp_path / "theirs", (100, 200)), write_pairs(tmp_path)
+    words = [theirs, "--pairs", pairs, "--output_dir", tmp_path / "run", *QUICK]
+    track.main([str(word) for word in words])
+    run = tmp_path / "run"
+    out = compared(tmp_path / "out", f"{run}@100", run, "--control", run)
+    between = read(out, "behaviour_differences")
+    assert between["control"].tolist() == pytest.approx(between["difference"].tolist())
+    assert "a control run's behaviour moves by" in capsys.readouterr().out
+    with pytest.raises(BadInput, match="it takes two checkpoints"):
+        single = tmp_path / "single"
+        words = [theirs / "checkpoint-100", "--pairs", pairs, "--output_dir", single, *QUICK]
+        track.main([str(word) for word in words])
+        compared(tmp_path / "out", f"{run}@100", run, "--control", single)
+    other = save_checkpoints(tmp_path / "other", (100, 200), heads=2)
+    words = [other, "--pairs", pairs, "--output_dir", tmp_path / "wider", *QUICK]
+    track.main([str(word) for word in words])
+    with pytest.raises(BadInput, match=r"is of another shape: .* has heads 2"):
+        compared(tmp_path / "out", f"{run}@100", run, "--control", tmp_path / "wider")
+
+
+def test_models_of_other_shapes_are_matched_by_function(tmp_path: Path, capsys: Printed) -> None:
+    one = save_model(tmp_path / "one", seed=0)
+    other = save_model(tmp_path / "other", seed=0, heads=2)
+    out = compared(tmp_path / "out", one, other, "--pairs", write_pairs(tmp_path, 16))
+    said = capsys.readouterr().out
+    assert "not known to be of one base: other shapes" in said
+    assert "Between bases rankings are not tried" in said
+    assert (out / "matches.csv").exists() and not (out / "node_differences.csv").exists()
+
+
+def test_other_tokens_take_pairs_as_text(tmp_path: Path, capsys: Printed) -> None:
+    theirs, pairs = save_checkpoints(tmp_path / "theirs", (100,)), write_pairs(tmp_path)
+    words = [theirs, "--pairs", pairs, "--output_dir", tmp_path / "run", *QUICK]
+    track.main([str(word) for word in words])
+    other = save_model(tmp_path / "other", seed=1)
+    reworded(other)
+    with pytest.raises(BadInput, match=r"other has other tokens than run.*--pairs FILE.jsonl"):
+        compared(tmp_path / "out", tmp_path / "run", other)
+    out = compared(tmp_path / "out", tmp_path / "run", other, "--pairs", pairs)
+    assert set(read(out, "behaviour")["model"]) == {"run", "other"}
+
+
+def reworded(folder: Path) -> None:
+    """Let two letters of a model's tokenizer change places."""
+    path = folder / "tokenizer.json"
+    facts = json.loads(path.read_text())
+    words = facts["model"]["vocab"]
+    words["a"], words["b"] = words["b"], words["a"]
+    path.write_text(json.dumps(facts))
+
+
+def test_groups_of_runs_are_compared_by_their_records(tmp_path: Path, capsys: Printed) -> None:
+    for group in "ab":
+        for seed in range(2):
+            run = write_run(tmp_path / f"{group}{seed}", (0, 10 + seed))
+            (run / "config.yaml").write_text(f"# sparks sft\nmodel_name_or_path: m{seed}\n")
+    words = ["--group", f"a={tmp_path}/a*", "--group", f"b={tmp_path / 'b0'},{tmp_path / 'b1'}"]
+    compare.main([*words, "--output_dir", str(tmp_path / "out")])
+    assert "b (2 runs) and a (2) are paired by 2 shared bases" in capsys.readouterr().out
+    assert len(read(tmp_path / "out", "runs")["run"].unique()) == 4
+    for wrong, why in (
+        (["--group", "a=nowhere"], "nowhere: no such run"),
+        (["--group", f"a={tmp_path}/z*"], "no folder fits"),
+        (["--group", "a"], "it must be like"),
+        (words[:2], "two groups are compared at least"),
+        ([*words[:2], *words[:2]], "is there twice"),
+        ([*words[:2], "--group", f"b={tmp_path / 'a0'}"], "is named twice"),
+        ([*words, "--pairs", "x"], "takes --output_dir alone"),
+    ):
+        with pytest.raises(BadInput, match=why):
+            compare.main(wrong)
