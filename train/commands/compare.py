@@ -33,7 +33,7 @@ from tracking.comparison.wiring import wiring_section
 from tracking.errors import BadInput
 from tracking.settings import Settings
 from tracking.timeline.activity import Thresholds
-from train.commands.track_models import settings_of
+from train.checkpoints.track_models import settings_of
 from train.comparison.groups import groups_of
 from train.comparison.output import show, write
 from train.comparison.parties import Procedure, parties, relations, same_pairs

@@ -38,11 +38,11 @@ from tracking.views.conclusion import conclude
 from tracking.views.terminal import Table
 from tracking.worker import Worker
 from train import config, model
+from train.checkpoints import track_models
 from train.checkpoints.analyst import Analyst
 from train.checkpoints.records import make_record, set_aside_others
 from train.checkpoints.waiting import analysable, release
 from train.checkpoints.watch import Watcher, wait_for
-from train.commands import track_models
 from train.config import Job
 from train.data import contrasts
 from train.flags import help as helping
