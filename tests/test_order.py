@@ -44,7 +44,17 @@ MAY_IMPORT = {  # besides its own and the leaves; the longest name that fits a m
         "run_folder",
     },
     "run_folder": {"ledger"},
-    "comparison": {"timeline", "ledger", "circuits"},
+    "comparison": {
+        "pairs",
+        "model",
+        "model.graph",
+        "circuits",
+        "stability",
+        "stability.bootstrap",
+        "interventions",
+        "ledger",
+        "timeline",
+    },
     "views": {"timeline", "ledger", "model.graph", "run_folder"},
 }
 FILES = sorted(
