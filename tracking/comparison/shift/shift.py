@@ -84,6 +84,7 @@ class Carried:
     places: Places
     behaviour: Interval  # logits a place: above 0 by construction
     measured: Tensor  # BoolTensor [node], in the order of `Graph.nodes`
+    figures: Crossed  # [prompt, measured node]
     nodes: pd.DataFrame  # `node`, the columns of `effect_table`, `comes_out`
     parts: pd.DataFrame  # `part` and the same columns; the nodes that come out, together
     by_weights: pd.DataFrame  # the same of the weights of the nodes that come out, each and all
@@ -149,7 +150,7 @@ def carried(
     each = places.by_prompt(single)
     names = [graph.nodes[place] for place in measured.nonzero()[:, 0].tolist()]
     nodes = effect_table("node", names, each, weights, judged.error)
-    nodes = nodes.assign(comes_out=nodes["significant"] & _surely(nodes, judged.share))
+    nodes = nodes.assign(comes_out=nodes["significant"] & surely(nodes, judged.share))
     found = [names[place] for place in np.flatnonzero(nodes["comes_out"])]
     parts = [*whole(graph), *layer_heads(graph), *_together(graph.nodes, found)]
     together = places.by_prompt(crossed_parts(ours, theirs, looks, parts, batch_size))
@@ -159,6 +160,7 @@ def carried(
         places=places,
         behaviour=interval(each.behaviour[:, None], weights),
         measured=measured,
+        figures=each,
         nodes=nodes,
         parts=effect_table("part", [part.name for part in parts], together, weights, judged.error),
         by_weights=_by_weights(base, trained, places, swapped, single, weights, judged.error),
@@ -169,7 +171,7 @@ def carried(
     )
 
 
-def _surely(table: pd.DataFrame, least: float) -> pd.Series:
+def surely(table: pd.DataFrame, least: float) -> pd.Series:
     """Whether a share, lost or gained, is surely at least `least` in size."""
     each = [
         (table[f"{way}_share_low"] >= least) | (table[f"{way}_share_high"] <= -least)
