@@ -199,8 +199,11 @@ def _writing(o: nn.Module, columns: Tensor, write: Tensor) -> Iterator[Removable
     def silence(_module: nn.Module, args: tuple) -> tuple:
         return (args[0].masked_fill(columns, 0), *args[1:])
 
+    def add(_module: nn.Module, _args: tuple, out: Tensor) -> Tensor:
+        return out + write
+
     yield o.register_forward_pre_hook(silence)
-    yield o.register_forward_hook(lambda _module, _args, out: out + write)
+    yield o.register_forward_hook(add)
 
 
 def _instead(given: Tensor) -> Any:

@@ -194,10 +194,14 @@ class Ends:
     def of(cls, decoder: Decoder, pairs: PromptPairs, loss: Metric) -> Ends:
         pairs = pairs.to(decoder.device)
         mask, positions = pairs.attention_mask, look(pairs)[0]
-        ends = [Kept.of(decoder, ids, mask, positions) for ids in (pairs.clean, pairs.corrupted)]
-        given = [decoder.lm_head(end.last).float() for end in ends]
-        losses = (loss(logits, given[0], pairs) for logits in given)
-        return cls(pairs, *ends, given[0], *losses)
+        clean, corrupted = (
+            Kept.of(decoder, ids, mask, positions) for ids in (pairs.clean, pairs.corrupted)
+        )
+        clean_logits, corrupted_logits = (
+            decoder.lm_head(end.last).float() for end in (clean, corrupted)
+        )
+        losses = (loss(given, clean_logits, pairs) for given in (clean_logits, corrupted_logits))
+        return cls(pairs, clean, corrupted, clean_logits, *losses)
 
     @property
     def behaviour(self) -> Tensor:

@@ -8,6 +8,11 @@ A word is a run (its last record; RUN@STEP or RUN/checkpoint-STEP for another on
 model, or a Hub name. All are compared on the pairs of the file or, without one, on those of the
 first run; what has no record on these is analysed now, by the first run's settings but for what
 `--track_...` flags say. Tables go as CSV into `--output_dir`, with every finding in a sentence.
+
+A run with completions beside its base (RUN@0 first, or the model that it began with) begins with
+what training changed: both write answers to --problems of the run's own, and where they differ
+most the nodes are exchanged. --control RUN gives this its level under a run that began with the
+same base and was taught nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tracking.comparison.behaviour import behaviour_section
+from tracking.comparison.exchange.section import parts_section
 from tracking.comparison.nodes import nodes_section
 from tracking.comparison.origins import origins_section
 from tracking.comparison.party import Comparison
@@ -29,10 +35,17 @@ from train.commands.track_models import settings_of
 from train.comparison.output import show, write
 from train.comparison.parties import Procedure, parties, relations, same_pairs
 from train.comparison.places import Place, places
+from train.comparison.shift import (
+    PROBLEMS,
+    ShiftSettings,
+    control_place,
+    shift_section_of,
+    subjects,
+)
 from train.flags.parsing import make_parser
 from train.run.console import quieten, say
 
-SECTIONS = (origins_section, behaviour_section, nodes_section, wiring_section)
+SECTIONS = (origins_section, behaviour_section, nodes_section, parts_section, wiring_section)
 """What is said, in order: functions of a `Comparison` that give a `Section`."""
 
 
@@ -45,12 +58,17 @@ def main(arguments: Sequence[str]) -> None:
     compared = places(options.models)
     folder = Path(options.output_dir or _folder(compared))
     settings, thresholds = settings_of(flags, _before(compared))
+    control = control_place(options.control) if options.control else None
     pairs = same_pairs(compared, options.pairs)
     made = parties(compared, pairs, Procedure(folder / "records", settings, thresholds))
     comparison = Comparison(made, relations(made), thresholds, settings.batch_size)
     if not comparison.contrasts:
         raise BadInput("the records have no contrast in common; give --pairs FILE.jsonl")
     sections = []
+    asked = ShiftSettings(folder, options.problems, control)
+    for subject in subjects(comparison, compared) if options.problems else ():
+        sections.append(shift_section_of(subject, comparison, asked))
+        show(sections[-1])
     for make in SECTIONS:
         sections.append(make(comparison))
         show(sections[-1])
@@ -62,6 +80,9 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = make_parser("compare", __doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="runs, folders or Hub names")
     parser.add_argument("--pairs", metavar="FILE.jsonl", help="prompt pairs, as text")
+    parser.add_argument("--problems", type=int, default=PROBLEMS, metavar="N",
+        help=f"of the run's own, to find what changed on ({PROBLEMS}; 0: none)")  # fmt: skip
+    parser.add_argument("--control", metavar="RUN", help="from the same base, taught nothing")
     parser.add_argument("--output_dir", metavar="DIR", help="default: runs/compare-A-B")
     for part in (Settings, Thresholds):
         for item in dataclasses.fields(part):

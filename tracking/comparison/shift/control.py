@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tracking.comparison.crossed import Crossed, crossed_nodes
-from tracking.comparison.effect_table import effect_table
+from tracking.comparison.exchange.crossed import Crossed, crossed_nodes
+from tracking.comparison.exchange.effect_table import effect_table
 from tracking.comparison.shift.shift import RESAMPLES, Carried, Judged, Shift, surely
 from tracking.comparison.shift.texts import Texts
 from tracking.model.decoder import Decoder
@@ -67,4 +67,4 @@ def control_level(
 def beyond(level: ControlLevel, carried: Carried) -> list[str]:
     """The nodes that come out and carry more than the control's do."""
     mine = level.nodes.loc[np.asarray(level.nodes["beyond"], dtype=bool), "node"]
-    return [node for node in carried.found if node in set(mine)]
+    return [node for node in carried.carriers if node in set(mine)]

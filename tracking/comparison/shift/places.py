@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tracking.comparison.crossed import Crossed, Looks
+from tracking.comparison.exchange.crossed import Crossed, Looks
 from tracking.comparison.shift.divergence import Divergence
 from tracking.comparison.shift.texts import Texts
 
@@ -28,6 +28,7 @@ class Places:
     texts: Tensor  # LongTensor [row], in `Texts`
     prompt: Tensor  # LongTensor [row], numbered from 0 without gaps
     agreeing: int  # positions that carry it too, but both models prefer the same token: left out
+    held: float  # share of all divergence that lies on these places
 
     @classmethod
     def of(cls, texts: Texts, divergence: Divergence) -> Places | None:
@@ -45,7 +46,8 @@ class Places:
         tokens = divergence.preferred[rows[:, None], positions]
         looks = Looks(texts.token_ids[rows], texts.mask[rows], positions, weights, tokens)
         prompt = texts.prompt[rows].unique(return_inverse=True)[1]
-        return cls(looks, rows, prompt, int(carrying.sum() - differ.sum()))
+        held = float(divergence.kl[differ].sum() / divergence.kl.sum())
+        return cls(looks, rows, prompt, int(carrying.sum() - differ.sum()), held)
 
     @property
     def count(self) -> int:

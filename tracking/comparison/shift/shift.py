@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tracking.comparison.crossed import (
+from tracking.comparison.exchange.crossed import (
     Crossed,
     Looks,
     Part,
@@ -31,12 +31,12 @@ from tracking.comparison.crossed import (
     layer_heads,
     whole,
 )
-from tracking.comparison.effect_table import WAYS, effect_table
-from tracking.comparison.estimates import estimated_nodes
+from tracking.comparison.exchange.effect_table import WAYS, effect_table
+from tracking.comparison.exchange.estimates import estimated_nodes
+from tracking.comparison.exchange.transplant import figures, transplanted
 from tracking.comparison.shift.divergence import Divergence
 from tracking.comparison.shift.places import Places
 from tracking.comparison.shift.texts import Texts
-from tracking.comparison.transplant import figures, transplanted
 from tracking.errors import BadInput
 from tracking.model.decoder import Decoder
 from tracking.stability.bootstrap import Interval, halves, interval, resamples
@@ -92,8 +92,8 @@ class Carried:
     halves: Halves
 
     @property
-    def found(self) -> list[str]:
-        """The nodes that come out, the largest share first."""
+    def carriers(self) -> list[str]:
+        """The nodes that come out, those of the largest share first."""
         mine = self.nodes[self.nodes["comes_out"]]
         size = mine[[f"{way}_share" for way in WAYS]].abs().max(axis=1)
         return mine.loc[size.sort_values(ascending=False, kind="stable").index, "node"].tolist()
@@ -151,10 +151,11 @@ def carried(
     names = [graph.nodes[place] for place in measured.nonzero()[:, 0].tolist()]
     nodes = effect_table("node", names, each, weights, judged.error)
     nodes = nodes.assign(comes_out=nodes["significant"] & surely(nodes, judged.share))
-    found = [names[place] for place in np.flatnonzero(nodes["comes_out"])]
-    parts = [*whole(graph), *layer_heads(graph), *_together(graph.nodes, found)]
+    carriers = [names[place] for place in np.flatnonzero(nodes["comes_out"])]
+    parts = [*whole(graph), *layer_heads(graph), *_together(graph.nodes, carriers)]
     together = places.by_prompt(crossed_parts(ours, theirs, looks, parts, batch_size))
-    swapped = [_part(graph.nodes, [name]) for name in found] + _together(graph.nodes, found)
+    swapped = [_part(graph.nodes, [name]) for name in carriers]
+    swapped += _together(graph.nodes, carriers)
     sampled = sample[measured].numpy()
     return Carried(
         places=places,
@@ -200,8 +201,8 @@ def _part(nodes: Sequence[str], names: Sequence[str], called: str = "") -> Part:
     return Part(called or names[0], chosen)
 
 
-def _together(nodes: Sequence[str], found: Sequence[str]) -> list[Part]:
-    return [_part(nodes, found, TOGETHER)] if len(found) > 1 else []
+def _together(nodes: Sequence[str], names: Sequence[str]) -> list[Part]:
+    return [_part(nodes, names, TOGETHER)] if len(names) > 1 else []
 
 
 def _by_weights(

@@ -69,8 +69,8 @@ def page(texts: Texts, divergence: Divergence, decode: Decode, title: str, count
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{STYLE}</style><h1>{escape(title)}</h1><p>The deeper a token's shade, the more "
-        f"the two policies differ there (deepest: {most:.2f} nats); outlined, they prefer different "
-        f"tokens.</p>\n{body}</html>\n"
+        f"the two policies differ there (deepest: {most:.2f} nats); outlined, they prefer "
+        f"different tokens.</p>\n{body}</html>\n"
     )
 
 

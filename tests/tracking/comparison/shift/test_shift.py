@@ -42,7 +42,7 @@ def found() -> Shift:
 
 def test_only_the_head_whose_write_was_changed_comes_out(found: Shift) -> None:
     carried = found.carried
-    assert carried is not None and carried.found == [COPY]
+    assert carried is not None and carried.carriers == [COPY]
     nodes = carried.nodes.set_index("node")
     for way in ("lost_share", "gained_share"):
         assert nodes.loc[COPY, way] == pytest.approx(1, abs=1e-3)
@@ -85,7 +85,7 @@ def test_a_node_that_only_passes_on_comes_out_by_writes_alone() -> None:
     first = trained.model.embed_tokens.weight.data[:6]
     first.copy_(first.roll(1, 0))
     carried = Shift.of(base, trained, texts()).carried
-    assert carried is not None and carried.found == [COPY]
+    assert carried is not None and carried.carriers == [COPY]
     assert abs(carried.by_weights.set_index("part").loc[COPY, "gained_share"]) < 1e-5
     parts = carried.parts.set_index("part")["gained_share"]
     assert parts["embeddings"] == pytest.approx(1, abs=0.05)
@@ -133,10 +133,10 @@ def test_everything_is_all_of_the_shift_between_any_two_models(tiny_decoder) -> 
 
 def test_together_stands_beside_the_nodes_that_come_out(tiny_decoder) -> None:
     carried = Shift.of(*random_texts(tiny_decoder), Judged(share=0.0)).carried
-    assert carried is not None and len(carried.found) > 1
+    assert carried is not None and len(carried.carriers) > 1
     assert TOGETHER in set(carried.parts["part"])
     assert list(carried.by_weights["part"])[-1] == TOGETHER
-    assert set(carried.by_weights["part"]) == {*carried.found, TOGETHER}
+    assert set(carried.by_weights["part"]) == {*carried.carriers, TOGETHER}
 
 
 def test_shares_are_those_of_sums_over_places(tiny_decoder) -> None:

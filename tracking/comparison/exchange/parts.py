@@ -16,9 +16,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tracking.comparison.crossed import Crossed, Looks, Part, crossed_parts, layer_heads, whole
-from tracking.comparison.effect_table import effect_table, is_there
-from tracking.comparison.transplant import figures, transplanted
+from tracking.comparison.exchange.crossed import (
+    Crossed,
+    Looks,
+    Part,
+    crossed_parts,
+    layer_heads,
+    whole,
+)
+from tracking.comparison.exchange.effect_table import effect_table, is_there
+from tracking.comparison.exchange.transplant import figures, transplanted
 from tracking.model.decoder import Decoder
 from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.stability.bootstrap import Interval, interval, resamples
@@ -68,9 +75,12 @@ def _part_effects(by: dict[str, Crossed], names: Sequence[str]) -> PartEffects:
     ]
     table = pd.concat(tables, ignore_index=True)
     if not there:
-        table[[name for name in table if "_share" in str(name)]] = torch.nan
-    levels = (behaviour.base, behaviour.trained, behaviour.behaviour)
-    return PartEffects(*(interval(one[:, None], weights) for one in levels), there, table)
+        table.loc[:, table.columns.str.contains("_share")] = float("nan")
+    base, trained, difference = (
+        interval(one[:, None], weights)
+        for one in (behaviour.base, behaviour.trained, behaviour.behaviour)
+    )
+    return PartEffects(base, trained, difference, there, table)
 
 
 def _by_weights(

@@ -8,7 +8,7 @@ from tests.builders.draws import arches
 from tests.builders.planted import COPY, pairs, planted
 from tests.builders.two_models import changed
 from tracking import BadInput
-from tracking.comparison.parts import PartEffects, part_effects
+from tracking.comparison.exchange.parts import PartEffects, part_effects
 
 SHARES = ["lost_share", "gained_share"]
 

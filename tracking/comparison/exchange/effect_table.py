@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tracking.comparison.crossed import Crossed
+from tracking.comparison.exchange.crossed import Crossed
 from tracking.stability.bootstrap import interval, share
 from tracking.stability.changes import change_p, discoveries
 
@@ -41,7 +41,7 @@ def effect_table(
         out[f"{way}_p"] = change_p(draws, np.zeros_like(draws), len(effect))
     table = pd.DataFrame(out)
     p = table[[f"{way}_p" for way in WAYS]].to_numpy()
-    return table.assign(significant=discoveries(p, level).any(axis=1))
+    return table.assign(significant=np.atleast_1d(discoveries(p, level).any(axis=1)))
 
 
 def is_there(behaviour: Tensor, weights: Tensor) -> bool:

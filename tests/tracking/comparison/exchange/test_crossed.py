@@ -17,7 +17,7 @@ from tests.builders.two_models import changed
 from tests.builders.untouched import assert_same, everything
 from tracking import BadInput, PromptPairs
 from tracking.attribution.metrics import neg_logit_diff
-from tracking.comparison.crossed import (
+from tracking.comparison.exchange.crossed import (
     Crossed,
     Looks,
     Part,

@@ -5,8 +5,8 @@ import torch
 from tests.builders.closeness import assert_close, correlation
 from tests.builders.draws import arches
 from tests.builders.two_models import changed
-from tracking.comparison.crossed import Looks, crossed_nodes
-from tracking.comparison.estimates import estimated_nodes
+from tracking.comparison.exchange.crossed import Looks, crossed_nodes
+from tracking.comparison.exchange.estimates import estimated_nodes
 from tracking.model.decoder import Decoder
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tracking.comparison.crossed import Looks, Part
+from tracking.comparison.exchange.crossed import Looks, Part
 from tracking.interventions.graft import graft
 from tracking.model.adapters import bias_of, effective_weight, merged_copy
 from tracking.model.decoder import Decoder, embed, run

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from tracking.comparison.crossed import Crossed, Looks
+from tracking.comparison.exchange.crossed import Crossed, Looks
 from tracking.interventions.graft import check_alike
 from tracking.model.decoder import Decoder, embed, run
 from tracking.model.partial import Kept, undisturbed

@@ -1,0 +1,118 @@
+"""What training changed in a run's model, found on texts that it and its base write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tracking.atomic import write_whole
+from tracking.comparison.party import Comparison, Party
+from tracking.comparison.section import Section
+from tracking.comparison.shift.control import control_level
+from tracking.comparison.shift.section import shift_section
+from tracking.comparison.shift.shift import Judged, Shift
+from tracking.comparison.shift.shown import decoder_of, page, positions
+from tracking.comparison.shift.texts import Texts
+from tracking.errors import BadInput
+from tracking.run_folder import RunFolder
+from tracking.views.completions import files
+from train.checkpoints import models
+from train.checkpoints.models import Model
+from train.comparison.places import Place, places
+from train.comparison.texts import Asked, drawn_texts, logged_problems
+from train.evals.sampling import Sampling
+from train.run.console import say
+
+PROBLEMS = 32
+MANY = 64  # nodes, above which those of small estimates are left out
+SCREEN = 1 / 3  # of the share that matters: a smaller estimate is not worth a pass
+TOKENS = 256  # of a completion, where the run does not say how many
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model of a run beside the base that it began with."""
+
+    party: Party
+    base: Party
+    run: RunFolder
+    tokenizer: Any
+
+
+@dataclass(frozen=True)
+class ShiftSettings:
+    """How texts are drawn and where they are written; `control` is a model from the same base that
+    was taught nothing."""
+
+    folder: Path
+    problems: int = PROBLEMS
+    control: Model | None = None
+
+
+def subjects(comparison: Comparison, compared: Sequence[Place]) -> list[Subject]:
+    """The models that are compared with their own base: those of a run that has completions, beside
+    the first of their family where that is step 0 of a run or a model of no run."""
+    by_name = {place.name: place for place in compared}
+    out = []
+    for base, *others in comparison.families:
+        first = by_name[base.name]
+        if first.model is None or (first.run and first.step):
+            continue
+        for party in others:
+            place = by_name[party.name]
+            if place.run and place.model and files(place.run.path):
+                tokenizer = models.tokenizer([place.model, first.model])
+                out.append(Subject(party, base, place.run, tokenizer))
+    return out
+
+
+def control_place(word: str) -> Model:
+    """The model of a control; `BadInput` where there is none, or its weights are gone."""
+    (place,) = places([word])
+    if place.model is None:
+        raise BadInput(f"--control {word}: its weights are gone")
+    return place.model
+
+
+def shift_section_of(subject: Subject, comparison: Comparison, asked: ShiftSettings) -> Section:
+    """The section of one model. Both models' completions, at temperature 1 and of as many tokens as
+    the run's, are written into the folder as a page to read. Raises `BadInput` where the run's
+    problems cannot be asked, or the control is of another shape."""
+    assert subject.base.load is not None and subject.party.load is not None  # as `subjects` has it
+    base, trained = subject.base.load(), subject.party.load()
+    problems = logged_problems(subject.run.path, asked.problems)
+    texts = _texts(subject, problems, {"base": base, "trained": trained})
+    thresholds, graph = comparison.thresholds, subject.party.record.graph
+    screen = SCREEN * thresholds.share if len(graph.nodes) > MANY else 0.0
+    judged = Judged(thresholds.share, thresholds.error, screen)
+    shift = Shift.of(base, trained, texts, judged, BATCH)
+    level = None
+    if asked.control is not None:
+        control = asked.control.load()
+        own = _texts(subject, problems, {"base": base, "control": control})
+        level = control_level(base, control, shift.carried, own, judged, BATCH)
+    decode = decoder_of(subject.tokenizer)
+    name, against = subject.party.name, subject.base.name
+    path = asked.folder / f"shift_{name.replace('/', '-')}.html"
+    written = page(texts, shift.divergence, decode, f"{name} and {against} on the same texts")
+    write_whole(path, written.encode())
+    say(f"texts      {path}")
+    table = positions(texts, shift.divergence, decode)
+    return shift_section(name, against, shift, table, level)
+
+
+def _texts(subject: Subject, problems: Asked, writers: Mapping[str, Any]) -> Texts:
+    config = subject.run.config()
+    sampling = Sampling(
+        temperature=1.0,
+        max_new_tokens=int(config.get("max_completion_length") or TOKENS),
+        batch_size=BATCH,
+        system_prompt=problems.system_prompt,
+    )
+    drawn = drawn_texts(writers, subject.tokenizer, problems.problems, sampling)
+    if drawn.left_out:
+        say(f"note       {drawn.left_out} completions left out: their text has other tokens")
+    return Texts.of(drawn.texts)
