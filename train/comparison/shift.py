@@ -13,7 +13,8 @@ from tracking.comparison.section import Section
 from tracking.comparison.shift.control import control_level
 from tracking.comparison.shift.section import shift_section
 from tracking.comparison.shift.shift import Judged, Shift
-from tracking.comparison.shift.shown import decoder_of, page, positions
+from tracking.comparison.shift.shown import decoder_of, page
+from tracking.comparison.shift.shown import positions as table_of
 from tracking.comparison.shift.texts import Texts
 from tracking.errors import BadInput
 from tracking.run_folder import RunFolder
@@ -28,7 +29,7 @@ from train.run.console import say
 PROBLEMS = 32
 MANY = 64  # nodes, above which those of small estimates are left out
 SCREEN = 1 / 3  # of the share that matters: a smaller estimate is not worth a pass
-TOKENS = 256  # of a completion, where the run does not say how many
+TOKENS = 256  # of a completion, where the run does not say how many; at most half the positions
 BATCH = 8
 
 
@@ -100,19 +101,17 @@ def shift_section_of(subject: Subject, comparison: Comparison, asked: ShiftSetti
     written = page(texts, shift.divergence, decode, f"{name} and {against} on the same texts")
     write_whole(path, written.encode())
     say(f"texts      {path}")
-    table = positions(texts, shift.divergence, decode)
+    table = table_of(texts, shift.divergence, decode)
     return shift_section(name, against, shift, table, level)
 
 
 def _texts(subject: Subject, problems: Asked, writers: Mapping[str, Any]) -> Texts:
-    config = subject.run.config()
+    positions = min(model.config.max_position_embeddings for model in writers.values())
+    said = subject.run.config().get("max_completion_length")
     sampling = Sampling(
         temperature=1.0,
-        max_new_tokens=int(config.get("max_completion_length") or TOKENS),
+        max_new_tokens=int(said or min(TOKENS, positions // 2)),
         batch_size=BATCH,
         system_prompt=problems.system_prompt,
     )
-    drawn = drawn_texts(writers, subject.tokenizer, problems.problems, sampling)
-    if drawn.left_out:
-        say(f"note       {drawn.left_out} completions left out: their text has other tokens")
-    return Texts.of(drawn.texts)
+    return Texts.of(drawn_texts(writers, subject.tokenizer, problems.problems, sampling))

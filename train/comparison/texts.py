@@ -59,45 +59,28 @@ def _chat(prompt: Any, path: Path) -> tuple[str, str]:
     return ("" if len(turns) == 1 else turns[0][1]), turns[-1][1]
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """Texts, and how many are not among them: another tokenization of theirs than was sampled."""
-
-    texts: list[Text]
-    left_out: int
-
-
 def drawn_texts(
     models: Mapping[str, Any],
     tokenizer: Any,
     problems: Sequence[Problem],
     sampling: Sampling,
     samples: int = 1,
-) -> Drawn:
+) -> list[Text]:
     """`samples` completions of each problem by each of `models`, by name, with the same noise; one
     that several write stands once.
 
-    A completion is text that is made tokens again, with the tokenizer's end where it ended; where
-    that does not give as many tokens as were sampled it is left out. Raises `BadInput` where
-    prompts and completions are longer than a model's positions.
+    Raises `BadInput` where prompts and completions are longer than a model's positions.
     """
     requests = every_sample(problems, samples, sampling)
     prompts = prompts_of(tokenizer, requests, sampling.system_prompt)
     writers: dict[tuple[str, tuple[int, ...]], list[str]] = {}
-    left_out = 0
     for name, model in models.items():
         check_room(model.config, tokenizer, requests, sampling)
         for batch in respond(model, tokenizer, requests, sampling):
             for one in batch:
-                ids = tokenizer(one.text, add_special_tokens=False)["input_ids"]
-                ids = [*ids, *([] if one.cut_off else [tokenizer.eos_token_id])]
-                if len(ids) != one.length:
-                    left_out += 1
-                    continue
-                mine = writers.setdefault((one.request.problem.question, tuple(ids)), [])
+                mine = writers.setdefault((one.request.problem.question, one.tokens), [])
                 mine += [] if name in mine else [name]
-    texts = [
+    return [
         Text(question, " and ".join(by), prompts[question][1], ids)
         for (question, ids), by in sorted(writers.items())
     ]
-    return Drawn(texts, left_out)

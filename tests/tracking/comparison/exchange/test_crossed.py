@@ -159,8 +159,8 @@ def test_both_models_are_left_as_they_were(tiny_decoder, random_pairs) -> None:
     models = in_training(tiny_decoder, "qwen2"), changed(tiny_decoder("qwen2"), 0)
     decoders, before = [Decoder.of(one) for one in models], [everything(one) for one in models]
     looks = Looks.of_pairs(random_pairs(), True)
-    crossed_nodes(*decoders, looks, both(models[0])[1], 2)
-    crossed_parts(*decoders, looks, whole(decoders[0].graph), 2)
+    crossed_nodes(decoders[0], decoders[1], looks, both(models[0])[1], 2)
+    crossed_parts(decoders[0], decoders[1], looks, whole(decoders[0].graph), 2)
     for model, was in zip(models, before, strict=True):
         assert_same(was, everything(model))
 

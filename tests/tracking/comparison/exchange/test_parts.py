@@ -1,19 +1,20 @@
 """Parts carry what was changed in them, and nothing where nothing was."""
 
 import copy
+from typing import Any
 
 import pytest
 
 from tests.builders.draws import arches
-from tests.builders.planted import COPY, pairs, planted
-from tests.builders.two_models import changed
+from tests.builders.planted import pairs, planted
+from tests.builders.two_models import changed, misreading, scaled
 from tracking import BadInput
 from tracking.comparison.exchange.parts import PartEffects, part_effects
 
 SHARES = ["lost_share", "gained_share"]
 
 
-def at(found: PartEffects, by: str):
+def at(found: PartEffects, by: str) -> Any:
     return found.table[found.table["by"] == by].set_index("part")
 
 
@@ -40,18 +41,10 @@ def test_a_model_against_itself_differs_in_nothing(tiny_decoder, random_pairs) -
     assert found.table[SHARES].isna().all(axis=None)
 
 
-def stronger(factor: float):
-    """Planted model whose head writes more than it did."""
-    base = planted(noise=0.01)
-    trained = copy.deepcopy(base)
-    head = slice(int(COPY[-1]) * 16, (int(COPY[-1]) + 1) * 16)
-    trained.model.layers[1].self_attn.o_proj.weight.data[:, head] *= factor
-    return base, trained
-
-
 @pytest.mark.parametrize("factor", [1.5, 0.5])  # a gain and a loss
 def test_a_changed_head_is_found_in_its_layer(factor: float) -> None:
-    found = part_effects(*stronger(factor), pairs())
+    base = planted(noise=0.01)
+    found = part_effects(base, scaled(base, factor), pairs())
     assert found.there and (float(found.difference.mean) > 0) == (factor > 1)
     for by in ("writes", "weights"):
         shares = at(found, by)[SHARES]
@@ -72,10 +65,7 @@ def test_a_gain_of_the_last_norm_is_the_unembedding_alone() -> None:
 
 def test_what_is_only_passed_on_has_an_effect_by_writes_alone() -> None:
     trained = planted(noise=0.01)
-    base = copy.deepcopy(trained)  # it takes each token for another: the head copies what it reads
-    first = base.model.embed_tokens.weight.data[:6]
-    first.copy_(first.roll(1, 0))
-    found = part_effects(base, trained, pairs())
+    found = part_effects(misreading(trained), trained, pairs())
     assert at(found, "writes").loc["heads of layer 1", "gained_share"] > 0.9
     assert abs(at(found, "weights").loc["heads of layer 1", "gained_share"]) < 1e-6
     assert at(found, "writes").loc["embeddings", "gained_share"] == pytest.approx(1, abs=1e-2)

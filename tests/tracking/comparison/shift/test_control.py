@@ -6,23 +6,14 @@ from typing import Any
 import pytest
 import torch
 
-from tests.builders.planted import COPY, TOKENS, pairs, planted
+from tests.builders.planted import COPY, NOISE, planted
+from tests.builders.two_models import miscopying, planted_texts
 from tracking.comparison.shift.control import beyond, control_level
 from tracking.comparison.shift.section import shift_section
 from tracking.comparison.shift.shift import Carried, Shift
 from tracking.comparison.shift.shown import positions
-from tracking.comparison.shift.texts import Text, Texts
 
-ROWS = slice(int(COPY[-1]) * 16, (int(COPY[-1]) + 1) * 16)
-DRAWN = pairs(12).clean.tolist()
-TEXTS = Texts.of([Text(f"{i}", "base", row[:3], row[3:]) for i, row in enumerate(DRAWN)])
-
-
-def miscopying(base: Any) -> Any:
-    trained = copy.deepcopy(base)
-    write = trained.model.layers[1].self_attn.o_proj.weight.data[TOKENS : 2 * TOKENS, ROWS]
-    write[:6] = write[:6].roll(1, 0).clone()
-    return trained
+TEXTS = planted_texts()
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +50,6 @@ def test_a_control_of_another_change_is_told_from_the_run(base: Any, carried: Ca
         louder.model.layers[2].mlp.down_proj.weight[NOISE] += 0.5
     level = control_level(base, louder, carried, TEXTS)
     assert beyond(level, carried) == [COPY]
-
-
-NOISE = slice(40, 64)
 
 
 def test_without_places_only_the_policies_are_compared(base: Any) -> None:

@@ -9,41 +9,23 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.builders.planted import COPY, TOKENS, pairs, planted
-from tests.builders.two_models import changed
+from tests.builders.planted import COPY, planted
+from tests.builders.two_models import changed, miscopying, misreading, planted_texts
 from tracking import BadInput
 from tracking.comparison.shift.shift import TOGETHER, Judged, Shift
 from tracking.comparison.shift.texts import Text, Texts
-
-ROWS = slice(int(COPY[-1]) * 16, (int(COPY[-1]) + 1) * 16)
-
-
-def texts(count: int = 12, begins: int = 3) -> Texts:
-    """Each prompt once, by the planted model's tokens."""
-    drawn = pairs(count).clean.tolist()
-    return Texts.of(
-        [Text(f"{i}", "base", row[:begins], row[begins:]) for i, row in enumerate(drawn)]
-    )
-
-
-def miscopying(base: Any) -> Any:
-    """What copies the first token now writes another one, in both directions of six."""
-    trained = copy.deepcopy(base)
-    write = trained.model.layers[1].self_attn.o_proj.weight.data[TOKENS : 2 * TOKENS, ROWS]
-    write[:6] = write[:6].roll(1, 0).clone()
-    return trained
 
 
 @pytest.fixture(scope="module")
 def found() -> Shift:
     base = planted(noise=0.01)
-    return Shift.of(base, miscopying(base), texts())
+    return Shift.of(base, miscopying(base), planted_texts())
 
 
 def test_only_the_head_whose_write_was_changed_comes_out(found: Shift) -> None:
     carried = found.carried
     assert carried is not None and carried.carriers == [COPY]
-    nodes = carried.nodes.set_index("node")
+    nodes: Any = carried.nodes.set_index("node")
     for way in ("lost_share", "gained_share"):
         assert nodes.loc[COPY, way] == pytest.approx(1, abs=1e-3)
         assert nodes.drop(index=COPY)[way].abs().max() < 1e-2
@@ -51,14 +33,14 @@ def test_only_the_head_whose_write_was_changed_comes_out(found: Shift) -> None:
 
 def test_its_weights_carry_the_same(found: Shift) -> None:
     assert found.carried is not None
-    row = found.carried.by_weights.set_index("part").loc[COPY]
+    row: Any = found.carried.by_weights.set_index("part").loc[COPY]
     assert row["lost_share"] == pytest.approx(1, abs=1e-3)
     assert row["gained_share"] == pytest.approx(1, abs=1e-3)
 
 
 def test_parts_hold_it_where_it_is_and_everything_is_all(found: Shift) -> None:
     assert found.carried is not None
-    parts = found.carried.parts.set_index("part")["gained_share"]
+    parts: Any = found.carried.parts.set_index("part")["gained_share"]
     for name in ("attention", "heads of layer 1", "everything", "attention + MLPs"):
         assert parts[name] == pytest.approx(1, abs=1e-3)
     for name in ("MLPs", "embeddings", "unembedding", "heads of layer 0", "heads of layer 2"):
@@ -81,19 +63,17 @@ def test_halves_of_the_prompts_agree_on_a_planted_change(found: Shift) -> None:
 
 def test_a_node_that_only_passes_on_comes_out_by_writes_alone() -> None:
     base = planted(noise=0.01)
-    trained = copy.deepcopy(base)
-    first = trained.model.embed_tokens.weight.data[:6]
-    first.copy_(first.roll(1, 0))
-    carried = Shift.of(base, trained, texts()).carried
+    carried = Shift.of(base, misreading(base), planted_texts()).carried
     assert carried is not None and carried.carriers == [COPY]
-    assert abs(carried.by_weights.set_index("part").loc[COPY, "gained_share"]) < 1e-5
+    weights: Any = carried.by_weights.set_index("part")
+    assert abs(weights.loc[COPY, "gained_share"]) < 1e-5
     parts = carried.parts.set_index("part")["gained_share"]
     assert parts["embeddings"] == pytest.approx(1, abs=0.05)
 
 
 def test_a_base_against_itself_has_no_places_and_says_so() -> None:
     base = planted()
-    shift = Shift.of(base, copy.deepcopy(base), texts())
+    shift = Shift.of(base, copy.deepcopy(base), planted_texts())
     assert shift.carried is None
     assert shift.why_not == "the two policies do not differ on any token"
     assert shift.divergence.mean == 0 and math.isnan(shift.divergence.concentration)
@@ -103,14 +83,14 @@ def test_a_gain_on_the_last_norm_has_no_places_and_says_so() -> None:
     base = planted()
     trained = copy.deepcopy(base)
     trained.model.norm.weight.data *= 0.5
-    shift = Shift.of(base, trained, texts())
+    shift = Shift.of(base, trained, planted_texts())
     assert shift.divergence.mean > 0
     assert shift.carried is None and "how sure they are has changed" in shift.why_not
 
 
 def test_few_prompts_are_not_enough_and_it_says_so() -> None:
     base = planted(noise=0.01)
-    shift = Shift.of(base, miscopying(base), texts(3))
+    shift = Shift.of(base, miscopying(base), planted_texts(3))
     assert shift.carried is None and "in texts of 3 prompts only" in shift.why_not
 
 
@@ -126,7 +106,8 @@ def random_texts(tiny_decoder, count: int = 24) -> tuple[Any, Any, Texts]:
 def test_everything_is_all_of_the_shift_between_any_two_models(tiny_decoder) -> None:
     carried = Shift.of(*random_texts(tiny_decoder)).carried
     assert carried is not None and carried.places.prompts == 12
-    shares = carried.parts.set_index("part").loc["everything", ["lost_share", "gained_share"]]
+    parts: Any = carried.parts.set_index("part")
+    shares = parts.loc["everything", ["lost_share", "gained_share"]]
     assert shares.tolist() == pytest.approx([1, 1], abs=1e-4)
     assert float(carried.behaviour.low) > 0
 
