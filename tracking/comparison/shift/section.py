@@ -143,7 +143,7 @@ def _shown(carried: Carried, level: ControlLevel | None) -> pd.DataFrame:
     nodes, parts = _rows(carried.nodes, "node"), _rows(carried.parts, "part")
     weights = _rows(carried.by_weights, "part")
     control = None if level is None else _rows(level.nodes, "node")
-    names = [*carried.carriers, *(one for one in parts if not one.startswith("heads of layer"))]
+    names = [*carried.carriers, *parts]
     table = []
     for name in names:
         row = nodes.get(name) or parts[name]

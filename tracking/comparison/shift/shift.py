@@ -28,7 +28,6 @@ from tracking.comparison.exchange.crossed import (
     Part,
     crossed_nodes,
     crossed_parts,
-    layer_heads,
     whole,
 )
 from tracking.comparison.exchange.effect_table import WAYS, effect_table
@@ -43,7 +42,8 @@ from tracking.stability.bootstrap import Interval, halves, interval, resamples
 
 RESAMPLES = 1000
 SPLITS = 50  # of the prompts into halves
-SAMPLE = 16  # nodes that the screen leaves out and that are measured all the same
+WEIGHED = 8  # nodes that come out whose weights are tried alone: each takes copies of both models
+SAMPLE = 8  # nodes that the screen leaves out and that are measured all the same
 FEWEST = 4  # prompts of which something can be said
 TOGETHER = "nodes that come out"
 
@@ -87,16 +87,15 @@ class Carried:
     figures: Crossed  # [prompt, measured node]
     nodes: pd.DataFrame  # `node`, the columns of `effect_table`, `comes_out`
     parts: pd.DataFrame  # `part` and the same columns; the nodes that come out, together
-    by_weights: pd.DataFrame  # the same of the weights of the nodes that come out, each and all
+    by_weights: pd.DataFrame  # the same of the weights of the first `WEIGHED` that come out, and of
+    # all that do
     screened: Screened
     halves: Halves
 
     @property
     def carriers(self) -> list[str]:
         """The nodes that come out, those of the largest share first."""
-        mine = self.nodes[self.nodes["comes_out"]]
-        size = mine[[f"{way}_share" for way in WAYS]].abs().max(axis=1)
-        return mine.loc[size.sort_values(ascending=False, kind="stable").index, "node"].tolist()
+        return _carriers(self.nodes)
 
 
 @dataclass(frozen=True)
@@ -151,10 +150,10 @@ def carried(
     names = [graph.nodes[place] for place in measured.nonzero()[:, 0].tolist()]
     nodes = effect_table("node", names, each, weights, judged.error)
     nodes = nodes.assign(comes_out=nodes["significant"] & surely(nodes, judged.share))
-    carriers = [names[place] for place in np.flatnonzero(nodes["comes_out"])]
-    parts = [*whole(graph), *layer_heads(graph), *_together(graph.nodes, carriers)]
+    carriers = _carriers(nodes)
+    parts = [*whole(graph), *_together(graph.nodes, carriers)]
     together = places.by_prompt(crossed_parts(ours, theirs, looks, parts, batch_size))
-    swapped = [_part(graph.nodes, [name]) for name in carriers]
+    swapped = [_part(graph.nodes, [name]) for name in carriers[:WEIGHED]]
     swapped += _together(graph.nodes, carriers)
     sampled = sample[measured].numpy()
     return Carried(
@@ -170,6 +169,13 @@ def carried(
         ),
         halves=_halves(each),
     )
+
+
+def _carriers(nodes: pd.DataFrame) -> list[str]:
+    """The nodes that come out, those of the largest share first."""
+    mine = nodes[nodes["comes_out"]]
+    size = mine[[f"{way}_share" for way in WAYS]].abs().max(axis=1)
+    return mine.loc[size.sort_values(ascending=False, kind="stable").index, "node"].tolist()
 
 
 def surely(table: pd.DataFrame, least: float) -> pd.Series:
