@@ -22,10 +22,10 @@ p.text { border-left: 3px solid #ddd; padding-left: .8em; white-space: pre-wrap;
 
 
 def positions(texts: Texts, divergence: Divergence, decode: Decode) -> pd.DataFrame:
-    """A row for each token of the completions, most divergent first: `text`, `prompt` and `writer`,
-    its `position`, the `token` that was written, `kl` in nats, what the trained model and the base
-    prefer there (`trained`, `base`), whether it carries the divergence (`carries`), and whether the
-    two prefer different tokens (`differ`)."""
+    """A row for each token of the completions that is asked, most divergent first: `text`, `prompt`
+    and `writer`, its `position`, the `token` that was written, `kl` in nats, what the trained model
+    and the base prefer there (`trained`, `base`), whether it carries the divergence (`carries`),
+    and whether the two prefer different tokens (`differ`)."""
     rows, columns = divergence.asks.nonzero(as_tuple=True)
     carrying = divergence.carrying
     table = []
@@ -70,7 +70,8 @@ def page(texts: Texts, divergence: Divergence, decode: Decode, title: str, count
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{STYLE}</style><h1>{escape(title)}</h1><p>The deeper a token's shade, the more "
         f"the two policies differ there (deepest: {most:.2f} nats); outlined, they prefer "
-        f"different tokens.</p>\n{body}</html>\n"
+        f"different tokens. Grey: the prompt, and what another text begins with too.</p>\n"
+        f"{body}</html>\n"
     )
 
 

@@ -31,7 +31,8 @@ class Texts:
 
     token_ids: Tensor  # LongTensor [text, position]
     mask: Tensor  # LongTensor [text, position], 0 on padding
-    asks: Tensor  # BoolTensor [text, position]: after which a token of the completion comes
+    asks: Tensor  # BoolTensor [text, position]: after which a token of the completion comes; of
+    # texts that begin alike, what they share is asked once, of the first
     prompt: Tensor  # LongTensor [text], the number of its prompt, from 0
     writers: tuple[str, ...]
 
@@ -46,6 +47,12 @@ class Texts:
         asks = [
             [*[0] * (len(one.prompt_ids) - 1), *[1] * len(one.completion_ids), 0] for one in texts
         ]
+        seen: set[tuple[int, ...]] = set()
+        for row, asked in zip(ids, asks, strict=True):
+            contexts = {at: tuple(row[: at + 1]) for at, one in enumerate(asked) if one}
+            for at, context in contexts.items():
+                asked[at] = int(context not in seen)
+            seen.update(contexts.values())
         numbers = {name: i for i, name in enumerate(dict.fromkeys(one.prompt for one in texts))}
         return cls(
             token_ids=pad(ids, 0),

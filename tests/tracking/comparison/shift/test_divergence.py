@@ -29,6 +29,12 @@ def test_texts_ask_for_each_token_of_a_completion() -> None:
     assert DRAWN.prompt.tolist() == [0, 1, 0, 2] and DRAWN.prompts == 3
 
 
+def test_what_texts_begin_with_alike_is_asked_once() -> None:
+    both = [Text("a", "base", [1, 2], [3, 4, 5]), Text("a", "trained", [1, 2], [3, 6, 7])]
+    asks = Texts.of([*both, both[0]]).asks
+    assert [row.nonzero()[:, 0].tolist() for row in asks] == [[1, 2, 3], [3], []]
+
+
 @arches
 def test_divergence_is_that_of_the_whole_models_by_hand(tiny_decoder, arch: str) -> None:
     base = tiny_decoder(arch)
@@ -91,7 +97,7 @@ def test_figures_of_a_prompt_are_summed_over_its_texts() -> None:
     kl = DRAWN.asks.float()
     preferred = torch.zeros(4, 9, 2, dtype=torch.long)
     preferred[..., 0] = 1
-    texts = Texts.of([Text("ab"[i // 2], "base", [1], [2, 3]) for i in range(3)])
+    texts = Texts.of([Text("ab"[i // 2], "base", [i], [2, 3]) for i in range(3)])
     places = Places.of(texts, Divergence(texts.asks * 1.0, kl, preferred[:3, :3], texts.asks))
     assert places is not None and (places.count, places.prompts) == (6, 2)
     assert places.summed(torch.tensor([1.0, 2.0, 6.0])).tolist() == [1, 2]
