@@ -66,7 +66,10 @@ def main(arguments: Sequence[str]) -> None:
         raise BadInput("the records have no contrast in common; give --pairs FILE.jsonl")
     sections = []
     asked = ShiftSettings(folder, options.problems, control)
-    for subject in subjects(comparison, compared) if options.problems else ():
+    changed = subjects(comparison, compared) if options.problems else []
+    if control and not changed:
+        raise BadInput("--control is for a run with completions beside its own base, named first")
+    for subject in changed:
         sections.append(shift_section_of(subject, comparison, asked))
         show(sections[-1])
     for make in SECTIONS:

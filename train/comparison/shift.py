@@ -9,6 +9,7 @@ from typing import Any
 
 from tracking.atomic import write_whole
 from tracking.comparison.party import Comparison, Party
+from tracking.comparison.relation import by_weights
 from tracking.comparison.section import Section
 from tracking.comparison.shift.control import control_level
 from tracking.comparison.shift.section import shift_section
@@ -17,6 +18,7 @@ from tracking.comparison.shift.shown import decoder_of, page
 from tracking.comparison.shift.shown import positions as table_of
 from tracking.comparison.shift.texts import Texts
 from tracking.errors import BadInput
+from tracking.nodes.weight_change import snapshot
 from tracking.run_folder import RunFolder
 from tracking.views.completions import files
 from train.checkpoints import models
@@ -64,9 +66,13 @@ def subjects(comparison: Comparison, compared: Sequence[Place]) -> list[Subject]
             continue
         for party in others:
             place = by_name[party.name]
-            if place.run and place.model and files(place.run.path):
-                tokenizer = models.tokenizer([place.model, first.model])
-                out.append(Subject(party, base, place.run, tokenizer))
+            if place.run is None or place.model is None:
+                continue
+            if not files(place.run.path):
+                say(f"note       {party.name} has no completions: what changed is not looked for")
+                continue
+            tokenizer = models.tokenizer([place.model, first.model])
+            out.append(Subject(party, base, place.run, tokenizer))
     return out
 
 
@@ -81,9 +87,12 @@ def control_place(word: str) -> Model:
 def shift_section_of(subject: Subject, comparison: Comparison, asked: ShiftSettings) -> Section:
     """The section of one model. Both models' completions, at temperature 1 and of as many tokens as
     the run's, are written into the folder as a page to read. Raises `BadInput` where the run's
-    problems cannot be asked, or the control is of another shape."""
+    problems cannot be asked, or the control is of another base."""
     assert subject.base.load is not None and subject.party.load is not None  # as `subjects` has it
     base, trained = subject.base.load(), subject.party.load()
+    control = asked.control and asked.control.load()
+    if control and not (relation := by_weights(snapshot(base), snapshot(control))).one_base:
+        raise BadInput(f"--control is not of {subject.base.name}'s base: {relation.rule}")
     problems = logged_problems(subject.run.path, asked.problems)
     texts = _texts(subject, problems, {"base": base, "trained": trained})
     thresholds, graph = comparison.thresholds, subject.party.record.graph
@@ -91,8 +100,7 @@ def shift_section_of(subject: Subject, comparison: Comparison, asked: ShiftSetti
     judged = Judged(thresholds.share, thresholds.error, screen)
     shift = Shift.of(base, trained, texts, judged, BATCH)
     level = None
-    if asked.control is not None:
-        control = asked.control.load()
+    if control is not None:
         own = _texts(subject, problems, {"base": base, "control": control})
         level = control_level(base, control, shift.carried, own, judged, BATCH)
     decode = decoder_of(subject.tokenizer)

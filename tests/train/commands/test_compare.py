@@ -104,9 +104,13 @@ def test_a_run_beside_its_base_begins_with_what_changed(tmp_path: Path, capsys: 
     assert "The control's policy differs from the base by 0 nats a token" in said
     assert "At this model's places the control shows 0.00 (0.00 to 0.00)" in said
     assert (out / "shift_run.html").read_text().count('class="text"') == 12
-    shares = read(out, "shift_parts_run").set_index("part").loc["everything"]
+    shares: Any = read(out, "shift_parts_run").set_index("part").loc["everything"]
     assert shares["lost_share"] == pytest.approx(1, abs=1e-4)
-    compared(tmp_path / "other", base, run, "--problems", 0)
+    with pytest.raises(BadInput, match="--control is not of base's base: cosine"):
+        other = save_model(tmp_path / "unrelated", seed=4)
+        compared(tmp_path / "out", base, run, "--control", other)
+    with pytest.raises(BadInput, match="--control is for a run with completions"):
+        compared(tmp_path / "out", base, run, "--problems", 0, "--control", control)
     assert "What training changed" not in capsys.readouterr().out
 
 
