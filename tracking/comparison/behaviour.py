@@ -49,7 +49,7 @@ def behaviour_differences(analyses: Mapping[str, Analysis], error: float) -> pd.
 
 
 def behaviour_section(comparison: Comparison) -> Section:
-    """Behaviours and their differences on every contrast."""
+    """Behaviours and their differences on every contrast, beside a control's."""
     each, between, sentences = [], [], []
     for contrast in comparison.contrasts:
         analyses = comparison.analyses(contrast)
@@ -57,8 +57,19 @@ def behaviour_section(comparison: Comparison) -> Section:
         between.append(behaviour_differences(analyses, comparison.thresholds.error))
         between[-1] = between[-1].assign(contrast=contrast)
         sentences += [_sentence(contrast, each[-1], row) for _, row in between[-1].iterrows()]
+        if comparison.control:
+            row = _controlled(comparison.control, contrast)
+            between[-1]["control"] = row["difference"]
+            size = Figure(row["difference"], row["low"], row["high"])
+            sentences.append(f"On {contrast!r} pairs a control run's behaviour moves by {size}.")
     tables = {"behaviour": pd.concat(each), "behaviour_differences": pd.concat(between)}
     return Section("Behaviour", sentences, tables, _shown(tables["behaviour"]))
+
+
+def _controlled(control: Comparison, contrast: str) -> pd.Series:
+    """The difference between the last and the first of a run in which nothing was taught."""
+    table = behaviour_differences(control.analyses(contrast), control.thresholds.error)
+    return table.iloc[0]
 
 
 def _behaviour(analysis: Analysis) -> Tensor:
@@ -77,11 +88,11 @@ def _figure(each: Tensor, count: int) -> Figure:
 
 
 def _sentence(contrast: str, each: pd.DataFrame, row: pd.Series) -> str:
-    by_name = each.set_index("model")
+    by_name = {one["model"]: one for one in each.to_dict("records")}
     levels = [
-        f"{Figure(*by_name.loc[name, ['behaviour', 'low', 'high']])} logits in {name}"
-        + ("" if by_name.loc[name, "there"] else " (not there)")
-        for name in (row["against"], row["model"])
+        f"{Figure(one['behaviour'], one['low'], one['high'])} logits in {one['model']}"
+        + ("" if one["there"] else " (not there)")
+        for one in (by_name[row["against"]], by_name[row["model"]])
     ]
     size = Figure(row["difference"], row["low"], row["high"])
     if not row["differs"]:

@@ -28,7 +28,12 @@ def nodes_section(comparison: Comparison) -> Section:
             graph = family[0].record.graph
             shares.append(share_table(graph, compared).assign(contrast=contrast))
             between.append(difference_table(graph, compared).assign(contrast=contrast))
-            sentences += [f"On {contrast!r} pairs {one}" for one in said(graph, compared, levels)]
+            found = said(graph, compared, levels)
+            if comparison.control:
+                control = control_of(comparison.control, contrast)
+                between[-1]["control"] = level(control)
+                found.append(_controlled(graph, compared, control))
+            sentences += [f"On {contrast!r} pairs {one}" for one in found]
             shown.append(_shown(contrast, graph, compared))
     if alone := _apart(comparison.families):
         sentences.append(alone)
@@ -114,6 +119,38 @@ def said(graph: Graph, compared: Compared, levels: Mapping[str, Null]) -> list[s
     return out
 
 
+def control_of(control: Comparison, contrast: str) -> Compared:
+    """The first and the last of a run in which nothing was taught."""
+    return Compared.of(control.analyses(contrast), control.thresholds)
+
+
+def level(control: Compared) -> float:
+    """The largest difference of any node's share in a control run; NaN without a behaviour."""
+    sizes = [np.abs(np.nan_to_num(one.value)).max() for one in control.between.values()]
+    return float(max(sizes, default=np.nan))
+
+
+def _controlled(graph: Graph, compared: Compared, control: Compared) -> str:
+    """What the control does, and which differences are larger."""
+    largest = level(control)
+    if np.isnan(largest):
+        return "a control run shows no behaviour at one of its ends: it gives no level."
+    (moved,) = control.between.values()
+    differ = [n for n, one in zip(graph.nodes, moved.nodes, strict=True) if one]
+    beyond = {
+        node: abs(one.at(place)[0])
+        for one in compared.between.values()
+        for place, node in enumerate(graph.nodes)
+        if one.nodes[place] and abs(one.at(place)[0]) > largest
+    }
+    names = sorted(beyond, key=lambda node: -beyond[node])
+    return (
+        f"in a control run shares of {_nodes(differ)} differ between its ends, none by more than "
+        f"{largest:.2f}, and {_nodes(_of(graph, control, 'only'))} active at one end only; "
+        f"differences beyond that are of {_nodes(names)}."
+    )
+
+
 def _moved(graph: Graph, couple: tuple[str, str], one: Between, compared: Compared) -> str:
     """The shares that differ between two models in which the node is active in both, or in
     neither for sure."""
@@ -121,7 +158,7 @@ def _moved(graph: Graph, couple: tuple[str, str], one: Between, compared: Compar
     moved = [
         node
         for place, node in enumerate(graph.nodes)
-        if one.differs[:, place].any() and compared.words[place] not in ("only", "some")
+        if one.nodes[place] and compared.words[place] not in ("only", "some")
     ]
     if not moved:
         return f"no other share is shown to differ between {against} and {name}."
@@ -157,7 +194,7 @@ def _shown(contrast: str, graph: Graph, compared: Compared) -> pd.DataFrame:
     """The nodes that are active anywhere, or differ."""
     rows = []
     for place, node in enumerate(graph.nodes):
-        differs = any(one.differs[:, place].any() for one in compared.between.values())
+        differs = any(one.nodes[place] for one in compared.between.values())
         if not (compared.where[place] or differs):
             continue
         word, where = compared.words[place], compared.where[place]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pandas as pd
 import torch
@@ -10,20 +11,19 @@ from torch import Tensor
 
 from tracking.attribution.attribute import attribute
 from tracking.circuits.curve import counts
-from tracking.circuits.faithfulness import Experiment
-from tracking.circuits.wiring import wiring
+from tracking.circuits.wiring import Wiring, wiring
 from tracking.comparison.party import Comparison, Party
 from tracking.comparison.section import Section
-from tracking.contrast import LARGEST, METRIC, Ranks
+from tracking.contrast import LARGEST, METRIC, Ranks, Tried
 from tracking.settings import Settings
 from tracking.stability.bootstrap import resamples
 from tracking.timeline.summary import LACK, PARTLY, SUFFICE, UNTOLD, Figure, wired
 
 WORDS = {  # the gravest first
-    LACK: "{}'s wires do not suffice there",
-    PARTLY: "{}'s wires carry most of it there, not all",
-    UNTOLD: "whether {}'s wires suffice there cannot be told",
-    SUFFICE: "{}'s wires suffice there",
+    LACK: "the wires of {} do not suffice there",
+    PARTLY: "the wires of {} carry most of it there, not all",
+    UNTOLD: "whether the wires of {} suffice there cannot be told",
+    SUFFICE: "the wires of {} suffice there",
 }
 
 
@@ -39,57 +39,72 @@ def wiring_section(comparison: Comparison) -> Section:
                 sentences.append(f"{party.name}'s weights are gone: no ranking is tried in it.")
                 continue
             for contrast in comparison.contrasts:
-                table = rankings(party, others, contrast, comparison.batch_size)
+                by = {one.name: ranked(one, contrast) for one in others}
+                table = rankings(party, by, contrast, comparison.batch_size)
                 parts.append(table)
-                sentences += _said(table)
+                sentences += said(table)
+    if comparison.control:
+        first, last = comparison.control.parties
+        for contrast in comparison.contrasts if last.load else ():
+            by = {first.name: ranked(first, contrast)}
+            table = rankings(last, by, contrast, comparison.batch_size)
+            parts.append(table)
+            sentences += said(table)
     if len(comparison.families) > 1:
         sentences.append("Between bases rankings are not tried: an edge's name means another edge.")
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    shown = _shown(table) if len(table) else None
+    shown = at_own_sizes(table) if len(table) else None
     return Section("Wiring", sentences, {"wiring": table} if parts else {}, shown)
 
 
-def rankings(party: Party, others: Sequence[Party], contrast: str, batch_size: int) -> pd.DataFrame:
-    """What circuits ranked by the `others`' scores carry in this party's model, over sizes.
+def rankings(
+    party: Party, others: Mapping[str, Tensor], contrast: str, batch_size: int
+) -> pd.DataFrame:
+    """What circuits ranked by `others`' scores [source, target], by their names, carry in this
+    party's model, over sizes.
 
     One row a ranking and size: `model`, `ranked_by`, `edges`; `own`, `other` and `half`, the
     faithfulness of circuits by the model's own ranking, the other's, and its own on the half of the
     pairs that it is not tried on; `kept`, other over own, and `null`, half over own, with paired
-    95 % intervals, missing where the own circuit carries too little. `at` says which size is that
-    of the model's own circuits, and half of it.
+    95 % intervals, missing where the own circuit carries too little. The size of the model's own
+    circuits and half of it, as `at` says, are tried on all `pairs`, others on a part of them.
     """
-    model, analysis = _loaded(party), party.record.analyses[contrast]
-    pairs = party.pairs[contrast]
-    batch_size = min(batch_size, len(pairs))
-    tried = Experiment.of(model, pairs, METRIC, batch_size)
+    analysis, pairs = party.record.analyses[contrast], party.pairs[contrast]
+    model, batch_size = _loaded(party), min(batch_size, len(pairs))
     own = _per_pair(model, party, contrast, batch_size)
-    size = analysis.circuit.size
-    at = {size: "size", max(size // 2, 1): "half"}
-    total = int(tried.graph.edge_mask.sum())
-    sizes = sorted({*at, *(count for count in counts(tried.graph) if count <= LARGEST * total)})
     weights = resamples(len(analysis.stability.entries), len(pairs))
+    tried, size = Tried.of(model, pairs, batch_size, weights), analysis.circuit.size
+    at = {size: "size", max(size // 2, 1): "half"}
+    graph = tried.whole.graph
+    drawn = [n for n in counts(graph) if n <= LARGEST * int(graph.edge_mask.sum()) and n not in at]
+    part = own[tried.part_rows]
     rows = []
-    for other in others:
-        both = wiring(tried, ranked(other, contrast), own, sizes, weights)
-        for place, count in enumerate(both.counts):
-            rows.append(
-                {
-                    "contrast": contrast,
-                    "model": party.name,
-                    "ranked_by": other.name,
-                    "edges": count,
-                    "at": at.get(count, ""),
-                    "own": float(both.own[place]),
-                    "other": float(both.old[place]),
-                    "half": float(both.null[place]),
-                    **{
-                        f"{name}{end}": float(getattr(ratio, bound)[place])
-                        for name, ratio in (("kept", both.kept), ("null", both.null_kept))
-                        for end, bound in (("", "value"), ("_low", "low"), ("_high", "high"))
-                    },
-                }
-            )
-    return pd.DataFrame(rows)
+    for name, scores in others.items():
+        place = {"contrast": contrast, "model": party.name, "ranked_by": name}
+        whole = wiring(tried.whole, scores, own, sorted(at), weights)
+        rows += [
+            {**place, "at": at[row["edges"]], "pairs": len(own), **row} for row in _rows(whole)
+        ]
+        if drawn:
+            curve = wiring(tried.part, scores, part, drawn, tried.part_weights)
+            rows += [{**place, "at": "", "pairs": len(part), **row} for row in _rows(curve)]
+    return pd.DataFrame(rows).sort_values("edges", kind="stable", ignore_index=True)
+
+
+def _rows(both: Wiring) -> Iterator[dict[str, Any]]:
+    """One a size."""
+    for place, count in enumerate(both.counts):
+        yield {
+            "edges": count,
+            "own": float(both.own[place]),
+            "other": float(both.old[place]),
+            "half": float(both.null[place]),
+            **{
+                f"{kind}{end}": float(getattr(ratio, bound)[place])
+                for kind, ratio in (("kept", both.kept), ("null", both.null_kept))
+                for end, bound in (("", "value"), ("_low", "low"), ("_high", "high"))
+            },
+        }
 
 
 def ranked(party: Party, contrast: str) -> Tensor:
@@ -122,7 +137,7 @@ def _loaded(party: Party) -> torch.nn.Module:
     return party.load()
 
 
-def _said(table: pd.DataFrame) -> Iterator[str]:
+def said(table: pd.DataFrame) -> Iterator[str]:
     """A sentence for each ranking, by the size of the model's own circuits or half of it, whichever
     says more against it."""
     for (contrast, model, by), rows in table.groupby(
@@ -152,8 +167,8 @@ def _figures(row: pd.Series) -> tuple[Figure, Figure]:
     return kept, null
 
 
-def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    """The sizes of the models' own circuits."""
+def at_own_sizes(table: pd.DataFrame) -> pd.DataFrame:
+    """For the terminal: the sizes of the models' own circuits, and half of these."""
     rows = table[table["at"] != ""]
     return pd.DataFrame(
         {

@@ -3,16 +3,16 @@
     sparks compare RUN RUN2 [--pairs FILE.jsonl] [--output_dir DIR]
     sparks compare RUN@0 RUN@40 RUN
     sparks compare MODEL MODEL ... --pairs FILE.jsonl
+    sparks compare --group sft=runs/sft-s0,runs/sft-s1 --group grpo=runs/grpo-s*
 
 A word is a run (its last record; RUN@STEP or RUN/checkpoint-STEP for another one), a folder with a
 model, or a Hub name. All are compared on the pairs of the file or, without one, on those of the
 first run; what has no record on these is analysed now, by the first run's settings but for what
 `--track_...` flags say. Tables go as CSV into `--output_dir`, with every finding in a sentence.
-
-A run with completions beside its base (RUN@0 first, or the model that it began with) begins with
-what training changed: both write answers to --problems of the run's own, and where they differ
-most the nodes are exchanged. --control RUN gives this its level under a run that began with the
-same base and was taught nothing.
+A run with completions beside its base (RUN@0, or the model that it began with, named first) begins
+with what training changed: both answer --problems of the run's own, and where they differ most
+nodes are exchanged. With `--group` runs are compared as they were tracked, with intervals over
+runs, in pairs where they began with the same bases.
 """
 
 from __future__ import annotations
@@ -24,53 +24,57 @@ from pathlib import Path
 
 from tracking.comparison.behaviour import behaviour_section
 from tracking.comparison.exchange.section import parts_section
+from tracking.comparison.function.bases import matching_section
+from tracking.comparison.function.heads import heads_section
+from tracking.comparison.function.layers import layers_section
+from tracking.comparison.function.specificity import specificity_section
+from tracking.comparison.groups.groups import groups_section
+from tracking.comparison.measured import measured_alike
 from tracking.comparison.nodes import nodes_section
-from tracking.comparison.origins import origins_section
-from tracking.comparison.party import Comparison
+from tracking.comparison.party import Comparison, Party, bases_section
 from tracking.comparison.wiring import wiring_section
 from tracking.errors import BadInput
 from tracking.settings import Settings
 from tracking.timeline.activity import Thresholds
 from train.commands.track_models import settings_of
+from train.comparison.groups import groups_of
 from train.comparison.output import show, write
 from train.comparison.parties import Procedure, parties, relations, same_pairs
-from train.comparison.places import Place, places
-from train.comparison.shift import (
-    PROBLEMS,
-    ShiftSettings,
-    control_place,
-    shift_section_of,
-    subjects,
-)
+from train.comparison.places import Place, ends, places
+from train.comparison.shift import PROBLEMS, shift_section_of, subjects
+from train.flags.control import add_control
 from train.flags.parsing import make_parser
 from train.run.console import quieten, say
 
-SECTIONS = (origins_section, behaviour_section, nodes_section, parts_section, wiring_section)
+SECTIONS = (
+    bases_section,
+    behaviour_section,
+    nodes_section,
+    parts_section,
+    layers_section,
+    heads_section,
+    wiring_section,
+    matching_section,
+    specificity_section,
+)
 """What is said, in order: functions of a `Comparison` that give a `Section`."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run `sparks compare` with these arguments."""
     options, flags = _parse(arguments)
+    if options.group:
+        _compare_groups(options, flags)
+        return
     if len(options.models) < 2:
         raise BadInput("two models are compared at least: sparks compare A B")
     quieten()
     compared = places(options.models)
     folder = Path(options.output_dir or _folder(compared))
-    settings, thresholds = settings_of(flags, _before(compared))
-    control = control_place(options.control) if options.control else None
-    pairs = same_pairs(compared, options.pairs)
-    made = parties(compared, pairs, Procedure(folder / "records", settings, thresholds))
-    comparison = Comparison(made, relations(made), thresholds, settings.batch_size)
-    if not comparison.contrasts:
-        raise BadInput("the records have no contrast in common; give --pairs FILE.jsonl")
+    comparison = _comparison(options, flags, compared, folder)
     sections = []
-    asked = ShiftSettings(folder, options.problems, control)
-    changed = subjects(comparison, compared) if options.problems else []
-    if control and not changed:
-        raise BadInput("--control is for a run with completions beside its own base, named first")
-    for subject in changed:
-        sections.append(shift_section_of(subject, comparison, asked))
+    for subject in subjects(comparison, compared) if options.problems else ():
+        sections.append(shift_section_of(subject, comparison, options.problems, folder))
         show(sections[-1])
     for make in SECTIONS:
         sections.append(make(comparison))
@@ -78,14 +82,58 @@ def main(arguments: Sequence[str]) -> None:
     say(f"\ntables     {len(write(sections, folder)) - 1} in {folder}, sentences in findings.txt")
 
 
+def _compare_groups(options: argparse.Namespace, flags: Sequence[str]) -> None:
+    """Of runs as they were tracked: nothing is analysed."""
+    if options.models or options.pairs or options.control or flags:
+        raise BadInput("--group compares runs by their records: it takes --output_dir alone")
+    groups = groups_of(options.group)
+    section = groups_section(groups, Thresholds())
+    folder = Path(options.output_dir or Path("runs") / f"compare-{'-'.join(groups)[:80]}")
+    show(section)
+    say(f"\ntables     {len(write([section], folder)) - 1} in {folder}, sentences in findings.txt")
+
+
+def _comparison(
+    options: argparse.Namespace, flags: Sequence[str], compared: Sequence[Place], folder: Path
+) -> Comparison:
+    """The parties with their records on the same pairs, made where they are missing."""
+    settings, thresholds = settings_of(flags, _before(compared))
+    control = _control(options.control, compared[0]) if options.control else []
+    everyone = [*compared, *control]
+    pairs = same_pairs(everyone, options.pairs)
+    how = Procedure(folder / "records", settings, thresholds)
+    made = measured_alike(parties(everyone, pairs, how), settings.batch_size)
+
+    def of(some: Sequence[Party], beside: Comparison | None = None) -> Comparison:
+        return Comparison(some, relations(some), thresholds, settings.batch_size, beside)
+
+    return of(made[: len(compared)], of(made[len(compared) :]) if control else None)
+
+
+def _control(run: Path, beside: Place) -> list[Place]:
+    """Its first and last checkpoint; `BadInput` where it is of another shape than the models."""
+    control = ends(run)
+    for place in control:
+        if place.model and beside.model and (difference := place.model.differs(beside.model)):
+            raise BadInput(f"--control {run} is of another shape: {difference}")
+    return control
+
+
 def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The options, and the flags of the analysis."""
     parser = make_parser("compare", __doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="runs, folders or Hub names")
-    parser.add_argument("--pairs", metavar="FILE.jsonl", help="prompt pairs, as text")
-    parser.add_argument("--problems", type=int, default=PROBLEMS, metavar="N",
-        help=f"of the run's own, to find what changed on ({PROBLEMS}; 0: none)")  # fmt: skip
-    parser.add_argument("--control", metavar="RUN", help="from the same base, taught nothing")
+    parser.add_argument(
+        "--pairs", action="append", default=[], metavar="FILE.jsonl", help="prompt pairs, as text"
+    )
+    parser.add_argument(
+        "--group", action="append", metavar="NAME=RUN,RUN", help="runs of a group, or runs/sft-s*"
+    )
+    parser.add_argument(
+        "--problems", type=int, default=PROBLEMS, metavar="N",
+        help=f"of a run's own, to find what its training changed ({PROBLEMS}; 0: do not look)",
+    )  # fmt: skip
+    add_control(parser)
     parser.add_argument("--output_dir", metavar="DIR", help="default: runs/compare-A-B")
     for part in (Settings, Thresholds):
         for item in dataclasses.fields(part):

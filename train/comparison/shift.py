@@ -22,8 +22,7 @@ from tracking.nodes.weight_change import snapshot
 from tracking.run_folder import RunFolder
 from tracking.views.completions import files
 from train.checkpoints import models
-from train.checkpoints.models import Model
-from train.comparison.places import Place, places
+from train.comparison.places import Place
 from train.comparison.texts import Asked, drawn_texts, logged_problems
 from train.evals.sampling import Sampling
 from train.run.console import say
@@ -43,16 +42,6 @@ class Subject:
     base: Party
     run: RunFolder
     tokenizer: Any
-
-
-@dataclass(frozen=True)
-class ShiftSettings:
-    """How texts are drawn and where they are written; `control` is a model from the same base that
-    was taught nothing."""
-
-    folder: Path
-    problems: int = PROBLEMS
-    control: Model | None = None
 
 
 def subjects(comparison: Comparison, compared: Sequence[Place]) -> list[Subject]:
@@ -76,24 +65,16 @@ def subjects(comparison: Comparison, compared: Sequence[Place]) -> list[Subject]
     return out
 
 
-def control_place(word: str) -> Model:
-    """The model of a control; `BadInput` where there is none, or its weights are gone."""
-    (place,) = places([word])
-    if place.model is None:
-        raise BadInput(f"--control {word}: its weights are gone")
-    return place.model
+def shift_section_of(subject: Subject, comparison: Comparison, count: int, folder: Path) -> Section:
+    """The section of one model, on up to `count` problems of its run. Both models' completions, at
+    temperature 1 and of as many tokens as the run's, are written into the folder as a page to read.
 
-
-def shift_section_of(subject: Subject, comparison: Comparison, asked: ShiftSettings) -> Section:
-    """The section of one model. Both models' completions, at temperature 1 and of as many tokens as
-    the run's, are written into the folder as a page to read. Raises `BadInput` where the run's
-    problems cannot be asked, or the control is of another base."""
+    Raises `BadInput` where the problems cannot be asked, or the control is of another base.
+    """
     assert subject.base.load is not None and subject.party.load is not None  # as `subjects` has it
     base, trained = subject.base.load(), subject.party.load()
-    control = asked.control and asked.control.load()
-    if control and not (relation := by_weights(snapshot(base), snapshot(control))).one_base:
-        raise BadInput(f"--control is not of {subject.base.name}'s base: {relation.rule}")
-    problems = logged_problems(subject.run.path, asked.problems)
+    control = _control(comparison, subject, base)
+    problems = logged_problems(subject.run.path, count)
     texts = _texts(subject, problems, {"base": base, "trained": trained})
     thresholds, graph = comparison.thresholds, subject.party.record.graph
     screen = SCREEN * thresholds.share if len(graph.nodes) > MANY else 0.0
@@ -105,12 +86,26 @@ def shift_section_of(subject: Subject, comparison: Comparison, asked: ShiftSetti
         level = control_level(base, control, shift.carried, own, judged, BATCH)
     decode = decoder_of(subject.tokenizer)
     name, against = subject.party.name, subject.base.name
-    path = asked.folder / f"shift_{name.replace('/', '-')}.html"
+    path = folder / f"shift_{name.replace('/', '-')}.html"
     written = page(texts, shift.divergence, decode, f"{name} and {against} on the same texts")
     write_whole(path, written.encode())
     say(f"texts      {path}")
     table = table_of(texts, shift.divergence, decode)
     return shift_section(name, against, shift, table, level)
+
+
+def _control(comparison: Comparison, subject: Subject, base: Any) -> Any:
+    """The model that the control ended with; None where there is no control."""
+    if comparison.control is None:
+        return None
+    last = comparison.control.parties[-1]
+    if last.load is None:
+        raise BadInput(f"--control {last.name}: its weights are gone")
+    control = last.load()
+    relation = by_weights(snapshot(base), snapshot(control))
+    if not relation.one_base:
+        raise BadInput(f"--control is not of the base of {subject.party.name}: {relation.rule}")
+    return control
 
 
 def _texts(subject: Subject, problems: Asked, writers: Mapping[str, Any]) -> Texts:
