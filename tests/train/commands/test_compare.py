@@ -92,8 +92,9 @@ def test_a_run_beside_its_base_begins_with_what_changed(tmp_path: Path, capsys: 
     base = save_model(tmp_path / "base", seed=3)
     theirs, run = tmp_path / "theirs", tmp_path / "run"
     model: Any = AutoModelForCausalLM.from_pretrained(base)
-    shutil.copytree(base, theirs / "checkpoint-100")
-    changed(model, 1).save_pretrained(theirs / "checkpoint-100")
+    for step in (100, 200):
+        shutil.copytree(base, theirs / f"checkpoint-{step}")
+    changed(model, 1).save_pretrained(theirs / "checkpoint-200")
     pairs = write_pairs(tmp_path)
     words = [theirs, "--pairs", pairs, "--output_dir", run, *QUICK]
     track.main([str(word) for word in words])
