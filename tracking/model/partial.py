@@ -1,12 +1,15 @@
 """Passes that begin in the middle of a decoder, from streams that an earlier pass left.
 
 What a node alone changes is known without the layers before it, and a head's without its attention:
-z enters the stream linearly, so where one head gives another run's z,
+z enters the stream linearly, so where one head writes what it wrote in another run,
 
     stream after attention = kept stream + W_o of the head (z of the other run - kept z)
 
 (a norm behind attention is taken again, of the sum of all heads), and only the layer's own MLP and
-the layers after it have to run.
+the layers after it have to run. The other run may be another model's of the same shape, on the same
+tokens; then the head's W_o is that model's too:
+
+    stream after attention = kept stream + W_o' (z' - z) + (W_o' - W_o) z
 """
 
 from __future__ import annotations
@@ -18,12 +21,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
+from tracking.model.adapters import bias_of
 from tracking.model.architecture import Block
 from tracking.model.decoder import Decoder, embed, run
-from tracking.model.passes import logits
-from tracking.model.taps import tapped
-from tracking.pairs.prompt_pairs import PromptPairs
+from tracking.model.graph import Graph
+from tracking.model.taps import quiet, tapped
 
 
 @dataclass(frozen=True)
@@ -41,40 +45,83 @@ class KeptLayer:
 
 @dataclass(frozen=True)
 class Kept:
-    """What a pass left."""
+    """What a pass of a decoder left."""
 
+    decoder: Decoder
     layers: list[KeptLayer]
-    logits: Tensor  # float32 [row, look, vocabulary]
+    last: Tensor  # [row, look, width], what `lm_head` reads
 
     @classmethod
-    def of(cls, decoder: Decoder, pairs: PromptPairs, token_ids: Tensor) -> Kept:
-        """Of the pass on `token_ids` [row, position], the clean or the corrupted prompts."""
+    def of(cls, decoder: Decoder, token_ids: Tensor, mask: Tensor, positions: Tensor) -> Kept:
+        """Of the pass on `token_ids` [row, position], looked at at `positions` [row, look]; `mask`
+        [row, position] is 0 on padding."""
         with tapped(decoder) as taps:
-            given = logits(decoder, embed(decoder, token_ids), pairs)
+            last = run(decoder, embed(decoder, token_ids), mask)
             layers = [KeptLayer(tap.z, tap.mlp_stream, tap.mlp_out) for tap in taps.layers]
-        return cls(layers, given)
+        return cls(decoder, layers, _at(last, positions))
 
 
-def with_heads_of(
-    decoder: Decoder, layer: int, here: KeptLayer, other: KeptLayer, heads: Tensor
+@dataclass(frozen=True)
+class Chosen:
+    """Some nodes of one layer, heads before the MLP."""
+
+    layer: int
+    heads: Tensor  # LongTensor [head], within the layer
+    mlp: bool
+    places: Tensor  # LongTensor [node], in `Graph.nodes`
+
+
+def side_by_side(graph: Graph, nodes: Tensor, count: int) -> Iterator[Chosen]:
+    """All of `nodes`, BoolTensor [node], up to `count` of one layer at a time."""
+    for layer, asked in enumerate(nodes.view(graph.n_layers, -1)):
+        here = asked.nonzero()[:, 0]
+        for slots in here.split(count) if len(here) else ():
+            heads = slots[slots < graph.n_heads]
+            yield Chosen(layer, heads, len(heads) < len(slots), layer * len(asked) + slots)
+
+
+def streams_with(
+    here: Kept, other: Kept, chosen: Chosen, mask: Tensor, positions: Tensor
 ) -> Tensor:
-    """[head, row, position, width]: the stream after the layer where each of `heads`, LongTensor
-    [head], alone gives the other run's z; the layer's MLP reads what that makes."""
-    size = decoder.head_dim
-    change = (other.z.float() - here.z.float()).unflatten(-1, (-1, size))[:, :, heads]
-    weight = decoder.projection(layer, "o").T.unflatten(0, (-1, size))[heads]
-    writes = torch.einsum("bphe,hed->hbpd", change, weight)
-    if behind := decoder.blocks[layer].attention_behind:
-        given = torch.nn.functional.linear(here.z.float(), decoder.projection(layer, "o"))
+    """[node, row, look, width]: what `lm_head` reads at `positions` [row, look] of the run `here`
+    where each of the chosen nodes alone writes what it wrote in the other run, which is the same
+    decoder's, or another's of its shape."""
+    decoder, layer = here.decoder, chosen.layer
+    ours, theirs = here.layers[layer], other.layers[layer]
+    if layer == len(decoder.blocks) - 1:  # nothing reads the other positions any more
+        ours, theirs = ours.at(positions), theirs.at(positions)
+    streams = _with_heads_of(decoder, ours, other.decoder, theirs, chosen)
+    if chosen.mlp:
+        streams = torch.cat([streams, (ours.mid + theirs.mlp_out)[None]])
+    count = len(streams)
+    mask, where = mask.repeat(count, 1), positions.repeat(count, 1)
+    last = last_stream(decoder, layer + 1, streams.flatten(0, 1), mask, where)
+    return last.unflatten(0, (count, -1))
+
+
+def _with_heads_of(
+    decoder: Decoder, ours: KeptLayer, donor: Decoder, theirs: KeptLayer, chosen: Chosen
+) -> Tensor:
+    """[head, row, position, width]: the stream after the layer where each head alone writes what it
+    wrote in the other run; the layer's MLP reads what that makes."""
+    weight = donor.projection(chosen.layer, "o")
+    writes = _writes(weight, theirs.z.float() - ours.z.float(), decoder.head_dim, chosen.heads)
+    if donor is not decoder:
+        change = weight - decoder.projection(chosen.layer, "o")
+        writes += _writes(change, ours.z.float(), decoder.head_dim, chosen.heads)
+    block = decoder.blocks[chosen.layer]
+    if behind := block.attention_behind:
+        given = nn.functional.linear(ours.z.float(), decoder.projection(chosen.layer, "o"))
         writes = decoder.normed(behind, given + writes) - decoder.normed(behind, given)
-    mid = (here.mid.float() + writes).to(here.mid)
-    return decoder.blocks[layer].after_mlp(mid.flatten(0, 1)).unflatten(0, mid.shape[:2])
+    mid = (ours.mid.float() + writes).to(ours.mid)
+    return block.after_mlp(mid.flatten(0, 1)).unflatten(0, mid.shape[:2])
 
 
-def with_mlp_of(here: KeptLayer, other: KeptLayer) -> Tensor:
-    """[row, position, width]: the stream after the layer where its MLP gives the other run's
-    output."""
-    return here.mid + other.mlp_out
+def _writes(weight: Tensor, z: Tensor, size: int, heads: Tensor) -> Tensor:
+    """[head, row, position, width] of `z` [row, position, all heads * size], through `weight`
+    [width, all heads * size]."""
+    of_heads = weight.T.unflatten(0, (-1, size))[heads]
+    return torch.einsum("bphe,hed->hbpd", z.unflatten(-1, (-1, size))[:, :, heads], of_heads)
 
 
 def last_stream(
@@ -129,24 +176,62 @@ class LastLayer(nn.Module):
 
 @contextmanager
 def exchanged(decoder: Decoder, nodes: Tensor, other: Kept) -> Iterator[None]:
-    """Within it the heads and MLPs of `nodes`, BoolTensor [layer, head, then the MLP], give what
-    they gave in the other run, whatever they read."""
+    """Within it the heads and MLPs of `nodes`, BoolTensor [layer, head, then the MLP], write what
+    they wrote in the other run, the same decoder's or another's of its shape, whatever they read.
 
-    def z_hook(columns: Tensor, z: Tensor) -> Any:
-        return lambda _module, args: (torch.where(columns, z, args[0]), *args[1:])
-
-    def mlp_hook(mlp_out: Tensor) -> Any:
-        return lambda _module, _args, _out: mlp_out
-
-    layers = zip(decoder.blocks, nodes, other.layers, strict=True)
+    The bias of an output projection, and the weight of a norm behind attention, are no head's: they
+    are the other's where all heads of their layer are exchanged.
+    """
+    layers = zip(decoder.blocks, other.decoder.blocks, nodes, other.layers, strict=True)
     with ExitStack() as stack:
-        for block, chosen, kept in layers:
+        for layer, (block, donor, chosen, kept) in enumerate(layers):
             columns = chosen[:-1].repeat_interleave(decoder.head_dim).to(kept.z.device)
-            hooks = [block.o.register_forward_pre_hook(z_hook(columns, kept.z))]
+            if bool(columns.any()):
+                weight = other.decoder.projection(layer, "o").to(kept.z)
+                write = nn.functional.linear(kept.z.masked_fill(~columns, 0), weight)
+                if bool(columns.all()):
+                    write = write + _bias_change(block, donor)
+                    if behind := donor.attention_behind:
+                        normed = other.decoder.normed(behind, write.float()).to(write)
+                        hook = block.attention_behind.register_forward_hook(_instead(normed))
+                        stack.callback(hook.remove)
+                for hook in _writing(block.o, columns, write):
+                    stack.callback(hook.remove)
             if bool(chosen[-1]):
-                hooks.append(block.mlp_out.register_forward_hook(mlp_hook(kept.mlp_out)))
-            for hook in hooks:
+                hook = block.mlp_out.register_forward_hook(_instead(kept.mlp_out))
                 stack.callback(hook.remove)
+        yield
+
+
+def _writing(o: nn.Module, columns: Tensor, write: Tensor) -> Iterator[RemovableHandle]:
+    """Hooks on an output projection by which the features `columns` write `write` instead."""
+
+    def silence(_module: nn.Module, args: tuple) -> tuple:
+        return (args[0].masked_fill(columns, 0), *args[1:])
+
+    def add(_module: nn.Module, _args: tuple, out: Tensor) -> Tensor:
+        return out + write
+
+    yield o.register_forward_pre_hook(silence)
+    yield o.register_forward_hook(add)
+
+
+def _instead(given: Tensor) -> Any:
+    return lambda _module, _args, _out: given
+
+
+def _bias_change(ours: Block, theirs: Block) -> Tensor | float:
+    """[width]: the other's bias of the output projection less our own."""
+    biases = bias_of(ours.o), bias_of(theirs.o)
+    if biases[0] is None or biases[1] is None:
+        return 0.0
+    return biases[1].detach() - biases[0].detach()
+
+
+@contextmanager
+def undisturbed(decoder: Decoder) -> Iterator[None]:
+    """Within it passes keep nothing for gradients, and run in eval mode and the model's dtype."""
+    with torch.no_grad(), quiet(decoder), torch.autocast(decoder.device.type, enabled=False):
         yield
 
 

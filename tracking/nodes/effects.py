@@ -13,8 +13,7 @@ own layer: `tracking.model.partial`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +25,8 @@ from tracking.attribution import metrics
 from tracking.errors import BadInput
 from tracking.model.decoder import Decoder, embed
 from tracking.model.graph import Graph
-from tracking.model.partial import Kept, exchanged, last_stream, with_heads_of, with_mlp_of
+from tracking.model.partial import Chosen, Kept, exchanged, side_by_side, streams_with, undisturbed
 from tracking.model.passes import Metric, by_length, check, logits, trimmed
-from tracking.model.taps import quiet
 from tracking.pairs.prompt_pairs import PromptPairs, look
 from tracking.stability.bootstrap import interval, resamples, share
 
@@ -126,13 +124,13 @@ def node_effects(
             rows = part[places]
             ends = Ends.of(decoder, trimmed(pairs[rows]), loss)
             behaviour[rows] = ends.behaviour.cpu()
-            for chosen in _at_once(decoder.graph, nodes, AT_ONCE * batch_size // len(rows)):
+            for chosen in side_by_side(decoder.graph, nodes, AT_ONCE * batch_size // len(rows)):
                 lost, gained = ends.effects(decoder, loss, chosen)
                 corrupt[rows[:, None], chosen.places] = lost.T.cpu()
                 restore[rows[:, None], chosen.places] = gained.T.cpu()
 
     first, rest = _parts(len(pairs), thrifty=least is not None)
-    with _undisturbed(decoder):
+    with undisturbed(decoder):
         measure(first, nodes)
         if least is not None and len(rest):
             both = (effect[first] for effect in (corrupt, restore))
@@ -169,7 +167,7 @@ def together(
     float32 [pair] each."""
     corrupt, restore = torch.zeros(2, len(pairs))
     by_layer = nodes.view(len(decoder.blocks), decoder.n_heads + 1)
-    with _undisturbed(decoder):
+    with undisturbed(decoder):
         for rows in by_length(pairs, batch_size):
             ends = Ends.of(decoder, trimmed(pairs[rows]), loss)
             with exchanged(decoder, by_layer, ends.corrupted):
@@ -182,41 +180,26 @@ def together(
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """Some nodes of one layer, heads before the MLP."""
-
-    layer: int
-    heads: Tensor  # LongTensor [head], within the layer
-    mlp: bool
-    places: Tensor  # LongTensor [node], in `Graph.nodes`
-
-
-def _at_once(graph: Graph, nodes: Tensor, count: int) -> Iterator[Chosen]:
-    """All of `nodes`, BoolTensor [node], up to `count` of one layer at a time."""
-    for layer, asked in enumerate(nodes.view(graph.n_layers, -1)):
-        here = asked.nonzero()[:, 0]
-        for slots in here.split(count) if len(here) else ():
-            heads = slots[slots < graph.n_heads]
-            yield Chosen(layer, heads, len(heads) < len(slots), layer * len(asked) + slots)
-
-
-@dataclass(frozen=True)
 class Ends:
     """The clean and the corrupted run of a batch of pairs."""
 
     pairs: PromptPairs
     clean: Kept
     corrupted: Kept
+    clean_logits: Tensor  # float32 [pair, look, vocabulary]
     clean_loss: Tensor  # float32 [pair]
     corrupted_loss: Tensor  # float32 [pair]
 
     @classmethod
     def of(cls, decoder: Decoder, pairs: PromptPairs, loss: Metric) -> Ends:
         pairs = pairs.to(decoder.device)
-        clean = Kept.of(decoder, pairs, pairs.clean)
-        corrupted = Kept.of(decoder, pairs, pairs.corrupted)
-        losses = (loss(end.logits, clean.logits, pairs) for end in (clean, corrupted))
-        return cls(pairs, clean, corrupted, *losses)
+        mask, positions = pairs.attention_mask, look(pairs)[0]
+        clean, corrupted = (
+            Kept.of(decoder, ids, mask, positions) for ids in (pairs.clean, pairs.corrupted)
+        )
+        clean_logits, corrupted_logits = (decoder.logits(end.last) for end in (clean, corrupted))
+        losses = (loss(given, clean_logits, pairs) for given in (clean_logits, corrupted_logits))
+        return cls(pairs, clean, corrupted, clean_logits, *losses)
 
     @property
     def behaviour(self) -> Tensor:
@@ -225,7 +208,7 @@ class Ends:
 
     def loss(self, given: Tensor, loss: Metric) -> Tensor:
         """[pair], of logits [pair, look, vocabulary]."""
-        return loss(given, self.clean.logits, self.pairs)
+        return loss(given, self.clean_logits, self.pairs)
 
     def effects(self, decoder: Decoder, loss: Metric, chosen: Chosen) -> tuple[Tensor, Tensor]:
         """Corrupt and restore, float32 [node, pair] each, of the chosen nodes one by one."""
@@ -237,23 +220,7 @@ class Ends:
         self, decoder: Decoder, loss: Metric, chosen: Chosen, here: Kept, other: Kept
     ) -> Tensor:
         """[node, pair]: of the run `here`, one node at its value in the other."""
-        positions, layer = look(self.pairs)[0], chosen.layer
-        ours, theirs = here.layers[layer], other.layers[layer]
-        if layer == len(decoder.blocks) - 1:  # nothing reads the other positions any more
-            ours, theirs = ours.at(positions), theirs.at(positions)
-        streams = with_heads_of(decoder, layer, ours, theirs, chosen.heads)
-        if chosen.mlp:
-            streams = torch.cat([streams, with_mlp_of(ours, theirs)[None]])
-        count = len(streams)
-        mask, where = self.pairs.attention_mask.repeat(count, 1), positions.repeat(count, 1)
-        last = last_stream(decoder, layer + 1, streams.flatten(0, 1), mask, where)
-        each = last.unflatten(0, (count, -1))  # [node, pair, look, width]
+        mask, positions = self.pairs.attention_mask, look(self.pairs)[0]
+        each = streams_with(here, other, chosen, mask, positions)
         # logits of one node at a time: those of all would fill the memory
         return torch.stack([self.loss(decoder.logits(one), loss) for one in each])
-
-
-@contextmanager
-def _undisturbed(decoder: Decoder) -> Iterator[None]:
-    """Within it passes keep nothing for gradients, and run in eval mode and the model's dtype."""
-    with torch.no_grad(), quiet(decoder), torch.autocast(decoder.device.type, enabled=False):
-        yield

@@ -9,8 +9,10 @@ A word is a run (its last record; RUN@STEP or RUN/checkpoint-STEP for another on
 model, or a Hub name. All are compared on the pairs of the file or, without one, on those of the
 first run; what has no record on these is analysed now, by the first run's settings but for what
 `--track_...` flags say. Tables go as CSV into `--output_dir`, with every finding in a sentence.
-With `--group` runs are compared as they were tracked, with intervals over runs, in pairs where they
-began with the same bases.
+A run with completions beside its base (RUN@0, or the model that it began with, named first) begins
+with what training changed: both answer --problems of the run's own, and where they differ most
+nodes are exchanged. With `--group` runs are compared as they were tracked, with intervals over
+runs, in pairs where they began with the same bases.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tracking.comparison.behaviour import behaviour_section
+from tracking.comparison.exchange.section import parts_section
 from tracking.comparison.function.bases import matching_section
 from tracking.comparison.function.heads import heads_section
 from tracking.comparison.function.layers import layers_section
@@ -38,6 +41,7 @@ from train.comparison.groups import groups_of
 from train.comparison.output import show, write
 from train.comparison.parties import Procedure, parties, relations, same_pairs
 from train.comparison.places import Place, ends, places
+from train.comparison.shift import PROBLEMS, shift_section_of, subjects
 from train.flags.control import add_control
 from train.flags.parsing import make_parser
 from train.run.console import quieten, say
@@ -46,6 +50,7 @@ SECTIONS = (
     bases_section,
     behaviour_section,
     nodes_section,
+    parts_section,
     layers_section,
     heads_section,
     wiring_section,
@@ -68,6 +73,9 @@ def main(arguments: Sequence[str]) -> None:
     folder = Path(options.output_dir or _folder(compared))
     comparison = _comparison(options, flags, compared, folder)
     sections = []
+    for subject in subjects(comparison, compared) if options.problems else ():
+        sections.append(shift_section_of(subject, comparison, options.problems, folder))
+        show(sections[-1])
     for make in SECTIONS:
         sections.append(make(comparison))
         show(sections[-1])
@@ -121,6 +129,10 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--group", action="append", metavar="NAME=RUN,RUN", help="runs of a group, or runs/sft-s*"
     )
+    parser.add_argument(
+        "--problems", type=int, default=PROBLEMS, metavar="N",
+        help=f"of a run's own, to find what its training changed ({PROBLEMS}; 0: do not look)",
+    )  # fmt: skip
     add_control(parser)
     parser.add_argument("--output_dir", metavar="DIR", help="default: runs/compare-A-B")
     for part in (Settings, Thresholds):

@@ -94,6 +94,7 @@ class Response:
 
     length: in tokens, with the one that ends it
     cut_off: whether it had not ended after `max_new_tokens`
+    tokens: as they were sampled, special ones and the one that ends it among them
     """
 
     request: Request
@@ -101,6 +102,7 @@ class Response:
     text: str
     length: int
     cut_off: bool
+    tokens: tuple[int, ...] = ()
 
 
 def every_sample(problems: Sequence[Problem], samples: int, sampling: Sampling) -> list[Request]:
@@ -220,7 +222,8 @@ def _response(
     ids = tokens.tolist()
     end = next((place for place, token in enumerate(ids) if token in stops), None)
     text = tokenizer.decode(ids[:end], skip_special_tokens=True)
-    return Response(request, prompt, text, len(ids) if end is None else end + 1, end is None)
+    sampled = tuple(ids if end is None else ids[: end + 1])
+    return Response(request, prompt, text, len(sampled), end is None, sampled)
 
 
 def _stops(model: Any, tokenizer: Any) -> list[int]:

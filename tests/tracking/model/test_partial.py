@@ -9,7 +9,7 @@ from tests.builders.closeness import assert_close
 from tests.builders.decoders import VARIANTS
 from tests.builders.draws import few, seeds, sides
 from tracking.model.decoder import Decoder, embed
-from tracking.model.partial import Kept, KeptLayer, last_stream, with_heads_of, with_mlp_of
+from tracking.model.partial import Kept, KeptLayer, last_stream, side_by_side, streams_with
 from tracking.model.passes import logits
 from tracking.model.taps import quiet
 from tracking.pairs.prompt_pairs import PromptPairs, look
@@ -31,7 +31,7 @@ def end_from(decoder: Decoder, pairs: PromptPairs, kept: Kept, layer: int) -> to
 
 def kept_of(decoder: Decoder, pairs: PromptPairs) -> Kept:
     with torch.no_grad():
-        return Kept.of(decoder, pairs, pairs.clean)
+        return Kept.of(decoder, pairs.clean, pairs.attention_mask, look(pairs)[0])
 
 
 @pytest.mark.parametrize(("arch", "variant"), CASES, ids=str)
@@ -45,7 +45,8 @@ def test_a_pass_from_any_layer_gives_the_logits_of_the_whole(
     kept, weights = kept_of(decoder, pairs), look(pairs)[1]
     with torch.no_grad():
         whole = logits(decoder, embed(decoder, pairs.clean), pairs)
-    assert_close(kept.logits[weights > 0], whole[weights > 0])
+        ended = decoder.logits(kept.last)
+    assert_close(ended[weights > 0], whole[weights > 0])
     for layer in (1, 2, 3):
         assert_close(end_from(decoder, pairs, kept, layer)[weights > 0], whole[weights > 0])
 
@@ -56,10 +57,12 @@ def test_layers_of_different_attention_keep_their_own(tiny_decoder, random_pairs
     decoder = Decoder.of(tiny_decoder("qwen2", layers=4, **more))
     pairs = random_pairs(ragged=True)
     kept = kept_of(decoder, pairs)
+    with torch.no_grad():
+        whole = decoder.logits(kept.last)
     for layer in (1, 2, 3, 4):
-        assert_close(end_from(decoder, pairs, kept, layer), kept.logits)
+        assert_close(end_from(decoder, pairs, kept, layer), whole)
     decoder.causal.config.layer_types[3] = "full_attention"
-    assert float((kept_of(decoder, pairs).logits - kept.logits).abs().max()) > 0.01
+    assert float((kept_of(decoder, pairs).last - kept.last).abs().max()) > 0.01
 
 
 def test_layers_are_back_in_their_places_also_after_an_exception(
@@ -78,13 +81,12 @@ def test_layers_are_back_in_their_places_also_after_an_exception(
 def test_a_node_that_gives_what_it_gave_changes_nothing(tiny_decoder, random_pairs) -> None:
     decoder, pairs = Decoder.of(tiny_decoder()), random_pairs()
     kept = kept_of(decoder, pairs)
-    for layer, here in enumerate(kept.layers):
-        heads = torch.arange(decoder.n_heads)
-        with torch.no_grad():
-            after = with_heads_of(decoder, layer, here, here, heads)
-        assert after.shape == (decoder.n_heads, *here.mid.shape)
-        assert torch.allclose(after, (here.mid + here.mlp_out).expand_as(after), atol=1e-5)
-        assert torch.equal(with_mlp_of(here, here), here.mid + here.mlp_out)
+    mask, positions = pairs.attention_mask, look(pairs)[0]
+    nodes = torch.ones(len(decoder.graph.nodes), dtype=torch.bool)
+    with torch.no_grad(), quiet(decoder):
+        for chosen in side_by_side(decoder.graph, nodes, 3):
+            for after in streams_with(kept, kept, chosen, mask, positions):
+                assert_close(after, kept.last)
 
 
 def test_a_layer_kept_at_positions_holds_these_positions() -> None:

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.builders.checkpoints import QUICK, save_checkpoints, save_model, write_pairs
 from tests.builders.runs import write_run
+from tests.builders.two_models import changed, write_completions
 from tracking import BadInput, Ledger
 from train.commands import compare, track
 
@@ -85,6 +86,43 @@ def test_runs_are_compared_by_their_own_records(tmp_path: Path, capsys: Printed)
     shutil.rmtree(theirs / "checkpoint-200")
     compared(tmp_path / "out", f"{tmp_path / 'run'}@100", tmp_path / "run")
     assert "run's weights are gone: no ranking is tried in it" in capsys.readouterr().out
+
+
+def test_a_run_beside_its_base_begins_with_what_changed(tmp_path: Path, capsys: Printed) -> None:
+    base = save_model(tmp_path / "base", seed=3)
+    theirs, run = tmp_path / "theirs", tmp_path / "run"
+    model: Any = AutoModelForCausalLM.from_pretrained(base)
+    for step in (100, 200):
+        shutil.copytree(base, theirs / f"checkpoint-{step}")
+    changed(model, 1).save_pretrained(theirs / "checkpoint-200")
+    pairs = write_pairs(tmp_path)
+    words = [theirs, "--pairs", pairs, "--output_dir", run, *QUICK]
+    track.main([str(word) for word in words])
+    write_completions(run, ["1+2", "3*4", "(5-6)", "7+8", "2*2", "9-1", "1+1", "6*(2+1)"])
+    capsys.readouterr()
+    out = compared(tmp_path / "out", base, run, "--control", run, "--problems", 6)
+    said = capsys.readouterr().out
+    assert said.index("What training changed from base to run") < said.index("Behaviour")
+    assert "At this model's places the control shows 1.00 (1.00 to 1.00)" in said
+    assert "More than the control's node does there carries: no node for sure." in said
+    assert (out / "shift_run.html").read_text().count('class="text"') == 12
+    shares: Any = read(out, "shift_parts_run").set_index("part").loc["everything"]
+    assert shares["lost_share"] == pytest.approx(1, abs=1e-4)
+    compared(tmp_path / "other", base, run, "--problems", 0)
+    assert "What training changed" not in capsys.readouterr().out
+
+
+def test_a_control_of_another_base_is_refused(tmp_path: Path) -> None:
+    base, pairs = save_model(tmp_path / "base", seed=3), write_pairs(tmp_path)
+    for name, seed in (("theirs", 3), ("others", 4)):
+        for step in (100, 200):
+            save_model(tmp_path / name / f"checkpoint-{step}", seed)
+        words = [tmp_path / name, "--pairs", pairs, "--output_dir", tmp_path / f"{name}-run"]
+        track.main([str(word) for word in (*words, *QUICK)])
+    write_completions(tmp_path / "theirs-run", ["1+2", "3*4"])
+    with pytest.raises(BadInput, match="--control is not of the base of theirs-run: cosine"):
+        words = [base, tmp_path / "theirs-run", "--control", tmp_path / "others-run"]
+        compared(tmp_path / "out", *words)
 
 
 def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -1,0 +1,120 @@
+"""What training changed in a run's model, found on texts that it and its base write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tracking.atomic import write_whole
+from tracking.comparison.party import Comparison, Party
+from tracking.comparison.relation import by_weights
+from tracking.comparison.section import Section
+from tracking.comparison.shift.control import control_level
+from tracking.comparison.shift.section import shift_section
+from tracking.comparison.shift.shift import Judged, Shift
+from tracking.comparison.shift.shown import decoder_of, page
+from tracking.comparison.shift.shown import positions as table_of
+from tracking.comparison.shift.texts import Texts
+from tracking.errors import BadInput
+from tracking.nodes.weight_change import snapshot
+from tracking.run_folder import RunFolder
+from tracking.views.completions import files
+from train.checkpoints import models
+from train.comparison.places import Place
+from train.comparison.texts import Asked, drawn_texts, logged_problems
+from train.evals.sampling import Sampling
+from train.run.console import say
+
+PROBLEMS = 32
+MANY = 64  # nodes, above which those of small estimates are left out
+SCREEN = 1 / 3  # of the share that matters: a smaller estimate is not worth a pass
+TOKENS = 256  # of a completion, where the run does not say how many; at most half the positions
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model of a run beside the base that it began with."""
+
+    party: Party
+    base: Party
+    run: RunFolder
+    tokenizer: Any
+
+
+def subjects(comparison: Comparison, compared: Sequence[Place]) -> list[Subject]:
+    """The models that are compared with their own base: those of a run that has completions, beside
+    the first of their family where that is step 0 of a run or a model of no run."""
+    by_name = {place.name: place for place in compared}
+    out = []
+    for base, *others in comparison.families:
+        first = by_name[base.name]
+        if first.model is None or (first.run and first.step):
+            continue
+        for party in others:
+            place = by_name[party.name]
+            if place.run is None or place.model is None:
+                continue
+            if not files(place.run.path):
+                say(f"note       {party.name} has no completions: what changed is not looked for")
+                continue
+            tokenizer = models.tokenizer([place.model, first.model])
+            out.append(Subject(party, base, place.run, tokenizer))
+    return out
+
+
+def shift_section_of(subject: Subject, comparison: Comparison, count: int, folder: Path) -> Section:
+    """The section of one model, on up to `count` problems of its run. Both models' completions, at
+    temperature 1 and of as many tokens as the run's, are written into the folder as a page to read.
+
+    Raises `BadInput` where the problems cannot be asked, or the control is of another base.
+    """
+    assert subject.base.load is not None and subject.party.load is not None  # as `subjects` has it
+    base, trained = subject.base.load(), subject.party.load()
+    control = _control(comparison, subject, base)
+    problems = logged_problems(subject.run.path, count)
+    texts = _texts(subject, problems, {"base": base, "trained": trained})
+    thresholds, graph = comparison.thresholds, subject.party.record.graph
+    screen = SCREEN * thresholds.share if len(graph.nodes) > MANY else 0.0
+    judged = Judged(thresholds.share, thresholds.error, screen)
+    shift = Shift.of(base, trained, texts, judged, BATCH)
+    level = None
+    if control is not None:
+        own = _texts(subject, problems, {"base": base, "control": control})
+        level = control_level(base, control, shift.carried, own, judged, BATCH)
+    decode = decoder_of(subject.tokenizer)
+    name, against = subject.party.name, subject.base.name
+    path = folder / f"shift_{name.replace('/', '-')}.html"
+    written = page(texts, shift.divergence, decode, f"{name} and {against} on the same texts")
+    write_whole(path, written.encode())
+    say(f"texts      {path}")
+    table = table_of(texts, shift.divergence, decode)
+    return shift_section(name, against, shift, table, level)
+
+
+def _control(comparison: Comparison, subject: Subject, base: Any) -> Any:
+    """The model that the control ended with; None where there is no control."""
+    if comparison.control is None:
+        return None
+    last = comparison.control.parties[-1]
+    if last.load is None:
+        raise BadInput(f"--control {last.name}: its weights are gone")
+    control = last.load()
+    relation = by_weights(snapshot(base), snapshot(control))
+    if not relation.one_base:
+        raise BadInput(f"--control is not of the base of {subject.party.name}: {relation.rule}")
+    return control
+
+
+def _texts(subject: Subject, problems: Asked, writers: Mapping[str, Any]) -> Texts:
+    positions = min(model.config.max_position_embeddings for model in writers.values())
+    said = subject.run.config().get("max_completion_length")
+    sampling = Sampling(
+        temperature=1.0,
+        max_new_tokens=int(said or min(TOKENS, positions // 2)),
+        batch_size=BATCH,
+        system_prompt=problems.system_prompt,
+    )
+    return Texts.of(drawn_texts(writers, subject.tokenizer, problems.problems, sampling))

@@ -1,0 +1,86 @@
+"""The texts that two models are compared on: their own completions of the run's problems."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tracking.comparison.shift.texts import Text
+from tracking.errors import BadInput
+from tracking.views.completions import files
+from train.evals.problems import Problem
+from train.evals.sampling import Sampling, check_room, every_sample, prompts_of, respond
+
+OWN = "the run's own"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Problems, and the system prompt that they were asked with."""
+
+    problems: tuple[Problem, ...]
+    system_prompt: str | None
+
+
+def logged_problems(run: Path, count: int, seed: int = 0) -> Asked:
+    """Up to `count` problems that a run was trained on, drawn by `seed` from its completions files
+    (`log_completions: true`).
+
+    Raises `BadInput` where it has none, or its prompts are not chats of one question.
+    """
+    logged = files(run)
+    if not logged:
+        raise BadInput(f"{run} has no completions: train it with log_completions: true")
+    chats = {}
+    for path in logged.values():
+        for prompt in pd.read_parquet(path, columns=["prompt"])["prompt"]:
+            chat = _chat(prompt, path)
+            chats[chat] = chat
+    questions = sorted(chats)
+    systems = {system for system, _ in questions}
+    if len(systems) > 1:
+        raise BadInput(f"{run}: its prompts have {len(systems)} different system prompts")
+    drawn = random.Random(seed).sample(questions, min(count, len(questions)))
+    problems = tuple(Problem(OWN, question, "") for _, question in drawn)
+    return Asked(problems, systems.pop() or None)
+
+
+def _chat(prompt: Any, path: Path) -> tuple[str, str]:
+    """System prompt, "" where there is none, and question."""
+    turns = [] if isinstance(prompt, str) else [(one["role"], one["content"]) for one in prompt]
+    roles = [role for role, _ in turns]
+    if roles not in (["user"], ["system", "user"]):
+        raise BadInput(f"{path}: its prompts are no chats of one question, but {roles or 'texts'}")
+    return ("" if len(turns) == 1 else turns[0][1]), turns[-1][1]
+
+
+def drawn_texts(
+    models: Mapping[str, Any],
+    tokenizer: Any,
+    problems: Sequence[Problem],
+    sampling: Sampling,
+    samples: int = 1,
+) -> list[Text]:
+    """`samples` completions of each problem by each of `models`, by name, with the same noise; one
+    that several write stands once.
+
+    Raises `BadInput` where prompts and completions are longer than a model's positions.
+    """
+    requests = every_sample(problems, samples, sampling)
+    prompts = prompts_of(tokenizer, requests, sampling.system_prompt)
+    writers: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for name, model in models.items():
+        check_room(model.config, tokenizer, requests, sampling)
+        for batch in respond(model, tokenizer, requests, sampling):
+            for one in batch:
+                mine = writers.setdefault((one.request.problem.question, one.tokens), [])
+                mine += [] if name in mine else [name]
+    return [
+        Text(question, " and ".join(by), prompts[question][1], ids)
+        for (question, ids), by in sorted(writers.items())
+    ]
