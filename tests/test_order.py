@@ -45,6 +45,8 @@ MAY_IMPORT = {  # besides its own and the leaves; the longest name that fits a m
     },
     "run_folder": {"ledger"},
     "comparison": {"timeline", "ledger", "circuits"},
+    "comparison.openings": {"pairs"},
+    "comparison.two_by_two": {"stability", "stability.bootstrap"},
     "views": {"timeline", "ledger", "model.graph", "run_folder"},
 }
 FILES = sorted(
