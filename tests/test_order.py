@@ -47,6 +47,7 @@ MAY_IMPORT = {  # besides its own and the leaves; the longest name that fits a m
     "comparison": {"timeline", "ledger", "circuits"},
     "comparison.openings": {"pairs"},
     "comparison.two_by_two": {"stability", "stability.bootstrap"},
+    "comparison.breadth": set(),
     "views": {"timeline", "ledger", "model.graph", "run_folder"},
 }
 FILES = sorted(

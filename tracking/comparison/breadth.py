@@ -1,0 +1,93 @@
+"""How broadly a behaviour is carried: the fewest top edges, and the heads on them, that reach the
+same faithfulness in several conditions (two modes of thinking, say) on the same problems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What circuits of the top edges carry in one condition, over sizes."""
+
+    counts: Sequence[int]  # edges, rising
+    carried: Tensor  # float32 [size, pair], the metric less its corrupted value
+    behaviour: Tensor  # float32 [pair]
+    entries: Tensor  # LongTensor [head], the fewest top edges with which a head is in the circuit
+
+
+def breadth(conditions: Mapping[str, Carried], wanted: float, weights: Tensor) -> pd.DataFrame:
+    """A row for each condition: the fewest `edges` whose circuit is `wanted` faithful, and the
+    `heads` that are in it, both with their 95 % interval over problems by `weights` [resample,
+    pair]. Between two sizes faithfulness is taken to rise straight in the logarithm of the edges;
+    infinite where no size reaches it, NaN where there is no behaviour."""
+    rows = []
+    for name, one in conditions.items():
+        values, draws = _edges_and_heads(one, wanted, weights)
+        rows.append({"condition": name, **_figures(values, draws)})
+    return pd.DataFrame(rows)
+
+
+def breadth_ratios(
+    conditions: Mapping[str, Carried], wanted: float, weights: Tensor
+) -> pd.DataFrame:
+    """A row for every two conditions: how many times the edges, and the heads, of `against` the
+    `condition` takes to the same faithfulness, with the 95 % interval over the same problems, and
+    whether it is surely `broader` or `narrower` by its edges."""
+    each = {name: _edges_and_heads(one, wanted, weights) for name, one in conditions.items()}
+    rows = []
+    for against, name in combinations(conditions, 2):
+        (before, draws_before), (after, draws_after) = each[against], each[name]
+        row = _figures(after / before, draws_after / draws_before)
+        rows.append(
+            {"condition": name, "against": against, **row,
+             "broader": row["edges_low"] > 1, "narrower": row["edges_high"] < 1}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def fewest(faithfulness: Tensor, counts: Sequence[int], wanted: float) -> Tensor:
+    """Float [...]: the fewest edges that are `wanted` faithful, of curves [size, ...] over rising
+    `counts`, straight in their logarithm; infinite where none are, NaN where the curve is."""
+    sizes = torch.tensor(counts).log()
+    reached = faithfulness >= wanted
+    first = reached.int().argmax(0)  # [...]
+    above = faithfulness.gather(0, first[None])[0]
+    before = (first - 1).clamp(min=0)
+    below = faithfulness.gather(0, before[None])[0]
+    part = ((wanted - below) / (above - below)).nan_to_num(1).clamp(0, 1)
+    part = torch.where(first > 0, part, 1.0)
+    edges = (sizes[before] + part * (sizes[first] - sizes[before])).exp()
+    edges = edges.masked_fill(~reached.any(0), torch.inf)
+    return edges.masked_fill(faithfulness.isnan().any(0), torch.nan)
+
+
+def _edges_and_heads(one: Carried, wanted: float, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Float [2] and [resample, 2]: edges and heads, of all problems and in every resample."""
+    pairs = weights.shape[1]
+    drawn = torch.cat([torch.full((1, pairs), 1 / pairs), weights])
+    behaviour = drawn @ one.behaviour
+    curves = one.carried @ drawn.T / behaviour.masked_fill(behaviour <= 0, torch.nan)
+    edges = fewest(curves, one.counts, wanted)  # [1 + resample]
+    heads = (one.entries[:, None] <= edges).sum(0).float().masked_fill(edges.isnan(), torch.nan)
+    both = torch.stack([edges, heads], dim=1)
+    return both[0], both[1:]
+
+
+def _figures(values: Tensor, draws: Tensor) -> dict[str, float]:
+    """By the names of columns; ends are whole draws, so that infinite ones can be ends."""
+    unknown = draws.isnan()  # as wide as can be
+    low = draws.masked_fill(unknown, -torch.inf).quantile(0.025, dim=0, interpolation="lower")
+    high = draws.masked_fill(unknown, torch.inf).quantile(0.975, dim=0, interpolation="higher")
+    columns = {"": values, "_low": low, "_high": high}
+    return {
+        f"{name}{end}": float(column[place])
+        for place, name in enumerate(("edges", "heads"))
+        for end, column in columns.items()
+    }
