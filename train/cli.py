@@ -28,6 +28,7 @@ COMMANDS = {
     "eval": "solve benchmarks: MODEL --benchmarks amc23,gsm8k [--samples 8 --temperature 0.6 ...]",
     "ablate": "switch heads off and solve benchmarks: MODEL --heads SET --benchmarks NAMES",
     "dashboard": "save a view of runs and heads in W&B: PROJECT [--entity ENTITY] [--print]",
+    "compare": "what models do, who carries it, by which wires: A B ... [--pairs FILE.jsonl]",
     "report": "one HTML file of runs' heads: RUN... [-o report.html] [--figures DIR]",
 }
 

@@ -141,7 +141,7 @@ class Summary:
             return (
                 f"On {self.contrast!r} pairs one checkpoint has been analysed (step "
                 f"{self.steps[0]}): the behaviour is {self.behaviour[0]} logits, carried by "
-                f"{_listed(self._named('base')) or 'no node for sure'}; nothing can be said yet "
+                f"{listed(self._named('base')) or 'no node for sure'}; nothing can be said yet "
                 "of change."
             )
         return " ".join(self.parts)
@@ -190,21 +190,21 @@ class Summary:
         parts = []
         if base := self._named("base"):
             start = f"since step {self.steps[0]}" if self.steps[0] else "from the start"
-            parts.append(f"{_counted(base)} {start} ({_listed(self._since(base))})")
+            parts.append(f"{counted(base)} {start} ({listed(self._since(base))})")
         for origin, word in ORIGINS.items():
             if names := self._named(origin):
-                since = _listed(self._since(names))
-                parts.append(f"{_counted(names)} that {_were(names, word)} ({since})")
+                since = listed(self._since(names))
+                parts.append(f"{counted(names)} that {_were(names, word)} ({since})")
         if names := self.unsettled:
-            parts.append(f"{_counted(names)} without a history ({_listed(names)})")
+            parts.append(f"{counted(names)} without a history ({listed(names)})")
         text = f"It is carried by {' and '.join(parts) or 'no node for sure'}"
         if parts and not np.isnan(self.together):
             text += f"; all that are surely active today lose {self.together:.2f} of it at once"
         if names := self.against:
             works = "works" if len(names) == 1 else "work"
-            text += f"; {_counted(names)} {works} against it ({_listed(self._since(names))})"
+            text += f"; {counted(names)} {works} against it ({listed(self._since(names))})"
         if self.scored:
-            text += f"; of these step {self.steps[0]} knew {_listed(self.scored)} by scores alone"
+            text += f"; of these step {self.steps[0]} knew {listed(self.scored)} by scores alone"
         if not any(self.carriers[origin] for origin in ORIGINS):
             text += "; no recruitment was found"
         untested = "the threshold by no tested change"
@@ -216,15 +216,15 @@ class Summary:
         )
         for names, word in turned:
             if names:
-                text += f"; {_counted(names)} {word} ({_listed(names)})"
+                text += f"; {counted(names)} {word} ({listed(names)})"
         if names := self.relative:
-            text += f"; {_listed(names)} by share alone, as others changed more in logits"
+            text += f"; {listed(names)} by share alone, as others changed more in logits"
         for word, names in self.drifted.items():
-            text += f"; the share of {_counted(names)} has {word} ({_listed(names)})"
+            text += f"; the share of {counted(names)} has {word} ({listed(names)})"
         if self.undecided:
             text += (
-                f"; of {_counted(self.undecided)} step {self.steps[0]} could not tell "
-                f"({_listed(self.undecided)})"
+                f"; of {counted(self.undecided)} step {self.steps[0]} could not tell "
+                f"({listed(self.undecided)})"
             )
         return text + "."
 
@@ -252,7 +252,7 @@ class Summary:
             return f"At step {self.steps[0]} it was not there, so it had no wires to keep."
         if not known or self.verdict == "absent":
             return "Whether the old wires suffice is not known."
-        words = [_wired(kept, null) for kept, null in known]
+        words = [wired(kept, null) for kept, null in known]
         word = next(word for word in (LACK, PARTLY, UNTOLD, SUFFICE) if word in words)
         size = known[words.index(word)]
         kept, null = size
@@ -273,7 +273,7 @@ class Summary:
         if changed:
             last = [name for name in changed if name in self.lasting]
             text += (
-                f", those of {_listed(last)} beyond the run's own fluctuation too"
+                f", those of {listed(last)} beyond the run's own fluctuation too"
                 if last
                 else "; none is beyond the run's own fluctuation"
                 + (" (that takes 6 checkpoints)" if self.checkpoints < 6 else "")
@@ -291,7 +291,7 @@ class Summary:
     def _controlled(self, emerged: Sequence[str], faded: Sequence[str]) -> str:
         """What a control run, in which nothing was taught, has of the same."""
         parts = [
-            f"{_counted(names)} {word} ({_listed(names)})" if names else f"no node {word}"
+            f"{counted(names)} {word} ({listed(names)})" if names else f"no node {word}"
             for names, word in ((emerged, "emerged"), (faded, "faded"))
         ]
         return f"; drift is set against a control run, in which {' and '.join(parts)}"
@@ -336,7 +336,7 @@ def _turned(control: Timeline, contrast: str) -> Sequence[Sequence[str]]:
     return tuple(last.index[last["cohort"].notna()]), tuple(last.index[last["state"] == "faded"])
 
 
-def _wired(kept: Figure, null: Figure) -> str:
+def wired(kept: Figure, null: Figure) -> str:
     """Less than the null, and by more than a tenth, is a loss; within a tenth of it none."""
     if kept.high < null.low and kept.value < null.value - WIRED:
         return PARTLY if kept.low > MOST else LACK
@@ -354,7 +354,7 @@ def _growth(first: Analysis, last: Analysis) -> Figure:
     return Figure(float(ends.mean), float(ends.low), float(ends.high))
 
 
-def _counted(names: Sequence[str]) -> str:
+def counted(names: Sequence[str]) -> str:
     """`2 heads and 1 MLP`."""
     mlps = sum(name.startswith("M") for name in names)
     each = ((len(names) - mlps, "head"), (mlps, "MLP"))
@@ -366,7 +366,7 @@ def _were(names: Sequence[str], word: str) -> str:
     return f"{was} recruited" if word == "recruited" else word
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     shown = ", ".join(names[:NAMED])
     return shown + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 

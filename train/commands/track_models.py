@@ -99,7 +99,7 @@ def request(
         _lasting(base) if base else before.get("base"),
         _lasting(pairs) if pairs else None,
         _lasting(reward) if reward else before.get("reward"),
-        *_settings(flags, before),
+        *settings_of(flags, before),
     )
 
 
@@ -132,7 +132,7 @@ def rebuild(folder: Path, flags: Sequence[str]) -> None:
     run, view = RunFolder(folder), Table()
     if not run.ledger.steps():
         raise BadInput(f"{run.ledger.folder} has no records; sparks track {folder} makes them")
-    timeline = Worker(run.ledger, {}, *_settings(flags, run.config())).derive()
+    timeline = Worker(run.ledger, {}, *settings_of(flags, run.config())).derive()
     for step in run.ledger.steps():
         view.show(timeline, step)
     conclude(run, timeline, view)
@@ -267,7 +267,7 @@ def _write(asked: Request, by_step: Mapping[int, Model]) -> None:
     write_whole(path, text.encode())
 
 
-def _settings(flags: Sequence[str], before: Mapping[str, Any]) -> tuple[Settings, Thresholds]:
+def settings_of(flags: Sequence[str], before: Mapping[str, Any]) -> tuple[Settings, Thresholds]:
     """What `--track_...` flags say, else what was settled before, else the defaults."""
     parser = make_parser("track", None)
     for part in PARTS:

@@ -1,0 +1,56 @@
+"""A word names a run's checkpoint or a model, and nothing else is taken for one."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.builders.checkpoints import QUICK, save_checkpoints, save_model, write_pairs
+from tracking.errors import BadInput
+from train.commands import track
+from train.comparison.places import places
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `sparks track` makes of two checkpoints."""
+    folder = tmp_path_factory.mktemp("places")
+    theirs = save_checkpoints(folder / "theirs", (100, 200))
+    words = [theirs, "--pairs", write_pairs(folder), "--output_dir", folder / "run", *QUICK]
+    track.main([str(word) for word in words])
+    return folder / "run"
+
+
+def test_a_run_is_its_last_record_or_that_of_a_step(run: Path) -> None:
+    first, last = places([f"{run}@100", str(run)])
+    assert (first.step, last.step) == (100, 200)
+    assert (first.name, last.name) == ("run@100", "run")
+    assert first.model is not None and first.model.source.name.endswith("checkpoint-100")
+    assert first.base == last.base and str(first.base).endswith("checkpoint-100")
+
+
+def test_a_model_alone_is_a_model(tmp_path: Path) -> None:
+    folders = [save_model(tmp_path / where / "model", seed=0) for where in "ab"]
+    one, other = places([str(folder) for folder in folders])
+    assert (one.name, other.name) == ("a/model", "b/model")
+    assert one.run is None and one.base is None and one.model is not None
+
+
+def test_what_sparks_names_is_a_model() -> None:
+    (base,) = places(["tiny"])
+    assert base.name == "tiny" and base.model is not None and base.model.load().config
+
+
+def test_a_training_run_has_its_base_as_step_0(run_job, tmp_path: Path, small_model: Path) -> None:
+    job = run_job("sft", tmp_path / "run", max_steps=2, save_steps=1)
+    first, second = places([f"{job}@0", str(job / "checkpoint-1")])
+    assert first.model is not None and first.model.source.files == small_model.resolve()
+    assert second.step == 1 and second.name == "run@1" and second.base == str(small_model)
+
+
+def test_what_is_nothing_is_refused_in_one_line(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no checkpoint and no record of step 7; there is 100, 200"):
+        places([f"{run}@7"])
+    with pytest.raises(BadInput, match="named twice"):
+        places([str(run), str(run)])
+    with pytest.raises(BadInput, match="is no model: it has no config"):
+        places([str(tmp_path)])

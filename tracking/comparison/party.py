@@ -1,0 +1,64 @@
+"""A party to a comparison: a model with its record, on the same prompt pairs as the others'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from torch import nn
+
+from tracking.comparison.relation import Relation
+from tracking.ledger.record import Analysis, Record
+from tracking.pairs.prompt_pairs import PromptPairs
+from tracking.timeline.activity import Thresholds
+
+
+@dataclass(frozen=True)
+class Party:
+    """A model that is compared; one of a run is its checkpoint of one step."""
+
+    name: str
+    record: Record
+    pairs: Mapping[str, PromptPairs]  # by contrast, in the tokens of its own tokenizer
+    load: Callable[[], nn.Module] | None  # None where the weights are gone
+    base: str | None = None  # the model that its run says it began with
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Parties whose pairs are the same, in the same order, and how they are to be judged."""
+
+    parties: Sequence[Party]
+    relations: Mapping[tuple[str, str], Relation]  # of every two parties, by their names
+    thresholds: Thresholds
+    batch_size: int = 64
+
+    @property
+    def contrasts(self) -> list[str]:
+        """Those that all parties' records have, in the order of the first's."""
+        others = [set(party.record.analyses) for party in self.parties[1:]]
+        return [one for one in self.parties[0].record.analyses if all(one in o for o in others)]
+
+    def analyses(self, contrast: str) -> dict[str, Analysis]:
+        """What the parties' records say of a contrast, by their names."""
+        return {party.name: party.record.analyses[contrast] for party in self.parties}
+
+    @property
+    def families(self) -> list[list[Party]]:
+        """The parties by their base, each with the first that it shares one with: only within a
+        family does a node's name mean the same node."""
+        families: list[list[Party]] = []
+        for party in self.parties:
+            mine = (one for one in families if self.relations[one[0].name, party.name].one_base)
+            family = next(mine, None)
+            if family is None:
+                families.append([party])
+            else:
+                family.append(party)
+        return families
+
+    @property
+    def couples(self) -> list[tuple[Party, Party]]:
+        """Every two parties, in their order."""
+        return list(combinations(self.parties, 2))

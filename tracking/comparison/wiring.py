@@ -1,0 +1,172 @@
+"""Wiring between models: each ranking of edges, tried in every other model of the same base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tracking.attribution.attribute import attribute
+from tracking.circuits.curve import counts
+from tracking.circuits.faithfulness import Experiment
+from tracking.circuits.wiring import wiring
+from tracking.comparison.party import Comparison, Party
+from tracking.comparison.section import Section
+from tracking.contrast import LARGEST, METRIC, Ranks
+from tracking.settings import Settings
+from tracking.stability.bootstrap import resamples
+from tracking.timeline.summary import LACK, PARTLY, SUFFICE, UNTOLD, Figure, wired
+
+WORDS = {  # the gravest first
+    LACK: "{}'s wires do not suffice there",
+    PARTLY: "{}'s wires carry most of it there, not all",
+    UNTOLD: "whether {}'s wires suffice there cannot be told",
+    SUFFICE: "{}'s wires suffice there",
+}
+
+
+def wiring_section(comparison: Comparison) -> Section:
+    """Every ranking in every other model, on every contrast."""
+    parts, sentences = [], []
+    for family in comparison.families:
+        if len(family) < 2:
+            continue
+        for party in family:
+            others = [one for one in family if one is not party]
+            if party.load is None:
+                sentences.append(f"{party.name}'s weights are gone: no ranking is tried in it.")
+                continue
+            for contrast in comparison.contrasts:
+                table = rankings(party, others, contrast, comparison.batch_size)
+                parts.append(table)
+                sentences += _said(table)
+    if len(comparison.families) > 1:
+        sentences.append("Between bases rankings are not tried: an edge's name means another edge.")
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    shown = _shown(table) if len(table) else None
+    return Section("Wiring", sentences, {"wiring": table} if parts else {}, shown)
+
+
+def rankings(party: Party, others: Sequence[Party], contrast: str, batch_size: int) -> pd.DataFrame:
+    """What circuits ranked by the `others`' scores carry in this party's model, over sizes.
+
+    One row a ranking and size: `model`, `ranked_by`, `edges`; `own`, `other` and `half`, the
+    faithfulness of circuits by the model's own ranking, the other's, and its own on the half of the
+    pairs that it is not tried on; `kept`, other over own, and `null`, half over own, with paired
+    95 % intervals, missing where the own circuit carries too little. `at` says which size is that
+    of the model's own circuits, and half of it.
+    """
+    model, analysis = _loaded(party), party.record.analyses[contrast]
+    pairs = party.pairs[contrast]
+    batch_size = min(batch_size, len(pairs))
+    tried = Experiment.of(model, pairs, METRIC, batch_size)
+    own = _per_pair(model, party, contrast, batch_size)
+    size = analysis.circuit.size
+    at = {size: "size", max(size // 2, 1): "half"}
+    total = int(tried.graph.edge_mask.sum())
+    sizes = sorted({*at, *(count for count in counts(tried.graph) if count <= LARGEST * total)})
+    weights = resamples(len(analysis.stability.entries), len(pairs))
+    rows = []
+    for other in others:
+        both = wiring(tried, ranked(other, contrast), own, sizes, weights)
+        for place, count in enumerate(both.counts):
+            rows.append(
+                {
+                    "contrast": contrast,
+                    "model": party.name,
+                    "ranked_by": other.name,
+                    "edges": count,
+                    "at": at.get(count, ""),
+                    "own": float(both.own[place]),
+                    "other": float(both.old[place]),
+                    "half": float(both.null[place]),
+                    **{
+                        f"{name}{end}": float(getattr(ratio, bound)[place])
+                        for name, ratio in (("kept", both.kept), ("null", both.null_kept))
+                        for end, bound in (("", "value"), ("_low", "low"), ("_high", "high"))
+                    },
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def ranked(party: Party, contrast: str) -> Tensor:
+    """Float32 [source, target], the scores that the party's edges are ranked by."""
+    scores = party.record.analyses[contrast].scores
+    absolute = party.record.settings.get("rank") == "absolute"
+    return scores.strength if absolute else scores.edge_scores
+
+
+def _per_pair(model: torch.nn.Module, party: Party, contrast: str, batch_size: int) -> Tensor:
+    """Float32 [pair, source, target]: the model's own scores, which no record keeps, as they are
+    ranked."""
+    settings = Settings(**party.record.settings)  # type: ignore[arg-type]
+    scores = attribute(
+        model,
+        party.pairs[contrast],
+        metric=METRIC,
+        steps=settings.ig_steps,
+        quadrature=settings.quadrature,
+        max_steps=settings.max_ig_steps,
+        batch_size=batch_size,
+        per_pair=True,
+        label=f"wiring of {party.name} {contrast}",
+    )
+    return Ranks.of(scores, settings.rank).per_pair
+
+
+def _loaded(party: Party) -> torch.nn.Module:
+    assert party.load is not None
+    return party.load()
+
+
+def _said(table: pd.DataFrame) -> Iterator[str]:
+    """A sentence for each ranking, by the size of the model's own circuits or half of it, whichever
+    says more against it."""
+    for (contrast, model, by), rows in table.groupby(
+        ["contrast", "model", "ranked_by"], sort=False
+    ):
+        known = rows[(rows["at"] != "") & rows["kept"].notna()]
+        begin = f"On {contrast!r} pairs circuits ranked by {by}"
+        judged = [(_figures(row), int(row["edges"])) for _, row in known.iterrows()]
+        if not judged:
+            yield f"{begin} cannot be judged in {model}: its own circuits carry too little."
+            continue
+        words = [wired(kept, null) for (kept, null), _ in judged]
+        word = next(one for one in WORDS if one in words)
+        (kept, null), edges = judged[words.index(word)]
+        yield (
+            f"{begin} carry in {model}, at {edges} edges, {kept} of what its own carry (by half of "
+            f"its pairs {null}): {WORDS[word].format(by)}."
+        )
+
+
+def _figures(row: pd.Series) -> tuple[Figure, Figure]:
+    """What is kept, and its null."""
+    kept, null = (
+        Figure(*(float(row[f"{name}{end}"]) for end in ("", "_low", "_high")))
+        for name in ("kept", "null")
+    )
+    return kept, null
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """The sizes of the models' own circuits."""
+    rows = table[table["at"] != ""]
+    return pd.DataFrame(
+        {
+            "pairs": rows["contrast"],
+            "ranked by": rows["ranked_by"],
+            "tried in": rows["model"],
+            "edges": rows["edges"].astype(str),
+            **{
+                name: [
+                    str(Figure(*ends)) if ends[0] == ends[0] else "-"
+                    for ends in rows[[name, f"{name}_low", f"{name}_high"]].to_numpy(float)
+                ]
+                for name in ("kept", "null")
+            },
+        }
+    )

@@ -1,0 +1,135 @@
+"""What a word in the command line names: a run's checkpoint, or a model that anyone made.
+
+RUN, RUN@40, RUN/checkpoint-40     the record of a run, its last one if no step is named
+FOLDER, NAME, NAME@REVISION        a model: a folder, the Hub's, or one that Sparks names
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tracking.errors import BadInput
+from tracking.run_folder import RunFolder
+from train.checkpoints import folders, models
+from train.checkpoints.models import Model
+from train.run import resume
+from train.tasks.registry import MODELS
+
+RUN_STEP = re.compile(r"(?P<run>.+)@(?P<step>\d+)")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model and what is known of it lie; nothing is loaded."""
+
+    name: str  # as it is called in what is shown
+    run: RunFolder | None  # whose checkpoint it is
+    step: int
+    model: Model | None  # None where its weights are gone
+    base: str | None  # the model that the run began with
+
+
+def places(words: Sequence[str]) -> list[Place]:
+    """What each word names. Raises `BadInput` where it is nothing, or is named twice."""
+    located = [_place(word) for word in words]
+    return [replace(one, name=name) for one, name in zip(located, _names(located), strict=True)]
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run: it has records, or a job's `config.yaml`."""
+    run = RunFolder(folder)
+    return folder.is_dir() and bool(run.ledger.steps() or run.config())
+
+
+def _place(word: str) -> Place:
+    path, named = Path(word), RUN_STEP.fullmatch(word)
+    if is_run(path):
+        return _of_run(path, None)
+    if named and is_run(Path(named["run"])):
+        return _of_run(Path(named["run"]), int(named["step"]))
+    step = folders.STEP.fullmatch(path.name)
+    if step and is_run(path.parent):
+        return _of_run(path.parent, int(step[1]))
+    folder = str(MODELS[word].folder(0)) if word in MODELS else word
+    return Place(word, None, 0, models.describe(models.locate(folder)), None)
+
+
+def _of_run(folder: Path, wanted: int | None) -> Place:
+    """Of a step, or the last that has a record or, without any, a whole checkpoint."""
+    run = RunFolder(folder)
+    recorded, saved = run.ledger.steps(), _saved(run)
+    there = sorted({*recorded, *saved})
+    step = max(recorded or saved, default=None) if wanted is None else wanted
+    if step is None or step not in there:
+        have = f"there is {', '.join(map(str, there))}" if there else "nor any other"
+        raise BadInput(f"{folder} has no checkpoint and no record of step {step}; {have}")
+    model = models.describe(models.locate(saved[step])) if step in saved else None
+    name = str(folder) if wanted is None else f"{folder}@{step}"
+    return Place(name, run, step, model, _base(run.config()))
+
+
+def _saved(run: RunFolder) -> dict[int, str]:
+    """The models that are there still, by step, as `models.locate` takes them."""
+    config = run.config()
+    if "steps" in config:  # by `sparks track`
+        steps = {int(step): str(model) for step, model in config["steps"].items()}
+        return {
+            s: model
+            for s, model in steps.items()
+            if not model.startswith("/") or Path(model).is_dir()
+        }
+    saved = {step: str(path) for step, path in resume.complete(run.path, resume.silent).items()}
+    if start := _start(config):
+        saved[0] = start
+    last = max(run.ledger.steps(), default=0)
+    if (
+        last
+        and last not in saved
+        and last >= max(saved, default=0)
+        and folders.holds_model(run.path)
+    ):
+        saved[last] = str(run.path)  # what the training ended with
+    return saved
+
+
+def _start(config: dict[str, Any]) -> str:
+    """The model that a training run began with; empty where it is no longer there."""
+    name = str(config.get("model_name_or_path") or "")
+    if name in MODELS:
+        return str(MODELS[name].folder(int(config.get("seed") or 0)))
+    if _is_gone(name):
+        return ""
+    revision = config.get("model_revision")
+    return f"{name}@{revision}" if name and revision and not Path(name).is_dir() else name
+
+
+def _is_gone(model: str) -> bool:
+    """Whether this is a folder that is no longer there."""
+    return Path(model).is_absolute() and not Path(model).is_dir()
+
+
+def _base(config: dict[str, Any]) -> str | None:
+    """The base that a run names: of those that Sparks makes, with its seed."""
+    if "steps" in config:
+        return str(config["steps"][min(config["steps"])])
+    name = config.get("model_name_or_path")
+    if name in MODELS:
+        return f"{name} of seed {config.get('seed')}"
+    return str(name) if name else None
+
+
+def _names(located: Sequence[Place]) -> list[str]:
+    """The shortest ends of their paths that tell them apart."""
+    parts = [Path(place.name).parts for place in located]
+    for index, one in enumerate(parts):
+        if one in parts[:index]:
+            raise BadInput(f"{located[index].name} is named twice; name each model once")
+    for length in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(one[-length:]) for one in parts]
+        if len(set(names)) == len(names):
+            return names
+    return []
