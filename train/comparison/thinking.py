@@ -15,14 +15,17 @@ import json
 import re
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from tracking.comparison.section import Section
 from tracking.errors import BadInput
 from tracking.pairs.prompt_pairs import PromptPairs, last_token, pad
 from tracking.pairs.text import padding, readable, tokenize
+from train.comparison.parties import Pairs, same_pairs, tokenizer_of
+from train.comparison.places import Place
 
 NAMES = ("on", "off", "template")
 OPENED, EMPTY = "<think>\n", "<think>\n\n</think>\n\n"
@@ -99,6 +102,31 @@ class Modes:
             + " }}"
         )
         return moded
+
+
+def in_modes(place: Place, file: str | None) -> tuple[list[Place], list[Pairs]]:
+    """One model once for each mode, and its pairs in each: those of a file, or its run's.
+
+    Raises `BadInput` as `Modes` and `same_pairs` do.
+    """
+    tokenizer, (pairs,) = tokenizer_of(place), same_pairs([place], file)
+    modes = Modes.of(tokenizer)
+    wrapped = [
+        {name: modes.pairs(tokenizer, mode, one) for name, one in pairs.items()} for mode in NAMES
+    ]
+    return [replace(place, name=mode) for mode in NAMES], wrapped
+
+
+def ablations(section: Section, model: str) -> list[str]:
+    """The commands that switch off, and that strengthen, the heads that are active only with
+    thinking off, while the model answers with it off; a line a contrast that has some."""
+    table = section.tables["modes"]
+    rows = table[(table["mode"] == "off only") & ~table["node"].str.startswith("M")]
+    return [
+        f"sparks ablate {model} --thinking off --heads {','.join(group['node'])} "
+        f"--mode zero scale:1.3 --benchmarks NAMES    # active only off, {contrast!r}"
+        for contrast, group in rows.groupby("contrast", sort=False)
+    ]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracking.comparison.breadth import Carried, breadth, breadth_ratios, fewest
+from tracking.comparison.prompts.breadth import Carried, breadth, breadth_ratios, fewest
 from tracking.stability.bootstrap import resamples
 
 COUNTS = (1, 10, 100, 1000)

@@ -10,8 +10,8 @@ from tests.builders.planted import COPY, plant, planted
 from tests.builders.planted import pairs as planted_pairs
 from tracking import PromptPairs
 from tracking.attribution.metrics import neg_logit_diff
-from tracking.comparison.openings import swapped
-from tracking.comparison.two_by_two import CELLS, Cell, emergence, two_by_two
+from tracking.comparison.prompts.openings import swapped
+from tracking.comparison.prompts.two_by_two import CELLS, Cell, emergence, two_by_two
 from tracking.model.decoder import Decoder
 from tracking.nodes.effects import node_effects
 from tracking.stability.bootstrap import resamples

@@ -11,7 +11,7 @@ from tests.builders.prompt_pairs import pair_sets, same
 from tests.builders.tokenizers import CHARACTERS, NUMBERS_WHOLE
 from tracking import PromptPairs, attribute
 from tracking.attribution.metrics import neg_logit_diff
-from tracking.comparison.openings import opening_pair, swapped
+from tracking.comparison.prompts.openings import opening_pair, swapped
 from tracking.model.decoder import Decoder
 from tracking.nodes.effects import NodeEffects, node_effects
 from tracking.pairs.text import Dropped, Pair

@@ -1,0 +1,93 @@
+"""`sparks compare` of openings and of thinking on and off, end to end on small models."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.builders.checkpoints import QUICK, save_model, write_pairs
+from tracking import BadInput
+from train.commands import compare
+
+Printed = pytest.CaptureFixture[str]
+OPENINGS = ["--contrast", "opening", "--benchmarks", "tiny-hard", "--limit", "24",
+            "--opening_tokens", "3"]  # fmt: skip
+
+
+def compared(folder: Path, *words: object) -> Path:
+    """The folder that `sparks compare` writes into."""
+    compare.main([str(word) for word in (*words, "--output_dir", folder, *QUICK)])
+    return folder
+
+
+def write_chats(folder: Path, count: int = 16) -> Path:
+    """A file of pairs whose prompts are chats with the model's turn begun."""
+
+    def chat(asked: str, begun: str) -> list[dict[str, str]]:
+        return [{"role": "user", "content": asked}, {"role": "assistant", "content": begun}]
+
+    rows = [
+        {"clean": chat(f"{i:02}+1", "so"), "corrupted": chat(f"{i:02}+2", "so"),
+         "correct": "a", "incorrect": "b"}
+        for i in range(count)
+    ]  # fmt: skip
+    path = folder / "chats.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def read(folder: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(folder / f"{name}.csv", keep_default_na=False)
+
+
+def test_openings_of_two_models_give_a_two_by_two(tmp_path: Path, capsys: Printed) -> None:
+    models = [save_model(tmp_path / name, seed) for seed, name in enumerate(("base", "trained"))]
+    out = compared(tmp_path / "out", *models, *OPENINGS)
+    said = capsys.readouterr().out
+    assert "Weights and opening" in said and "By the swapped design" in said
+    table = read(out, "two_by_two")
+    assert len(table) == 2 * 5  # heads and MLPs of two layers
+    parts = table["weights"] + table["opening"] - table["swapped"]
+    assert parts.abs().max() < 1e-5
+    assert not read(out, "emergent").empty
+
+
+def test_a_model_and_its_copy_open_alike_and_there_is_nothing_to_compare(tmp_path: Path) -> None:
+    one = save_model(tmp_path / "one", seed=3)
+    other = shutil.copytree(one, tmp_path / "other")
+    with pytest.raises(BadInput, match="0 usable pairs of 24 .*24 both models open alike"):
+        compared(tmp_path / "out", one, other, *OPENINGS)
+
+
+def test_openings_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    models = [save_model(tmp_path / name, seed) for seed, name in enumerate("abc")]
+    with pytest.raises(BadInput, match="of two models, base first, not of 3"):
+        compared(tmp_path / "out", *models, *OPENINGS)
+    with pytest.raises(BadInput, match="--benchmarks NAMES, and no --pairs"):
+        compared(tmp_path / "out", *models[:2], "--contrast", "opening")
+    with pytest.raises(BadInput, match="--opening_tokens is 0"):
+        compared(tmp_path / "out", *models[:2], *OPENINGS[:-1], "0")
+
+
+def test_a_model_is_compared_in_its_modes_of_thinking(tmp_path: Path, capsys: Printed) -> None:
+    model, chats = save_model(tmp_path / "model", seed=3), write_chats(tmp_path)
+    out = compared(tmp_path / "out", model, "--thinking", "--pairs", chats)
+    said = capsys.readouterr().out
+    assert said.count("analysing") == 3
+    assert set(read(out, "behaviour")["model"]) == {"on", "off", "template"}
+    assert {"Thinking on and off", "Breadth at equal faithfulness", "Wiring"} <= {*said.split("\n")}
+    modes = read(out, "modes")
+    if len(modes):
+        assert set(modes["mode"]) <= {"both", "on only", "off only", "none", "undecided"}
+    compared(tmp_path / "out", model, "--thinking", "--pairs", chats)
+    assert "analysing" not in capsys.readouterr().out
+
+
+def test_thinking_is_of_one_model_and_of_chats(tmp_path: Path) -> None:
+    models = [save_model(tmp_path / name, seed) for seed, name in enumerate("ab")]
+    with pytest.raises(BadInput, match="--thinking compares the modes of one model"):
+        compared(tmp_path / "out", *models, "--thinking")
+    with pytest.raises(BadInput, match="pair 0: no turn of the model's has begun"):
+        compared(tmp_path / "out", models[0], "--thinking", "--pairs", write_pairs(tmp_path))

@@ -1,0 +1,213 @@
+"""What weights and prompts do to a comparison, in sentences and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tracking.circuits.curve import counts
+from tracking.circuits.entry import entry
+from tracking.circuits.faithfulness import Experiment
+from tracking.circuits.top_edges import Selection, by_count
+from tracking.comparison.party import Comparison, Party
+from tracking.comparison.prompts.breadth import Carried, breadth, breadth_ratios
+from tracking.comparison.prompts.two_by_two import (
+    Cell,
+    Emergence,
+    Kept,
+    emergence,
+    two_by_two,
+)
+from tracking.comparison.section import Section
+from tracking.comparison.wiring import ranked
+from tracking.contrast import METRIC
+from tracking.errors import BadInput
+from tracking.ledger.record import Analysis
+from tracking.stability.bootstrap import resamples
+from tracking.timeline.shares import behaviour_is_there
+from tracking.timeline.summary import Figure, counted, listed
+
+FAITHFUL = 0.8  # where a run does not say how faithful its circuits are to be
+SWAP = {  # factor -> what it is of
+    "weights": "with the weights, whichever opening is clean",
+    "opening": "with the opening that is clean, whichever weights read it",
+    "interaction": "with the weights more under one opening than under the other",
+}
+
+
+def opening_section(comparison: Comparison) -> Section:
+    """The 2 x 2 of weights and opening, of two parties on `opening` pairs whose clean side has the
+    first one's opening; and how many of the paper's emergent nodes are left on fixed pairs.
+
+    Effects are those of the records: with clean and corrupted exchanged, what a node restores is
+    what it loses, so each record holds both of its model's cells.
+    """
+    one, other = comparison.parties
+    analyses = comparison.analyses("opening")
+    weights = resamples(
+        min(len(each.stability.entries) for each in analyses.values()),
+        len(analyses[one.name].behaviour.clean),
+    )
+    names = f"{one.name} (A) and {other.name} (B)"
+    absent = [name for name, each in analyses.items() if not _there(each, weights)]
+    if absent:
+        told = f"{' and '.join(absent)} does not go on as an opening begins: no 2 x 2."
+        return Section("Weights and opening", [told])
+    measured = _measured(analyses)
+    nodes = [n for n, known in zip(one.record.graph.nodes, measured.tolist(), strict=True) if known]
+    cells = [cell for each in analyses.values() for cell in _cells(each, measured)]
+    judged = comparison.thresholds
+    table = two_by_two(cells, nodes, weights, judged.share, judged.error)
+    emerged = emergence(cells, weights, judged.share)
+    sentences = [f"Of {names}, on {weights.shape[1]} problems:", *_factors(table)]
+    sentences += _kept(emerged, nodes, judged.share)
+    tables = {"two_by_two": table, "emergent": emergent_table(emerged, nodes)}
+    return Section("Weights and opening", sentences, tables, _shown(table))
+
+
+def emergent_table(emerged: Emergence, nodes: Sequence[str]) -> pd.DataFrame:
+    """A row a node: whether it is emergent by the swapped design, and on either fixed pairs."""
+    return pd.DataFrame(
+        {
+            "node": nodes,
+            "swapped": emerged.swapped.tolist(),
+            "fixed_a": emerged.fixed_a.tolist(),
+            "fixed_b": emerged.fixed_b.tolist(),
+        }
+    )
+
+
+def breadth_section(comparison: Comparison) -> Section:
+    """The fewest edges and heads that reach the same faithfulness in every party, which may be one
+    model in several modes: their pairs are of the same problems."""
+    each, ratios, sentences = [], [], []
+    for contrast in comparison.contrasts:
+        parties = [party for party in comparison.parties if party.load is not None]
+        wanted = _wanted(parties)
+        analyses = {party.name: party.record.analyses[contrast] for party in parties}
+        weights = resamples(
+            min(len(one.stability.entries) for one in analyses.values()),
+            len(analyses[parties[0].name].behaviour.clean),
+        )
+        there = [party for party in parties if _there(analyses[party.name], weights)]
+        curves = {party.name: carried(party, contrast, comparison.batch_size) for party in there}
+        if len(there) < 2:
+            sentences.append(f"On {contrast!r} pairs fewer than two have the behaviour.")
+            continue
+        each.append(breadth(curves, wanted, weights).assign(contrast=contrast))
+        ratios.append(breadth_ratios(curves, wanted, weights).assign(contrast=contrast))
+        sentences += [_broader(contrast, wanted, each[-1], row) for _, row in ratios[-1].iterrows()]
+    tables = {"breadth": each, "breadth_ratios": ratios}
+    joined = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items() if parts}
+    return Section("Breadth at equal faithfulness", sentences, joined)
+
+
+def carried(party: Party, contrast: str, batch_size: int) -> Carried:
+    """What circuits by the party's own ranking carry on its pairs, over sizes."""
+    assert party.load is not None
+    pairs, scores = party.pairs[contrast], ranked(party, contrast)
+    tried = Experiment.of(party.load(), pairs, METRIC, min(batch_size, len(pairs)))
+    sizes = counts(tried.graph)
+    runs = tried.run([by_count(tried.graph, scores, size) for size in sizes])
+    heads = entry(tried.graph, scores).nodes[tried.graph.node_heads]
+    return Carried(sizes, runs.patched - runs.corrupted, runs.clean - runs.corrupted, heads)
+
+
+def _wanted(parties: Sequence[Party]) -> float:
+    """The faithfulness that the records' circuits were to reach."""
+    chosen = Selection.parse(str(parties[0].record.settings.get("select", f"share={FAITHFUL}")))
+    return chosen.amount if chosen.kind == "faithfulness" else FAITHFUL
+
+
+def _there(analysis: Analysis, weights: Tensor) -> bool:
+    return behaviour_is_there(analysis.behaviour.clean - analysis.behaviour.corrupted, weights)
+
+
+def _measured(analyses: Mapping[str, Analysis]) -> Tensor:
+    """BoolTensor [node]: measured in all."""
+    each = [~one.nodes.corrupt.isnan().all(0) for one in analyses.values()]
+    if not (measured := torch.stack(each).all(0)).any():
+        raise BadInput("no node was measured in both models: no 2 x 2 of weights and opening")
+    return measured
+
+
+def _cells(analysis: Analysis, measured: Tensor) -> tuple[Cell, Cell]:
+    """Of one model: with the first opening as the clean one, and with the second."""
+    behaviour = analysis.behaviour.clean - analysis.behaviour.corrupted
+    nodes = analysis.nodes
+    return Cell(nodes.corrupt[:, measured], behaviour), Cell(nodes.restore[:, measured], behaviour)
+
+
+def _factors(table: pd.DataFrame) -> list[str]:
+    sentences = []
+    for factor, words in SWAP.items():
+        rows = table[table[f"{factor}_surely"]]
+        rows = rows.loc[rows[factor].abs().sort_values(ascending=False).index]
+        each = [f"{row['node']} by {_figure(row, factor)}" for _, row in rows.iterrows()]
+        count = counted(list(rows["node"])) if len(rows) else "no node"
+        sentences.append(f"{count} of {len(table)} differ {words}" + _listed(each))
+    return sentences
+
+
+def _kept(emerged: Emergence, nodes: Sequence[str], least: float) -> list[str]:
+    names = [n for n, is_one in zip(nodes, emerged.swapped.tolist(), strict=True) if is_one]
+    if not names:
+        return [
+            "By the swapped design (each model with its own opening as clean) no node is emergent: "
+            f"none is below {least:g} in A and not in B."
+        ]
+    again = _share(emerged.null)
+    return [
+        f"By the swapped design (each model with its own opening as clean) {counted(names)} "
+        f"{'is' if len(names) == 1 else 'are'} emergent{_listed(names)}",
+        f"On fixed pairs {_share(emerged.kept_a)} of them stay so with A's opening as clean, "
+        f"{_share(emerged.kept_b)} with B's; the rest is the prompt's. On other problems the "
+        f"swapped design itself calls {again} of its nodes so again.",
+    ]
+
+
+def _share(kept: Kept) -> str:
+    return str(Figure(kept.value, kept.low, kept.high))
+
+
+def _listed(each: Sequence[str]) -> str:
+    return f": {listed(list(each))}." if each else "."
+
+
+def _figure(row: pd.Series, factor: str) -> Figure:
+    return Figure(*(float(row[f"{factor}{end}"]) for end in ("", "_low", "_high")))
+
+
+def _broader(contrast: str, wanted: float, each: pd.DataFrame, row: pd.Series) -> str:
+    by_name = each.set_index("condition")
+    levels = [
+        f"{by_name.loc[name, 'edges']:.0f} edges with {by_name.loc[name, 'heads']:.0f} heads in "
+        f"{name}"
+        for name in (row["against"], row["condition"])
+    ]
+    times = _figure(row, "edges")
+    word = "neither is shown to be broader"
+    if row["broader"] or row["narrower"]:
+        word = f"{row['condition' if row['broader'] else 'against']} is broader"
+    return (
+        f"On {contrast!r} pairs a faithfulness of {wanted:g} takes {' and '.join(levels)}: "
+        f"{times} times the edges, {_figure(row, 'heads')} times the heads; {word}."
+    )
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame | None:
+    """Nodes that differ with anything."""
+    rows = table[table[[f"{factor}_surely" for factor in SWAP]].any(axis=1)]
+    if rows.empty:
+        return None
+    columns: dict[str, object] = {"node": rows["node"]}
+    columns |= {
+        name.removeprefix("share_"): [f"{value:.2f}" for value in rows[name]]
+        for name in table.columns
+        if name.startswith("share_")
+    }
+    columns |= {f: [str(_figure(row, f)) for _, row in rows.iterrows()] for f in SWAP}
+    return pd.DataFrame(columns)
