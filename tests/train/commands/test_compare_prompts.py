@@ -6,12 +6,18 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+import trl
+from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from tests.builders.checkpoints import QUICK, save_model, write_pairs
+from tests.builders.paths import SHARED
 from tracking import BadInput
+from tracking.pairs.frozen import load_pairs
 from train.commands import compare
 
 Printed = pytest.CaptureFixture[str]
+QWEN = SHARED / "qwen-tokenizer"
 OPENINGS = ["--contrast", "opening", "--benchmarks", "tiny-hard", "--limit", "24",
             "--opening_tokens", "3"]  # fmt: skip
 
@@ -19,6 +25,22 @@ OPENINGS = ["--contrast", "opening", "--benchmarks", "tiny-hard", "--limit", "24
 def compared(folder: Path, *words: object) -> Path:
     """The folder that `sparks compare` writes into."""
     compare.main([str(word) for word in (*words, "--output_dir", folder, *QUICK)])
+    return folder
+
+
+def save_qwen3(folder: Path) -> Path:
+    """A random two-layer Qwen3 with its own tokenizer and TRL's template."""
+    tokenizer = AutoTokenizer.from_pretrained(QWEN)
+    template = Path(trl.__file__).parent / "chat_templates" / "qwen3.jinja"
+    tokenizer.chat_template = template.read_text()
+    config = Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, initializer_range=0.4,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        Qwen3ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 
@@ -57,7 +79,7 @@ def test_openings_of_two_models_give_a_two_by_two(tmp_path: Path, capsys: Printe
 def test_a_model_and_its_copy_open_alike_and_there_is_nothing_to_compare(tmp_path: Path) -> None:
     one = save_model(tmp_path / "one", seed=3)
     other = shutil.copytree(one, tmp_path / "other")
-    with pytest.raises(BadInput, match="0 usable pairs of 24 .*24 both models open alike"):
+    with pytest.raises(BadInput, match=r"0 usable pairs of 24 .*24 both models open alike"):
         compared(tmp_path / "out", one, other, *OPENINGS)
 
 
@@ -91,3 +113,14 @@ def test_thinking_is_of_one_model_and_of_chats(tmp_path: Path) -> None:
         compared(tmp_path / "out", *models, "--thinking")
     with pytest.raises(BadInput, match="pair 0: no turn of the model's has begun"):
         compared(tmp_path / "out", models[0], "--thinking", "--pairs", write_pairs(tmp_path))
+
+
+@pytest.mark.skipif(not QWEN.is_dir(), reason=f"no tokenizer at {QWEN}")
+def test_qwen3_is_compared_in_its_modes_by_its_own_template(tmp_path: Path) -> None:
+    model = save_qwen3(tmp_path / "qwen3")
+    out = compared(tmp_path / "out", model, "--thinking", "--pairs", write_chats(tmp_path, 4))
+    for mode, begins in (("on", "<think>\nso"), ("off", "<think>\n\n</think>\n\nso")):
+        (folder,) = (out / "records").glob(f"{mode}-*")
+        (pairs,) = load_pairs(folder / "heads" / "pairs.safetensors").values()
+        assert pairs.texts[0][0].endswith(f"<|im_start|>assistant\n{begins}⟦a⟧")
+    assert set(read(out, "behaviour")["model"]) == {"on", "off", "template"}
