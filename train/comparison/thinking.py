@@ -104,7 +104,7 @@ class Modes:
         return moded
 
 
-def in_modes(place: Place, file: str | None) -> tuple[list[Place], list[Pairs]]:
+def in_modes(place: Place, file: str | None) -> tuple[Sequence[Place], Sequence[Pairs]]:
     """One model once for each mode, and its pairs in each: those of a file, or its run's.
 
     Raises `BadInput` as `Modes` and `same_pairs` do.

@@ -68,9 +68,9 @@ def test_openings_of_two_models_give_a_two_by_two(tmp_path: Path, capsys: Printe
     models = [save_model(tmp_path / name, seed) for seed, name in enumerate(("base", "trained"))]
     out = compared(tmp_path / "out", *models, *OPENINGS)
     said = capsys.readouterr().out
-    assert "Weights and opening" in said and "By the swapped design" in said
+    assert "Weights and opening" in said and "by the swapped design" in said
     table = read(out, "two_by_two")
-    assert len(table) == 2 * 5  # heads and MLPs of two layers
+    assert table["metric"].value_counts().to_dict() == {"logit difference": 10, "KL": 10}
     parts = table["weights"] + table["opening"] - table["swapped"]
     assert parts.abs().max() < 1e-5
     assert not read(out, "emergent").empty

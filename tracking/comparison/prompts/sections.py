@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from tracking.attribution.metrics import kl
 from tracking.circuits.curve import counts
 from tracking.circuits.entry import entry
 from tracking.circuits.faithfulness import Experiment
 from tracking.circuits.top_edges import Selection, by_count
 from tracking.comparison.party import Comparison, Party
 from tracking.comparison.prompts.breadth import Carried, breadth, breadth_ratios
+from tracking.comparison.prompts.openings import swapped
 from tracking.comparison.prompts.two_by_two import (
     Cell,
     Emergence,
@@ -26,6 +28,8 @@ from tracking.comparison.wiring import ranked
 from tracking.contrast import METRIC
 from tracking.errors import BadInput
 from tracking.ledger.record import Analysis
+from tracking.model.decoder import Decoder
+from tracking.nodes.effects import node_effects
 from tracking.stability.bootstrap import resamples
 from tracking.timeline.shares import behaviour_is_there
 from tracking.timeline.summary import Figure, counted, listed
@@ -42,30 +46,35 @@ def opening_section(comparison: Comparison) -> Section:
     """The 2 x 2 of weights and opening, of two parties on `opening` pairs whose clean side has the
     first one's opening; and how many of the paper's emergent nodes are left on fixed pairs.
 
-    Effects are those of the records: with clean and corrupted exchanged, what a node restores is
-    what it loses, so each record holds both of its model's cells.
+    By the logit difference effects are those of the records: with clean and corrupted exchanged,
+    what a node restores is what it loses, so each record holds both of its model's cells. By the
+    paper's metric, the KL to the clean output, they are measured here, where weights are there.
     """
     one, other = comparison.parties
     analyses = comparison.analyses("opening")
-    weights = resamples(
-        min(len(each.stability.entries) for each in analyses.values()),
-        len(analyses[one.name].behaviour.clean),
-    )
-    names = f"{one.name} (A) and {other.name} (B)"
+    weights = _weights(analyses)
     absent = [name for name, each in analyses.items() if not _there(each, weights)]
     if absent:
         told = f"{' and '.join(absent)} does not go on as an opening begins: no 2 x 2."
         return Section("Weights and opening", [told])
     measured = _measured(analyses)
     nodes = [n for n, known in zip(one.record.graph.nodes, measured.tolist(), strict=True) if known]
-    cells = [cell for each in analyses.values() for cell in _cells(each, measured)]
-    judged = comparison.thresholds
-    table = two_by_two(cells, nodes, weights, judged.share, judged.error)
-    emerged = emergence(cells, weights, judged.share)
-    sentences = [f"Of {names}, on {weights.shape[1]} problems:", *_factors(table)]
-    sentences += _kept(emerged, nodes, judged.share)
-    tables = {"two_by_two": table, "emergent": emergent_table(emerged, nodes)}
-    return Section("Weights and opening", sentences, tables, _shown(table))
+    by_metric = {"logit difference": [c for a in analyses.values() for c in _cells(a, measured)]}
+    if one.load and other.load:
+        by_metric["KL"] = [c for p in (one, other) for c in _kl_cells(p, measured, comparison)]
+    tables, emergent = {}, []
+    sentences = [f"A is {one.name}, B {other.name}, on {weights.shape[1]} problems."]
+    for metric, cells in by_metric.items():
+        judged = comparison.thresholds
+        table = two_by_two(cells, nodes, weights, judged.share, judged.error)
+        emerged = emergence(cells, weights, judged.share)
+        tables[metric] = table.assign(metric=metric)
+        emergent.append(emergent_table(emerged, nodes).assign(metric=metric))
+        told = [*_factors(table), *_kept(emerged, nodes, judged.share)]
+        sentences += [f"By {metric}, {sentence}" for sentence in told]
+    joined = {"two_by_two": pd.concat(tables.values()), "emergent": pd.concat(emergent)}
+    shown = _shown(tables["logit difference"])
+    return Section("Weights and opening", sentences, joined, shown)
 
 
 def emergent_table(emerged: Emergence, nodes: Sequence[str]) -> pd.DataFrame:
@@ -88,10 +97,7 @@ def breadth_section(comparison: Comparison) -> Section:
         parties = [party for party in comparison.parties if party.load is not None]
         wanted = _wanted(parties)
         analyses = {party.name: party.record.analyses[contrast] for party in parties}
-        weights = resamples(
-            min(len(one.stability.entries) for one in analyses.values()),
-            len(analyses[parties[0].name].behaviour.clean),
-        )
+        weights = _weights(analyses)
         there = [party for party in parties if _there(analyses[party.name], weights)]
         curves = {party.name: carried(party, contrast, comparison.batch_size) for party in there}
         if len(there) < 2:
@@ -141,14 +147,31 @@ def _cells(analysis: Analysis, measured: Tensor) -> tuple[Cell, Cell]:
     return Cell(nodes.corrupt[:, measured], behaviour), Cell(nodes.restore[:, measured], behaviour)
 
 
+def _kl_cells(party: Party, measured: Tensor, comparison: Comparison) -> Iterator[Cell]:
+    """The same by the KL to the clean output, in nats, each cell by passes of its own."""
+    assert party.load is not None
+    decoder, pairs = Decoder.of(party.load()), party.pairs["opening"]
+    size = min(comparison.batch_size, len(pairs))
+    for some in (pairs, swapped(pairs)):
+        effects = node_effects(decoder, some, measured, kl, size)
+        yield Cell(effects.corrupt[:, measured], effects.behaviour)
+
+
+def _weights(analyses: Mapping[str, Analysis]) -> Tensor:
+    """Float32 [resample, pair]: the resamples that all of them have."""
+    first = next(iter(analyses.values()))
+    count = min(len(each.stability.entries) for each in analyses.values())
+    return resamples(count, len(first.behaviour.clean))
+
+
 def _factors(table: pd.DataFrame) -> list[str]:
     sentences = []
     for factor, words in SWAP.items():
         rows = table[table[f"{factor}_surely"]]
         rows = rows.loc[rows[factor].abs().sort_values(ascending=False).index]
         each = [f"{row['node']} by {_figure(row, factor)}" for _, row in rows.iterrows()]
-        count = counted(list(rows["node"])) if len(rows) else "no node"
-        sentences.append(f"{count} of {len(table)} differ {words}" + _listed(each))
+        count = f"{counted(list(rows['node']))} differ" if each else "no node differs"
+        sentences.append(f"of {len(table)} {count} {words}{_listed(each)}")
     return sentences
 
 
@@ -156,14 +179,14 @@ def _kept(emerged: Emergence, nodes: Sequence[str], least: float) -> list[str]:
     names = [n for n, is_one in zip(nodes, emerged.swapped.tolist(), strict=True) if is_one]
     if not names:
         return [
-            "By the swapped design (each model with its own opening as clean) no node is emergent: "
+            "no node is emergent by the swapped design (each model with its own opening as clean): "
             f"none is below {least:g} in A and not in B."
         ]
     again = _share(emerged.null)
     return [
-        f"By the swapped design (each model with its own opening as clean) {counted(names)} "
-        f"{'is' if len(names) == 1 else 'are'} emergent{_listed(names)}",
-        f"On fixed pairs {_share(emerged.kept_a)} of them stay so with A's opening as clean, "
+        f"{counted(names)} {'is' if len(names) == 1 else 'are'} emergent by the swapped design "
+        f"(each model with its own opening as clean){_listed(names)}",
+        f"on fixed pairs {_share(emerged.kept_a)} of them stay emergent with A's opening as clean, "
         f"{_share(emerged.kept_b)} with B's; the rest is the prompt's. On other problems the "
         f"swapped design itself calls {again} of its nodes so again.",
     ]

@@ -162,8 +162,8 @@ def test_of_one_model_all_that_emerges_by_the_swapped_design_is_the_opening_s(
     table = two_by_two(cells, nodes, weights, 0, 0.05)
     for factor in ("weights", "interaction"):
         assert (table[factor] == 0).all() and not table[f"{factor}_surely"].any()
-    sizes = table[["share_Aa", "share_Ab"]].abs()
-    more = (sizes["share_Ab"] - sizes["share_Aa"]).idxmax()  # active by b alone at this threshold
-    told = emergence(cells, weights, float(sizes.loc[more].mean()))
+    sizes = table[["share_Aa", "share_Ab"]].abs().to_numpy()
+    more = int((sizes[:, 1] - sizes[:, 0]).argmax())  # active by b alone at this threshold
+    told = emergence(cells, weights, float(sizes[more].mean()))
     assert told.swapped[more] and not (told.fixed_a | told.fixed_b).any()
     assert told.kept_a.value == told.kept_b.value == 0
