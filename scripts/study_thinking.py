@@ -44,8 +44,8 @@ def main() -> None:
     write_rows(rows, options.seed)
     words = ["--config", "recipes/tiny/sft.yaml", "--model_name_or_path", base,
              "--dataset_name", rows, "--track_pairs_dataset", "tiny", "--seed", options.seed,
-             "--learning_rate", "1e-3", "--lr_scheduler_type", "cosine", "--max_steps", 240,
-             "--save_steps", 240, "--report_to", "none",
+             "--learning_rate", "1e-3", "--lr_scheduler_type", "cosine", "--max_steps", 160,
+             "--save_steps", 160, "--report_to", "none",
              "--output_dir", options.folder / "run"]  # fmt: skip
     sft.main([*map(str, words)])
 

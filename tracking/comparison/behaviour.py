@@ -49,7 +49,7 @@ def behaviour_differences(analyses: Mapping[str, Analysis], error: float) -> pd.
 
 
 def behaviour_section(comparison: Comparison) -> Section:
-    """Behaviours and their differences on every contrast."""
+    """Behaviours and their differences on every contrast, beside a control's."""
     each, between, sentences = [], [], []
     for contrast in comparison.contrasts:
         analyses = comparison.analyses(contrast)
@@ -57,8 +57,19 @@ def behaviour_section(comparison: Comparison) -> Section:
         between.append(behaviour_differences(analyses, comparison.thresholds.error))
         between[-1] = between[-1].assign(contrast=contrast)
         sentences += [_sentence(contrast, each[-1], row) for _, row in between[-1].iterrows()]
+        if comparison.control:
+            row = _controlled(comparison.control, contrast)
+            between[-1]["control"] = row["difference"]
+            size = Figure(row["difference"], row["low"], row["high"])
+            sentences.append(f"On {contrast!r} pairs a control run's behaviour moves by {size}.")
     tables = {"behaviour": pd.concat(each), "behaviour_differences": pd.concat(between)}
     return Section("Behaviour", sentences, tables, _shown(tables["behaviour"]))
+
+
+def _controlled(control: Comparison, contrast: str) -> pd.Series:
+    """The difference between the last and the first of a run in which nothing was taught."""
+    table = behaviour_differences(control.analyses(contrast), control.thresholds.error)
+    return table.iloc[0]
 
 
 def _behaviour(analysis: Analysis) -> Tensor:

@@ -28,7 +28,12 @@ def nodes_section(comparison: Comparison) -> Section:
             graph = family[0].record.graph
             shares.append(share_table(graph, compared).assign(contrast=contrast))
             between.append(difference_table(graph, compared).assign(contrast=contrast))
-            sentences += [f"On {contrast!r} pairs {one}" for one in said(graph, compared, levels)]
+            found = said(graph, compared, levels)
+            if comparison.control:
+                control = control_of(comparison.control, contrast)
+                between[-1]["control"] = level(control)
+                found.append(_controlled(graph, compared, control))
+            sentences += [f"On {contrast!r} pairs {one}" for one in found]
             shown.append(_shown(contrast, graph, compared))
     if alone := _apart(comparison.families):
         sentences.append(alone)
@@ -112,6 +117,37 @@ def said(graph: Graph, compared: Compared, levels: Mapping[str, Null]) -> list[s
     )
     out.append(f"two halves of the pairs on one model differ in so many nodes by chance: {halves}.")
     return out
+
+
+def control_of(control: Comparison, contrast: str) -> Compared:
+    """The first and the last of a run in which nothing was taught."""
+    return Compared.of(control.analyses(contrast), control.thresholds)
+
+
+def level(control: Compared) -> float:
+    """The largest difference of any node's share in a control run; NaN without a behaviour."""
+    sizes = [np.abs(np.nan_to_num(one.value)).max() for one in control.between.values()]
+    return float(max(sizes, default=np.nan))
+
+
+def _controlled(graph: Graph, compared: Compared, control: Compared) -> str:
+    """What the control does, and which differences are larger."""
+    largest = level(control)
+    if np.isnan(largest):
+        return "a control run shows no behaviour at one of its ends: it gives no level."
+    (moved,) = control.between.values()
+    beyond = {
+        node: abs(one.at(place)[0])
+        for one in compared.between.values()
+        for place, node in enumerate(graph.nodes)
+        if one.differs[:, place].any() and abs(one.at(place)[0]) > largest
+    }
+    names = sorted(beyond, key=lambda node: -beyond[node])
+    return (
+        f"in a control run {int(moved.differs.any(axis=0).sum())} shares differ between its ends, "
+        f"none by more than {largest:.2f}, and {control.words.count('only')} nodes are active at "
+        f"one end only; differences beyond that are of {_nodes(names)}."
+    )
 
 
 def _moved(graph: Graph, couple: tuple[str, str], one: Between, compared: Compared) -> str:

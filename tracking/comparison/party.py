@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+import pandas as pd
 from torch import nn
 
 from tracking.comparison.relation import Relation
+from tracking.comparison.section import Section
 from tracking.ledger.record import Analysis, Record
 from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.timeline.activity import Thresholds
@@ -33,6 +35,7 @@ class Comparison:
     relations: Mapping[tuple[str, str], Relation]  # of every two parties, by their names
     thresholds: Thresholds
     batch_size: int = 64
+    control: Comparison | None = None  # first and last of a run in which nothing was taught
 
     @property
     def contrasts(self) -> list[str]:
@@ -62,3 +65,18 @@ class Comparison:
     def couples(self) -> list[tuple[Party, Party]]:
         """Every two parties, in their order."""
         return list(combinations(self.parties, 2))
+
+
+def bases_section(comparison: Comparison) -> Section:
+    """Which two parties are of one base, and by which rule."""
+    rows = [
+        {"model": other.name, "against": one.name,
+         **vars(comparison.relations[one.name, other.name])}
+        for one, other in comparison.couples
+    ]  # fmt: skip
+    sentences = [
+        f"{row['against']} and {row['model']} are "
+        f"{'of one base' if row['one_base'] else 'not known to be of one base'}: {row['rule']}."
+        for row in rows
+    ]
+    return Section("Bases", sentences, {"bases": pd.DataFrame(rows)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 import torch
@@ -20,10 +20,10 @@ from tracking.stability.bootstrap import resamples
 from tracking.timeline.summary import LACK, PARTLY, SUFFICE, UNTOLD, Figure, wired
 
 WORDS = {  # the gravest first
-    LACK: "{}'s wires do not suffice there",
-    PARTLY: "{}'s wires carry most of it there, not all",
-    UNTOLD: "whether {}'s wires suffice there cannot be told",
-    SUFFICE: "{}'s wires suffice there",
+    LACK: "the wires of {} do not suffice there",
+    PARTLY: "the wires of {} carry most of it there, not all",
+    UNTOLD: "whether the wires of {} suffice there cannot be told",
+    SUFFICE: "the wires of {} suffice there",
 }
 
 
@@ -39,18 +39,29 @@ def wiring_section(comparison: Comparison) -> Section:
                 sentences.append(f"{party.name}'s weights are gone: no ranking is tried in it.")
                 continue
             for contrast in comparison.contrasts:
-                table = rankings(party, others, contrast, comparison.batch_size)
+                by = {one.name: ranked(one, contrast) for one in others}
+                table = rankings(party, by, contrast, comparison.batch_size)
                 parts.append(table)
-                sentences += _said(table)
+                sentences += said(table)
+    if comparison.control:
+        first, last = comparison.control.parties
+        for contrast in comparison.contrasts if last.load else ():
+            by = {first.name: ranked(first, contrast)}
+            table = rankings(last, by, contrast, comparison.batch_size)
+            parts.append(table)
+            sentences += said(table)
     if len(comparison.families) > 1:
         sentences.append("Between bases rankings are not tried: an edge's name means another edge.")
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    shown = _shown(table) if len(table) else None
+    shown = at_own_sizes(table) if len(table) else None
     return Section("Wiring", sentences, {"wiring": table} if parts else {}, shown)
 
 
-def rankings(party: Party, others: Sequence[Party], contrast: str, batch_size: int) -> pd.DataFrame:
-    """What circuits ranked by the `others`' scores carry in this party's model, over sizes.
+def rankings(
+    party: Party, others: Mapping[str, Tensor], contrast: str, batch_size: int
+) -> pd.DataFrame:
+    """What circuits ranked by `others`' scores [source, target], by their names, carry in this
+    party's model, over sizes.
 
     One row a ranking and size: `model`, `ranked_by`, `edges`; `own`, `other` and `half`, the
     faithfulness of circuits by the model's own ranking, the other's, and its own on the half of the
@@ -69,22 +80,22 @@ def rankings(party: Party, others: Sequence[Party], contrast: str, batch_size: i
     sizes = sorted({*at, *(count for count in counts(tried.graph) if count <= LARGEST * total)})
     weights = resamples(len(analysis.stability.entries), len(pairs))
     rows = []
-    for other in others:
-        both = wiring(tried, ranked(other, contrast), own, sizes, weights)
+    for name, scores in others.items():
+        both = wiring(tried, scores, own, sizes, weights)
         for place, count in enumerate(both.counts):
             rows.append(
                 {
                     "contrast": contrast,
                     "model": party.name,
-                    "ranked_by": other.name,
+                    "ranked_by": name,
                     "edges": count,
                     "at": at.get(count, ""),
                     "own": float(both.own[place]),
                     "other": float(both.old[place]),
                     "half": float(both.null[place]),
                     **{
-                        f"{name}{end}": float(getattr(ratio, bound)[place])
-                        for name, ratio in (("kept", both.kept), ("null", both.null_kept))
+                        f"{kind}{end}": float(getattr(ratio, bound)[place])
+                        for kind, ratio in (("kept", both.kept), ("null", both.null_kept))
                         for end, bound in (("", "value"), ("_low", "low"), ("_high", "high"))
                     },
                 }
@@ -122,7 +133,7 @@ def _loaded(party: Party) -> torch.nn.Module:
     return party.load()
 
 
-def _said(table: pd.DataFrame) -> Iterator[str]:
+def said(table: pd.DataFrame) -> Iterator[str]:
     """A sentence for each ranking, by the size of the model's own circuits or half of it, whichever
     says more against it."""
     for (contrast, model, by), rows in table.groupby(
@@ -152,8 +163,8 @@ def _figures(row: pd.Series) -> tuple[Figure, Figure]:
     return kept, null
 
 
-def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    """The sizes of the models' own circuits."""
+def at_own_sizes(table: pd.DataFrame) -> pd.DataFrame:
+    """For the terminal: the sizes of the models' own circuits, and half of these."""
     rows = table[table["at"] != ""]
     return pd.DataFrame(
         {

@@ -3,16 +3,18 @@
     sparks compare RUN RUN2 [--pairs FILE.jsonl] [--output_dir DIR]
     sparks compare RUN@0 RUN@40 RUN
     sparks compare MODEL MODEL ... --pairs FILE.jsonl
+    sparks compare --group sft=runs/sft-s0,runs/sft-s1 --group grpo=runs/grpo-s*
     sparks compare A B --contrast opening --benchmarks NAMES
     sparks compare MODEL --thinking [--pairs FILE.jsonl]
 
 A word is a run (its last record; RUN@STEP or RUN/checkpoint-STEP for another one), a folder with a
 model, or a Hub name. All are compared on the pairs of the file or, without one, on those of the
 first run; what has no record on these is analysed now, by the first run's settings but for what
-`--track_...` flags say. `--contrast opening` compares two models, the base first, on how each
-begins to answer, and says what of their difference is the weights' and what the prompt's;
-`--thinking` compares one model with thinking on, off, and under a control. Tables go as CSV into
-`--output_dir`, with every finding in a sentence.
+`--track_...` flags say. Tables go as CSV into `--output_dir`, with every finding in a sentence.
+With `--group` runs are compared as they were tracked, with intervals over runs, in pairs where they
+began with the same bases. With `--contrast opening` two models, the base first, are compared on how
+each begins to answer: what of their difference is the weights' and what the prompt's. With
+`--thinking` one model is compared with itself, with thinking on, off, and under a control.
 """
 
 from __future__ import annotations
@@ -23,9 +25,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tracking.comparison.behaviour import behaviour_section
+from tracking.comparison.function.bases import matching_section
+from tracking.comparison.function.heads import heads_section
+from tracking.comparison.function.layers import layers_section
+from tracking.comparison.function.specificity import specificity_section
+from tracking.comparison.groups.groups import groups_section
+from tracking.comparison.measured import measured_alike
 from tracking.comparison.nodes import nodes_section
-from tracking.comparison.origins import origins_section
-from tracking.comparison.party import Comparison
+from tracking.comparison.party import Comparison, Party, bases_section
 from tracking.comparison.prompts.modes import modes_section
 from tracking.comparison.prompts.sections import breadth_section, opening_section
 from tracking.comparison.section import Section
@@ -34,32 +41,43 @@ from tracking.errors import BadInput
 from tracking.settings import Settings
 from tracking.timeline.activity import Thresholds
 from train.commands.track_models import settings_of
+from train.comparison.groups import groups_of
 from train.comparison.openings import Openings, add_openings, opening_pairs
 from train.comparison.output import show, write
 from train.comparison.parties import Pairs, Procedure, parties, relations, same_pairs
-from train.comparison.places import Place, places
+from train.comparison.places import Place, ends, places
 from train.comparison.thinking import ablations, in_modes
+from train.flags.control import add_control
 from train.flags.parsing import make_parser
 from train.run.console import quieten, say
 
-SECTIONS = (origins_section, behaviour_section, nodes_section, wiring_section)
+SECTIONS = (
+    bases_section,
+    behaviour_section,
+    nodes_section,
+    layers_section,
+    heads_section,
+    wiring_section,
+    matching_section,
+    specificity_section,
+)
 """What is said, in order: functions of a `Comparison` that give a `Section`."""
+MODE_SECTIONS = (behaviour_section, nodes_section, wiring_section, breadth_section, modes_section)
+"""The same of one model in its modes of thinking."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run `sparks compare` with these arguments."""
     options, flags = _parse(arguments)
+    if options.group:
+        _compare_groups(options, flags)
+        return
     if len(options.models) < 2 and not options.thinking:
         raise BadInput("two models are compared at least: sparks compare A B")
     quieten()
     compared = places(options.models)
     folder = Path(options.output_dir or _folder(compared))
-    settings, thresholds = settings_of(flags, _before(compared))
-    compared, pairs = _prompted(options, compared)
-    made = parties(compared, pairs, Procedure(folder / "records", settings, thresholds))
-    comparison = Comparison(made, relations(made), thresholds, settings.batch_size)
-    if not comparison.contrasts:
-        raise BadInput("the records have no contrast in common; give --pairs FILE.jsonl")
+    comparison = _comparison(options, flags, compared, folder)
     sections = []
     for make in _sections(options):
         sections.append(make(comparison))
@@ -74,6 +92,8 @@ def _prompted(
     options: argparse.Namespace, compared: Sequence[Place]
 ) -> tuple[Sequence[Place], Sequence[Pairs]]:
     """What is compared, and each one's pairs; `BadInput` for what cannot be."""
+    if options.control and (options.thinking or options.contrast):
+        raise BadInput("--control goes with neither --thinking nor --contrast")
     if options.thinking:
         if len(compared) > 1 or options.contrast:
             raise BadInput("--thinking compares the modes of one model: sparks compare MODEL")
@@ -87,8 +107,45 @@ def _prompted(
 
 def _sections(options: argparse.Namespace) -> Sequence[Callable[[Comparison], Section]]:
     if options.thinking:
-        return *SECTIONS[1:], breadth_section, modes_section  # one model has one base
+        return MODE_SECTIONS
     return (*SECTIONS, opening_section) if options.contrast else SECTIONS
+
+
+def _compare_groups(options: argparse.Namespace, flags: Sequence[str]) -> None:
+    """Of runs as they were tracked: nothing is analysed."""
+    if options.models or options.pairs or options.control or flags:
+        raise BadInput("--group compares runs by their records: it takes --output_dir alone")
+    groups = groups_of(options.group)
+    section = groups_section(groups, Thresholds())
+    folder = Path(options.output_dir or Path("runs") / f"compare-{'-'.join(groups)[:80]}")
+    show(section)
+    say(f"\ntables     {len(write([section], folder)) - 1} in {folder}, sentences in findings.txt")
+
+
+def _comparison(
+    options: argparse.Namespace, flags: Sequence[str], compared: Sequence[Place], folder: Path
+) -> Comparison:
+    """The parties with their records on the same pairs, made where they are missing."""
+    settings, thresholds = settings_of(flags, _before(compared))
+    control = _control(options.control, compared[0]) if options.control else []
+    everyone, pairs = _prompted(options, [*compared, *control])
+    how = Procedure(folder / "records", settings, thresholds)
+    made = measured_alike(parties(everyone, pairs, how), settings.batch_size)
+
+    def of(some: Sequence[Party], beside: Comparison | None = None) -> Comparison:
+        return Comparison(some, relations(some), thresholds, settings.batch_size, beside)
+
+    count = len(made) - len(control)
+    return of(made[:count], of(made[count:]) if control else None)
+
+
+def _control(run: Path, beside: Place) -> list[Place]:
+    """Its first and last checkpoint; `BadInput` where it is of another shape than the models."""
+    control = ends(run)
+    for place in control:
+        if place.model and beside.model and (difference := place.model.differs(beside.model)):
+            raise BadInput(f"--control {run} is of another shape: {difference}")
+    return control
 
 
 def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -96,6 +153,10 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = make_parser("compare", __doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="runs, folders or Hub names")
     parser.add_argument("--pairs", metavar="FILE.jsonl", help="prompt pairs, as text")
+    parser.add_argument(
+        "--group", action="append", metavar="NAME=RUN,RUN", help="runs of a group, or runs/sft-s*"
+    )
+    add_control(parser)
     parser.add_argument("--output_dir", metavar="DIR", help="default: runs/compare-A-B")
     add_openings(parser)
     parser.add_argument("--thinking", action="store_true", help="one model, thinking on and off")

@@ -16,7 +16,9 @@ FINDINGS = "findings.txt"
 
 
 def show(section: Section, console: Console | None = None) -> None:
-    """A section: its title, its table, its sentences."""
+    """A section: its title, its table, its sentences; nothing where it says nothing."""
+    if not section.sentences:
+        return
     console = console or Console(highlight=False, soft_wrap=True)
     console.print(Text(f"\n{section.title}", "bold"))
     if section.shown is not None and len(section.shown):

@@ -39,6 +39,27 @@ def places(words: Sequence[str]) -> list[Place]:
     return [replace(one, name=name) for one, name in zip(located, _names(located), strict=True)]
 
 
+def ends(run: Path) -> list[Place]:
+    """The first and the last checkpoint of a run, a control; `BadInput` where it has no two."""
+    if not is_run(run):
+        raise BadInput(f"--control {run}: no such run")
+    steps = _steps(RunFolder(run))
+    if len(steps) < 2:
+        raise BadInput(f"--control {run}: it takes two checkpoints, the first and the last")
+    return [replace(_of_run(run, step), name=f"control@{step}") for step in (steps[0], steps[-1])]
+
+
+def base_of(run: RunFolder) -> str | None:
+    """The base that a run names: of those that Sparks makes, with its seed."""
+    config = run.config()
+    if "steps" in config:  # by `sparks track`
+        return str(config["steps"][min(config["steps"])])
+    name = config.get("model_name_or_path")
+    if name in MODELS:
+        return f"{name} of seed {config.get('seed')}"
+    return str(name) if name else None
+
+
 def is_run(folder: Path) -> bool:
     """Whether a folder is a run: it has records, or a job's `config.yaml`."""
     run = RunFolder(folder)
@@ -62,14 +83,19 @@ def _of_run(folder: Path, wanted: int | None) -> Place:
     """Of a step, or the last that has a record or, without any, a whole checkpoint."""
     run = RunFolder(folder)
     recorded, saved = run.ledger.steps(), _saved(run)
-    there = sorted({*recorded, *saved})
+    there = _steps(run)
     step = max(recorded or saved, default=None) if wanted is None else wanted
     if step is None or step not in there:
         have = f"there is {', '.join(map(str, there))}" if there else "nor any other"
         raise BadInput(f"{folder} has no checkpoint and no record of step {step}; {have}")
     model = models.describe(models.locate(saved[step])) if step in saved else None
     name = str(folder) if wanted is None else f"{folder}@{step}"
-    return Place(name, run, step, model, _base(run.config()))
+    return Place(name, run, step, model, base_of(run))
+
+
+def _steps(run: RunFolder) -> list[int]:
+    """Those that have a record, or whose model is there."""
+    return sorted({*run.ledger.steps(), *_saved(run)})
 
 
 def _saved(run: RunFolder) -> dict[int, str]:
@@ -110,16 +136,6 @@ def _start(config: dict[str, Any]) -> str:
 def _is_gone(model: str) -> bool:
     """Whether this is a folder that is no longer there."""
     return Path(model).is_absolute() and not Path(model).is_dir()
-
-
-def _base(config: dict[str, Any]) -> str | None:
-    """The base that a run names: of those that Sparks makes, with its seed."""
-    if "steps" in config:
-        return str(config["steps"][min(config["steps"])])
-    name = config.get("model_name_or_path")
-    if name in MODELS:
-        return f"{name} of seed {config.get('seed')}"
-    return str(name) if name else None
 
 
 def _names(located: Sequence[Place]) -> list[str]:

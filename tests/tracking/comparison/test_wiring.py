@@ -19,7 +19,7 @@ def test_swapped_wires_differ_and_nodes_do_not() -> None:
     comparison = comparison_of(models, plants.pairs(32), **EXACT, select="edges=6")
     wires = wiring_section(comparison)
     assert len(wires.sentences) == 2
-    assert all("wires do not suffice there" in one for one in wires.sentences)
+    assert all("do not suffice there" in one for one in wires.sentences)
     nodes = nodes_section(comparison)
     assert "On 'pairs' pairs no node is shown to be active in one only." in nodes.sentences
     assert not nodes.tables["node_differences"]["differs"].any()
@@ -32,7 +32,7 @@ def test_the_same_wires_suffice_whatever_the_gain() -> None:
         {"a": rewired(False), "b": louder}, plants.pairs(32), **EXACT, select="edges=6"
     )
     section = wiring_section(comparison)
-    assert all("wires suffice there" in one for one in section.sentences)
+    assert all("suffice there" in one and "not" not in one for one in section.sentences)
     table = section.tables["wiring"]
     sized = table[table["at"] != ""].dropna(subset=["kept"])
     assert sized["kept"].tolist() == pytest.approx([1] * len(sized), abs=1e-3)

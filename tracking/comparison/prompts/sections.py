@@ -186,9 +186,10 @@ def _kept(emerged: Emergence, nodes: Sequence[str], least: float) -> list[str]:
     return [
         f"{counted(names)} {'is' if len(names) == 1 else 'are'} emergent by the swapped design "
         f"(each model with its own opening as clean){_listed(names)}",
-        f"on fixed pairs {_share(emerged.kept_a)} of them stay emergent with A's opening as clean, "
-        f"{_share(emerged.kept_b)} with B's; the rest is the prompt's. On other problems the "
-        f"swapped design itself calls {again} of its nodes so again.",
+        f"on fixed pairs {_share(emerged.kept_a)} of them are emergent too with A's opening as "
+        f"clean, {_share(emerged.kept_b)} with B's, {_share(emerged.kept_both)} with either, as "
+        f"what weights alone make would be; the swapped design itself calls {again} so again on "
+        "resampled problems.",
     ]
 
 

@@ -53,6 +53,7 @@ class Emergence:
     fixed_b: Tensor  # BoolTensor [node]: Bb and not Ab
     kept_a: Kept  # of the swapped design's, those that fixed pairs call emergent too
     kept_b: Kept
+    kept_both: Kept  # whichever opening is clean: these are the weights'
     null: Kept  # those that the swapped design itself calls so again, on another resample
 
 
@@ -100,6 +101,7 @@ def emergence(cells: Sequence[Cell], weights: Tensor, least: float) -> Emergence
         fixed_b=fixed_b,
         kept_a=_kept(own, fixed_a, drawn, drawn_a),
         kept_b=_kept(own, fixed_b, drawn, drawn_b),
+        kept_both=_kept(own, fixed_a & fixed_b, drawn, drawn_a & drawn_b),
         null=_kept(None, None, drawn, drawn.roll(-1, 0)),
     )
 

@@ -118,8 +118,18 @@ def test_what_the_weights_make_emerge_stays_on_fixed_pairs() -> None:
     shares[2:, :3], shares[1::2, 3] = 0.2, 0.2
     told = emergence(cells_of(shares), resamples(200, PAIRS), 0.05)
     assert told.swapped.tolist() == [True] * 4 + [False] * 4
-    assert told.kept_a.value == told.kept_b.value == 0.75
+    assert told.kept_a.value == told.kept_b.value == told.kept_both.value == 0.75
     assert told.kept_b.low == told.kept_b.high == 0.75  # all far from the threshold
+
+
+def test_what_emerges_by_one_opening_alone_is_not_kept_by_both() -> None:
+    shares = np.full((4, NODES), 0.0)
+    shares[3, :4], shares[2, :2], shares[1, 2:4] = 0.2, 0.2, 0.2  # 2 by a as well, 2 by a alone
+    told = emergence(cells_of(shares), resamples(200, PAIRS), 0.05)
+    assert (told.kept_a.value, told.kept_b.value, told.kept_both.value) == (0.5, 0.5, 0.5)
+    shares[1, :2] = 0.2  # active in A with b: not emergent there
+    told = emergence(cells_of(shares), resamples(200, PAIRS), 0.05)
+    assert (told.kept_a.value, told.kept_b.value, told.kept_both.value) == (0.5, 0, 0)
 
 
 def test_nodes_near_the_threshold_do_not_all_come_again_in_the_null() -> None:

@@ -1,0 +1,45 @@
+"""Where in the layers a behaviour is carried, compared without any node's name."""
+
+import pytest
+import torch
+
+from tests.builders.analyses import make_analysis
+from tests.builders.comparisons import comparison_by
+from tracking.comparison.function.layers import depth_table, layers_section, profile_table
+from tracking.ledger.record import Analysis
+from tracking.model.graph import Graph
+from tracking.timeline.activity import Thresholds
+
+GRAPH = Graph(3, 2)
+
+
+def carried_by(noise: float = 0.02, **shares: float) -> Analysis:
+    return make_analysis(GRAPH, torch.tensor([shares.get(n, 0.0) for n in GRAPH.nodes]), noise)
+
+
+def test_a_profile_is_the_sum_of_its_layers_shares() -> None:
+    one = carried_by(L1H0=0.3, L1H1=0.2, M2=0.6)
+    table = profile_table({"a": GRAPH}, {"a": one}, Thresholds())
+    assert table["heads_share"].tolist() == pytest.approx([0, 0.5, 0], abs=1e-5)
+    assert table["MLPs_share"].tolist() == pytest.approx([0, 0, 0.6], abs=1e-5)
+    assert table["heads_active"].tolist() == [0, 2, 0]
+    assert ((table["heads_low"] <= table["heads_share"] + 1e-6)
+            & (table["heads_share"] <= table["heads_high"] + 1e-6)).all()  # fmt: skip
+
+
+def test_a_behaviour_carried_later_is_deeper() -> None:
+    each = {"a": carried_by(L0H0=0.4, M1=0.5), "b": carried_by(L2H0=0.4, M1=0.5)}
+    table = depth_table({"a": GRAPH, "b": GRAPH}, each, 0.05).set_index("kind")
+    assert table.loc["heads", "depth_against"] == pytest.approx(0, abs=0.05)
+    assert table.loc["heads", "depth"] == pytest.approx(1, abs=0.05)
+    assert table["differs"].to_dict() == {"heads": True, "MLPs": False}
+    first, second = layers_section(comparison_by(GRAPH, each)).sentences
+    assert "deeper in b by" in first and "a difference is not shown" in second
+
+
+def test_depth_is_relative_where_models_have_other_layers() -> None:
+    deep = Graph(5, 2)
+    shares = torch.tensor([0.5 if node == "L2H0" else 0.0 for node in deep.nodes])
+    each = {"a": carried_by(L1H0=0.5, noise=0), "b": make_analysis(deep, shares)}
+    table = depth_table({"a": GRAPH, "b": deep}, each, 0.05).set_index("kind")
+    assert table.loc["heads", ["depth", "depth_against"]].tolist() == pytest.approx([0.5, 0.5])

@@ -1,0 +1,65 @@
+"""Heads of one task, tried on another: what is of both, and what is of one alone."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from scripts.control.models import loaded, tiny_pairs
+from tests.builders.records import recorded
+from tracking.comparison.function.specificity import node_matrix, specificity_section
+from tracking.comparison.party import Comparison, Party
+from tracking.nodes.effects import effects
+from tracking.timeline.activity import Thresholds
+from train.tiny.base import base_model
+
+
+@pytest.fixture(scope="module")
+def party() -> Party:
+    """The tiny base of seed 1, which reads the cue a little, on both contrasts."""
+    model: Any = loaded(base_model(1))
+    pairs = {name: tiny_pairs(name, 64)[:24] for name in ("cue", "operand")}
+    records = {name: recorded(model, one, select="edges=30") for name, one in pairs.items()}
+    analyses = {name: one.analyses["pairs"] for name, one in records.items()}
+    return Party("base", replace(records["cue"], analyses=analyses), pairs, lambda: model)
+
+
+def test_a_tasks_own_heads_carry_it_and_another_tasks_less(party: Party) -> None:
+    table = node_matrix(party, ["cue", "operand"], Thresholds(), 24)
+    heads = table[table["kind"] == "heads"].set_index(["nodes_of", "tried"])
+    for task, other in (("cue", "operand"), ("operand", "cue")):
+        assert heads.loc[(task, task), "low"] > heads.loc[(task, task), "random"]
+        assert heads.loc[(task, task), "lost"] > heads.loc[(other, task), "high"]
+    assert (heads["both"] <= heads["nodes"]).all()
+
+
+def test_one_head_alone_loses_its_share(party: Party) -> None:
+    exact = effects(party.load(), party.pairs["cue"], batch_size=24).set_index("node")  # type: ignore[misc]
+    analysis = party.record.analyses["cue"]
+    only = torch.zeros_like(analysis.nodes.corrupt)
+    node = party.record.graph.nodes.index("L3H3")
+    only[:, node] = (
+        analysis.behaviour.clean - analysis.behaviour.corrupted
+    )  # active, the others not
+    nodes = replace(analysis.nodes, corrupt=only, restore=only)
+    alone = replace(party.record, analyses={"cue": replace(analysis, nodes=nodes)})
+    table = node_matrix(replace(party, record=alone), ["cue"], Thresholds(), 24)
+    lost = table[table["kind"] == "heads"].iloc[0]
+    assert lost["nodes"] == 1
+    assert lost["lost"] == pytest.approx(exact.loc["L3H3", "corrupt_share"], abs=1e-4)
+
+
+def test_of_one_contrast_nothing_is_said(party: Party) -> None:
+    one = replace(party, record=replace(party.record, analyses={
+        "cue": party.record.analyses["cue"]}))  # fmt: skip
+    section = specificity_section(Comparison([one], {}, Thresholds()))
+    assert not section.sentences and not section.tables
+
+
+def test_wires_of_one_task_are_tried_on_the_other(party: Party) -> None:
+    section = specificity_section(Comparison([party], {}, Thresholds()))
+    tried = section.tables["specificity_wiring"]
+    assert set(tried["contrast"]) == {"cue", "operand"}
+    assert set(tried["ranked_by"]) == {"'cue' pairs", "'operand' pairs"}
+    assert sum("circuits ranked by" in sentence for sentence in section.sentences) == 2

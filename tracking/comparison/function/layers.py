@@ -1,0 +1,131 @@
+"""In which layers the behaviour is carried: a profile that needs no node's name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tracking.comparison.party import Comparison
+from tracking.comparison.section import Section
+from tracking.ledger.record import Analysis
+from tracking.model.graph import Graph
+from tracking.stability.bootstrap import ends
+from tracking.stability.changes import change_p, discoveries
+from tracking.timeline.activity import Activity, Thresholds
+from tracking.timeline.shares import Shares
+from tracking.timeline.summary import Figure
+
+KINDS = ("heads", "MLPs")
+
+
+def layers_section(comparison: Comparison) -> Section:
+    """Profiles and depths of all models that show the behaviour, whatever their base."""
+    profiles, depths, sentences = [], [], []
+    for contrast in comparison.contrasts:
+        analyses = comparison.analyses(contrast)
+        graphs = {party.name: party.record.graph for party in comparison.parties}
+        profiles.append(profile_table(graphs, analyses, comparison.thresholds))
+        depths.append(depth_table(graphs, analyses, comparison.thresholds.error))
+        for table in (profiles[-1], depths[-1]):
+            table.insert(0, "contrast", contrast)
+        sentences += [_sentence(row) for _, row in depths[-1].iterrows()]
+    tables = {"layers": pd.concat(profiles), "depths": pd.concat(depths)}
+    return Section("Layers", sentences, tables, _shown(tables["layers"]))
+
+
+def profile_table(
+    graphs: Mapping[str, Graph], analyses: Mapping[str, Analysis], thresholds: Thresholds
+) -> pd.DataFrame:
+    """One row a model and layer: how many `heads` are active and the sum of the shares that its
+    heads lose, each corrupted alone, with a 95 % interval; the same of its MLP."""
+    parts = []
+    for name, analysis in analyses.items():
+        shares, shape = Shares.of(analysis), (graphs[name].n_layers, -1)
+        active = Activity.judged(shares, thresholds.share).active.reshape(shape)
+        draws = shares.draws[:, 0].reshape(len(shares.draws), *shape)  # [resample, layer, node]
+        values = shares.value[0].reshape(shape)
+        columns: dict[str, np.ndarray] = {"layer": np.arange(len(values))}
+        for kind, where in zip(KINDS, (slice(None, -1), slice(-1, None)), strict=True):
+            low, high = _ends(draws[..., where].sum(-1), shares.pairs)
+            columns[f"{kind}_active"] = active[:, where].sum(1)
+            columns[f"{kind}_share"] = values[:, where].sum(1)
+            columns[f"{kind}_low"], columns[f"{kind}_high"] = low, high
+        parts.append(pd.DataFrame(columns).assign(model=name))
+    return pd.concat(parts, ignore_index=True)
+
+
+def depth_table(
+    graphs: Mapping[str, Graph], analyses: Mapping[str, Analysis], error: float
+) -> pd.DataFrame:
+    """One row a kind of node and every two models: the mean depth (0 in the first layer, 1 in the
+    last) of what it carries, weighted by the shares that nodes lose, in both models, and the paired
+    difference with a 95 % interval, p, and whether it `differs` (Benjamini and Hochberg)."""
+    shares = {name: Shares.of(one) for name, one in analyses.items()}
+    there = [name for name, one in shares.items() if one.there]
+    rows = []
+    for kind in KINDS:
+        depths = {name: _depths(graphs[name], shares[name], kind) for name in there}
+        for place, against in enumerate(there):
+            for name in there[place + 1 :]:
+                (before, drawn_before), (now, drawn) = depths[against], depths[name]
+                count = min(len(drawn), len(drawn_before))
+                low, high = _ends(drawn[:count] - drawn_before[:count], shares[name].pairs)
+                p = change_p(drawn[:count], drawn_before[:count], shares[name].pairs)
+                rows.append({"kind": kind, "model": name, "against": against, "depth": now,
+                             "depth_against": before, "difference": now - before,
+                             "low": float(low), "high": float(high), "p": float(p)})  # fmt: skip
+    columns = ["kind", "model", "against", "depth", "depth_against", "difference", "low", "high"]
+    table = pd.DataFrame(rows, columns=[*columns, "p"])
+    return table.assign(differs=discoveries(table["p"].to_numpy(float), error))
+
+
+def _depths(graph: Graph, shares: Shares, kind: str) -> tuple[float, np.ndarray]:
+    """Of all pairs, and in every resample; a node that works against the behaviour carries none."""
+    heads = np.array(["H" in node for node in graph.nodes])
+    chosen = heads == (kind == "heads")
+    layers = np.repeat(np.arange(graph.n_layers), graph.n_heads + 1) / max(graph.n_layers - 1, 1)
+
+    def depth(of: np.ndarray) -> np.ndarray:
+        carried = np.clip(np.nan_to_num(of[..., chosen]), 0, None)
+        total = np.maximum(carried.sum(-1), 1e-9)
+        return (carried * layers[chosen]).sum(-1) / total
+
+    return float(depth(shares.value[0])), depth(shares.draws[:, 0])
+
+
+def _ends(draws: np.ndarray, pairs: int) -> tuple[np.ndarray, np.ndarray]:
+    tensor = torch.from_numpy(np.ascontiguousarray(draws))
+    low, high = ends(tensor, torch.full(tensor.shape[1:], pairs))
+    return low.numpy(), high.numpy()
+
+
+def _sentence(row: pd.Series) -> str:
+    size = Figure(row["difference"], row["low"], row["high"])
+    levels = ((row["depth_against"], row["against"]), (row["depth"], row["model"]))
+    both = " and ".join(f"{depth:.2f} in {name}" for depth, name in levels)
+    if not row["differs"]:
+        found = f"a difference is not shown ({size})"
+    elif row["difference"] > 0:
+        found = f"deeper in {row['model']} by {size}"
+    else:
+        found = f"deeper in {row['against']} by {size.turned}"
+    return (
+        f"On {row['contrast']!r} pairs the mean depth of what {row['kind']} carry is {both}: "
+        f"{found}."
+    )
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a layer, heads' and MLP's shares of each model."""
+    cells = table.assign(
+        cell=[
+            f"{row['heads_active']}h {row['heads_share']:.2f}, mlp {row['MLPs_share']:.2f}"
+            for _, row in table.iterrows()
+        ]
+    )
+    order = list(dict.fromkeys(table["model"]))
+    wide = cells.pivot(index=["contrast", "layer"], columns="model", values="cell")
+    return wide[order].fillna("").reset_index().rename(columns={"contrast": "pairs"})

@@ -1,0 +1,147 @@
+"""How specific nodes and wires are to a task: those of one contrast, tried on another.
+
+In each model, the heads that are active on one contrast's pairs are corrupted all at once on
+another's, and so are the MLPs; circuits ranked by the one's scores are run on the other's. Beside
+them, as many random heads or MLPs. The two kinds apart: an MLP of the first layer carries nearly
+all of any behaviour, and hides what heads do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from tracking.attribution import metrics
+from tracking.comparison.party import Comparison, Party
+from tracking.comparison.section import Section
+from tracking.comparison.wiring import ranked, rankings, said
+from tracking.contrast import METRIC
+from tracking.ledger.record import Analysis
+from tracking.model.decoder import Decoder
+from tracking.nodes.effects import together
+from tracking.stability.bootstrap import Interval, resamples, share
+from tracking.timeline.activity import Activity, Thresholds
+from tracking.timeline.shares import Shares
+from tracking.timeline.summary import Figure
+
+RANDOM = 10  # sets of nodes to compare with
+
+
+def specificity_section(comparison: Comparison) -> Section:
+    """In every model whose weights are there, of contrasts that it shows; empty of one contrast."""
+    nodes, wires, sentences = [], [], []
+    for party in comparison.parties if len(comparison.contrasts) > 1 else ():
+        if party.load is None:
+            sentences.append(f"{party.name}'s weights are gone: its tasks are not told apart.")
+            continue
+        tasks = [c for c in comparison.contrasts if Shares.of(party.record.analyses[c]).there]
+        nodes.append(node_matrix(party, tasks, comparison.thresholds, comparison.batch_size))
+        sentences += [_sentence(row) for _, row in nodes[-1].iterrows()]
+        for tried in tasks:
+            by = {f"{of!r} pairs": ranked(party, of) for of in tasks if of != tried}
+            table = rankings(party, by, tried, comparison.batch_size) if by else pd.DataFrame()
+            wires.append(table)
+            sentences += said(table) if len(table) else ()
+    named = {"specificity": nodes, "specificity_wiring": wires}
+    tables = {name: pd.concat(parts, ignore_index=True) for name, parts in named.items() if parts}
+    tables = {name: table for name, table in tables.items() if len(table)}
+    shown = _shown(tables["specificity"]) if "specificity" in tables else None
+    return Section("Tasks", sentences, tables, shown)
+
+
+def node_matrix(
+    party: Party, tasks: list[str], thresholds: Thresholds, batch_size: int
+) -> pd.DataFrame:
+    """One row a kind and two contrasts: the share of the behaviour on `tried` that is lost where
+    all `nodes` of the kind that are active on `nodes_of` are corrupted at once, with a 95 %
+    interval; how many of them are active on both; and the mean and the largest share of as many
+    `random` ones."""
+    assert party.load is not None
+    model, rows = party.load(), []
+    active = {c: _active(party.record.analyses[c], thresholds) for c in tasks}
+    heads = torch.zeros_like(active[tasks[0]]) if tasks else torch.zeros(0)
+    heads = heads.index_fill(0, party.record.graph.node_heads, True)
+    for tried, (kind, among) in product(tasks, (("heads", heads), ("MLPs", ~heads))):
+        ask = Question(model, party, tried, batch_size)
+        for of in tasks:
+            nodes = active[of] & among
+            lost = ask.lost(nodes)
+            drawn = [float(ask.lost(one).mean) for one in _random(nodes, among)]
+            rows.append({"model": party.name, "kind": kind, "nodes_of": of, "tried": tried,
+                         "nodes": int(nodes.sum()), "both": int((nodes & active[tried]).sum()),
+                         "lost": float(lost.mean), "low": float(lost.low),
+                         "high": float(lost.high), "random": float(np.mean(drawn)),
+                         "random_largest": max(drawn)})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a set of nodes carries on the pairs of one contrast."""
+
+    model: nn.Module
+    party: Party
+    contrast: str
+    batch_size: int
+
+    def lost(self, nodes: Tensor) -> Interval:
+        """The share of the behaviour lost with all `nodes`, BoolTensor [node], corrupted."""
+        pairs, analysis = self.party.pairs[self.contrast], self.party.record.analyses[self.contrast]
+        corrupt, _ = together(
+            Decoder.of(self.model),
+            pairs,
+            nodes,
+            metrics.resolve(METRIC),
+            min(self.batch_size, len(pairs)),
+        )
+        behaviour = analysis.behaviour.clean - analysis.behaviour.corrupted
+        weights = resamples(len(analysis.stability.entries), len(pairs))
+        return share(corrupt[:, None], behaviour, weights)
+
+
+def _active(analysis: Analysis, thresholds: Thresholds) -> Tensor:
+    """BoolTensor [node]."""
+    return torch.from_numpy(Activity.judged(Shares.of(analysis), thresholds.share).active)
+
+
+def _random(nodes: Tensor, among: Tensor) -> list[Tensor]:
+    """Sets of as many nodes as `nodes`, drawn `among` some, BoolTensors [node], by a fixed seed."""
+    generator, places, sets = torch.Generator().manual_seed(0), among.nonzero()[:, 0], []
+    for _ in range(RANDOM):
+        drawn = places[torch.randperm(len(places), generator=generator)[: int(nodes.sum())]]
+        sets.append(torch.zeros_like(nodes).index_fill(0, drawn, True))
+    return sets
+
+
+def _sentence(row: pd.Series) -> str:
+    size = Figure(row["lost"], row["low"], row["high"])
+    whose = f"{row['nodes']} {row['kind']} active on them"
+    if row["nodes_of"] != row["tried"]:
+        whose = (
+            f"{row['nodes']} {row['kind']} active on {row['nodes_of']!r} ({row['both']} on both)"
+        )
+    if not row["nodes"]:
+        return f"In {row['model']} no {row['kind']} are active on {row['nodes_of']!r} pairs."
+    word = "more than" if row["low"] > row["random_largest"] else "not more than"
+    return (
+        f"In {row['model']} the behaviour on {row['tried']!r} pairs loses {size} with the {whose} "
+        f"corrupted: {word} any of {RANDOM} random sets ({row['random']:.2f} on average, at most "
+        f"{row['random_largest']:.2f})."
+    )
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a model, kind and contrast whose nodes are taken; a column a contrast that they are
+    tried on."""
+    places = ["model", "kind", "nodes_of"]
+    cells = table.assign(
+        cell=[str(Figure(*ends)) for ends in table[["lost", "low", "high"]].to_numpy(float)]
+    )
+    wide = cells.pivot(index=places, columns="tried", values="cell")
+    rows = list(table[places].drop_duplicates().itertuples(index=False, name=None))
+    return wide.loc[rows].reset_index().rename(columns={"nodes_of": "active on"})

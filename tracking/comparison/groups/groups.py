@@ -1,0 +1,141 @@
+"""Groups of runs: every figure with its interval over runs, and what groups differ in.
+
+Runs are what varies: two seeds of one recipe differ by more than two resamples of the pairs. Where
+groups share bases, runs are paired by their base (the mean of those that began with it), and what
+bases differ in falls out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from tracking.comparison.groups.figures import Run, figures
+from tracking.comparison.groups.means import Mean, difference, mean
+from tracking.comparison.section import Section
+from tracking.stability.changes import discoveries
+from tracking.timeline.activity import Thresholds
+from tracking.timeline.summary import Figure
+
+FEWEST = 2  # shared bases that can be paired
+PLACES = ["contrast", "figure"]
+
+
+def groups_section(groups: Mapping[str, Sequence[Run]], thresholds: Thresholds) -> Section:
+    """Of groups of runs by their names."""
+    table = run_table(groups)
+    levels, between = group_table(table), difference_table(table, thresholds)
+    sentences = [_design(table, one, other) for one, other in combinations(groups, 2)]
+    sentences += list(_said(between))
+    tables = {"runs": table, "groups": levels, "group_differences": between}
+    return Section("Groups of runs", sentences, tables, _shown(levels))
+
+
+def run_table(groups: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """One row a run and figure: `group`, `run`, `base`, and the columns of `figures`."""
+    parts = [
+        figures(run).assign(group=name, run=run.name, base=run.base or f"of {run.name}")
+        for name, runs in groups.items()
+        for run in runs
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def group_table(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a contrast, figure and group: the mean over `runs` with its 95 % interval."""
+    rows = []
+    for (contrast, figure, group), each in table.groupby([*PLACES, "group"], sort=False):
+        of_group = mean(each["value"].to_numpy())
+        rows.append({"contrast": contrast, "figure": figure, "group": group,
+                     "runs": int(each["value"].notna().sum()), "mean": of_group.value,
+                     "low": of_group.low, "high": of_group.high})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def difference_table(table: pd.DataFrame, thresholds: Thresholds) -> pd.DataFrame:
+    """One row a contrast, figure and two groups: the mean in `group` less that in `against` with
+    its 95 % interval over runs, `paired` by base or not, `runs` (pairs, or runs of both), p,
+    `smallest`, the true difference that so many runs would have shown at 80 %, and whether it
+    `differs`: after Benjamini and Hochberg over all rows and, of shares, by at least the
+    threshold."""
+    rows = []
+    names = list(dict.fromkeys(table["group"]))
+    for (contrast, figure), each in table.groupby(PLACES, sort=False):
+        for against, group in combinations(names, 2):
+            before, now = (each[each["group"] == name] for name in (against, group))
+            by, paired, runs = compared(before, now)
+            rows.append({"contrast": contrast, "figure": figure, "group": group,
+                         "against": against, "difference": by.value, "low": by.low,
+                         "high": by.high, "paired": paired, "runs": runs, "p": by.p,
+                         "smallest": by.smallest})  # fmt: skip
+    out = pd.DataFrame(rows)
+    known = out["p"].notna().to_numpy()
+    differs = np.zeros(len(out), dtype=bool)
+    differs[known] = discoveries(out["p"].to_numpy()[known], thresholds.error)
+    small = out["figure"].str.startswith("share") & (out["difference"].abs() < thresholds.share)
+    return out.assign(differs=differs & ~small)
+
+
+def compared(before: pd.DataFrame, now: pd.DataFrame) -> tuple[Mean, bool, int]:
+    """The difference of two groups in one figure, whether it is paired, over how many runs."""
+    means = [one.dropna(subset="value").groupby("base")["value"].mean() for one in (before, now)]
+    shared = means[0].index.intersection(means[1].index)
+    if len(shared) >= FEWEST:
+        return mean((means[1][shared] - means[0][shared]).to_numpy()), True, len(shared)
+    values = [one["value"].to_numpy() for one in (now, before)]
+    return difference(*values), False, int(sum((~np.isnan(one)).sum() for one in values))
+
+
+def _design(table: pd.DataFrame, one: str, other: str) -> str:
+    """How two groups are compared."""
+    bases = [dict.fromkeys(table[table["group"] == name]["base"]) for name in (one, other)]
+    runs = [table[table["group"] == name]["run"].nunique() for name in (one, other)]
+    shared = [base for base in bases[0] if base in bases[1]]
+    begin = f"{other} ({runs[1]} runs) and {one} ({runs[0]})"
+    if len(shared) >= FEWEST:
+        left = len({*bases[0], *bases[1]}) - len(shared)
+        rest = f"; runs of {left} other bases are left out" if left else ""
+        return f"{begin} are paired by {len(shared)} shared bases{rest}."
+    why = "they share one base" if shared else "they share no base"
+    return f"{begin} are not paired: {why}."
+
+
+def _said(between: pd.DataFrame) -> Iterator[str]:
+    """A sentence for each difference; one for all others, with the least that would have shown."""
+    for contrast, rows in between.groupby("contrast", sort=False):
+        for _, row in rows[rows["differs"]].iterrows():
+            size = Figure(row["difference"], row["low"], row["high"])
+            word, by = ("higher", size) if row["difference"] > 0 else ("lower", size.turned)
+            yield (
+                f"On {contrast!r} pairs {row['figure']} is {word} in {row['group']} than in "
+                f"{row['against']} by {by}, over {row['runs']} runs."
+            )
+        rest = rows[~rows["differs"] & (rows["smallest"] > 0)]
+        if len(rest):
+            each = (f"{r['figure']} {_short(r['smallest'])}" for _, r in rest.iterrows())
+            yield (
+                f"On {contrast!r} pairs no other difference is shown; the least that so few runs "
+                f"would have shown in four of five studies: {', '.join(dict.fromkeys(each))}."
+            )
+
+
+def _short(value: float) -> str:
+    return f"{value:.2g}"
+
+
+def _shown(levels: pd.DataFrame) -> pd.DataFrame:
+    """A row a figure, a column a group."""
+    cells = levels.assign(
+        cell=[
+            "-" if np.isnan(value) else str(Figure(value, low, high))
+            for value, low, high in levels[["mean", "low", "high"]].to_numpy(float)
+        ]
+    )
+    order = list(dict.fromkeys(levels["group"]))
+    wide = cells.pivot(index=PLACES, columns="group", values="cell")[order]
+    places = levels[PLACES].drop_duplicates()
+    rows = list(places.itertuples(index=False, name=None))
+    return wide.loc[rows].fillna("-").reset_index()
