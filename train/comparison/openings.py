@@ -31,6 +31,7 @@ class Openings:
     length: int  # tokens of an opening, at least
     temperature: float  # 0 is greedy
     seed: int
+    system_prompt: str | None
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> Openings:
@@ -41,6 +42,7 @@ class Openings:
             options.opening_tokens,
             options.temperature,
             options.seed,
+            options.system_prompt,
         )
 
     @property
@@ -48,7 +50,12 @@ class Openings:
         """Of the answers' beginnings; `BadInput` for what cannot be."""
         if self.length < 1:
             raise BadInput(f"--opening_tokens is {self.length}; at least 1")
-        return Sampling(self.temperature, max_new_tokens=LONGER * self.length, seed=self.seed)
+        return Sampling(
+            temperature=self.temperature,
+            max_new_tokens=LONGER * self.length,
+            seed=self.seed,
+            system_prompt=self.system_prompt,
+        )
 
     def problems(self) -> list[Problem]:
         """Of all benchmarks; `BadInput` for a name that is none."""
@@ -66,6 +73,7 @@ def add_openings(parser: argparse.ArgumentParser) -> None:
     add("--opening_tokens", type=int, default=LENGTH, metavar="N", help=f"at least ({LENGTH})")
     add("--temperature", type=float, default=0.0, metavar="T", help="of openings; 0 is greedy (0)")
     add("--seed", type=int, default=0, metavar="N", help="of the sampling (0)")
+    add("--system_prompt", metavar="TEXT", help="before every problem")
 
 
 def opening_pairs(places: Sequence[Place], asked: Openings) -> list[Pairs]:
