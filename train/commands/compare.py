@@ -33,8 +33,9 @@ from tracking.comparison.groups.groups import groups_section
 from tracking.comparison.measured import measured_alike
 from tracking.comparison.nodes import nodes_section
 from tracking.comparison.party import Comparison, Party, bases_section
+from tracking.comparison.prompts.breadth import breadth_section
+from tracking.comparison.prompts.emergent import opening_section
 from tracking.comparison.prompts.modes import modes_section
-from tracking.comparison.prompts.sections import breadth_section, opening_section
 from tracking.comparison.section import Section
 from tracking.comparison.wiring import wiring_section
 from tracking.errors import BadInput
@@ -74,6 +75,8 @@ def main(arguments: Sequence[str]) -> None:
         return
     if len(options.models) < 2 and not options.thinking:
         raise BadInput("two models are compared at least: sparks compare A B")
+    if options.control and (options.thinking or options.contrast):
+        raise BadInput("--control goes with neither --thinking nor --contrast")
     quieten()
     compared = places(options.models)
     folder = Path(options.output_dir or _folder(compared))
@@ -92,10 +95,8 @@ def _prompted(
     options: argparse.Namespace, compared: Sequence[Place]
 ) -> tuple[Sequence[Place], Sequence[Pairs]]:
     """What is compared, and each one's pairs; `BadInput` for what cannot be."""
-    if options.control and (options.thinking or options.contrast):
-        raise BadInput("--control goes with neither --thinking nor --contrast")
     if options.thinking:
-        if len(compared) > 1 or options.contrast:
+        if len(compared) != 1 or options.contrast:
             raise BadInput("--thinking compares the modes of one model: sparks compare MODEL")
         return in_modes(compared[0], options.pairs)
     if options.contrast:

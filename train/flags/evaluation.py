@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tracking.errors import BadInput
 from train.checkpoints.subject import Subject, subject
-from train.comparison.thinking import Modes
+from train.comparison.thinking import NAMES, Modes
 from train.evals.benchmarks import benchmarks
 from train.evals.problems import Benchmark
 from train.evals.responses import Responses
@@ -38,7 +38,7 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, metavar="N", help="of the sampling (0)")
     add("--batch_size", type=int, default=16, metavar="N", help="responses at a time (16)")
     add("--system_prompt", metavar="TEXT", help="before every problem")
-    add("--thinking", choices=["on", "off"], help="how the model's turn begins (as it does)")
+    add("--thinking", choices=NAMES, help="how the model's turn begins (as it does)")
     add("--output_dir", metavar="DIR", help="RUN/evals/CHECKPOINT, or evals/MODEL")
 
 

@@ -111,6 +111,10 @@ def test_thinking_is_of_one_model_and_of_chats(tmp_path: Path) -> None:
     models = [save_model(tmp_path / name, seed) for seed, name in enumerate("ab")]
     with pytest.raises(BadInput, match="--thinking compares the modes of one model"):
         compared(tmp_path / "out", *models, "--thinking")
+    with pytest.raises(BadInput, match="--thinking compares the modes of one model"):
+        compared(tmp_path / "out", "--thinking")
+    with pytest.raises(BadInput, match="goes with neither"):
+        compared(tmp_path / "out", models[0], "--thinking", "--control", tmp_path)
     with pytest.raises(BadInput, match="pair 0: no turn of the model's has begun"):
         compared(tmp_path / "out", models[0], "--thinking", "--pairs", write_pairs(tmp_path))
 

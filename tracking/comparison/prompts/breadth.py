@@ -11,6 +11,21 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tracking.circuits.curve import counts
+from tracking.circuits.entry import entry
+from tracking.circuits.faithfulness import Experiment
+from tracking.circuits.top_edges import Selection, by_count
+from tracking.comparison.party import Comparison, Party
+from tracking.comparison.section import Section
+from tracking.comparison.wiring import ranked
+from tracking.contrast import METRIC
+from tracking.ledger.record import Analysis
+from tracking.stability.bootstrap import resamples
+from tracking.timeline.shares import Shares
+from tracking.timeline.summary import Figure
+
+FAITHFUL = 0.8  # where a run does not say how faithful its circuits are to be
+
 
 @dataclass(frozen=True)
 class Carried:
@@ -52,6 +67,51 @@ def breadth_ratios(
     return pd.DataFrame(rows)
 
 
+def breadth_section(comparison: Comparison) -> Section:
+    """The fewest edges and heads that reach the same faithfulness in every party, which may be one
+    model in several modes: their pairs are of the same problems."""
+    each, ratios, sentences = [], [], []
+    for contrast in comparison.contrasts:
+        parties = [party for party in comparison.parties if party.load is not None]
+        wanted = _wanted(parties)
+        analyses = {party.name: party.record.analyses[contrast] for party in parties}
+        weights = shared_resamples(analyses)
+        there = [party for party in parties if Shares.of(analyses[party.name]).there]
+        curves = {party.name: carried(party, contrast, comparison.batch_size) for party in there}
+        if len(there) < 2:
+            sentences.append(f"On {contrast!r} pairs fewer than two have the behaviour.")
+            continue
+        each.append(breadth(curves, wanted, weights).assign(contrast=contrast))
+        ratios.append(breadth_ratios(curves, wanted, weights).assign(contrast=contrast))
+        sentences += [_broader(contrast, wanted, each[-1], row) for _, row in ratios[-1].iterrows()]
+    tables = {"breadth": each, "breadth_ratios": ratios}
+    joined = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items() if parts}
+    return Section("Breadth at equal faithfulness", sentences, joined)
+
+
+def carried(party: Party, contrast: str, batch_size: int) -> Carried:
+    """What circuits by the party's own ranking carry on its pairs, over sizes."""
+    assert party.load is not None
+    pairs, scores = party.pairs[contrast], ranked(party, contrast)
+    tried = Experiment.of(party.load(), pairs, METRIC, min(batch_size, len(pairs)))
+    sizes = counts(tried.graph)
+    runs = tried.run([by_count(tried.graph, scores, size) for size in sizes])
+    heads = entry(tried.graph, scores).nodes[tried.graph.node_heads]
+    return Carried(sizes, runs.patched - runs.corrupted, runs.clean - runs.corrupted, heads)
+
+
+def _wanted(parties: Sequence[Party]) -> float:
+    """The faithfulness that the records' circuits were to reach."""
+    chosen = Selection.parse(str(parties[0].record.settings.get("select", f"share={FAITHFUL}")))
+    return chosen.amount if chosen.kind == "faithfulness" else FAITHFUL
+
+
+def shared_resamples(analyses: Mapping[str, Analysis]) -> Tensor:
+    """Float32 [resample, pair]: those that all analyses have, of the same problems."""
+    count = min(len(one.stability.entries) for one in analyses.values())
+    return resamples(count, len(next(iter(analyses.values())).behaviour.clean))
+
+
 def fewest(faithfulness: Tensor, counts: Sequence[int], wanted: float) -> Tensor:
     """Float [...]: the fewest edges that are `wanted` faithful, of curves [size, ...] over rising
     `counts`, straight in their logarithm; infinite where none are, NaN where the curve is."""
@@ -91,3 +151,23 @@ def _figures(values: Tensor, draws: Tensor) -> dict[str, float]:
         for place, name in enumerate(("edges", "heads"))
         for end, column in columns.items()
     }
+
+
+def _broader(contrast: str, wanted: float, each: pd.DataFrame, row: pd.Series) -> str:
+    by_name = each.set_index("condition")
+    levels = [
+        f"{by_name.loc[name, 'edges']:.0f} edges with {by_name.loc[name, 'heads']:.0f} heads in "
+        f"{name}"
+        for name in (row["against"], row["condition"])
+    ]
+    times, heads = (
+        Figure(*(float(row[f"{name}{end}"]) for end in ("", "_low", "_high")))
+        for name in ("edges", "heads")
+    )
+    word = "neither is shown to be broader"
+    if row["broader"] or row["narrower"]:
+        word = f"{row['condition' if row['broader'] else 'against']} is broader"
+    return (
+        f"On {contrast!r} pairs a faithfulness of {wanted:g} takes {' and '.join(levels)}: "
+        f"{times} times the edges, {heads} times the heads; {word}."
+    )

@@ -72,12 +72,12 @@ def two_by_two(
     values, draws = _shares(cells, weights)
     columns: dict[str, object] = {"node": list(nodes)}
     columns |= {f"share_{name}": value for name, value in zip(CELLS, values.numpy(), strict=True)}
-    pairs = torch.tensor(len(cells[0].behaviour))
+    pairs = torch.stack([(~cell.effect.isnan()).sum(0) for cell in cells]).amin(0)  # [node]
     of_draws = _factors(draws)
     for name, value in _factors(values).items():
         drawn = of_draws[name]
         low, high = ends(drawn, pairs)
-        p = change_p(drawn.numpy(), np.zeros(drawn.shape, np.float32), int(pairs))
+        p = change_p(drawn.numpy(), np.zeros(drawn.shape, np.float32), pairs.numpy())
         columns |= {name: value.numpy(), f"{name}_low": low.numpy(), f"{name}_high": high.numpy()}
         large = value.abs().numpy() >= least
         columns |= {f"{name}_p": p, f"{name}_surely": discoveries(p, error) & large}

@@ -1,4 +1,4 @@
-"""What weights and prompts do to a comparison, in sentences and tables."""
+"""What of two models' difference on each other's openings is the weights' and what the prompt's."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ import torch
 from torch import Tensor
 
 from tracking.attribution.metrics import kl
-from tracking.circuits.curve import counts
-from tracking.circuits.entry import entry
-from tracking.circuits.faithfulness import Experiment
-from tracking.circuits.top_edges import Selection, by_count
 from tracking.comparison.party import Comparison, Party
-from tracking.comparison.prompts.breadth import Carried, breadth, breadth_ratios
+from tracking.comparison.prompts.breadth import shared_resamples
 from tracking.comparison.prompts.openings import swapped
 from tracking.comparison.prompts.two_by_two import (
     Cell,
@@ -24,18 +20,14 @@ from tracking.comparison.prompts.two_by_two import (
     two_by_two,
 )
 from tracking.comparison.section import Section
-from tracking.comparison.wiring import ranked
-from tracking.contrast import METRIC
 from tracking.errors import BadInput
 from tracking.ledger.record import Analysis
 from tracking.model.decoder import Decoder
 from tracking.nodes.effects import node_effects
-from tracking.stability.bootstrap import resamples
-from tracking.timeline.shares import behaviour_is_there
+from tracking.timeline.shares import Shares
 from tracking.timeline.summary import Figure, counted, listed
 
-FAITHFUL = 0.8  # where a run does not say how faithful its circuits are to be
-SWAP = {  # factor -> what it is of
+FACTORS = {  # factor -> what it is of
     "weights": "with the weights, whichever opening is clean",
     "opening": "with the opening that is clean, whichever weights read it",
     "interaction": "with the weights more under one opening than under the other",
@@ -52,8 +44,8 @@ def opening_section(comparison: Comparison) -> Section:
     """
     one, other = comparison.parties
     analyses = comparison.analyses("opening")
-    weights = _weights(analyses)
-    absent = [name for name, each in analyses.items() if not _there(each, weights)]
+    weights = shared_resamples(analyses)
+    absent = [name for name, each in analyses.items() if not Shares.of(each).there]
     if absent:
         told = f"{' and '.join(absent)} does not go on as an opening begins: no 2 x 2."
         return Section("Weights and opening", [told])
@@ -89,49 +81,6 @@ def emergent_table(emerged: Emergence, nodes: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def breadth_section(comparison: Comparison) -> Section:
-    """The fewest edges and heads that reach the same faithfulness in every party, which may be one
-    model in several modes: their pairs are of the same problems."""
-    each, ratios, sentences = [], [], []
-    for contrast in comparison.contrasts:
-        parties = [party for party in comparison.parties if party.load is not None]
-        wanted = _wanted(parties)
-        analyses = {party.name: party.record.analyses[contrast] for party in parties}
-        weights = _weights(analyses)
-        there = [party for party in parties if _there(analyses[party.name], weights)]
-        curves = {party.name: carried(party, contrast, comparison.batch_size) for party in there}
-        if len(there) < 2:
-            sentences.append(f"On {contrast!r} pairs fewer than two have the behaviour.")
-            continue
-        each.append(breadth(curves, wanted, weights).assign(contrast=contrast))
-        ratios.append(breadth_ratios(curves, wanted, weights).assign(contrast=contrast))
-        sentences += [_broader(contrast, wanted, each[-1], row) for _, row in ratios[-1].iterrows()]
-    tables = {"breadth": each, "breadth_ratios": ratios}
-    joined = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items() if parts}
-    return Section("Breadth at equal faithfulness", sentences, joined)
-
-
-def carried(party: Party, contrast: str, batch_size: int) -> Carried:
-    """What circuits by the party's own ranking carry on its pairs, over sizes."""
-    assert party.load is not None
-    pairs, scores = party.pairs[contrast], ranked(party, contrast)
-    tried = Experiment.of(party.load(), pairs, METRIC, min(batch_size, len(pairs)))
-    sizes = counts(tried.graph)
-    runs = tried.run([by_count(tried.graph, scores, size) for size in sizes])
-    heads = entry(tried.graph, scores).nodes[tried.graph.node_heads]
-    return Carried(sizes, runs.patched - runs.corrupted, runs.clean - runs.corrupted, heads)
-
-
-def _wanted(parties: Sequence[Party]) -> float:
-    """The faithfulness that the records' circuits were to reach."""
-    chosen = Selection.parse(str(parties[0].record.settings.get("select", f"share={FAITHFUL}")))
-    return chosen.amount if chosen.kind == "faithfulness" else FAITHFUL
-
-
-def _there(analysis: Analysis, weights: Tensor) -> bool:
-    return behaviour_is_there(analysis.behaviour.clean - analysis.behaviour.corrupted, weights)
-
-
 def _measured(analyses: Mapping[str, Analysis]) -> Tensor:
     """BoolTensor [node]: measured in all."""
     each = [~one.nodes.corrupt.isnan().all(0) for one in analyses.values()]
@@ -157,16 +106,9 @@ def _kl_cells(party: Party, measured: Tensor, comparison: Comparison) -> Iterato
         yield Cell(effects.corrupt[:, measured], effects.behaviour)
 
 
-def _weights(analyses: Mapping[str, Analysis]) -> Tensor:
-    """Float32 [resample, pair]: the resamples that all of them have."""
-    first = next(iter(analyses.values()))
-    count = min(len(each.stability.entries) for each in analyses.values())
-    return resamples(count, len(first.behaviour.clean))
-
-
 def _factors(table: pd.DataFrame) -> list[str]:
     sentences = []
-    for factor, words in SWAP.items():
+    for factor, words in FACTORS.items():
         rows = table[table[f"{factor}_surely"]]
         rows = rows.loc[rows[factor].abs().sort_values(ascending=False).index]
         each = [f"{row['node']} by {_figure(row, factor)}" for _, row in rows.iterrows()]
@@ -194,7 +136,7 @@ def _kept(emerged: Emergence, nodes: Sequence[str], least: float) -> list[str]:
 
 
 def _share(kept: Kept) -> str:
-    return str(Figure(kept.value, kept.low, kept.high))
+    return str(Figure(**vars(kept)))
 
 
 def _listed(each: Sequence[str]) -> str:
@@ -205,26 +147,9 @@ def _figure(row: pd.Series, factor: str) -> Figure:
     return Figure(*(float(row[f"{factor}{end}"]) for end in ("", "_low", "_high")))
 
 
-def _broader(contrast: str, wanted: float, each: pd.DataFrame, row: pd.Series) -> str:
-    by_name = each.set_index("condition")
-    levels = [
-        f"{by_name.loc[name, 'edges']:.0f} edges with {by_name.loc[name, 'heads']:.0f} heads in "
-        f"{name}"
-        for name in (row["against"], row["condition"])
-    ]
-    times = _figure(row, "edges")
-    word = "neither is shown to be broader"
-    if row["broader"] or row["narrower"]:
-        word = f"{row['condition' if row['broader'] else 'against']} is broader"
-    return (
-        f"On {contrast!r} pairs a faithfulness of {wanted:g} takes {' and '.join(levels)}: "
-        f"{times} times the edges, {_figure(row, 'heads')} times the heads; {word}."
-    )
-
-
 def _shown(table: pd.DataFrame) -> pd.DataFrame | None:
     """Nodes that differ with anything."""
-    rows = table[table[[f"{factor}_surely" for factor in SWAP]].any(axis=1)]
+    rows = table[table[[f"{factor}_surely" for factor in FACTORS]].any(axis=1)]
     if rows.empty:
         return None
     columns: dict[str, object] = {"node": rows["node"]}
@@ -233,5 +158,5 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame | None:
         for name in table.columns
         if name.startswith("share_")
     }
-    columns |= {f: [str(_figure(row, f)) for _, row in rows.iterrows()] for f in SWAP}
+    columns |= {f: [str(_figure(row, f)) for _, row in rows.iterrows()] for f in FACTORS}
     return pd.DataFrame(columns)
