@@ -24,6 +24,7 @@ from tracking.stability.bootstrap import resamples
 from tracking.timeline.shares import Shares
 from tracking.timeline.summary import Figure
 
+TOLD = 1.1  # times the edges: circuits that are nearer in size are not told apart
 FAITHFUL = 0.8  # where a run does not say how faithful its circuits are to be
 
 
@@ -32,7 +33,7 @@ class Carried:
     """What circuits of the top edges carry in one condition, over sizes."""
 
     counts: Sequence[int]  # edges, rising
-    carried: Tensor  # float32 [size, pair], the metric less its corrupted value
+    carried: Tensor  # float32 [size, pair], of the behaviour
     behaviour: Tensor  # float32 [pair]
     entries: Tensor  # LongTensor [head], the fewest top edges with which a head is in the circuit
 
@@ -54,7 +55,8 @@ def breadth_ratios(
 ) -> pd.DataFrame:
     """A row for every two conditions: how many times the edges, and the heads, of `against` the
     `condition` takes to the same faithfulness, with the 95 % interval over the same problems, and
-    whether it is surely `broader` or `narrower` by its edges."""
+    whether it is surely `broader` or `narrower` by its edges, and by a tenth at least: rankings are
+    taken as they are, and other pairs would rank somewhat otherwise."""
     each = {name: _edges_and_heads(one, wanted, weights) for name, one in conditions.items()}
     rows = []
     for against, name in combinations(conditions, 2):
@@ -62,7 +64,8 @@ def breadth_ratios(
         row = _figures(after / before, draws_after / draws_before)
         rows.append(
             {"condition": name, "against": against, **row,
-             "broader": row["edges_low"] > 1, "narrower": row["edges_high"] < 1}
+             "broader": row["edges_low"] > 1 and row["edges"] >= TOLD,
+             "narrower": row["edges_high"] < 1 and row["edges"] <= 1 / TOLD}
         )  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -97,7 +100,8 @@ def carried(party: Party, contrast: str, batch_size: int) -> Carried:
     sizes = counts(tried.graph)
     runs = tried.run([by_count(tried.graph, scores, size) for size in sizes])
     heads = entry(tried.graph, scores).nodes[tried.graph.node_heads]
-    return Carried(sizes, runs.patched - runs.corrupted, runs.clean - runs.corrupted, heads)
+    # the metric is a loss: what is carried of the behaviour is what it falls by
+    return Carried(sizes, runs.corrupted - runs.patched, runs.corrupted - runs.clean, heads)
 
 
 def _wanted(parties: Sequence[Party]) -> float:

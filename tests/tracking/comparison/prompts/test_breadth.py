@@ -9,7 +9,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracking.comparison.prompts.breadth import Carried, breadth, breadth_ratios, fewest
+from tests.builders.comparisons import comparison_of
+from tests.builders.planted import pairs as planted_pairs
+from tests.builders.planted import plant, planted
+from tracking.circuits.faithfulness import Experiment
+from tracking.circuits.top_edges import by_count
+from tracking.comparison.prompts.breadth import (
+    Carried,
+    breadth,
+    breadth_ratios,
+    breadth_section,
+    fewest,
+)
+from tracking.comparison.prompts.breadth import (
+    carried as carried_by,
+)
+from tracking.comparison.wiring import ranked
 from tracking.stability.bootstrap import resamples
 
 COUNTS = (1, 10, 100, 1000)
@@ -76,3 +91,25 @@ def test_a_condition_against_itself_has_a_ratio_of_exactly_1() -> None:
     one = carried([0.2, 0.8, 0.95, 1.0])
     row = breadth_ratios({"a": one, "b": one}, 0.8, resamples(100, 40)).iloc[0]
     assert (row["edges_low"], row["edges"], row["edges_high"]) == (1, 1, 1)
+
+
+def test_a_circuit_of_the_fewest_edges_is_as_faithful_as_wanted() -> None:
+    model, pairs = planted(), planted_pairs(32)
+    (party,) = comparison_of({"one": model}, pairs).parties
+    curve = carried_by(party, "pairs", 32)
+    row = breadth({"one": curve}, 0.8, resamples(50, 32)).iloc[0]
+    tried = Experiment.of(model, pairs, "neg_logit_diff")
+    sizes = [size for size in curve.counts if size >= row["edges"]][:1]
+    runs = tried.run([by_count(tried.graph, ranked(party, "pairs"), size) for size in sizes])
+    assert runs.faithfulness(0, resamples(50, 32)).value >= 0.8
+    assert row["heads"] >= 1 and math.isfinite(row["edges_high"])
+
+
+def test_a_model_in_which_two_heads_share_the_work_is_not_narrower() -> None:
+    two = planted()
+    with torch.no_grad():
+        plant(two.model.layers[1].self_attn, 1)
+    section = breadth_section(comparison_of({"one": planted(), "two": two}, planted_pairs(32)))
+    (row,) = section.tables["breadth_ratios"].to_dict("records")
+    assert row["condition"] == "two" and row["edges"] > 1 and row["broader"]
+    assert "two is broader" in section.sentences[0]
