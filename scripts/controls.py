@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from scripts.control.compared import gained, halves, recruited
 from scripts.control.control import Control, Outcome, Row, World
 from scripts.control.planted import gradual, sudden
 from scripts.control.rewired import rewired
@@ -61,6 +62,17 @@ CONTROLS = (
         "other pairs of the same contrast",
         "verdicts agree on at least 95 % of decided nodes",
         other_pairs,
+    ),
+    Control(
+        "compared: one model on two samples of pairs, 3 bases, both contrasts",
+        "a node that differs in at most 5 % of draws",
+        halves,
+    ),
+    Control("compared: gain on the last norm, 0.1 to 8", "no node differs", gained),
+    Control(
+        "compared: a model without a node's write, and with it",
+        "that node is the second's only, others only where exact shares differ by half a threshold",
+        recruited,
     ),
     *(
         Control(

@@ -1,9 +1,11 @@
 """A fast share of the controls: of these checkpoints it is known what must be said of them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from scripts.control.compared import gained, halves, recruited
 from scripts.control.control import Outcome, World
 from scripts.control.crossed import READERS, WRITERS
 from scripts.control.models import Subject
@@ -57,6 +59,11 @@ def test_one_transition_at_one_checkpoint_is_found_and_lasts(world: World) -> No
 
 def test_heads_that_swap_partners_stay_and_their_wiring_does_not(world: World) -> None:
     holds(rewired(world))
+
+
+@pytest.mark.parametrize("control", [halves, gained, recruited])
+def test_a_comparison_finds_what_differs_and_nothing_else(world: World, control: Any) -> None:
+    holds(control(world))
 
 
 @pytest.mark.parametrize("kind", ["jitter", "walk"])

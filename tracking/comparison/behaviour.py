@@ -88,11 +88,11 @@ def _figure(each: Tensor, count: int) -> Figure:
 
 
 def _sentence(contrast: str, each: pd.DataFrame, row: pd.Series) -> str:
-    by_name = each.set_index("model")
+    by_name = {one["model"]: one for one in each.to_dict("records")}
     levels = [
-        f"{Figure(*by_name.loc[name, ['behaviour', 'low', 'high']])} logits in {name}"
-        + ("" if by_name.loc[name, "there"] else " (not there)")
-        for name in (row["against"], row["model"])
+        f"{Figure(one['behaviour'], one['low'], one['high'])} logits in {one['model']}"
+        + ("" if one["there"] else " (not there)")
+        for one in (by_name[row["against"]], by_name[row["model"]])
     ]
     size = Figure(row["difference"], row["low"], row["high"])
     if not row["differs"]:

@@ -22,17 +22,15 @@ from tracking.pairs.prompt_pairs import PromptPairs
 
 
 def measured_alike(parties: Sequence[Party], batch_size: int) -> Sequence[Party]:
-    """The parties, all of one shape, with every node measured that is so in any of them; a party
-    whose weights are gone stays as it is."""
-    if len({party.record.graph for party in parties}) > 1:
-        return parties
-    contrasts = set.intersection(*(set(party.record.analyses) for party in parties))
-    return [_with(party, parties, contrasts, batch_size) for party in parties]
+    """The parties with every node measured that is so in any of the same shape; one whose weights
+    are gone stays as it is."""
+    alike = [[o for o in parties if o.record.graph == p.record.graph] for p in parties]
+    return [_with(*one, batch_size) for one in zip(parties, alike, strict=True)]
 
 
-def _with(party: Party, parties: Sequence[Party], contrasts: set[str], batch_size: int) -> Party:
+def _with(party: Party, parties: Sequence[Party], batch_size: int) -> Party:
     analyses, model = dict(party.record.analyses), None
-    for contrast in contrasts:
+    for contrast in party.pairs:
         everywhere = [_seen(other.record.analyses[contrast]) for other in parties]
         lacking = torch.stack(everywhere).any(0) & ~_seen(analyses[contrast])
         if not lacking.any() or party.load is None:

@@ -136,17 +136,18 @@ def _controlled(graph: Graph, compared: Compared, control: Compared) -> str:
     if np.isnan(largest):
         return "a control run shows no behaviour at one of its ends: it gives no level."
     (moved,) = control.between.values()
+    differ = [n for n, one in zip(graph.nodes, moved.nodes, strict=True) if one]
     beyond = {
         node: abs(one.at(place)[0])
         for one in compared.between.values()
         for place, node in enumerate(graph.nodes)
-        if one.differs[:, place].any() and abs(one.at(place)[0]) > largest
+        if one.nodes[place] and abs(one.at(place)[0]) > largest
     }
     names = sorted(beyond, key=lambda node: -beyond[node])
     return (
-        f"in a control run {int(moved.differs.any(axis=0).sum())} shares differ between its ends, "
-        f"none by more than {largest:.2f}, and {control.words.count('only')} nodes are active at "
-        f"one end only; differences beyond that are of {_nodes(names)}."
+        f"in a control run shares of {_nodes(differ)} differ between its ends, none by more than "
+        f"{largest:.2f}, and {_nodes(_of(graph, control, 'only'))} active at one end only; "
+        f"differences beyond that are of {_nodes(names)}."
     )
 
 
@@ -157,7 +158,7 @@ def _moved(graph: Graph, couple: tuple[str, str], one: Between, compared: Compar
     moved = [
         node
         for place, node in enumerate(graph.nodes)
-        if one.differs[:, place].any() and compared.words[place] not in ("only", "some")
+        if one.nodes[place] and compared.words[place] not in ("only", "some")
     ]
     if not moved:
         return f"no other share is shown to differ between {against} and {name}."
@@ -193,7 +194,7 @@ def _shown(contrast: str, graph: Graph, compared: Compared) -> pd.DataFrame:
     """The nodes that are active anywhere, or differ."""
     rows = []
     for place, node in enumerate(graph.nodes):
-        differs = any(one.differs[:, place].any() for one in compared.between.values())
+        differs = any(one.nodes[place] for one in compared.between.values())
         if not (compared.where[place] or differs):
             continue
         word, where = compared.words[place], compared.where[place]

@@ -79,4 +79,8 @@ def bases_section(comparison: Comparison) -> Section:
         f"{'of one base' if row['one_base'] else 'not known to be of one base'}: {row['rule']}."
         for row in rows
     ]
+    precisions = {party.name: party.record.precision for party in comparison.parties}
+    if len(set(precisions.values())) > 1:
+        each = ", ".join(f"{name} in {precision}" for name, precision in precisions.items())
+        sentences.append(f"Records are of other precisions, which differ by rounding: {each}.")
     return Section("Bases", sentences, {"bases": pd.DataFrame(rows)})

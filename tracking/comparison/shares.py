@@ -36,6 +36,11 @@ class Between:
     differs: np.ndarray  # bool
 
     @property
+    def nodes(self) -> np.ndarray:
+        """bool [node]: those that differ in a direction."""
+        return np.asarray(np.any(self.differs, axis=0))
+
+    @property
     def larger(self) -> np.ndarray:
         """int [node]: the direction in which it differs most, of those in which it does."""
         size = np.abs(np.nan_to_num(self.value))
@@ -43,8 +48,8 @@ class Between:
 
     def at(self, node: int) -> tuple[float, float, float]:
         """The difference of a node with its interval, in that direction."""
-        way = self.larger[node]
-        return tuple(float(one[way, node]) for one in (self.value, self.low, self.high))  # type: ignore[return-value]
+        place = self.larger[node], node
+        return float(self.value[place]), float(self.low[place]), float(self.high[place])
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ def null(analysis: Analysis, thresholds: Thresholds) -> Null:
         if both.between:
             (between,) = both.between.values()
             size = np.abs(np.nan_to_num(between.value)).max()
-            rows.append((between.differs.any(axis=0).sum(), both.words.count("only"), size))
+            rows.append((between.nodes.sum(), both.words.count("only"), size))
     if not rows:
         return Null(np.nan, np.nan, np.nan)
     differing, only, largest = np.array(rows, dtype=float).T
@@ -126,23 +131,26 @@ def on_pairs(analysis: Analysis, rows: Tensor) -> Analysis:
 def _between(
     there: Mapping[str, Shares], thresholds: Thresholds, paired: bool
 ) -> dict[tuple[str, str], Between]:
-    each = {}
-    for one, other in combinations(there, 2):
-        each[one, other] = _difference(there[one], there[other], paired)
+    each = {
+        (one, other): _difference(there[one], there[other], paired)
+        for one, other in combinations(there, 2)
+    }
     if not each:
         return {}
-    p = np.stack([ends[-1] for ends in each.values()])  # [couple, direction, node]
+    p = np.stack([p for *_, p in each.values()])  # [couple, direction, node]
     known = np.stack([there[a].known & there[b].known for a, b in each])[:, None]
     tested = np.broadcast_to(known, p.shape)
     significant = np.zeros(p.shape, dtype=bool)
     significant[tested] = discoveries(p[tested], thresholds.error)
     return {
-        couple: Between(*figures, found & (np.abs(figures[0]) >= thresholds.share))
-        for (couple, figures), found in zip(each.items(), significant, strict=True)
+        couple: Between(value, low, high, p, found & (np.abs(value) >= thresholds.share))
+        for (couple, (value, low, high, p)), found in zip(each.items(), significant, strict=True)
     }
 
 
-def _difference(one: Shares, other: Shares, paired: bool) -> tuple[np.ndarray, ...]:
+def _difference(
+    one: Shares, other: Shares, paired: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Of `other` less `one`: value, interval and p."""
     count = min(len(one.draws), len(other.draws))  # more resamples begin with the fewer
     before, now = one.draws[:count], other.draws[:count]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pandas as pd
 import torch
@@ -10,11 +11,10 @@ from torch import Tensor
 
 from tracking.attribution.attribute import attribute
 from tracking.circuits.curve import counts
-from tracking.circuits.faithfulness import Experiment
-from tracking.circuits.wiring import wiring
+from tracking.circuits.wiring import Wiring, wiring
 from tracking.comparison.party import Comparison, Party
 from tracking.comparison.section import Section
-from tracking.contrast import LARGEST, METRIC, Ranks
+from tracking.contrast import LARGEST, METRIC, Ranks, Tried
 from tracking.settings import Settings
 from tracking.stability.bootstrap import resamples
 from tracking.timeline.summary import LACK, PARTLY, SUFFICE, UNTOLD, Figure, wired
@@ -66,41 +66,45 @@ def rankings(
     One row a ranking and size: `model`, `ranked_by`, `edges`; `own`, `other` and `half`, the
     faithfulness of circuits by the model's own ranking, the other's, and its own on the half of the
     pairs that it is not tried on; `kept`, other over own, and `null`, half over own, with paired
-    95 % intervals, missing where the own circuit carries too little. `at` says which size is that
-    of the model's own circuits, and half of it.
+    95 % intervals, missing where the own circuit carries too little. The size of the model's own
+    circuits and half of it, as `at` says, are tried on all `pairs`, others on a part of them.
     """
-    model, analysis = _loaded(party), party.record.analyses[contrast]
-    pairs = party.pairs[contrast]
-    batch_size = min(batch_size, len(pairs))
-    tried = Experiment.of(model, pairs, METRIC, batch_size)
+    analysis, pairs = party.record.analyses[contrast], party.pairs[contrast]
+    model, batch_size = _loaded(party), min(batch_size, len(pairs))
     own = _per_pair(model, party, contrast, batch_size)
-    size = analysis.circuit.size
-    at = {size: "size", max(size // 2, 1): "half"}
-    total = int(tried.graph.edge_mask.sum())
-    sizes = sorted({*at, *(count for count in counts(tried.graph) if count <= LARGEST * total)})
     weights = resamples(len(analysis.stability.entries), len(pairs))
+    tried, size = Tried.of(model, pairs, batch_size, weights), analysis.circuit.size
+    at = {size: "size", max(size // 2, 1): "half"}
+    graph = tried.whole.graph
+    drawn = [n for n in counts(graph) if n <= LARGEST * int(graph.edge_mask.sum()) and n not in at]
+    part = own[tried.part_rows]
     rows = []
     for name, scores in others.items():
-        both = wiring(tried, scores, own, sizes, weights)
-        for place, count in enumerate(both.counts):
-            rows.append(
-                {
-                    "contrast": contrast,
-                    "model": party.name,
-                    "ranked_by": name,
-                    "edges": count,
-                    "at": at.get(count, ""),
-                    "own": float(both.own[place]),
-                    "other": float(both.old[place]),
-                    "half": float(both.null[place]),
-                    **{
-                        f"{kind}{end}": float(getattr(ratio, bound)[place])
-                        for kind, ratio in (("kept", both.kept), ("null", both.null_kept))
-                        for end, bound in (("", "value"), ("_low", "low"), ("_high", "high"))
-                    },
-                }
-            )
-    return pd.DataFrame(rows)
+        place = {"contrast": contrast, "model": party.name, "ranked_by": name}
+        whole = wiring(tried.whole, scores, own, sorted(at), weights)
+        rows += [
+            {**place, "at": at[row["edges"]], "pairs": len(own), **row} for row in _rows(whole)
+        ]
+        if drawn:
+            curve = wiring(tried.part, scores, part, drawn, tried.part_weights)
+            rows += [{**place, "at": "", "pairs": len(part), **row} for row in _rows(curve)]
+    return pd.DataFrame(rows).sort_values("edges", kind="stable", ignore_index=True)
+
+
+def _rows(both: Wiring) -> Iterator[dict[str, Any]]:
+    """One a size."""
+    for place, count in enumerate(both.counts):
+        yield {
+            "edges": count,
+            "own": float(both.own[place]),
+            "other": float(both.old[place]),
+            "half": float(both.null[place]),
+            **{
+                f"{kind}{end}": float(getattr(ratio, bound)[place])
+                for kind, ratio in (("kept", both.kept), ("null", both.null_kept))
+                for end, bound in (("", "value"), ("_low", "low"), ("_high", "high"))
+            },
+        }
 
 
 def ranked(party: Party, contrast: str) -> Tensor:

@@ -153,7 +153,9 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The options, and the flags of the analysis."""
     parser = make_parser("compare", __doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="runs, folders or Hub names")
-    parser.add_argument("--pairs", metavar="FILE.jsonl", help="prompt pairs, as text")
+    parser.add_argument(
+        "--pairs", action="append", default=[], metavar="FILE.jsonl", help="prompt pairs, as text"
+    )
     parser.add_argument(
         "--group", action="append", metavar="NAME=RUN,RUN", help="runs of a group, or runs/sft-s*"
     )

@@ -10,6 +10,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tracking.comparison.party import Party
 from tracking.comparison.relation import Relation, by_name, by_weights
 from tracking.contrast import Subject
@@ -43,14 +45,14 @@ class Procedure:
     thresholds: Thresholds
 
 
-def same_pairs(places: Sequence[Place], file: str | None) -> list[Pairs]:
-    """The pairs of each place, the same ones in the same order: those of a file, in each model's
+def same_pairs(places: Sequence[Place], files: Sequence[str]) -> list[Pairs]:
+    """The pairs of each place, the same ones in the same order: those of files, in each model's
     own tokens, or those of the first run that has some.
 
     Raises `BadInput` where there are none, or where models read the run's tokens otherwise.
     """
-    if file:
-        return [_from_file(file, place) for place in places]
+    if files:
+        return [_from_files(files, place) for place in places]
     frozen = [p.run.ledger.pairs_path for p in places if p.run and p.run.ledger.pairs_path.exists()]
     if not frozen:
         raise BadInput("--pairs is missing: a JSONL file of prompt pairs (docs/pairs.md)")
@@ -63,15 +65,20 @@ def parties(places: Sequence[Place], pairs: Sequence[Pairs], how: Procedure) -> 
     """Each place with its record on its pairs. Raises `BadInput` where one has none and its weights
     are gone."""
     return [
-        Party(
-            place.name,
-            _record(place, of_place, how),
-            of_place,
-            place.model.load if place.model else None,
-            place.base,
-        )
+        _party(place, _record(place, of_place, how), of_place)
         for place, of_place in zip(places, pairs, strict=True)
     ]
+
+
+def _party(place: Place, record: Record, pairs: Pairs) -> Party:
+    load = partial(_in_precision, place.model, record.precision) if place.model else None
+    return Party(place.name, record, pairs, load, place.base)
+
+
+def _in_precision(model: models.Model, precision: str) -> Any:
+    """The model as its record was made of it: a run may train in another precision than its base
+    was saved in."""
+    return model.load().to(getattr(torch, precision))
 
 
 def relations(compared: Sequence[Party]) -> dict[tuple[str, str], Relation]:
@@ -129,19 +136,20 @@ def _checked(worker: Worker, model: models.Model) -> Any:
     return loaded
 
 
-def _from_file(file: str, place: Place) -> Pairs:
-    tokenizer = tokenizer_of(place)
-    try:
-        by_contrast = read_pairs(file, tokenizer)
-    except BadInput as error:
-        raise BadInput(f"{error} (by the tokenizer of {place.name})") from None
-    for contrast, of_contrast in by_contrast.items():
-        if len(of_contrast) < 2:
-            raise BadInput(f"{file}: {contrast!r} has 1 pair; at least 2, better 128")
-    return {
-        contrast: PromptPairs.padded(of_contrast, padding(tokenizer))
-        for contrast, of_contrast in by_contrast.items()
-    }
+def _from_files(files: Sequence[str], place: Place) -> Pairs:
+    tokenizer, pairs = tokenizer_of(place), {}
+    for file in files:
+        try:
+            by_contrast = read_pairs(file, tokenizer)
+        except BadInput as error:
+            raise BadInput(f"{error} (by the tokenizer of {place.name})") from None
+        for contrast, of_contrast in by_contrast.items():
+            if len(of_contrast) < 2:
+                raise BadInput(f"{file}: {contrast!r} has 1 pair; at least 2, better 128")
+            if contrast in pairs:
+                raise BadInput(f"{file}: contrast {contrast!r} is in another file too")
+            pairs[contrast] = PromptPairs.padded(of_contrast, padding(tokenizer))
+    return pairs
 
 
 def check_words(places: Sequence[Place]) -> None:

@@ -17,6 +17,7 @@ from tracking.run_folder import RunFolder
 from train.checkpoints import folders, models
 from train.checkpoints.models import Model
 from train.run import resume
+from train.run.console import say
 from train.tasks.registry import MODELS
 
 RUN_STEP = re.compile(r"(?P<run>.+)@(?P<step>\d+)")
@@ -88,9 +89,21 @@ def _of_run(folder: Path, wanted: int | None) -> Place:
     if step is None or step not in there:
         have = f"there is {', '.join(map(str, there))}" if there else "nor any other"
         raise BadInput(f"{folder} has no checkpoint and no record of step {step}; {have}")
-    model = models.describe(models.locate(saved[step])) if step in saved else None
     name = str(folder) if wanted is None else f"{folder}@{step}"
-    return Place(name, run, step, model, base_of(run))
+    return Place(name, run, step, _model(name, saved.get(step), step in recorded), base_of(run))
+
+
+def _model(name: str, word: str | None, recorded: bool) -> Model | None:
+    """None where there is none, or where it cannot be had and its record does without."""
+    if word is None:
+        return None
+    try:
+        return models.describe(models.locate(word))
+    except BadInput as error:
+        if not recorded:
+            raise
+        say(f"note       {name} by its record alone: {error}")
+        return None
 
 
 def _steps(run: RunFolder) -> list[int]:
@@ -103,21 +116,12 @@ def _saved(run: RunFolder) -> dict[int, str]:
     config = run.config()
     if "steps" in config:  # by `sparks track`
         steps = {int(step): str(model) for step, model in config["steps"].items()}
-        return {
-            s: model
-            for s, model in steps.items()
-            if not model.startswith("/") or Path(model).is_dir()
-        }
+        return {step: model for step, model in steps.items() if not _is_gone(model)}
     saved = {step: str(path) for step, path in resume.complete(run.path, resume.silent).items()}
     if start := _start(config):
         saved[0] = start
     last = max(run.ledger.steps(), default=0)
-    if (
-        last
-        and last not in saved
-        and last >= max(saved, default=0)
-        and folders.holds_model(run.path)
-    ):
+    if last > max(saved, default=0) and folders.holds_model(run.path):
         saved[last] = str(run.path)  # what the training ended with
     return saved
 

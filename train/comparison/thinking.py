@@ -104,12 +104,12 @@ class Modes:
         return moded
 
 
-def in_modes(place: Place, file: str | None) -> tuple[Sequence[Place], Sequence[Pairs]]:
-    """One model once for each mode, and its pairs in each: those of a file, or its run's.
+def in_modes(place: Place, files: Sequence[str]) -> tuple[Sequence[Place], Sequence[Pairs]]:
+    """One model once for each mode, and its pairs in each: those of files, or its run's.
 
     Raises `BadInput` as `Modes` and `same_pairs` do.
     """
-    tokenizer, (pairs,) = tokenizer_of(place), same_pairs([place], file)
+    tokenizer, (pairs,) = tokenizer_of(place), same_pairs([place], files)
     modes = Modes.of(tokenizer)
     wrapped = [
         {name: modes.pairs(tokenizer, mode, one) for name, one in pairs.items()} for mode in NAMES

@@ -1,5 +1,6 @@
 """`sparks compare`, end to end on small models."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.builders.checkpoints import QUICK, save_checkpoints, save_model, write_pairs
+from tests.builders.runs import write_run
 from tracking import BadInput, Ledger
 from train.commands import compare, track
 
@@ -93,3 +95,77 @@ def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path: Path) -> None:
         compared(tmp_path / "out", *models)
     with pytest.raises(BadInput, match="unrecognized arguments: --wat"):
         compared(tmp_path / "out", *models, "--wat")
+
+
+def test_a_control_gives_every_figure_its_level(tmp_path: Path, capsys: Printed) -> None:
+    theirs, pairs = save_checkpoints(tmp_path / "theirs", (100, 200)), write_pairs(tmp_path)
+    words = [theirs, "--pairs", pairs, "--output_dir", tmp_path / "run", *QUICK]
+    track.main([str(word) for word in words])
+    run = tmp_path / "run"
+    out = compared(tmp_path / "out", f"{run}@100", run, "--control", run)
+    between = read(out, "behaviour_differences")
+    assert between["control"].tolist() == pytest.approx(between["difference"].tolist())
+    assert "a control run's behaviour moves by" in capsys.readouterr().out
+    with pytest.raises(BadInput, match="it takes two checkpoints"):
+        single = tmp_path / "single"
+        words = [theirs / "checkpoint-100", "--pairs", pairs, "--output_dir", single, *QUICK]
+        track.main([str(word) for word in words])
+        compared(tmp_path / "out", f"{run}@100", run, "--control", single)
+    other = save_checkpoints(tmp_path / "other", (100, 200), heads=2)
+    words = [other, "--pairs", pairs, "--output_dir", tmp_path / "wider", *QUICK]
+    track.main([str(word) for word in words])
+    with pytest.raises(BadInput, match=r"is of another shape: .* has heads 2"):
+        compared(tmp_path / "out", f"{run}@100", run, "--control", tmp_path / "wider")
+
+
+def test_models_of_other_shapes_are_matched_by_function(tmp_path: Path, capsys: Printed) -> None:
+    one = save_model(tmp_path / "one", seed=0)
+    other = save_model(tmp_path / "other", seed=0, heads=2)
+    out = compared(tmp_path / "out", one, other, "--pairs", write_pairs(tmp_path, 16))
+    said = capsys.readouterr().out
+    assert "not known to be of one base: other shapes" in said
+    assert "Between bases rankings are not tried" in said
+    assert (out / "matches.csv").exists() and not (out / "node_differences.csv").exists()
+
+
+def test_other_tokens_take_pairs_as_text(tmp_path: Path, capsys: Printed) -> None:
+    theirs, pairs = save_checkpoints(tmp_path / "theirs", (100,)), write_pairs(tmp_path)
+    words = [theirs, "--pairs", pairs, "--output_dir", tmp_path / "run", *QUICK]
+    track.main([str(word) for word in words])
+    other = save_model(tmp_path / "other", seed=1)
+    reworded(other)
+    with pytest.raises(BadInput, match=r"other has other tokens than run.*--pairs FILE.jsonl"):
+        compared(tmp_path / "out", tmp_path / "run", other)
+    out = compared(tmp_path / "out", tmp_path / "run", other, "--pairs", pairs)
+    assert set(read(out, "behaviour")["model"]) == {"run", "other"}
+
+
+def reworded(folder: Path) -> None:
+    """Let two letters of a model's tokenizer change places."""
+    path = folder / "tokenizer.json"
+    facts = json.loads(path.read_text())
+    words = facts["model"]["vocab"]
+    words["a"], words["b"] = words["b"], words["a"]
+    path.write_text(json.dumps(facts))
+
+
+def test_groups_of_runs_are_compared_by_their_records(tmp_path: Path, capsys: Printed) -> None:
+    for group in "ab":
+        for seed in range(2):
+            run = write_run(tmp_path / f"{group}{seed}", (0, 10 + seed))
+            (run / "config.yaml").write_text(f"# sparks sft\nmodel_name_or_path: m{seed}\n")
+    words = ["--group", f"a={tmp_path}/a*", "--group", f"b={tmp_path / 'b0'},{tmp_path / 'b1'}"]
+    compare.main([*words, "--output_dir", str(tmp_path / "out")])
+    assert "b (2 runs) and a (2) are paired by 2 shared bases" in capsys.readouterr().out
+    assert len(read(tmp_path / "out", "runs")["run"].unique()) == 4
+    for wrong, why in (
+        (["--group", "a=nowhere"], "nowhere: no such run"),
+        (["--group", f"a={tmp_path}/z*"], "no folder fits"),
+        (["--group", "a"], "it must be like"),
+        (words[:2], "two groups are compared at least"),
+        ([*words[:2], *words[:2]], "is there twice"),
+        ([*words[:2], "--group", f"b={tmp_path / 'a0'}"], "is named twice"),
+        ([*words, "--pairs", "x"], "takes --output_dir alone"),
+    ):
+        with pytest.raises(BadInput, match=why):
+            compare.main(wrong)

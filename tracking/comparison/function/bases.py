@@ -39,12 +39,12 @@ def _matched(
     one: Party, other: Party, contrast: str, kind: str, thresholds: Thresholds
 ) -> Matching:
     analyses = [party.record.analyses[contrast] for party in (one, other)]
-    nodes = [
+    mine, theirs = (
         nodes_of(party.record.graph, analysis, thresholds, kind)
         for party, analysis in zip((one, other), analyses, strict=True)
-    ]
+    )
     behaviours = [(a.behaviour.clean - a.behaviour.corrupted).numpy() for a in analyses]
-    return matching(*nodes, np.stack(behaviours), thresholds.error)
+    return matching(mine, theirs, np.stack(behaviours), thresholds.error)
 
 
 def _sentence(one: Party, other: Party, contrast: str, kind: str, matched: Matching) -> str:

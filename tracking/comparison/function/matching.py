@@ -105,9 +105,11 @@ def matching(
         [name for place, name in enumerate(mine.names) if place not in rows],
         [name for place, name in enumerate(theirs.names) if place not in columns],
     )
-    level = (float(means.mean()), float(np.quantile(means, 0.95))) if len(rows) else (np.nan,) * 2
-    mean = float(found.mean()) if len(rows) else np.nan
-    return Matching(table, left, mean, level, _with_others(mine, other, profiles[0], behaviours))
+    if not len(rows):
+        return Matching(table, left, np.nan, (np.nan, np.nan), np.nan)
+    level = float(means.mean()), float(np.quantile(means, 0.95))
+    others = _with_others(mine, other, profiles[0], behaviours)
+    return Matching(table, left, float(found.mean()), level, others)
 
 
 def _profiles(effects: np.ndarray, behaviours: np.ndarray) -> np.ndarray:
@@ -163,7 +165,7 @@ def _with_others(mine: Nodes, other: Nodes, profiles: np.ndarray, behaviours: np
     """Mean likeness of a matching with all nodes of `other` that are not active; NaN where these
     are fewer than the nodes to be matched."""
     rest = other.some(np.flatnonzero(~other.active))
-    if not mine.names or len(rest.names) < len(mine.names):
+    if len(rest.names) < len(mine.names):
         return np.nan
     correlation = _correlation(profiles, _profiles(rest.effects, behaviours))
     likeness = _likeness(correlation, _near(mine.roles, rest.roles))

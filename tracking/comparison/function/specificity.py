@@ -8,7 +8,7 @@ all of any behaviour, and hides what heads do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -20,10 +20,11 @@ from tracking.attribution import metrics
 from tracking.comparison.party import Comparison, Party
 from tracking.comparison.section import Section
 from tracking.comparison.wiring import ranked, rankings, said
-from tracking.contrast import METRIC
+from tracking.contrast import FEW_PAIRS, METRIC
 from tracking.ledger.record import Analysis
 from tracking.model.decoder import Decoder
 from tracking.nodes.effects import together
+from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.stability.bootstrap import Interval, resamples, share
 from tracking.timeline.activity import Activity, Thresholds
 from tracking.timeline.shares import Shares
@@ -67,11 +68,11 @@ def node_matrix(
     heads = torch.zeros_like(active[tasks[0]]) if tasks else torch.zeros(0)
     heads = heads.index_fill(0, party.record.graph.node_heads, True)
     for tried, (kind, among) in product(tasks, (("heads", heads), ("MLPs", ~heads))):
-        ask = Question(model, party, tried, batch_size)
+        ask = Question.of(model, party, tried, batch_size)
         for of in tasks:
             nodes = active[of] & among
-            lost = ask.lost(nodes)
-            drawn = [float(ask.lost(one).mean) for one in _random(nodes, among)]
+            lost, few = ask.lost(nodes), ask.on_few
+            drawn = [float(few.lost(one).mean) for one in _random(nodes, among)]
             rows.append({"model": party.name, "kind": kind, "nodes_of": of, "tried": tried,
                          "nodes": int(nodes.sum()), "both": int((nodes & active[tried]).sum()),
                          "lost": float(lost.mean), "low": float(lost.low),
@@ -82,26 +83,37 @@ def node_matrix(
 
 @dataclass(frozen=True)
 class Question:
-    """What a set of nodes carries on the pairs of one contrast."""
+    """What a set of nodes carries on some pairs."""
 
-    model: nn.Module
-    party: Party
-    contrast: str
+    decoder: Decoder
+    pairs: PromptPairs
+    behaviour: Tensor  # float32 [pair]
+    weights: Tensor  # float32 [resample, pair]
     batch_size: int
+
+    @classmethod
+    def of(cls, model: nn.Module, party: Party, contrast: str, batch_size: int) -> Question:
+        """On all pairs of a contrast."""
+        analysis, pairs = party.record.analyses[contrast], party.pairs[contrast]
+        behaviour = analysis.behaviour.clean - analysis.behaviour.corrupted
+        weights = resamples(len(analysis.stability.entries), len(pairs))
+        return cls(Decoder.of(model), pairs, behaviour, weights, min(batch_size, len(pairs)))
+
+    @property
+    def on_few(self) -> Question:
+        """On a part of the pairs, for random sets: as many as curves over sizes take."""
+        count = min(len(self.pairs), max(FEW_PAIRS, len(self.pairs) // 4))
+        rows = torch.linspace(0, len(self.pairs) - 1, count).round().long()
+        weights = resamples(len(self.weights), count)
+        return replace(self, pairs=self.pairs[rows], behaviour=self.behaviour[rows],
+                       weights=weights, batch_size=min(self.batch_size, count))  # fmt: skip
 
     def lost(self, nodes: Tensor) -> Interval:
         """The share of the behaviour lost with all `nodes`, BoolTensor [node], corrupted."""
-        pairs, analysis = self.party.pairs[self.contrast], self.party.record.analyses[self.contrast]
-        corrupt, _ = together(
-            Decoder.of(self.model),
-            pairs,
-            nodes,
-            metrics.resolve(METRIC),
-            min(self.batch_size, len(pairs)),
-        )
-        behaviour = analysis.behaviour.clean - analysis.behaviour.corrupted
-        weights = resamples(len(analysis.stability.entries), len(pairs))
-        return share(corrupt[:, None], behaviour, weights)
+        loss = metrics.resolve(METRIC)
+        corrupt, _ = together(self.decoder, self.pairs, nodes, loss, self.batch_size)
+        ratio = share(corrupt[:, None], self.behaviour, self.weights)
+        return Interval(*(end.squeeze() for end in vars(ratio).values()))
 
 
 def _active(analysis: Analysis, thresholds: Thresholds) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -69,4 +70,5 @@ def _shown_at(freedom: float) -> float:
     """The true value, in standard errors, whose t is beyond the test's in `POWER` of studies: by
     the noncentral t, as with few runs the normal's is too small."""
     beyond = float(stats.t(freedom).isf((1 - LEVEL) / 2))
-    return float(brentq(lambda true: stats.nct(freedom, true).sf(beyond) - POWER, 0.1, 10 * beyond))
+    found: Any = brentq(lambda true: stats.nct(freedom, true).sf(beyond) - POWER, 0.1, 10 * beyond)
+    return found

@@ -27,10 +27,11 @@ def party() -> Party:
 
 def test_a_tasks_own_heads_carry_it_and_another_tasks_less(party: Party) -> None:
     table = node_matrix(party, ["cue", "operand"], Thresholds(), 24)
-    heads = table[table["kind"] == "heads"].set_index(["nodes_of", "tried"])
+    heads = table[table["kind"] == "heads"]
+    at = {(row["nodes_of"], row["tried"]): row for row in heads.to_dict("records")}
     for task, other in (("cue", "operand"), ("operand", "cue")):
-        assert heads.loc[(task, task), "low"] > heads.loc[(task, task), "random"]
-        assert heads.loc[(task, task), "lost"] > heads.loc[(other, task), "high"]
+        assert at[task, task]["low"] > at[task, task]["random"]
+        assert at[task, task]["lost"] > at[other, task]["high"]
     assert (heads["both"] <= heads["nodes"]).all()
 
 
