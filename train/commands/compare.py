@@ -4,6 +4,8 @@
     sparks compare RUN@0 RUN@40 RUN
     sparks compare MODEL MODEL ... --pairs FILE.jsonl
     sparks compare --group sft=runs/sft-s0,runs/sft-s1 --group grpo=runs/grpo-s*
+    sparks compare A B --contrast opening --benchmarks NAMES
+    sparks compare MODEL --thinking [--pairs FILE.jsonl]
 
 A word is a run (its last record; RUN@STEP or RUN/checkpoint-STEP for another one), a folder with a
 model, or a Hub name. All are compared on the pairs of the file or, without one, on those of the
@@ -12,14 +14,17 @@ first run; what has no record on these is analysed now, by the first run's setti
 A run with completions beside its base (RUN@0, or the model that it began with, named first) begins
 with what training changed: both answer --problems of the run's own, and where they differ most
 nodes are exchanged. With `--group` runs are compared as they were tracked, with intervals over
-runs, in pairs where they began with the same bases.
+runs, in pairs where they began with the same bases. With `--contrast opening` two models, the base
+first, are compared on how each begins to answer: what of their difference is the weights' and what
+the prompt's. With `--thinking` one model is compared with itself, with thinking on, off, and under a
+control.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tracking.comparison.behaviour import behaviour_section
@@ -32,16 +37,22 @@ from tracking.comparison.groups.groups import groups_section
 from tracking.comparison.measured import measured_alike
 from tracking.comparison.nodes import nodes_section
 from tracking.comparison.party import Comparison, Party, bases_section
+from tracking.comparison.prompts.breadth import breadth_section
+from tracking.comparison.prompts.emergent import opening_section
+from tracking.comparison.prompts.modes import modes_section
+from tracking.comparison.section import Section
 from tracking.comparison.wiring import wiring_section
 from tracking.errors import BadInput
 from tracking.settings import Settings
 from tracking.timeline.activity import Thresholds
 from train.checkpoints.track_models import settings_of
 from train.comparison.groups import groups_of
+from train.comparison.openings import Openings, add_openings, opening_pairs
 from train.comparison.output import show, write
-from train.comparison.parties import Procedure, parties, relations, same_pairs
+from train.comparison.parties import Pairs, Procedure, parties, relations, same_pairs
 from train.comparison.places import Place, ends, places
 from train.comparison.shift import PROBLEMS, shift_section_of, subjects
+from train.comparison.thinking import ablations, in_modes
 from train.flags.control import add_control
 from train.flags.parsing import make_parser
 from train.run.console import quieten, say
@@ -58,6 +69,8 @@ SECTIONS = (
     specificity_section,
 )
 """What is said, in order: functions of a `Comparison` that give a `Section`."""
+MODE_SECTIONS = (behaviour_section, nodes_section, wiring_section, breadth_section, modes_section)
+"""The same of one model in its modes of thinking."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -66,20 +79,47 @@ def main(arguments: Sequence[str]) -> None:
     if options.group:
         _compare_groups(options, flags)
         return
-    if len(options.models) < 2:
+    if len(options.models) < 2 and not options.thinking:
         raise BadInput("two models are compared at least: sparks compare A B")
+    plain = not (options.thinking or options.contrast)
+    if options.control and not plain:
+        raise BadInput("--control goes with neither --thinking nor --contrast")
     quieten()
     compared = places(options.models)
     folder = Path(options.output_dir or _folder(compared))
     comparison = _comparison(options, flags, compared, folder)
     sections = []
-    for subject in subjects(comparison, compared) if options.problems else ():
+    for subject in subjects(comparison, compared) if plain and options.problems else ():
         sections.append(shift_section_of(subject, comparison, options.problems, folder))
         show(sections[-1])
-    for make in SECTIONS:
+    for make in _sections(options):
         sections.append(make(comparison))
         show(sections[-1])
+    if options.thinking:
+        for line in ablations(sections[-1], options.models[0]):
+            say(line)
     say(f"\ntables     {len(write(sections, folder)) - 1} in {folder}, sentences in findings.txt")
+
+
+def _prompted(
+    options: argparse.Namespace, compared: Sequence[Place]
+) -> tuple[Sequence[Place], Sequence[Pairs]]:
+    """What is compared, and each one's pairs; `BadInput` for what cannot be."""
+    if options.thinking:
+        if len(compared) != 1 or options.contrast:
+            raise BadInput("--thinking compares the modes of one model: sparks compare MODEL")
+        return in_modes(compared[0], options.pairs)
+    if options.contrast:
+        if options.pairs or not options.benchmarks:
+            raise BadInput("openings are answers to problems: --benchmarks NAMES, and no --pairs")
+        return compared, opening_pairs(compared, Openings.of(options))
+    return compared, same_pairs(compared, options.pairs)
+
+
+def _sections(options: argparse.Namespace) -> Sequence[Callable[[Comparison], Section]]:
+    if options.thinking:
+        return MODE_SECTIONS
+    return (*SECTIONS, opening_section) if options.contrast else SECTIONS
 
 
 def _compare_groups(options: argparse.Namespace, flags: Sequence[str]) -> None:
@@ -99,15 +139,15 @@ def _comparison(
     """The parties with their records on the same pairs, made where they are missing."""
     settings, thresholds = settings_of(flags, _before(compared))
     control = _control(options.control, compared[0]) if options.control else []
-    everyone = [*compared, *control]
-    pairs = same_pairs(everyone, options.pairs)
+    everyone, pairs = _prompted(options, [*compared, *control])
     how = Procedure(folder / "records", settings, thresholds)
     made = measured_alike(parties(everyone, pairs, how), settings.batch_size)
 
     def of(some: Sequence[Party], beside: Comparison | None = None) -> Comparison:
         return Comparison(some, relations(some), thresholds, settings.batch_size, beside)
 
-    return of(made[: len(compared)], of(made[len(compared) :]) if control else None)
+    count = len(made) - len(control)
+    return of(made[:count], of(made[count:]) if control else None)
 
 
 def _control(run: Path, beside: Place) -> list[Place]:
@@ -135,6 +175,8 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     )  # fmt: skip
     add_control(parser)
     parser.add_argument("--output_dir", metavar="DIR", help="default: runs/compare-A-B")
+    add_openings(parser)
+    parser.add_argument("--thinking", action="store_true", help="one model, thinking on and off")
     for part in (Settings, Thresholds):
         for item in dataclasses.fields(part):
             name = f"--track_{item.name}"

@@ -57,7 +57,7 @@ def same_pairs(places: Sequence[Place], files: Sequence[str]) -> list[Pairs]:
     if not frozen:
         raise BadInput("--pairs is missing: a JSONL file of prompt pairs (docs/pairs.md)")
     pairs = load_pairs(frozen[0])
-    _check_words(places)
+    check_words(places)
     return [pairs] * len(places)
 
 
@@ -125,7 +125,7 @@ def _made(place: Place, pairs: Pairs, how: Procedure) -> Record:
     set_aside_others(run.path, run.ledger, how.settings, [0])
     if not run.ledger.steps():
         say(f"analysing  {place.name}")
-        worker.subject = Subject(None, digit_ids(_tokenizer(place)))
+        worker.subject = Subject(None, digit_ids(tokenizer_of(place)))
         worker.work(0, partial(_checked, worker, model), Reward(None, "reward"))
     return run.ledger.read(0)
 
@@ -137,7 +137,7 @@ def _checked(worker: Worker, model: models.Model) -> Any:
 
 
 def _from_files(files: Sequence[str], place: Place) -> Pairs:
-    tokenizer, pairs = _tokenizer(place), {}
+    tokenizer, pairs = tokenizer_of(place), {}
     for file in files:
         try:
             by_contrast = read_pairs(file, tokenizer)
@@ -152,11 +152,11 @@ def _from_files(files: Sequence[str], place: Place) -> Pairs:
     return pairs
 
 
-def _check_words(places: Sequence[Place]) -> None:
+def check_words(places: Sequence[Place]) -> None:
     """Raise `BadInput` where the tokens of one model are not those of another."""
     first: tuple[str, Any] | None = None
     for place in (place for place in places if place.model):
-        words = _tokenizer(place).get_vocab()
+        words = tokenizer_of(place).get_vocab()
         if first is None:
             first = place.name, words
         elif words != first[1]:
@@ -166,7 +166,7 @@ def _check_words(places: Sequence[Place]) -> None:
             )
 
 
-def _tokenizer(place: Place) -> Any:
+def tokenizer_of(place: Place) -> Any:
     """Its own or, where it has none, its run's."""
     if place.model is None:
         raise BadInput(f"{place.name}: its weights are gone, so it cannot be tried on other pairs")

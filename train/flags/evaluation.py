@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tracking.errors import BadInput
 from train.checkpoints.subject import Subject, subject
+from train.comparison.thinking import NAMES, Modes
 from train.evals.benchmarks import benchmarks
 from train.evals.problems import Benchmark
 from train.evals.responses import Responses
@@ -37,6 +38,7 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, metavar="N", help="of the sampling (0)")
     add("--batch_size", type=int, default=16, metavar="N", help="responses at a time (16)")
     add("--system_prompt", metavar="TEXT", help="before every problem")
+    add("--thinking", choices=NAMES, help="how the model's turn begins (as it does)")
     add("--output_dir", metavar="DIR", help="RUN/evals/CHECKPOINT, or evals/MODEL")
 
 
@@ -60,6 +62,9 @@ class Asked:
             raise BadInput(f"--benchmark_dir {directory}: no such folder")
         named = benchmarks(names, directory, options.limit)
         model = subject(options.model)
+        if options.thinking:
+            mode = Modes.of(model.tokenizer).tokenizer(model.tokenizer, options.thinking)
+            model = replace(model, tokenizer=mode, folder=model.folder / options.thinking)
         sampling = _sampling(options, model.max_new_tokens)
         problems = [problem for benchmark in named for problem in benchmark.problems]
         requests = every_sample(problems, options.samples, sampling)
