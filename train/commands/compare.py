@@ -16,8 +16,8 @@ with what training changed: both answer --problems of the run's own, and where t
 nodes are exchanged. With `--group` runs are compared as they were tracked, with intervals over
 runs, in pairs where they began with the same bases. With `--contrast opening` two models, the base
 first, are compared on how each begins to answer: what of their difference is the weights' and what
-the prompt's. With `--thinking` one model is compared with itself, with thinking on, off, and under a
-control.
+the prompt's. With `--thinking` one model is compared with itself, with thinking on, off, and under
+a control.
 """
 
 from __future__ import annotations
