@@ -22,9 +22,17 @@ def recipe(folder: Path, **keys: object) -> str:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_recipe_resolves(path: Path) -> None:
     # bf16 is refused where no device has it, as on the machines that run the tests
-    job = config.load(path.stem, ["--config", str(path), "--bf16", "false"])
-    assert job.name == path.stem
+    name = path.stem.partition("-")[0]
+    job = config.load(name, ["--config", str(path), "--bf16", "false"])
+    assert job.name == name
     assert job.training.save_steps > 0
+
+
+@pytest.mark.parametrize("path", [path for path in RECIPES if "vllm" in path.stem], ids=str)
+def test_recipes_with_vllm_differ_in_nothing_else(path: Path) -> None:
+    ours, plain = (yaml.safe_load(one.read_text()) for one in (path, path.with_name("grpo.yaml")))
+    differ = {key for key in ours.keys() | plain.keys() if ours.get(key) != plain.get(key)}
+    assert {key for key in differ if "vllm" not in key} == {"output_dir"}
 
 
 def test_flags_override_the_recipe() -> None:

@@ -77,6 +77,15 @@ def test_missing_bitsandbytes_is_told(dry_run: DryRun, monkeypatch: pytest.Monke
         dry_run("sft", load_in_4bit="true")
 
 
+@pytest.mark.parametrize("mode", ["colocate", "server"])
+def test_missing_vllm_is_told_where_it_would_train(mode: str) -> None:
+    recipe = REAL.replace("grpo.yaml", f"grpo-vllm-{mode}.yaml")
+    words = ["--config", recipe, "--bf16", "false", "--use_cpu"]
+    with pytest.raises(BadInput, match="use_vllm: vLLM is not installed"):
+        preflight.check_machine(config.load("grpo", words))
+    preflight.check_machine(config.load("grpo", [*words, "--dry_run"]))
+
+
 def test_conversations_need_a_chat_template(
     dry_run: DryRun, small_model: Path, tmp_path: Path
 ) -> None:
