@@ -244,7 +244,7 @@ class _Work:
             batch, clean, corrupted = passes.ends(pairs)
             steps = torch.full((len(pairs),), plan.steps)
             if plan.method == "eap-ig-activations":
-                written = corrupted.minus(clean).written(self.decoder, self.graph)
+                written = corrupted.minus(clean).written(self.decoder)
                 edges = EdgeIntegral(passes, batch, written)
                 return edges.over_outputs(clean, corrupted, plan.steps), batch, steps
             if plan.method != "exact":
@@ -253,7 +253,7 @@ class _Work:
                 if plan.method == "node-ig":
                     integral = NodeIntegral(passes, batch, change)
                 else:
-                    integral = EdgeIntegral(passes, batch, change.written(self.decoder, self.graph))
+                    integral = EdgeIntegral(passes, batch, change.written(self.decoder))
                     del change
                 scores, steps = plan.integrate(integral)
                 return scores, batch, steps

@@ -82,7 +82,7 @@ def last_stream(
     After the last layer (`layer` is their number) `stream` is [row, look, width] already.
     """
     if layer == len(decoder.blocks):
-        return decoder.last_norm(stream)
+        return decoder.last_norm(stream).to(decoder.device)
     with _beginning(decoder, layer, positions):
         return run(decoder, stream, mask)
 
@@ -117,6 +117,7 @@ class LastLayer(nn.Module):
         self.block, self.positions = block, positions
 
     def forward(self, stream: Tensor, **context: Any) -> Tensor:
+        stream = stream.to(self.block.attention_norm.weight.device)
         read = self.block.attention_norm(stream)
         attended, _ = self.block.attention(hidden_states=read, **context)
         return _after_mlp(self.block, _at(stream + attended, self.positions))
@@ -151,5 +152,6 @@ def _after_mlp(block: Block, mid: Tensor) -> Tensor:
 
 def _at(values: Tensor, positions: Tensor) -> Tensor:
     """[row, look, ...]: values [row, position, ...] at `positions` [row, look]."""
+    positions = positions.to(values.device)
     rows = torch.arange(len(positions), device=positions.device)[:, None]
     return values[rows, positions]

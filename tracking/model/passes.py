@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -97,6 +98,10 @@ def check(decoder: Decoder, pairs: PromptPairs, batch_size: int) -> None:
         *decoder.backbone.named_parameters(),
         *decoder.lm_head.named_parameters("lm_head"),
     ]:
+        if weight.device.type == "meta":
+            raise BadInput(
+                f"weight {name!r} is on no GPU: device_map found no room for it; take more GPUs"
+            )
         if not bool(weight.detach().sum(dtype=torch.float32).isfinite()):  # one pass over it
             raise BadInput(f"weight {name!r} is not finite; nothing can be attributed")
 
@@ -107,12 +112,12 @@ def logits(decoder: Decoder, embeddings: Tensor, pairs: PromptPairs) -> Tensor:
     stream = run(decoder, embeddings, pairs.attention_mask)
     positions = look(pairs)[0]
     rows = torch.arange(len(positions), device=positions.device)[:, None]
-    return decoder.lm_head(stream[rows, positions]).float()
+    return decoder.logits(stream[rows, positions])
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the parts of a decoder give in one pass; all float32."""
+    """What the parts of a decoder give in one pass; all float32, each layer's on its device."""
 
     embeddings: Tensor  # [row, position, width]
     z: list[Tensor]  # by layer [row, position, head * head_dim], the input of o_proj
@@ -142,21 +147,64 @@ class Outputs:
     def rows(self, rows: Tensor) -> Outputs:
         """Of the pairs at `rows`."""
         return Outputs(
-            self.embeddings[rows],
-            [layer[rows] for layer in self.z],
-            [layer[rows] for layer in self.mlp_outs],
+            self.embeddings[rows.to(self.embeddings.device)],
+            [layer[rows.to(layer.device)] for layer in self.z],
+            [layer[rows.to(layer.device)] for layer in self.mlp_outs],
         )
 
-    def written(self, decoder: Decoder, graph: Graph) -> Tensor:
-        """Float32 [row, position, source, width]: what every source writes into the stream, heads
-        one by one (the output projection's bias left out)."""
-        shape = (*self.embeddings.shape[:2], len(graph.sources), decoder.width)
-        out = self.embeddings.new_empty(shape)
-        out[:, :, 0] = self.embeddings
-        for layer, (z, mlp_out) in enumerate(zip(self.z, self.mlp_outs, strict=True)):
-            out[:, :, graph.head_rows(layer)] = decoder.writes(layer, z)
-            out[:, :, graph.mlp_row(layer)] = mlp_out
-        return out
+    def written(self, decoder: Decoder) -> Written:
+        """What every source writes into the stream, heads one by one (the output projection's bias
+        left out)."""
+        sizes = [1, *(decoder.n_heads + 1 for _ in self.z)]  # sources of `embed`, of each layer
+        devices = [self.embeddings.device, *(layer.device for layer in self.z)]
+        parts = []
+        for device, group in groupby(range(len(sizes)), devices.__getitem__):
+            places = list(group)
+            shape = (*self.embeddings.shape[:2], sum(sizes[place] for place in places))
+            part = torch.empty(*shape, decoder.width, device=device)
+            each = part.split([sizes[place] for place in places], dim=2)
+            for place, into in zip(places, each, strict=True):
+                self._write(decoder, place - 1, into)
+            parts.append(part)
+        return Written(parts)
+
+    def _write(self, decoder: Decoder, layer: int, into: Tensor) -> None:
+        """Puts what a layer writes, or `embed` (-1), into [row, position, source, width]."""
+        if layer < 0:
+            into[:, :, 0] = self.embeddings
+        else:
+            into[:, :, :-1] = decoder.writes(layer, self.z[layer])
+            into[:, :, -1] = self.mlp_outs[layer]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What every source writes: float32 [row, position, source, width], which is most of what an
+    attribution takes, in parts that follow each other along `source`, each on the device of its
+    layers; one part, where the model is on one device."""
+
+    parts: list[Tensor]
+
+    def rows(self, rows: Tensor) -> Written:
+        """Of the pairs at `rows`."""
+        return Written([part[rows.to(part.device)] for part in self.parts])
+
+    def along(self, seen: int, directions: Tensor) -> Tensor:
+        """The products of `directions` [row, position, direction, width] with what the first `seen`
+        sources write: [row, position, source, direction], on the device of `directions`.
+
+        One batched product over rows and positions a part, for which nothing large is copied.
+        """
+        products, begin = [], 0
+        for part in self.parts:
+            if begin >= seen:
+                break
+            written = part[:, :, : seen - begin].flatten(0, 1)
+            there = directions.to(part.device).flatten(0, 1).transpose(1, 2)
+            products.append(torch.bmm(written, there).to(directions.device))
+            begin += part.shape[2]
+        product = products[0] if len(products) == 1 else torch.cat(products, dim=1)
+        return product.unflatten(0, directions.shape[:2])
 
 
 @dataclass(frozen=True)

@@ -249,7 +249,7 @@ class Ends:
         last = last_stream(decoder, layer + 1, streams.flatten(0, 1), mask, where)
         each = last.unflatten(0, (count, -1))  # [node, pair, look, width]
         # logits of one node at a time: those of all would fill the memory
-        return torch.stack([self.loss(decoder.lm_head(one).float(), loss) for one in each])
+        return torch.stack([self.loss(decoder.logits(one), loss) for one in each])
 
 
 @contextmanager

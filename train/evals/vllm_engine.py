@@ -44,7 +44,8 @@ def respond_by_vllm(
     model: Model, tokenizer: Any, requests: Sequence[Request], sampling: Sampling, gpus: int = 1
 ) -> Iterator[list[Response]]:
     """As `sampling.respond`, but that `model` is not loaded yet: vLLM does it, on so many GPUs."""
-    from vllm import LLM, SamplingParams  # an extra, which takes long to load
+    # an extra, which takes long to load
+    from vllm import LLM, SamplingParams  # pyright: ignore[reportMissingImports]
 
     prompts = prompts_of(tokenizer, requests, sampling.system_prompt)
     longest = max((len(ids) for _, ids in prompts.values()), default=0)
