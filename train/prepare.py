@@ -41,6 +41,7 @@ from train.run.manifest import CheckpointCallback
 from train.run.progress import show_progress
 from train.run.reporting import begin_wandb, shield, tell_preempted
 from train.run.resume import AcceptedChangesCallback, StepsCallback, TokenCountCallback
+from train.run.rewind import RowsCallback
 from train.run.signals import PREEMPTED, Stop
 from train.run.stop import (
     EvaluationEnded,
@@ -119,7 +120,7 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
             on_main(partial(resume.take_up, job.folder, checkpoint, changes))
         on_main(partial(config.write, job))
         on_main(partial(preempted(job.folder).unlink, missing_ok=True))
-        begin_wandb(job)
+        begin_wandb(job, int(checkpoint.name[11:]) if checkpoint else 0)
         if job.watched:
             on_main(partial(_take_up, job, checkpoint, frozen))
         undo.pop_all()
@@ -194,6 +195,7 @@ def _finish(prepared: Prepared, trainer: Trainer) -> None:
         TokenCountCallback(trainer),
         StepsCallback(),
         accepted,
+        RowsCallback(),  # after all that logs
     ):
         if callback is not None:
             trainer.add_callback(callback)

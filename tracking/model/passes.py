@@ -65,22 +65,24 @@ def fitting(decoder: Decoder, pairs: PromptPairs, memory_gb: float) -> int:
 
 
 def bytes_each(decoder: Decoder, pairs: PromptPairs) -> int:
-    """Bytes that attribution takes for each pair of a batch.
+    """Bytes that attribution takes for each pair of a batch, at the most.
 
-    Counts, in float32 per position: the source differences, the sums over steps, and what one
-    forward pass keeps for its backward pass.
+    Counts, per position: the source differences, twice, as pairs that are done again have a copy of
+    theirs, the sums over steps, and what one forward pass keeps for its backward pass: what the
+    norms read, q, k, v and z, and three times the hidden units of an MLP. No parameter has a
+    gradient, so what the other matrices read is not kept.
     """
     layers, width = len(decoder.blocks), decoder.width
     heads = decoder.n_heads * decoder.head_dim
     mlp = decoder.mlp_width
     differences = (1 + layers * (decoder.n_heads + 1)) * width
     sums = layers * (3 * heads + width)
-    kept = layers * (12 * width + 12 * heads + 5 * mlp)
+    number = torch.finfo(decoder.dtype).bits // 8
+    kept = layers * (4 * 2 * width + number * (4 * heads + 3 * mlp))
     positions = pairs.clean.shape[1]
     look = int(pairs.supervised.sum(-1).max())
     logits = 4 * look * decoder.lm_head.out_features
-    # twice the differences: pairs that are done again have a copy of theirs
-    return 4 * (positions * (2 * differences + sums + kept) + logits)
+    return positions * (4 * (2 * differences + sums) + kept) + 4 * logits
 
 
 def check(decoder: Decoder, pairs: PromptPairs, batch_size: int) -> None:

@@ -22,22 +22,24 @@ from tracking.atomic import write_whole
 from tracking.errors import BadInput
 from tracking.run_folder import RunFolder
 from train.config import Job
+from train.run.rewind import last_row
 
 log = logging.getLogger(__name__)
 
 
-def begin_wandb(job: Job) -> None:
+def begin_wandb(job: Job, step: int = 0) -> None:
     """Begin the run in W&B, which the trainer then logs to: in its folder, under one id over all
     resumes, with the recipe in its config; offline where no key is set or W&B cannot be reached.
-    `WANDB_...` variables that the user has set win. Call it once `config.yaml` is written; other
-    processes than the main one do nothing.
+    A run that goes on from the checkpoint of `step` is rewound to it, online; where that cannot be,
+    a line says so. `WANDB_...` variables that the user has set win. Call it once `config.yaml` is
+    written; other processes than the main one do nothing.
 
     Raises `BadInput` where W&B refuses.
     """
     if "wandb" not in (job.training.report_to or []) or int(os.environ.get("RANK", "0")):
         return
     try:
-        began = _reach(job, wandb.Settings())
+        began = _reach(job, wandb.Settings(), step)
         recipe = RunFolder(job.folder).config()
         began.config.update({"job": job.name, "recipe": recipe}, allow_val_change=True)
     except Exception as error:  # its service raises what is no wandb.Error
@@ -63,13 +65,23 @@ def leave_wandb() -> None:
         wandb.finish()
 
 
-def _reach(job: Job, settings: wandb.Settings) -> wandb.Run:
+def _reach(job: Job, settings: wandb.Settings, step: int = 0) -> wandb.Run:
     """The run in W&B; offline where that cannot be reached. In watch mode several processes write
     to it."""
     os.environ.setdefault("WANDB_SILENT", "true")
     mode = os.environ.get("WANDB_MODE") or (None if wandb_key() else "offline")
     if job.watched and mode in (None, "online"):
         mode = "shared"
+    row = last_row(job.folder, step) if step else None
+    if row is not None and mode not in (None, "online"):
+        log.warning("W&B is %s and not rewound: rows after step %d stand there twice", mode, step)
+    elif row is not None:
+        try:
+            return _begin(job, mode, settings, row)
+        except CommError as error:
+            said = one_line(error)
+            log.warning("W&B: %s; not rewound: rows after step %d stand there twice", said, step)
+            wandb.teardown()  # or the run's id would be in use
     try:
         return _begin(job, mode, settings)
     except CommError as error:
@@ -78,14 +90,18 @@ def _reach(job: Job, settings: wandb.Settings) -> wandb.Run:
         return _begin(job, "offline", settings)
 
 
-def _begin(job: Job, mode: Any, settings: wandb.Settings) -> wandb.Run:
+def _begin(job: Job, mode: Any, settings: wandb.Settings, row: int | None = None) -> wandb.Run:
+    """The run under its id; rewound to a row of it, where one is given."""
     env = os.environ.get
+    number = env("WANDB_RUN_ID") or _wandb_id(job.folder)
     return wandb.init(
         settings=settings,
         project=env("WANDB_PROJECT", "sparks"),
         dir=env("WANDB_DIR", str(job.folder)),
-        id=env("WANDB_RUN_ID") or _wandb_id(job.folder),
-        resume=env("WANDB_RESUME", "allow"),  # type: ignore[arg-type]
+        id=number,
+        # one of the two, and not both
+        resume=env("WANDB_RESUME", "allow") if row is None else None,  # type: ignore[arg-type]
+        resume_from=None if row is None else f"{number}?_step={row}",
         mode=mode,
         name=env("WANDB_NAME") or job.training.run_name or job.folder.name,
         reinit="finish_previous",  # of a job before this one in the same process
