@@ -23,7 +23,7 @@ from tracking.worker import Worker
 from train import config, launch, model
 from train.archive import keep_ledger
 from train.checkpoints import waiting
-from train.checkpoints.waiting import KeepWeightsCallback
+from train.checkpoints.waiting import KeepWeightsCallback, TrackableCallback
 from train.config import Job
 from train.costs.describe import describe
 from train.data import contrasts
@@ -39,9 +39,8 @@ from train.run.identity import Identity
 from train.run.lock import Lock
 from train.run.manifest import CheckpointCallback
 from train.run.progress import show_progress
-from train.run.reporting import begin_wandb, shield, tell_preempted
+from train.run.reporting import RowsCallback, begin_wandb, shield, tell_preempted
 from train.run.resume import AcceptedChangesCallback, StepsCallback, TokenCountCallback
-from train.run.rewind import RowsCallback
 from train.run.signals import PREEMPTED, Stop
 from train.run.stop import (
     EvaluationEnded,
@@ -149,9 +148,13 @@ def _try(job: Job, start: Start, identity: Identity) -> dict[str, PromptPairs]:
 
 def _take_up(job: Job, checkpoint: Path | None, frozen: dict[str, PromptPairs]) -> None:
     """Let watchers begin: they wait for the pairs."""
-    ledger, step = RunFolder(job.folder).ledger, int(checkpoint.name[11:]) if checkpoint else 0
-    for damage in Worker(ledger, frozen, job.settings, job.thresholds).take_up(step):
+    step = int(checkpoint.name[11:]) if checkpoint else 0
+    for damage in _worker(job, frozen).take_up(step):
         say(f"set aside  {damage}")
+
+
+def _worker(job: Job, frozen: dict[str, PromptPairs]) -> Worker:
+    return Worker(RunFolder(job.folder).ledger, frozen, job.settings, job.thresholds)
 
 
 def finish(prepared: Prepared, trainer: Trainer) -> None:
@@ -188,6 +191,7 @@ def _finish(prepared: Prepared, trainer: Trainer) -> None:
     for callback in (
         checkpoints,
         KeepWeightsCallback() if limited else None,
+        TrackableCallback(_worker(job, prepared.pairs)) if job.watched else None,
         tracker,
         solver,
         preemption,

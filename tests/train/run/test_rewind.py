@@ -13,8 +13,7 @@ from wandb.errors import CommError
 from tests.builders.wandb_files import history
 from train import config
 from train.config import Job
-from train.run.reporting import begin_wandb
-from train.run.rewind import RowsCallback, last_row
+from train.run.reporting import RowsCallback, begin_wandb, last_row
 
 
 @pytest.fixture
