@@ -174,12 +174,12 @@ def second_device() -> Iterator[Callable[[nn.Module], None]]:
 
 
 @contextmanager
-def several_devices() -> Iterator[Callable[[Any, dict[str, str]], None]]:
+def several_devices() -> Iterator[Callable[[Any, dict[str, Any]], None]]:
     """Within it there are several; what it yields moves the parts of a model that a `device_map`
     names to their devices, and has accelerate move what they are given, as `from_pretrained` does.
     """
 
-    def dispatch(model: Any, device_map: dict[str, str]) -> None:
+    def dispatch(model: Any, device_map: dict[str, Any]) -> None:
         for part, device in device_map.items():
             for module in model.get_submodule(part).modules():
                 _move(module, torch.device(device))

@@ -70,7 +70,8 @@ def bytes_each(decoder: Decoder, pairs: PromptPairs) -> int:
     Counts, per position: the source differences, twice, as pairs that are done again have a copy of
     theirs, the sums over steps, and what one forward pass keeps for its backward pass: what the
     norms read, q, k, v and z, and three times the hidden units of an MLP. No parameter has a
-    gradient, so what the other matrices read is not kept.
+    gradient, so what the other matrices read is not kept. Beside these the logits, and the scores.
+    Of a model on several devices it is what all take together.
     """
     layers, width = len(decoder.blocks), decoder.width
     heads = decoder.n_heads * decoder.head_dim
@@ -82,7 +83,9 @@ def bytes_each(decoder: Decoder, pairs: PromptPairs) -> int:
     positions = pairs.clean.shape[1]
     look = int(pairs.supervised.sum(-1).max())
     logits = 4 * look * decoder.lm_head.out_features
-    return positions * (4 * (2 * differences + sums) + kept) + 4 * logits
+    graph = decoder.graph
+    scores = 2 * len(graph.sources) * len(graph.targets)
+    return positions * (4 * (2 * differences + sums) + kept) + 4 * (logits + scores)
 
 
 def check(decoder: Decoder, pairs: PromptPairs, batch_size: int) -> None:

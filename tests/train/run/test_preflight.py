@@ -68,7 +68,7 @@ def test_fewer_rows_than_pairs_are_refused(dry_run: DryRun, tmp_path: Path) -> N
 
 def test_few_pairs_are_explained(dry_run: DryRun) -> None:
     said = dry_run("sft", track_pairs_count=4, track_pairs_minimum=2)
-    assert "few pairs  cue, operand: with fewer than 16 pairs" in said
+    assert "few pairs  cue: with fewer than 16 pairs" in said
 
 
 def test_missing_bitsandbytes_is_told(dry_run: DryRun, monkeypatch: pytest.MonkeyPatch) -> None:
