@@ -104,14 +104,18 @@ def _described(job: Job, what: str, name: str, revision: str | None) -> tuple[An
 
 
 def weights(job: Job, begin: Start) -> Any:
-    """The model with all its weights, on the GPU where there is one."""
+    """The model with all its weights, on the GPU where there is one, or by `device_map`."""
+    if loading(job).get("device_map"):
+        with outside_sharding():
+            return AutoModelForCausalLM.from_pretrained(begin.path, **loading(job))
     return on_cpu(job, begin).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def on_cpu(job: Job, begin: Start) -> Any:
     """The same where it takes no room beside a model on the GPU."""
     with outside_sharding():
-        return AutoModelForCausalLM.from_pretrained(begin.path, **loading(job))
+        options = {**loading(job), "device_map": None}
+        return AutoModelForCausalLM.from_pretrained(begin.path, **options)
 
 
 def at_steps(

@@ -24,7 +24,7 @@ from train import config, launch, model
 from train.archive import keep_ledger
 from train.checkpoints import stages, waiting
 from train.checkpoints.stages import Base
-from train.checkpoints.waiting import KeepWeightsCallback
+from train.checkpoints.waiting import KeepWeightsCallback, TrackableCallback
 from train.config import Job
 from train.costs.describe import describe
 from train.data import contrasts
@@ -40,7 +40,7 @@ from train.run.identity import Identity
 from train.run.lock import Lock
 from train.run.manifest import CheckpointCallback
 from train.run.progress import show_progress
-from train.run.reporting import begin_wandb, shield, tell_preempted
+from train.run.reporting import RowsCallback, begin_wandb, shield, tell_preempted
 from train.run.resume import AcceptedChangesCallback, StepsCallback, TokenCountCallback
 from train.run.signals import PREEMPTED, Stop
 from train.run.stop import (
@@ -130,7 +130,7 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
         on_main(partial(preempted(job.folder).unlink, missing_ok=True))
         if base is not None:
             on_main(partial(stages.take_over, job, base))
-        begin_wandb(job)
+        begin_wandb(job, int(checkpoint.name[11:]) if checkpoint else 0)
         if job.watched:
             on_main(partial(_take_up, job, checkpoint, frozen))
         undo.pop_all()
@@ -160,9 +160,13 @@ def _try(job: Job, start: Start, base: Base | None, identity: Identity) -> dict[
 
 def _take_up(job: Job, checkpoint: Path | None, frozen: dict[str, PromptPairs]) -> None:
     """Let watchers begin: they wait for the pairs."""
-    ledger, step = RunFolder(job.folder).ledger, int(checkpoint.name[11:]) if checkpoint else 0
-    for damage in Worker(ledger, frozen, job.settings, job.thresholds).take_up(step):
+    step = int(checkpoint.name[11:]) if checkpoint else 0
+    for damage in _worker(job, frozen).take_up(step):
         say(f"set aside  {damage}")
+
+
+def _worker(job: Job, frozen: dict[str, PromptPairs]) -> Worker:
+    return Worker(RunFolder(job.folder).ledger, frozen, job.settings, job.thresholds)
 
 
 def finish(prepared: Prepared, trainer: Trainer) -> None:
@@ -199,6 +203,7 @@ def _finish(prepared: Prepared, trainer: Trainer) -> None:
     for callback in (
         checkpoints,
         KeepWeightsCallback() if limited else None,
+        TrackableCallback(_worker(job, prepared.pairs)) if job.watched else None,
         tracker,
         solver,
         preemption,
@@ -206,6 +211,7 @@ def _finish(prepared: Prepared, trainer: Trainer) -> None:
         TokenCountCallback(trainer),
         StepsCallback(),
         accepted,
+        RowsCallback(),  # after all that logs
     ):
         if callback is not None:
             trainer.add_callback(callback)

@@ -30,6 +30,13 @@ def test_every_recipe_resolves(path: Path) -> None:
     assert job.training.save_steps > 0
 
 
+@pytest.mark.parametrize("path", [path for path in RECIPES if "vllm" in path.stem], ids=str)
+def test_recipes_with_vllm_differ_in_nothing_else(path: Path) -> None:
+    ours, plain = (yaml.safe_load(one.read_text()) for one in (path, path.with_name("grpo.yaml")))
+    differ = {key for key in ours.keys() | plain.keys() if ours.get(key) != plain.get(key)}
+    assert {key for key in differ if "vllm" not in key} == {"output_dir"}
+
+
 def test_flags_override_the_recipe() -> None:
     job = config.load(
         "grpo", ["--config", GRPO, "--learning_rate", "0.5", "--track_select", "edges=7"]

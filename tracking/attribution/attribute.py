@@ -244,14 +244,14 @@ class _Work:
             batch, clean, corrupted = passes.ends(pairs)
             steps = torch.full((len(pairs),), plan.steps)
             if plan.method == "eap-ig-activations":
-                written = corrupted.written_less(clean, self.decoder, self.graph)
+                written = corrupted.written_less(clean, self.decoder)
                 edges = EdgeIntegral(passes, batch, written)
                 return edges.over_outputs(clean, corrupted, plan.steps), batch, steps
             if plan.method != "exact":
                 if plan.method == "node-ig":
                     integral = NodeIntegral(passes, batch, corrupted.minus(clean, self.decoder))
                 else:
-                    written = corrupted.written_less(clean, self.decoder, self.graph)
+                    written = corrupted.written_less(clean, self.decoder)
                     integral = EdgeIntegral(passes, batch, written)
                     del written
                 del clean, corrupted  # what is left of them is needed no more

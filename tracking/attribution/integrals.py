@@ -16,7 +16,7 @@ from torch.autograd.graph import GradientEdge
 from tracking.model.decoder import Decoder
 from tracking.model.edits import replaced
 from tracking.model.graph import Graph
-from tracking.model.passes import Batch, Outputs, Passes
+from tracking.model.passes import Batch, Outputs, Passes, Written
 from tracking.model.taps import LayerTaps, Taps
 
 
@@ -34,7 +34,7 @@ class EdgeIntegral:
 
     passes: Passes
     batch: Batch
-    differences: Tensor  # float32 [pair, position, source, width], corrupted - clean
+    differences: Written  # corrupted - clean
 
     @property
     def decoder(self) -> Decoder:
@@ -48,7 +48,7 @@ class EdgeIntegral:
         """The integral of the pairs at `rows`; itself where these are all."""
         if len(rows) == len(self.batch.pairs):
             return self
-        return EdgeIntegral(self.passes, self.batch.rows(rows), self.differences[rows])
+        return EdgeIntegral(self.passes, self.batch.rows(rows), self.differences.rows(rows))
 
     def over(self, places: Tensor, weights: Tensor) -> Tensor:
         """Float32 [metric, pair, source, target]; `places` and `weights` are [step, pair]."""
@@ -79,7 +79,7 @@ class EdgeIntegral:
                 ("mlp_out", corrupted.mlp_outs[layer], clean.mlp_outs[layer]),
             ):
                 for place in places:
-                    output = torch.lerp(begin, end, place).to(embeddings)
+                    output = torch.lerp(begin, end, place).to(embeddings.dtype)
                     with replaced(self.decoder, layer, part, output):
                         self.add(sums, embeddings, weight)
         return self.finish(sums)
@@ -87,12 +87,13 @@ class EdgeIntegral:
     def zeros(self) -> list[_Sums]:
         """Empty sums, one for every metric."""
         graph, (pairs, positions) = self.graph, self.batch.pairs.clean.shape
-        new = self.differences.new_zeros
         reads = (pairs, positions, 3 * graph.n_heads, self.decoder.head_dim)
+        edges = (pairs, len(graph.sources), len(graph.targets))
+        devices = [self.decoder.device_of(layer) for layer in range(graph.n_layers)]
         return [
             _Sums(
-                reads=[new(reads) for _ in range(graph.n_layers)],
-                edges=new(pairs, len(graph.sources), len(graph.targets)),
+                reads=[torch.zeros(reads, device=device) for device in devices],
+                edges=torch.zeros(edges, device=self.decoder.device),
             )
             for _ in self.passes.losses
         ]
@@ -107,8 +108,10 @@ class EdgeIntegral:
                 *reads, mlp = gradients[4 * layer : 4 * layer + 4]
                 self.add_layer(of_metric, layer, tap, (reads, mlp), each)
             if gradients[-1] is not None:
-                along = self.along(len(self.graph.sources), gradients[-1][:, :, None].float())
-                of_metric.edges[:, :, -1] += along.sum(1)[:, :, 0] * each[:, 0]
+                gradient = gradients[-1][:, :, None].float()
+                along = self.differences.along(len(self.graph.sources), gradient)
+                along = along.sum(1)[:, :, 0].to(each.device)
+                of_metric.edges[:, :, -1] += along * each[:, 0]
         self.passes.taps.clear()
 
     def add_layer(
@@ -122,19 +125,21 @@ class EdgeIntegral:
         """Adds what one layer reads: `gradients` at its q, k and v [pair, position, head *
         head_dim], which go back through the layer's norm, and at what its MLP reads [pair,
         position, width]; `each` [pair, 1, 1] are the weights."""
-        graph = self.graph
+        graph, home = self.graph, sums.edges.device
         reads, mlp = gradients
         stream = tap.stream.detach().float()  # [pair, position, width]
+        each = each.to(stream.device)
         mlp = torch.zeros_like(stream) if mlp is None else mlp.float()
         # one product for both, since it is the differences that take time to walk through
-        along = self.along(graph.seen_by_mlp(layer), torch.stack([stream, mlp], dim=2))
         seen, columns = graph.seen_by_mlp(layer), graph.mlp_column(layer)
-        sums.edges[:, :seen, columns] += along[..., 1].sum(1) * each[:, 0]
+        along = self.differences.along(seen, torch.stack([stream, mlp], dim=2))
+        sums.edges[:, :seen, columns] += (along[..., 1].sum(1) * each[:, 0]).to(home)
         rate = self.decoder.norm_rate(layer, stream)
         inner = self.add_reads(sums.reads[layer], layer, reads, stream * rate, rate * each)
         inner *= rate.square() * (each / stream.shape[-1])
         seen, columns = graph.seen_by_attention(layer), graph.attention_columns(layer)
-        sums.edges[:, :seen, columns] -= along[:, :, :seen, 0].transpose(1, 2) @ inner
+        product = along[:, :, :seen, 0].transpose(1, 2) @ inner
+        sums.edges[:, :seen, columns] -= product.to(home)
 
     def add_reads(
         self,
@@ -158,16 +163,6 @@ class EdgeIntegral:
             inner.append((grouped * read[:, :, :, None]).sum(-1).flatten(2))
         return torch.cat(inner, dim=-1)
 
-    def along(self, seen: int, directions: Tensor) -> Tensor:
-        """The products of `directions` [pair, position, direction, width] with the differences of
-        the first `seen` sources: [pair, position, source, direction].
-
-        One batched product over pairs and positions, for which nothing large is copied.
-        """
-        differences = self.differences[:, :, :seen].flatten(0, 1)
-        product = torch.bmm(differences, directions.flatten(0, 1).transpose(1, 2))
-        return product.unflatten(0, directions.shape[:2])
-
     def finish(self, sums: list[_Sums]) -> Tensor:
         """The products of all source differences with all sums: [metric, pair, source, target]."""
         return torch.stack([self.product(of_metric) for of_metric in sums])
@@ -183,7 +178,7 @@ class EdgeIntegral:
             for part, read, weight in zip(into, reads.chunk(3), weights.chunk(3), strict=True):
                 streams = torch.bmm(read, weight).transpose(0, 1)  # [row, head, width]
                 streams = streams.unflatten(0, self.batch.pairs.clean.shape)
-                part += self.along(seen, streams).sum(1)
+                part += self.differences.along(seen, streams).sum(1).to(part.device)
         return edges
 
 
@@ -205,7 +200,7 @@ class NodeIntegral:
     def over(self, places: Tensor, weights: Tensor) -> Tensor:
         """Float32 [metric, pair, source, 1]; `places` and `weights` are [step, pair]."""
         shape = (len(self.passes.losses), places.shape[1], len(self.passes.graph.sources))
-        scores = self.differences.embeddings.new_zeros(shape)
+        scores = torch.zeros(shape, device=self.batch.clean.device)
         for place, weight in zip(places, weights, strict=True):
             at = self.batch.at(place)
             by_metric = self.passes.gradients(self.batch, at, self.sources)
@@ -215,18 +210,19 @@ class NodeIntegral:
 
     def product(self, gradients: Sequence[Tensor | None]) -> Tensor:
         """The products of what sources write with gradients there: [pair, source]."""
-        nodes = []
+        nodes, device = [], self.batch.clean.device
         for place, (change, gradient) in enumerate(
             zip(self.differences.parts, gradients, strict=True)
         ):
             heads = self.passes.graph.n_heads if place % 2 else 1  # heads stand at odd places
             by_node = change.unflatten(-1, (heads, -1))  # [pair, position, node, feature]
             if gradient is None:
-                nodes.append(by_node.new_zeros(len(by_node), heads))
+                nodes.append(torch.zeros(len(by_node), heads, device=device))
                 continue
-            # behind a norm all heads' writes have one gradient, that of their sum
-            at_node = gradient.unflatten(-1, (-1, by_node.shape[-1]))
-            nodes.append((by_node * at_node).sum((1, 3)))
+            # behind a norm all heads' writes have one gradient, that of their sum; that of `embed`
+            # may be on the first layer's device
+            at_node = gradient.to(change.device).unflatten(-1, (-1, by_node.shape[-1]))
+            nodes.append((by_node * at_node).sum((1, 3)).to(device))
         return torch.cat(nodes, dim=1)
 
     def sources(self, taps: Taps) -> list[Tensor]:

@@ -79,8 +79,13 @@ class Decoder:
 
     @property
     def device(self) -> torch.device:
-        """Where the input embeddings lie."""
+        """Where the input embeddings lie, and what is kept of no single layer: of a model whose
+        layers are on several devices (`device_map`), the one that passes begin and end on."""
         return self.embedding.weight.device
+
+    def device_of(self, layer: int) -> torch.device:
+        """Where a layer lies; what is computed of it is computed there."""
+        return self.blocks[layer].attention_norm.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -148,7 +153,7 @@ class Decoder:
         if all(bias is None for bias in biases):
             return None
         each = [
-            torch.zeros(self.n_heads, self.head_dim, device=self.device)
+            torch.zeros(self.n_heads, self.head_dim, device=self.device_of(layer))
             if bias is None
             else bias.detach().float().view(-1, self.head_dim)  # [(KV) head, head_dim]
             for bias in biases
@@ -184,8 +189,8 @@ class Decoder:
         return self.writes(layer, z) - self.writes(layer, before)
 
     def logits(self, stream: Tensor) -> Tensor:
-        """Float32 [.., vocabulary], of the last norm's output [.., width]."""
-        given = self.lm_head(stream).float()
+        """Float32 [.., vocabulary], of the last norm's output [.., width]; on its device."""
+        given = self.lm_head(stream).float().to(stream.device)
         return given if self.cap is None else self.cap * (given / self.cap).tanh()
 
 
@@ -198,14 +203,15 @@ def run(decoder: Decoder, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
     """One pass from embeddings [row, position, width] to the last norm's output, same shape.
 
     Positions are counted from each row's first real token, so padding on either side is alike.
+    What comes out is on the decoder's device, wherever `embeddings` are.
     """
     padded = not bool(attention_mask.all())  # without padding attention has a faster kernel
     positions = (attention_mask.cumsum(-1) - 1).clamp(min=0) if padded else None
     with torch.autocast(embeddings.device.type, enabled=False):
         out = decoder.backbone(
-            inputs_embeds=embeddings,
+            inputs_embeds=embeddings.to(decoder.device),
             attention_mask=attention_mask if padded else None,
             position_ids=positions,
             use_cache=False,
         )
-    return out.last_hidden_state
+    return out.last_hidden_state.to(decoder.device)

@@ -133,7 +133,7 @@ def last_stream(
     After the last layer (`layer` is their number) `stream` is [row, look, width] already.
     """
     if layer == len(decoder.blocks):
-        return decoder.last_norm(stream)
+        return decoder.last_norm(stream).to(decoder.device)
     with _beginning(decoder, layer, positions):
         return run(decoder, stream, mask)
 
@@ -168,6 +168,7 @@ class LastLayer(nn.Module):
         self.block, self.positions = block, positions
 
     def forward(self, stream: Tensor, **context: Any) -> Tensor:
+        stream = stream.to(self.block.attention_norm.weight.device)
         read = self.block.attention_norm(stream)
         attended, _ = self.block.attention(hidden_states=read, **context)
         stream = self.block.after_attention(stream, attended)
@@ -237,5 +238,6 @@ def undisturbed(decoder: Decoder) -> Iterator[None]:
 
 def _at(values: Tensor, positions: Tensor) -> Tensor:
     """[row, look, ...]: values [row, position, ...] at `positions` [row, look]."""
+    positions = positions.to(values.device)
     rows = torch.arange(len(positions), device=positions.device)[:, None]
     return values[rows, positions]

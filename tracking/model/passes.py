@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -64,22 +65,27 @@ def fitting(decoder: Decoder, pairs: PromptPairs, memory_gb: float) -> int:
 
 
 def bytes_each(decoder: Decoder, pairs: PromptPairs) -> int:
-    """Bytes that attribution takes for each pair of a batch.
+    """Bytes that attribution takes for each pair of a batch, at the most.
 
-    Counts, in float32 per position: the source differences, the sums over steps, and what one
-    forward pass keeps for its backward pass.
+    Counts, per position: the source differences, twice, as pairs that are done again have a copy of
+    theirs, the sums over steps, and what one forward pass keeps for its backward pass: what the
+    norms read, q, k, v and z, and three times the hidden units of an MLP. No parameter has a
+    gradient, so what the other matrices read is not kept. Beside these the logits, and the scores.
+    Of a model on several devices it is what all take together.
     """
     layers, width = len(decoder.blocks), decoder.width
     heads = decoder.n_heads * decoder.head_dim
     mlp = decoder.mlp_width
     differences = (1 + layers * (decoder.n_heads + 1)) * width
     sums = layers * (3 * heads + width)
-    kept = layers * (12 * width + 12 * heads + 5 * mlp)
+    number = torch.finfo(decoder.dtype).bits // 8
+    kept = layers * (4 * 2 * width + number * (4 * heads + 3 * mlp))
     positions = pairs.clean.shape[1]
     look = int(pairs.supervised.sum(-1).max())
     logits = 4 * look * decoder.lm_head.out_features
-    # twice the differences: pairs that are done again have a copy of theirs
-    return 4 * (positions * (2 * differences + sums + kept) + logits)
+    graph = decoder.graph
+    scores = 2 * len(graph.sources) * len(graph.targets)
+    return positions * (4 * (2 * differences + sums) + kept) + 4 * (logits + scores)
 
 
 def check(decoder: Decoder, pairs: PromptPairs, batch_size: int) -> None:
@@ -97,6 +103,10 @@ def check(decoder: Decoder, pairs: PromptPairs, batch_size: int) -> None:
         *decoder.backbone.named_parameters(),
         *decoder.lm_head.named_parameters("lm_head"),
     ]:
+        if weight.device.type == "meta":
+            raise BadInput(
+                f"weight {name!r} is on no GPU: device_map found no room for it; take more GPUs"
+            )
         if not bool(weight.detach().sum(dtype=torch.float32).isfinite()):  # one pass over it
             raise BadInput(f"weight {name!r} is not finite; nothing can be attributed")
 
@@ -112,7 +122,7 @@ def logits(decoder: Decoder, embeddings: Tensor, pairs: PromptPairs) -> Tensor:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the parts of a decoder give in one pass; all float32."""
+    """What the parts of a decoder give in one pass; all float32, each layer's on its device."""
 
     embeddings: Tensor  # [row, position, width]
     z: list[Tensor]  # by layer [row, position, head * head_dim], the input of o_proj; see `minus`
@@ -148,22 +158,65 @@ class Outputs:
     def rows(self, rows: Tensor) -> Outputs:
         """Of the pairs at `rows`."""
         return Outputs(
-            self.embeddings[rows],
-            [layer[rows] for layer in self.z],
-            [layer[rows] for layer in self.mlp_outs],
+            self.embeddings[rows.to(self.embeddings.device)],
+            [layer[rows.to(layer.device)] for layer in self.z],
+            [layer[rows.to(layer.device)] for layer in self.mlp_outs],
         )
 
-    def written_less(self, other: Outputs, decoder: Decoder, graph: Graph) -> Tensor:
-        """Float32 [row, position, source, width]: what every source writes into the stream less
-        what it writes in `other`, heads one by one."""
-        shape = (*self.embeddings.shape[:2], len(graph.sources), decoder.width)
-        out = self.embeddings.new_empty(shape)
-        out[:, :, 0] = self.embeddings - other.embeddings
-        for layer in range(graph.n_layers):
-            heads = decoder.writes_changed(layer, self.z[layer], other.z[layer])
-            out[:, :, graph.head_rows(layer)] = heads
-            out[:, :, graph.mlp_row(layer)] = self.mlp_outs[layer] - other.mlp_outs[layer]
-        return out
+    def written_less(self, other: Outputs, decoder: Decoder) -> Written:
+        """What every source writes into the stream less what it writes in `other`, heads one by
+        one."""
+        sizes = [1, *(decoder.n_heads + 1 for _ in self.z)]  # sources of `embed`, of each layer
+        devices = [self.embeddings.device, *(layer.device for layer in self.z)]
+        parts = []
+        for device, group in groupby(range(len(sizes)), devices.__getitem__):
+            places = list(group)
+            shape = (*self.embeddings.shape[:2], sum(sizes[place] for place in places))
+            part = torch.empty(*shape, decoder.width, device=device)
+            each = part.split([sizes[place] for place in places], dim=2)
+            for place, into in zip(places, each, strict=True):
+                self._write_less(other, decoder, place - 1, into)
+            parts.append(part)
+        return Written(parts)
+
+    def _write_less(self, other: Outputs, decoder: Decoder, layer: int, into: Tensor) -> None:
+        """Puts what a layer writes, or `embed` (-1), less what it does in `other`, into [row,
+        position, source, width]."""
+        if layer < 0:
+            into[:, :, 0] = self.embeddings - other.embeddings
+        else:
+            into[:, :, :-1] = decoder.writes_changed(layer, self.z[layer], other.z[layer])
+            into[:, :, -1] = self.mlp_outs[layer] - other.mlp_outs[layer]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What every source writes: float32 [row, position, source, width], which is most of what an
+    attribution takes, in parts that follow each other along `source`, each on the device of its
+    layers; one part, where the model is on one device."""
+
+    parts: list[Tensor]
+
+    def rows(self, rows: Tensor) -> Written:
+        """Of the pairs at `rows`."""
+        return Written([part[rows.to(part.device)] for part in self.parts])
+
+    def along(self, seen: int, directions: Tensor) -> Tensor:
+        """The products of `directions` [row, position, direction, width] with what the first `seen`
+        sources write: [row, position, source, direction], on the device of `directions`.
+
+        One batched product over rows and positions a part, for which nothing large is copied.
+        """
+        products, begin = [], 0
+        for part in self.parts:
+            if begin >= seen:
+                break
+            written = part[:, :, : seen - begin].flatten(0, 1)
+            there = directions.to(part.device).flatten(0, 1).transpose(1, 2)
+            products.append(torch.bmm(written, there).to(directions.device))
+            begin += part.shape[2]
+        product = products[0] if len(products) == 1 else torch.cat(products, dim=1)
+        return product.unflatten(0, directions.shape[:2])
 
 
 @dataclass(frozen=True)

@@ -59,9 +59,9 @@ class Corrupted:
         """Of the pairs at `rows`."""
         return Corrupted(
             self.outputs.rows(rows),
-            [stream[rows] for stream in self.streams],
-            [stream[rows] for stream in self.mlp_streams],
-            self.last_stream[rows],
+            [stream[rows.to(stream.device)] for stream in self.streams],
+            [stream[rows.to(stream.device)] for stream in self.mlp_streams],
+            self.last_stream[rows.to(self.last_stream.device)],
         )
 
 
@@ -70,7 +70,8 @@ class Patch:
     [row, source, target].
 
     A target that keeps all that runs, in every row, reads the sum of all changes, and one that
-    keeps nothing the corrupted stream; only the others have a stream of their `own`.
+    keeps nothing the corrupted stream; only the others have a stream of their `own`. Changes and
+    streams are on the decoder's device, what the parts of a layer read and give on the layer's.
     """
 
     def __init__(self, decoder: Decoder, graph: Graph, corrupted: Corrupted, kept: Tensor) -> None:
@@ -110,15 +111,17 @@ class Patch:
         n_heads, stream = self.graph.n_heads, self.corrupted.streams[layer].float()
         targets = torch.tensor([place * n_heads + head for place in range(3) for head in heads])
         targets = targets.to(stream.device)
-        columns = self.graph.attention_columns(layer).start + targets
+        columns = (self.graph.attention_columns(layer).start + targets).to(self.own.device)
         weights = self.decoder.read_weights(layer)[targets]  # [target, head_dim, width]
         out = stream.new_empty(len(targets), self.shape[0] * self.shape[1], weights.shape[1])
-        whole, own = self.whole[columns], self.own[columns]
+        kept_own = columns[self.own[columns]]
+        whole, own = (one[columns].to(stream.device) for one in (self.whole, self.own))
         for places, shared in ((~whole & ~own, stream), (whole, self._summed(stream))):
             if bool(places.any()):
                 out[places] = self._shared_reads(layer, shared, weights[places])
         if bool(own.any()):
-            streams = self._streams(columns[own], stream).flatten(1, 2)  # [target, position, width]
+            # [target, position, width]
+            streams = self._streams(kept_own, stream).flatten(1, 2).to(stream.device)
             read = torch.bmm(streams, weights[own].transpose(1, 2))
             out[own] = read.mul_(self.decoder.norm_rate(layer, streams))
         bias = self.decoder.read_biases(layer)
@@ -139,11 +142,16 @@ class Patch:
         weight = self.decoder.projection(layer, "o").unflatten(1, (self.graph.n_heads, -1))
         weight = weight[:, heads]  # [width, head, head_dim]
         if self.sum is not None:
-            self.sum += torch.nn.functional.linear(change.flatten(2), weight.flatten(1))
+            summed = torch.nn.functional.linear(change.flatten(2), weight.flatten(1))
+            self.sum += summed.to(self.sum.device)
         listed = [place for place, head in enumerate(heads) if self.listed[rows.start + head]]
         if listed:
             each = change[:, :, listed].flatten(0, 1).transpose(0, 1)  # [head, position, head_dim]
-            torch.bmm(each, weight[:, listed].permute(1, 2, 0), out=self._next(len(listed)))
+            into, weight = self._next(len(listed)), weight[:, listed].permute(1, 2, 0)
+            if into.device == each.device:
+                torch.bmm(each, weight, out=into)
+            else:
+                into.copy_(torch.bmm(each, weight))
 
     def mlp(self, layer: int) -> Tensor | None:
         if not self.runs[self.graph.mlp_row(layer)]:
@@ -158,6 +166,7 @@ class Patch:
 
     def _add(self, row: int, change: Tensor) -> None:
         """The change of the source of a row, [row, position, width]."""
+        change = change.to(self.changes.device)
         if self.runs[row] and self.sum is not None:
             self.sum += change
         if self.listed[row]:
@@ -169,18 +178,18 @@ class Patch:
         return self.changes[self.filled - count : self.filled].flatten(1, 2)
 
     def _summed(self, corrupted: Tensor) -> Tensor:
-        return corrupted if self.sum is None else corrupted + self.sum
+        return corrupted if self.sum is None else corrupted + self.sum.to(corrupted.device)
 
     def _stream(self, column: int, corrupted: Tensor) -> Tensor:
         """What one target reads, [row, position, width]."""
         if self.own[column]:
-            columns = torch.tensor([column], device=corrupted.device)
-            return self._streams(columns, corrupted.float())[0]
+            columns = torch.tensor([column], device=self.own.device)
+            return self._streams(columns, corrupted.float())[0].to(corrupted.device)
         return self._summed(corrupted.float()) if self.whole[column] else corrupted
 
     def _streams(self, columns: Tensor, corrupted: Tensor) -> Tensor:
         """What each of some targets reads, [target, row, position, width], until the next call."""
-        self.changes[0] = corrupted
+        self.changes[0] = corrupted.to(self.changes.device)
         changes = self.changes[: self.filled].flatten(2)  # [source, row, position * width]
         kept = self.kept[..., columns, : self.filled - 1]
         shares = torch.nn.functional.pad(kept, (1, 0), value=1.0)  # all of the base
@@ -189,7 +198,7 @@ class Patch:
             return streams.unflatten(2, self.shape[1:])
         size = len(columns) * corrupted.numel()
         if len(self.scratch) < size:
-            self.scratch = corrupted.new_empty(size)
+            self.scratch = self.changes.new_empty(size)
         streams = self.scratch[:size].view(len(columns), -1)
         torch.mm(shares, changes.flatten(1), out=streams)
         return streams.view(-1, *self.shape)

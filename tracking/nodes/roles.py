@@ -121,7 +121,10 @@ def _measured(
     """Float32 [head] on the CPU, by name, all layers' heads: the scores of one pass."""
     layers: list[dict[str, Tensor]] = []
 
-    with attention_patterns(decoder, lambda patterns: layers.append(measure(patterns))):
+    def see(patterns: Tensor) -> None:
+        layers.append(measure(patterns.to(tokens.device)))
+
+    with attention_patterns(decoder, see):
         run(decoder, embed(decoder, tokens), attention_mask)
     return {name: torch.cat([layer[name] for layer in layers]).cpu() for name in layers[0]}
 

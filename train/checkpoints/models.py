@@ -65,17 +65,20 @@ class Model:
                 return f"{self.source} has {name} {mine}, {other.source} has {others}"
         return ""
 
-    def load(self) -> Any:
-        """The model with its weights, on the GPU where there is one, in the precision that they
-        were saved in; `BadInput` where its files lack some of them."""
+    def load(self, device_map: str | None = None) -> Any:
+        """The model with its weights, on the GPU where there is one, or on several by accelerate's
+        `device_map`, in the precision that they were saved in; `BadInput` where its files lack some
+        of them."""
         whole = self.base or self.source
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            whole.name, revision=whole.revision, dtype="auto", output_loading_info=True
-        )
+            whole.name, revision=whole.revision, dtype="auto", output_loading_info=True,
+            device_map=device_map,
+        )  # fmt: skip
         model, report = loaded
         if lacking := sorted(report["missing_keys"]):
             raise BadInput(f"{whole} lacks weights: {lacking[0]} and {len(lacking) - 1} more")
-        model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+        if device_map is None:
+            model = model.to("cuda" if torch.cuda.is_available() else "cpu")
         return self._adapted(model) if self.base else model
 
     def _adapted(self, model: Any) -> Any:

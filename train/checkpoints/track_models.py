@@ -103,10 +103,12 @@ def request(
     )
 
 
-def track(asked: Request) -> None:
-    """Make every record that is missing, the timeline, the report and the picture."""
+def track(asked: Request, device_map: str | None = None) -> None:
+    """Make every record that is missing, the timeline, the report and the picture; models are
+    loaded by accelerate's `device_map`, where one is given."""
     run, view = RunFolder(asked.folder), Table()
     by_step = _models(asked)
+    load = partial(_load, device_map=device_map)
     history = _history(asked, by_step)
     tokenizer = models.tokenizer(by_step.values())
     worker = Worker(run.ledger, _pairs(asked, tokenizer), asked.settings, asked.thresholds)
@@ -121,7 +123,7 @@ def track(asked: Request) -> None:
     else:
         say(f"pairs      {contrasts.describe(dict(worker.pairs))}")
         say(f"tracking   {len(todo)} of {len(by_step)} checkpoints")
-        _analyse(worker, by_step, todo, history, digit_ids(tokenizer), view)
+        _analyse(worker, by_step, todo, history, digit_ids(tokenizer), view, load)
     if not run.ledger.steps():
         raise BadInput(f"{run.ledger.folder} has no records: no checkpoint could be analysed")
     conclude(run, worker.derive(), view)
@@ -145,25 +147,26 @@ def _analyse(
     history: Sequence[Mapping[str, Any]],
     digits: Any,
     view: Table,
+    load: Callable[[Worker, Model], Any],
 ) -> None:
     """The base is looked at first: the others are compared with it."""
     first = min({*by_step, *worker.ledger.steps()})
     change = None
     if first in by_step:
-        change = snapshot(_load(worker, by_step[first]))
+        change = snapshot(load(worker, by_step[first]))
     else:
         say(f"note       the model of step {first} is gone: weights have no change since it")
     worker.subject = Subject(change, digits)
     for step in todo:
         model = by_step[step]
         reward = reward_between(history, worker.ledger.before(step, by_step), step, "reward")
-        load, unchanged = partial(_load, worker, model), _unchanged(model.source.files)
-        make_record(worker, step, partial(worker.work, step, load, reward, unchanged), view)
+        loads, unchanged = partial(load, worker, model), _unchanged(model.source.files)
+        make_record(worker, step, partial(worker.work, step, loads, reward, unchanged), view)
 
 
-def _load(worker: Worker, model: Model) -> Any:
+def _load(worker: Worker, model: Model, device_map: str | None) -> Any:
     """The model with its weights; `BadInput` where it cannot be analysed."""
-    loaded = model.load()
+    loaded = model.load(device_map)
     worker.check(loaded)
     return loaded
 

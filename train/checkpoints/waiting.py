@@ -16,7 +16,11 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from tracking.model.adapters import unwrap
+from tracking.model.sharded import is_sharded
+from tracking.ranks import alone
 from tracking.run_folder import RunFolder
+from tracking.worker import Worker
 from train.checkpoints import folders
 from train.run import resume
 from train.run.manifest import Manifest
@@ -39,6 +43,30 @@ class KeepWeightsCallback(TrainerCallback):
             keep(RunFolder(Path(args.output_dir or ".")))
 
     on_save = on_train_begin
+
+
+class TrackableCallback(TrainerCallback):
+    """Refuses before the first step a model that no watcher could analyse, as tracking in the
+    training process does: its adapters, its architecture, the pairs. Where processes share the
+    weights no pass is tried: their layout is looked at, and their adapters."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        sharded = is_sharded(model)
+        with alone(state.is_world_process_zero) as main:
+            if main:
+                unwrap(model)
+                if not sharded:
+                    self.worker.check(model)
 
 
 def keep(run: RunFolder) -> None:

@@ -12,6 +12,7 @@ tiny-hard, reasoning-gym/NAME.
 Every response is written to --output_dir as soon as its batch is done; the same command goes on
 where it was ended, and more samples or benchmarks are added to what is there. The randomness of a
 response belongs to its problem, sample and --seed, so that models can be compared in pairs.
+With --use_vllm it is vLLM that generates, with noise of its own.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
+from tracking.errors import BadInput
 from train.evals.estimates import Estimate, estimates, write_summary
-from train.evals.responses import evaluate, lacking, of_requests
+from train.evals.responses import evaluate, keep, lacking, of_requests
 from train.evals.sitting import sitting
+from train.evals.vllm_engine import check_vllm, respond_by_vllm
 from train.failures.shares import failure_shares, in_words
 from train.flags.evaluation import Asked, add_evaluation
 from train.flags.parsing import make_parser
@@ -36,11 +39,22 @@ def main(arguments: Sequence[str]) -> None:
     """Run `sparks eval` with these arguments."""
     parser = make_parser("eval", __doc__)
     add_evaluation(parser)
+    add = parser.add_argument
+    add("--use_vllm", action="store_true", help="generate with vLLM (the extra vllm)")
+    add(
+        "--vllm_tensor_parallel_size", type=int, default=1, metavar="N",
+        help="GPUs that vLLM shares the weights among (1)",
+    )  # fmt: skip
     options = parser.parse_args(list(arguments))
     quieten()
     asked = Asked.of(options)
+    gpus = options.vllm_tensor_parallel_size
+    if gpus < 1 or (gpus > 1 and not options.use_vllm):
+        raise BadInput(f"--vllm_tensor_parallel_size is {gpus}; 1 or more, with --use_vllm")
+    if options.use_vllm:
+        check_vllm(asked.subject.model)
     with Lock(asked.folder):
-        rows = _solved(asked)
+        rows = _solved(asked, gpus if options.use_vllm else 0)
         summary = estimates(rows)
         write_summary(summary, asked.folder)
     show(summary)
@@ -51,16 +65,22 @@ def main(arguments: Sequence[str]) -> None:
     say(f"summary    {asked.folder / 'summary.parquet'}")
 
 
-def _solved(asked: Asked) -> pd.DataFrame:
-    """The rows of all requests; what is lacking is generated. Raises `Stop` on a signal."""
-    responses, requests = asked.responses(), asked.requests
-    left = len(lacking(requests, responses))
-    asked.announce(len(requests), left)
-    if not left:
+def _solved(asked: Asked, vllm_gpus: int) -> pd.DataFrame:
+    """The rows of all requests; what is lacking is generated, by vLLM on so many GPUs or, where
+    that is 0, by Transformers. Raises `Stop` on a signal."""
+    requests, model = asked.requests, asked.subject.model
+    responses = asked.responses(use_vllm=vllm_gpus > 0)
+    missing = lacking(requests, responses)
+    asked.announce(len(requests), len(missing))
+    if not missing:
         return of_requests(responses.read(), requests)
     with sitting(asked.benchmarks, requests, responses) as (grader, done):
-        model, tokenizer = asked.subject.model.load(), asked.subject.tokenizer
-        return evaluate(model, tokenizer, requests, asked.sampling, responses, grader, done=done)
+        sampling, tokenizer = asked.sampling, asked.subject.tokenizer
+        if not vllm_gpus:
+            loaded = model.load()
+            return evaluate(loaded, tokenizer, requests, sampling, responses, grader, done=done)
+        batches = respond_by_vllm(model, tokenizer, missing, sampling, vllm_gpus)
+        return keep(batches, requests, responses, grader, done)
 
 
 def show(summary: Sequence[Estimate], console: Console | None = None) -> None:

@@ -17,6 +17,8 @@ for the run and its checkpoints, and ends when the run has ended; several share 
 A folder of Hugging Face checkpoints that any trainer made, or models in a row (folders, or Hub
 names with @revision), are analysed into a folder that is then shown, reported and gone on with
 (`sparks track RUN`) like a run's.
+
+`--device_map auto` spreads a model that is too large for one GPU over all that are there.
 """
 
 from __future__ import annotations
@@ -57,6 +59,7 @@ FROZEN = (
     "--track_base",
 )  # what was settled before the first step
 MACHINE = ("--track_batch_size", "--track_memory_gb")  # what may differ where it is analysed
+MAPS = ("auto", "balanced", "balanced_low_0", "sequential")  # accelerate's
 JUDGING = tuple(f"--track_{item.name}" for item in dataclasses.fields(Thresholds))
 
 
@@ -73,6 +76,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--pairs", metavar="FILE.jsonl", help="prompt pairs, where it is no run")
     parser.add_argument("--output_dir", metavar="RUN", help="where records go, where it is no run")
     parser.add_argument("--base", metavar="MODEL", help="the model of step 0, if not the first")
+    parser.add_argument("--device_map", choices=MAPS, help="spread a model over several GPUs")
     parser.add_argument("--reward", metavar="FILE.csv", help="the reward: columns step,reward")
     options, flags = _parse(parser, arguments)
     for word in flags:
@@ -115,7 +119,7 @@ def _choose(options: argparse.Namespace, flags: Sequence[str]) -> None:
         others = (options.rebuild, options.wiring, options.output_dir, *said)
         if ours or len(options.models) > 1 or any(others):
             raise BadInput("--watch takes the folder of a training run, and no other option")
-        _watch(folder, flags)
+        _watch(folder, flags, options.device_map)
         return
     if options.wiring and (options.rebuild or ours or len(options.models) > 1 or any(said)):
         raise BadInput("--wiring takes the folder of a training run, without --rebuild")
@@ -123,18 +127,18 @@ def _choose(options: argparse.Namespace, flags: Sequence[str]) -> None:
         track_models.rebuild(folder, flags)
     elif ours or len(options.models) > 1 or options.output_dir or any(said):
         asked = track_models.request(options.models, flags, options.output_dir, *said)
-        track_models.track(asked)
+        track_models.track(asked, options.device_map)
     else:
         for word in flags:
             if word.startswith(FROZEN) and RunFolder(folder).ledger.pairs_path.exists():
                 raise BadInput(
                     f"{folder}: its prompt pairs are frozen; {word!r} cannot change them"
                 )
-        _track(folder, options.rebuild, options.wiring, flags)
+        _track(_job(folder, flags, options.device_map), options.rebuild, options.wiring)
 
 
-def _track(folder: Path, rebuild: bool, wiring: bool, flags: Sequence[str]) -> None:
-    job, view = _job(folder, flags), Table()
+def _track(job: Job, rebuild: bool, wiring: bool) -> None:
+    folder, view = job.folder, Table()
     ledger = RunFolder(folder).ledger
     if not rebuild:
         _analyse(job, ledger, view)
@@ -150,12 +154,12 @@ def _track(folder: Path, rebuild: bool, wiring: bool, flags: Sequence[str]) -> N
         _rewire(job, ledger)
 
 
-def _watch(folder: Path, flags: Sequence[str]) -> None:
+def _watch(folder: Path, flags: Sequence[str], device_map: str | None) -> None:
     """Make records until the run has ended. Raises `Stop` on SIGTERM or SIGUSR1."""
     try:
         with ended_at_once():
             view, run = Table(), RunFolder(folder)
-            watcher = Watcher(wait_for(run, lambda: _job(folder, flags)), view)
+            watcher = Watcher(wait_for(run, lambda: _job(folder, flags, device_map)), view)
             try:
                 timeline = watcher.until_the_end()
             finally:
@@ -176,8 +180,9 @@ def _rewire(job: Job, ledger: Ledger) -> None:
     say(table.round(2).to_string(index=False))
 
 
-def _job(folder: Path, flags: Sequence[str]) -> Job:
-    """The job that made the run, as its `config.yaml` tells."""
+def _job(folder: Path, flags: Sequence[str], device_map: str | None) -> Job:
+    """The job that made the run, as its `config.yaml` tells; its models are loaded by accelerate's
+    `device_map`, where one is given."""
     path = RunFolder(folder).config_path
     try:
         words = path.read_text().splitlines()[0].split()
@@ -190,9 +195,11 @@ def _job(folder: Path, flags: Sequence[str]) -> Job:
         raise BadInput(
             f"{path} does not say which job it is; its first line must be '# sparks ...'"
         )
-    return config.load(
-        words[2], ["--config", str(path), "--output_dir", str(folder), *flags], False
-    )
+    job = config.load(words[2], ["--config", str(path), "--output_dir", str(folder), *flags], False)
+    if device_map:
+        given = job.training.model_init_kwargs or {}
+        job.training.model_init_kwargs = {**given, "device_map": device_map}
+    return job
 
 
 def _analyse(job: Job, ledger: Ledger, view: Table) -> None:

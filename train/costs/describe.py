@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from datasets import Dataset
 
 from tracking.pairs.prompt_pairs import PromptPairs
@@ -32,6 +33,8 @@ def describe(
     counted = sizes(job, start, rows, pairs, teacher)
     say(f"memory     {size(counted.peak)} in each process, the whole model in each")
     say(f"           {', '.join(_parts(counted))}")
+    if getattr(job.training, "use_vllm", False):
+        say(f"           {_vllm(job)}")
     say(f"disk       {size(counted.checkpoint)} a checkpoint")
     every = save_every(job, len(rows))
     if pairs and every:
@@ -45,6 +48,19 @@ def size(count: int) -> str:
         if count >= unit:
             return f"{count / unit:.3g} {name}"
     return f"{count / 1e3:.3g} kB"
+
+
+def _vllm(job: Job) -> str:
+    """What vLLM takes, which is a part of whatever GPU it finds."""
+    args = job.training
+    if args.vllm_mode == "server":
+        return "vLLM's own is on its server's GPUs, and not counted"
+    share = args.vllm_gpu_memory_utilization
+    total = ""
+    if torch.cuda.is_available():
+        total = f", {size(int(share * torch.cuda.mem_get_info()[1]))}"
+    asleep = ", while it generates" if args.vllm_enable_sleep_mode else ", all the time"
+    return f"and vLLM {share:.0%} of each GPU{total}{asleep}"
 
 
 def _parts(counted: Sizes) -> list[str]:

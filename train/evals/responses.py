@@ -11,7 +11,7 @@ A file is there whole or not at all, so whatever ends a job, the next goes on be
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,20 @@ def evaluate(
     """The rows of all requests, old and new, as `Responses.read`; `done` is told how many
     responses have come with each batch. `around` is `respond`'s."""
     missing = lacking(requests, responses)
-    for batch in respond(model, tokenizer, missing, sampling, around):
+    return keep(
+        respond(model, tokenizer, missing, sampling, around), requests, responses, grader, done
+    )
+
+
+def keep(
+    batches: Iterable[Sequence[Response]],
+    requests: Sequence[Request],
+    responses: Responses,
+    grader: Grader,
+    done: Callable[[int], object],
+) -> pd.DataFrame:
+    """Grade and append `batches` as they come; the rows of all requests, as `evaluate`."""
+    for batch in batches:
         responses.append(batch, grader.grade(batch))
         done(len(batch))
     return of_requests(responses.read(), requests)

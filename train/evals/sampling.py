@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import (
+    GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
     TemperatureLogitsWarper,
@@ -129,22 +130,31 @@ def respond(
     are between batches what they were.
     """
     prompts = prompts_of(tokenizer, requests, sampling.system_prompt)
-
-    def place(request: Request) -> tuple:  # conditions of one sample side by side
-        question = request.problem.question
-        return -len(prompts[question][1]), question, request.sample, request.condition
-
-    ordered = sorted(requests, key=place)
+    ordered = longest_first(requests, prompts)
     for start in range(0, len(ordered), sampling.batch_size):
         batch = ordered[start : start + sampling.batch_size]
         rows = around(batch) if around else nullcontext()
         texts = [prompts[request.problem.question] for request in batch]
         with undisturbed(model), torch.no_grad(), rows:
             written = _generate(model, tokenizer, [ids for _, ids in texts], batch, sampling)
+        ends = stops(model.generation_config, tokenizer)
         yield [
-            _response(tokenizer, request, prompt, tokens, _stops(model, tokenizer))
+            response(tokenizer, request, prompt, tokens.tolist(), ends)
             for request, (prompt, _), tokens in zip(batch, texts, written, strict=True)
         ]
+
+
+def longest_first(
+    requests: Sequence[Request], prompts: Mapping[str, tuple[str, list[int]]]
+) -> list[Request]:
+    """Requests in the order in which they are answered: by the length of their prompts, the
+    conditions of one sample side by side."""
+
+    def place(request: Request) -> tuple:
+        question = request.problem.question
+        return -len(prompts[question][1]), question, request.sample, request.condition
+
+    return sorted(requests, key=place)
 
 
 def check_room(
@@ -207,7 +217,7 @@ def _generate(
         input_ids=ids["input_ids"],
         attention_mask=ids["attention_mask"],
         max_new_tokens=sampling.max_new_tokens,
-        eos_token_id=_stops(model, tokenizer),
+        eos_token_id=stops(model.generation_config, tokenizer),
         pad_token_id=padding(tokenizer),
         repetition_penalty=1.0,
         logits_processor=processors,
@@ -216,20 +226,20 @@ def _generate(
     return written[:, ids["input_ids"].shape[1] :]
 
 
-def _response(
-    tokenizer: Any, request: Request, prompt: str, tokens: Tensor, stops: Sequence[int]
+def response(
+    tokenizer: Any, request: Request, prompt: str, ids: Sequence[int], ends: Sequence[int]
 ) -> Response:
-    ids = tokens.tolist()
-    end = next((place for place, token in enumerate(ids) if token in stops), None)
+    """What the new tokens `ids` say, up to the first of those that end a response."""
+    end = next((place for place, token in enumerate(ids) if token in ends), None)
     text = tokenizer.decode(ids[:end], skip_special_tokens=True)
     sampled = tuple(ids if end is None else ids[: end + 1])
     return Response(request, prompt, text, len(sampled), end is None, sampled)
 
 
-def _stops(model: Any, tokenizer: Any) -> list[int]:
-    """The tokens that end a response: those of the model's generation config, which may be one or
+def stops(config: GenerationConfig, tokenizer: Any) -> list[int]:
+    """The tokens that end a response: those of a model's generation config, which may be one or
     several, and the tokenizer's."""
-    own = model.generation_config.eos_token_id
+    own = config.eos_token_id
     ids = [*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id]
     return [token for token in dict.fromkeys(ids) if token is not None]
 

@@ -77,10 +77,11 @@ class Asked:
         """Whether answers were asked for in `\\boxed{}`."""
         return "boxed" in (self.sampling.system_prompt or "")
 
-    def responses(self) -> Responses:
+    def responses(self, use_vllm: bool = False) -> Responses:
         """Those that are in the folder; `BadInput` where they are another model's, or sampled
         otherwise."""
-        return Responses(self.folder, {**self.subject.facts, **self.sampling.facts})
+        engine = {"use_vllm": True} if use_vllm else {}
+        return Responses(self.folder, {**self.subject.facts, **self.sampling.facts, **engine})
 
     def announce(self, wanted: int, lacking: int) -> None:
         """Say what will be done: how many responses are wanted, and how many of them lack."""

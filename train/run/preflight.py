@@ -27,6 +27,11 @@ def check_machine(job: Job) -> None:
             "without"
         )
     args = job.training
+    if getattr(args, "use_vllm", False) and not job.ours.dry_run and find_spec("vllm") is None:
+        raise BadInput(
+            "use_vllm: vLLM is not installed; pip install -e '.[vllm]' (needs CUDA), or train "
+            "without: --use_vllm false"
+        )
     chosen = bool(job.resolved["use_cpu"])
     if not chosen and torch.accelerator.is_available():
         return

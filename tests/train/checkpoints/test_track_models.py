@@ -61,6 +61,16 @@ def test_a_folder_of_checkpoints_is_shown_and_reported_like_a_run(
     assert yaml.safe_load((run / "config.yaml").read_text())["models"] == [str(folder)]
 
 
+def test_a_device_map_changes_no_record(tmp_path: Path) -> None:
+    folder = save_checkpoints(tmp_path / "theirs")
+    plain, spread = tmp_path / "plain", tmp_path / "spread"
+    plain.mkdir()
+    spread.mkdir()
+    one = scores(tracked(plain, folder).records())
+    other = scores(tracked(spread, folder, "--device_map", "auto").records())
+    assert all(map(torch.equal, one, other))
+
+
 def test_it_goes_on_with_what_has_come_since(tmp_path: Path, capsys: Printed) -> None:
     folder = save_checkpoints(tmp_path / "theirs")
     ledger = tracked(tmp_path, folder)

@@ -1,11 +1,14 @@
 """Weights stay until their step has its record, whatever becomes of their checkpoint."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from scripts.campaign.campaign import Campaign
 from tests.builders.campaigns import SFT
-from tracking import Ledger
+from tracking import BadInput, Ledger
 from tracking.run_folder import RunFolder
 from train.checkpoints.waiting import analysable, keep, release, unchanged
 from train.run import resume
@@ -27,6 +30,15 @@ def test_training_that_is_watched_only_saves_and_keeps_weights_for_later(
     assert links[0].st_ino == links[1].st_ino
     said = trained.with_name("sft-watched.log").read_text()
     assert f"tracking   0 of 4 records so far; sparks track {trained} --watch makes the" in said
+
+
+def test_what_no_watcher_could_analyse_is_refused_before_the_first_step(
+    run_job: Callable[..., Path], tmp_path: Path
+) -> None:
+    keys = {"use_peft": "true", "use_dora": "true", "lora_target_modules": "all-linear"}
+    with pytest.raises(BadInput, match="cannot track a DoRA adapter"):
+        run_job("sft", tmp_path / "run", track_mode="watch", **keys)
+    assert resume.complete(tmp_path / "run") == {}
 
 
 def test_weights_of_steps_that_a_resumed_run_has_left_go(run: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from train import config, model
 from train.costs.describe import describe, size
-from train.tasks.registry import for_sft
+from train.tasks.registry import for_grpo, for_sft
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,27 @@ def test_quantised_weights_are_not_counted_as_whole_ones(
     printed = capsys.readouterr().out
     assert said in printed
     assert ("activations" in printed) != quantised
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({}, "and vLLM 30% of each GPU, all the time"),
+        ({"vllm_enable_sleep_mode": "true"}, "and vLLM 30% of each GPU, while it generates"),
+        ({"vllm_mode": "server"}, "vLLM's own is on its server's GPUs, and not counted"),
+    ],
+)
+def test_vllm_takes_a_part_of_the_gpu_or_another_gpu(
+    keys: dict[str, str],
+    said: str,
+    small_words: Callable[..., list[str]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    words = small_words("grpo", tmp_path / "run", use_vllm="true", dry_run="true", **keys)
+    job = config.load("grpo", words)
+    describe(job, model.start(job), for_grpo(job, "train"), {})
+    printed = capsys.readouterr().out
+    assert said in printed and "cache" not in printed

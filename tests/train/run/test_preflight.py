@@ -68,13 +68,22 @@ def test_fewer_rows_than_pairs_are_refused(dry_run: DryRun, tmp_path: Path) -> N
 
 def test_few_pairs_are_explained(dry_run: DryRun) -> None:
     said = dry_run("sft", track_pairs_count=4, track_pairs_minimum=2)
-    assert "few pairs  cue, operand: with fewer than 16 pairs" in said
+    assert "few pairs  cue: with fewer than 16 pairs" in said
 
 
 def test_missing_bitsandbytes_is_told(dry_run: DryRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "find_spec", lambda name: None)
     with pytest.raises(BadInput, match="load_in_4bit needs bitsandbytes"):
         dry_run("sft", load_in_4bit="true")
+
+
+@pytest.mark.parametrize("mode", ["colocate", "server"])
+def test_missing_vllm_is_told_where_it_would_train(mode: str) -> None:
+    recipe = REAL.replace("grpo.yaml", f"grpo-vllm-{mode}.yaml")
+    words = ["--config", recipe, "--bf16", "false", "--use_cpu"]
+    with pytest.raises(BadInput, match="use_vllm: vLLM is not installed"):
+        preflight.check_machine(config.load("grpo", words))
+    preflight.check_machine(config.load("grpo", [*words, "--dry_run"]))
 
 
 def test_conversations_need_a_chat_template(

@@ -1,0 +1,68 @@
+"""`memory_gb` is what attribution takes: bytes are counted, and held against a process's own."""
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from scripts.campaign.running import processes
+from tests.builders.decoders import make_decoder
+from tests.builders.prompt_pairs import make_pairs
+from tracking.attribution.integrals import EdgeIntegral
+from tracking.attribution.metrics import resolve
+from tracking.model.decoder import Decoder
+from tracking.model.passes import Passes, bytes_each
+from tracking.model.taps import tapped
+
+TOLERANCE = 0.15
+M_MMAP_THRESHOLD = -3
+PAIRS = 12
+
+
+def status(line: str) -> int:
+    """Bytes, as Linux counts them for this process."""
+    return int(Path("/proc/self/status").read_text().partition(f"{line}:")[2].split()[0]) * 1024
+
+
+def grow(shape: dict[str, Any], answer: Any) -> None:
+    """Send the bytes by which an attribution makes this process larger in which all pairs but one
+    are done again, which takes the most; and the bytes that are counted."""
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 65536)  # what is let go of is given back
+    torch.set_num_threads(1)
+    decoder = Decoder.of(make_decoder(**shape))
+    pairs = make_pairs(PAIRS, length=32)
+
+    def attribute(count: int) -> None:
+        again = max(count - 1, 1)
+        with tapped(decoder) as taps:
+            passes = Passes(decoder, decoder.graph, taps, (resolve("neg_logit_diff"),))
+            batch, clean, corrupted = passes.ends(pairs[:count])
+            integral = EdgeIntegral(passes, batch, corrupted.written_less(clean, decoder))
+            del clean, corrupted
+            some = integral.rows(torch.arange(again))
+            some.over(torch.full((1, again), 0.5), torch.ones(1, again))
+
+    attribute(1)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = status("VmRSS")
+    attribute(PAIRS)
+    answer.send((status("VmHWM") - before, PAIRS * bytes_each(decoder, pairs)))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"layers": 6, "heads": 8, "head_dim": 32, "width": 256},
+        {"layers": 4, "heads": 4, "kv_heads": 4, "head_dim": 64, "width": 256, "vocabulary": 8000},
+    ],
+    ids=["many heads", "many tokens"],
+)
+def test_attribution_takes_what_is_counted(shape: dict[str, Any]) -> None:
+    taken, answer = processes.Pipe(duplex=False)
+    process = processes.Process(target=grow, args=(shape, answer))
+    process.start()
+    process.join()
+    measured, counted = taken.recv()
+    assert counted == pytest.approx(measured, rel=TOLERANCE)
