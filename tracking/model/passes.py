@@ -69,9 +69,9 @@ def bytes_each(decoder: Decoder, pairs: PromptPairs) -> int:
 
     Counts, per position: the source differences, twice, as pairs that are done again have a copy of
     theirs, the sums over steps, and what one forward pass keeps for its backward pass: what the
-    norms read, q, k, v and z, and three times the hidden units of an MLP. No parameter has a
-    gradient, so what the other matrices read is not kept. Beside these the logits, and the scores.
-    Of a model on several devices it is what all take together.
+    norms read, q, k, v and z (eager attention keeps its weights too), three times the hidden units
+    of an MLP. No parameter has a gradient, so what other matrices read is not kept. Beside these
+    the logits, and the scores. Of a model on several devices it is what all take together.
     """
     layers, width = len(decoder.blocks), decoder.width
     heads = decoder.n_heads * decoder.head_dim

@@ -92,7 +92,7 @@ def _reach(job: Job, settings: wandb.Settings, step: int = 0) -> wandb.Run:
     elif row is not None:
         try:
             return _begin(job, mode, settings, row)
-        except CommError as error:
+        except wandb.Error as error:
             said = one_line(error)
             log.warning("W&B: %s; not rewound: rows after step %d stand there twice", said, step)
             wandb.teardown()  # or the run's id would be in use
