@@ -180,7 +180,7 @@ def _rewire(job: Job, ledger: Ledger) -> None:
     say(table.round(2).to_string(index=False))
 
 
-def _job(folder: Path, flags: Sequence[str], device_map: str | None) -> Job:
+def _job(folder: Path, flags: Sequence[str], device_map: str | None = None) -> Job:
     """The job that made the run, as its `config.yaml` tells; its models are loaded by accelerate's
     `device_map`, where one is given."""
     path = RunFolder(folder).config_path
