@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from scripts.control.control import Outcome, World
 from scripts.control.models import Subject, add_noise, scaled, spreads, write_of
+from scripts.control.still import FALSE
 from scripts.control.story import PAIRS, lasting, records, shares, turned
 from tracking.nodes.effects import effects
 from tracking.pairs.prompt_pairs import PromptPairs
@@ -22,7 +23,7 @@ DRAWS = 20
 GRADUAL = tuple(step / 8 for step in range(9))
 SUDDEN = (0, 0, 0, 0, 0, 1, 1, 1, 1, 1)
 FRESH = 256  # pairs that say what a share truly is
-SOME = 128  # pairs that say which nodes are worth planting
+SOME = 128  # pairs that say which nodes are worth planting, and when they come
 CARRIES = 2 * Thresholds().share  # a node worth planting surely has this share
 JITTER = 0.01  # weight noise of every checkpoint of its own, beside a sudden change
 
@@ -90,11 +91,11 @@ def gradual(backwards: bool) -> Callable[[World], Outcome]:
     factors = GRADUAL[::-1] if backwards else GRADUAL
 
     def make(world: World) -> Outcome:
-        chosen = drawn(world, world.draws(DRAWS))
+        chosen, count = drawn(world, world.draws(DRAWS)), PAIRS if world.quick else SOME
         problems = [
             f"draw {place}, {plant.node}: {problem}"
             for place, plant in enumerate(chosen)
-            if (problem := _gradual_problem(plant, factors, backwards, place))
+            if (problem := _gradual_problem(plant, factors, backwards, place, count))
         ]
         came = f"right in {len(chosen) - len(problems)} of {len(chosen)} draws"
         return Outcome("; ".join([came, *problems]), not problems)
@@ -102,9 +103,11 @@ def gradual(backwards: bool) -> Callable[[World], Outcome]:
     return make
 
 
-def _gradual_problem(plant: Plant, factors, backwards: bool, draw: int) -> str:
-    """What is not as it should be; empty where all is."""
-    pairs, fresh = plant.subject.samples(PAIRS, FRESH, seed=draw)
+def _gradual_problem(
+    plant: Plant, factors: Sequence[float], backwards: bool, draw: int, count: int
+) -> str:
+    """What is not as it should be by `count` pairs; empty where all is."""
+    pairs, fresh = plant.subject.samples(count, FRESH, seed=draw)
     timeline = Timeline.of(records(plant.models(factors), pairs))
     changed, node, least = turned(timeline), plant.node, Thresholds().share
     exact = np.abs(shares(plant.models(factors), pairs, [node])[node]).max(axis=1)  # [step]
@@ -120,7 +123,7 @@ def _gradual_problem(plant: Plant, factors, backwards: bool, draw: int) -> str:
         return f"changed at {changed[node]}, by brute force at {right} (shares {exact.round(2)})"
     truth = shares(plant.models(factors), fresh, set(changed) - {node})
     moved = {name: np.abs(paths - paths[0]).max() for name, paths in truth.items()}
-    wrong = [f"{name} ({size:.2f})" for name, size in moved.items() if size < least]
+    wrong = [f"{name} ({size:.2f})" for name, size in moved.items() if size < FALSE]
     return f"others changed state: {', '.join(wrong)}" if wrong else ""
 
 

@@ -57,7 +57,8 @@ def test_two_jobs_of_a_process_are_in_w_and_b_as_in_their_ledgers(
     run_job: Run, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     before = variables()
-    keys_of_both = {"report_to": "wandb", "eval_strategy": "steps", "eval_steps": 4, **LENIENT}
+    both = {"track_contrasts": ["cue", "operand"], "report_to": "wandb", **LENIENT}
+    keys_of_both = {"eval_strategy": "steps", "eval_steps": 4, **both}
     jobs = {name: run_job(name, tmp_path / name, **keys_of_both) for name in ("grpo", "sft")}
     assert variables() == before
     seen: set[str] = set()
