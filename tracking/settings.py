@@ -33,10 +33,7 @@ class Settings:
     )
     quadrature: str = field(
         default="adaptive",
-        metadata={
-            "help": "Where the integration steps from corrupted to clean lie: adaptive, left, "
-            "right, midpoint or gauss-legendre."
-        },
+        metadata={"help": "Where steps lie: adaptive, left, right, midpoint, gauss-legendre."},
     )
     ig_steps: int = field(
         default=6, metadata={"help": "Integration steps; adaptive may take more."}

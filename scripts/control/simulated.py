@@ -105,6 +105,7 @@ def _tables(generator: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]
         {
             "contrast": "pairs",
             "step": np.arange(steps),
+            "stage": 0,
             "reward": np.where(np.arange(steps) > 0, reward, np.nan),
             "reward_name": "reward",
             "behaviour": 4 + generator.standard_normal(steps).cumsum(),

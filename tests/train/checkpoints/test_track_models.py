@@ -283,7 +283,7 @@ def broken(tmp_path: Path, what: str) -> list[object]:
         ("log", r"trainer_state\.json cannot be read; give the reward: --reward"),
         ("twice", "checkpoint-100 and global_step_100 are both step 100"),
         ("zero twice", "is step 0, and so is --base"),
-        ("architecture", r"cannot track a 'olmo2' model \(.*checkpoint-200\): its norms behind"),
+        ("architecture", r"cannot track a 'olmo2' model \(.*checkpoint-200\): one norm runs"),
         ("adapter", r"checkpoint-300: cannot track a DoRA adapter"),
         ("no base", r"checkpoint-300: its base '/no/where' is not here; put it beside it, or"),
         ("tokenizer", r"no tokenizer in .*checkpoint-100, nor in the others"),

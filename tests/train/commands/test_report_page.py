@@ -40,7 +40,7 @@ def runs(
     more = {"log_completions": True, "logging_steps": 1}
     return {
         "grpo": run_job("grpo", folder / "grpo", **LIVELY, **more),
-        "sft": run_job("sft", folder / "sft", **LIVELY),
+        "sft": run_job("sft", folder / "sft", **LIVELY, track_contrasts=["cue", "operand"]),
     }
 
 

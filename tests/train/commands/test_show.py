@@ -49,7 +49,7 @@ def rows(printed: str) -> list[str]:
 def test_a_run_is_shown_with_its_rows_map_and_sentence(
     run_job: Run, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    run = run_job("sft", tmp_path / "run")
+    run = run_job("sft", tmp_path / "run", track_contrasts=["cue", "operand"])
     Ledger(run / "heads").mark_failed(3, RuntimeError("no room"))
     capsys.readouterr()
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}

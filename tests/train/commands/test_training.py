@@ -75,7 +75,7 @@ def test_the_model_card_says_what_happened_to_the_heads(
     job: str, request: pytest.FixtureRequest
 ) -> None:
     run = request.getfixturevalue(job)
-    said = Summary.of(Timeline.read(run), "operand").sentence
+    said = Summary.of(Timeline.read(run), "cue").sentence
     assert said in (run / "README.md").read_text()
 
 
@@ -149,7 +149,7 @@ def test_a_run_leaves_what_the_design_says(grpo: Path) -> None:
     assert (run / "report.png").read_bytes().startswith(b"\x89PNG")
     records = Ledger(run / "heads").records()
     assert [record.reward is None for record in records] == [True, False, False]
-    assert set(records[0].analyses) == {"cue", "operand"}
+    assert set(records[0].analyses) == {"cue"}
     told = said(run)
     assert re.search(r"^ +2 +\d\.\d+ +\S+ +cue +\d+( +\d+\+\d+){3} ", told, re.MULTILINE)
     assert "report.png" in told
