@@ -47,7 +47,8 @@ def _fitting(pattern: str) -> list[str]:
 
 
 def _run(folder: Path) -> Run:
-    return Run(str(folder), base_of(RunFolder(folder)), Timeline.read(folder))
+    run = RunFolder(folder)
+    return Run(str(folder), base_of(run), Timeline.read(folder), run.config().get("seed"))
 
 
 def _check_contrasts(groups: dict[str, list[Run]]) -> None:

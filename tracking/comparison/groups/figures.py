@@ -11,11 +11,12 @@ from tracking.timeline.timeline import Timeline
 
 @dataclass(frozen=True)
 class Run:
-    """A run of a group: its timeline, and the base that it began with."""
+    """A run of a group: its timeline, the base that it began with, and its seed."""
 
     name: str
     base: str | None
     timeline: Timeline
+    seed: int | None = None
 
 
 def figures(run: Run) -> pd.DataFrame:

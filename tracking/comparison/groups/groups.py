@@ -1,8 +1,8 @@
 """Groups of runs: every figure with its interval over runs, and what groups differ in.
 
 Runs are what varies: two seeds of one recipe differ by more than two resamples of the pairs. Where
-groups share bases, runs are paired by their base (the mean of those that began with it), and what
-bases differ in falls out.
+groups share bases, what bases differ in falls out: runs of one base and seed are a pair, or else
+those of one base (their mean). Seeds say what other seeds would do, not what other bases would.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from tracking.stability.changes import discoveries
 from tracking.timeline.activity import Thresholds
 from tracking.timeline.summary import Figure
 
-FEWEST = 2  # shared bases that can be paired
+FEWEST = 2  # pairs that can be compared
 PLACES = ["contrast", "figure"]
+PAIRED = ("start", "base")  # by what runs are paired, the first that groups share
 
 
 def groups_section(groups: Mapping[str, Sequence[Run]], thresholds: Thresholds) -> Section:
@@ -35,12 +36,14 @@ def groups_section(groups: Mapping[str, Sequence[Run]], thresholds: Thresholds) 
 
 
 def run_table(groups: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
-    """One row a run and figure: `group`, `run`, `base`, and the columns of `figures`."""
-    parts = [
-        figures(run).assign(group=name, run=run.name, base=run.base or f"of {run.name}")
-        for name, runs in groups.items()
-        for run in runs
-    ]
+    """One row a run and figure: `group`, `run`, `base`, `start` (base and seed), and the columns of
+    `figures`."""
+    parts = []
+    for name, runs in groups.items():
+        for run in runs:
+            base = run.base or f"of {run.name}"
+            start = f"{base}, seed {run.seed}"
+            parts.append(figures(run).assign(group=name, run=run.name, base=base, start=start))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -57,10 +60,10 @@ def group_table(table: pd.DataFrame) -> pd.DataFrame:
 
 def difference_table(table: pd.DataFrame, thresholds: Thresholds) -> pd.DataFrame:
     """One row a contrast, figure and two groups: the mean in `group` less that in `against` with
-    its 95 % interval over runs, `paired` by base or not, `runs` (pairs, or runs of both), p,
-    `smallest`, the true difference that so many runs would have shown at 80 %, and whether it
-    `differs`: after Benjamini and Hochberg over all rows and, of shares, by at least the
-    threshold."""
+    its 95 % interval over runs, by what runs are `paired` ("start", "base" or nothing), `runs`
+    (pairs, or runs of both), p, `smallest`, the true difference that so many runs would have shown
+    at 80 %, and whether it `differs`: after Benjamini and Hochberg over all rows and, of shares, by
+    at least the threshold."""
     rows = []
     names = list(dict.fromkeys(table["group"]))
     for (contrast, figure), each in table.groupby(PLACES, sort=False):
@@ -79,28 +82,32 @@ def difference_table(table: pd.DataFrame, thresholds: Thresholds) -> pd.DataFram
     return out.assign(differs=differs & ~small)
 
 
-def compared(before: pd.DataFrame, now: pd.DataFrame) -> tuple[Mean, bool, int]:
-    """The difference of two groups in one figure, whether it is paired, over how many runs."""
-    means = [one.dropna(subset="value").groupby("base")["value"].mean() for one in (before, now)]
-    shared = means[0].index.intersection(means[1].index)
-    if len(shared) >= FEWEST:
-        return mean((means[1][shared] - means[0][shared]).to_numpy()), True, len(shared)
+def compared(before: pd.DataFrame, now: pd.DataFrame) -> tuple[Mean, str, int]:
+    """The difference of two groups in one figure, by what it is paired, over how many pairs or
+    runs."""
+    for by in PAIRED:
+        means = [one.dropna(subset="value").groupby(by)["value"].mean() for one in (before, now)]
+        shared = means[0].index.intersection(means[1].index)
+        if len(shared) >= FEWEST:
+            return mean((means[1][shared] - means[0][shared]).to_numpy()), by, len(shared)
     values = [one["value"].to_numpy() for one in (now, before)]
-    return difference(*values), False, int(sum((~np.isnan(one)).sum() for one in values))
+    return difference(*values), "", int(sum((~np.isnan(one)).sum() for one in values))
 
 
 def _design(table: pd.DataFrame, one: str, other: str) -> str:
     """How two groups are compared."""
-    bases = [dict.fromkeys(table[table["group"] == name]["base"]) for name in (one, other)]
-    runs = [table[table["group"] == name]["run"].nunique() for name in (one, other)]
-    shared = [base for base in bases[0] if base in bases[1]]
+    groups = [table[table["group"] == name] for name in (one, other)]
+    runs = [group["run"].nunique() for group in groups]
     begin = f"{other} ({runs[1]} runs) and {one} ({runs[0]})"
-    if len(shared) >= FEWEST:
-        left = len({*bases[0], *bases[1]}) - len(shared)
-        rest = f"; runs of {left} other bases are left out" if left else ""
-        return f"{begin} are paired by {len(shared)} shared bases{rest}."
-    why = "they share one base" if shared else "they share no base"
-    return f"{begin} are not paired: {why}."
+    for by, what in zip(PAIRED, ("base and seed", "base"), strict=True):
+        shared = {*groups[0][by]} & {*groups[1][by]}
+        if len(shared) >= FEWEST:
+            bases = table[table[by].isin(shared)]["base"].nunique()
+            left = len({*groups[0][by], *groups[1][by]}) - len(shared)
+            rest = f"; runs of {left} others are left out" if left else ""
+            return f"{begin} are paired by {what}: {len(shared)} pairs of {bases} bases{rest}."
+    why = "one base" if {*groups[0]["base"]} & {*groups[1]["base"]} else "no base"
+    return f"{begin} are not paired: they share {why}."
 
 
 def _said(between: pd.DataFrame) -> Iterator[str]:
@@ -115,15 +122,16 @@ def _said(between: pd.DataFrame) -> Iterator[str]:
             )
         rest = rows[~rows["differs"] & (rows["smallest"] > 0)]
         if len(rest):
-            each = (f"{r['figure']} {_short(r['smallest'])}" for _, r in rest.iterrows())
-            yield (
-                f"On {contrast!r} pairs no other difference is shown; the least that so few runs "
-                f"would have shown in four of five studies: {', '.join(dict.fromkeys(each))}."
+            each = (
+                f"{row['group']} against {row['against']} {row['smallest']:.2g}"
+                for _, row in rest[rest["figure"] == "behaviour"].iterrows()
             )
-
-
-def _short(value: float) -> str:
-    return f"{value:.2g}"
+            least = ", ".join(each)
+            yield (
+                f"On {contrast!r} pairs no other difference is shown. What so few runs would have "
+                f"shown in four of five studies is `smallest` in group_differences.csv"
+                f"{f': of the behaviour, {least}' if least else ''}."
+            )
 
 
 def _shown(levels: pd.DataFrame) -> pd.DataFrame:

@@ -32,7 +32,7 @@ def rows(group: str, values: dict[str, float]) -> pd.DataFrame:
     """A figure of one run of each base."""
     return pd.DataFrame(
         {"contrast": "cue", "figure": "share of M1", "group": group, "run": list(values),
-         "base": list(values), "value": list(values.values())}
+         "base": list(values), "start": list(values), "value": list(values.values())}
     )  # fmt: skip
 
 
@@ -54,6 +54,15 @@ def test_runs_of_shared_bases_are_paired_and_what_bases_differ_in_falls_out() ->
     other = {f"c{base}": value for base, value in more.items()}
     by, paired, runs = compared(rows("a", bases), rows("b", other))
     assert not paired and runs == 10 and by.p > 0.5
+
+
+def test_runs_of_one_base_and_seed_are_a_pair_each() -> None:
+    seeds = [{f"{group}{n}": n + shift for n in range(4)} for group, shift in (("a", 0), ("b", 2))]
+    ours, theirs = (rows(group, values) for group, values in zip("ab", seeds, strict=True))
+    for one in (ours, theirs):
+        one["base"], one["start"] = ["x", "x", "x", "y"], [f"seed {n}" for n in range(4)]
+    by, paired, runs = compared(ours, theirs)
+    assert (paired, runs, by.value) == ("start", 4, pytest.approx(2))
 
 
 def test_several_runs_of_a_base_are_one_pair() -> None:
@@ -90,7 +99,10 @@ def test_a_section_says_how_groups_were_compared_and_what_could_have_been_shown(
         "b": [run(f"b{n}", f"b{n}", M1=(0.0, 0.5 + 0.02 * n)) for n in range(4)],
     }
     section = groups_section(groups, Thresholds())
-    assert section.sentences[0] == "b (4 runs) and a (4) are paired by 4 shared bases."
+    assert (
+        section.sentences[0]
+        == "b (4 runs) and a (4) are paired by base and seed: 4 pairs of 4 bases."
+    )
     assert any("share of M1 is higher in b than in a by 0.3" in one for one in section.sentences)
     levels = group_table(section.tables["runs"]).set_index(["figure", "group"])
     assert levels.loc[("share of M1", "a"), "mean"] == pytest.approx(0.215, abs=1e-3)
