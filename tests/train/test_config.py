@@ -22,7 +22,7 @@ def recipe(folder: Path, **keys: object) -> str:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_recipe_resolves(path: Path) -> None:
-    command = re.search(r"(\w+) --config", path.read_text())  # its first line runs it
+    command = re.search(r"(?:cli|sparks) (\w+) ", path.read_text())  # its first lines run it
     assert command is not None
     # bf16 is refused where no device has it, as on the machines that run the tests
     job = config.load(command[1], ["--config", str(path), "--bf16", "false"])
