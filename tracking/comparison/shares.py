@@ -174,6 +174,8 @@ def _word(
     active; else `undecided`. `alone`: only one model shows the behaviour, and it is active
     there."""
     rest = [name for name in active if name not in where]
+    if not active:
+        return "undecided"
     if len(active) < 2 and where:
         return "alone"
     if not rest and where:
