@@ -84,13 +84,18 @@ def main(arguments: Sequence[str]) -> None:
     plain = not (options.thinking or options.contrast)
     if options.control and not plain:
         raise BadInput("--control goes with neither --thinking nor --contrast")
+    if options.benchmarks and not options.contrast:
+        raise BadInput("--benchmarks names what openings answer: it needs --contrast opening")
+    if options.problems < 0:
+        raise BadInput(f"--problems is {options.problems}; 1 or more, or 0 not to look")
     quieten()
     compared = places(options.models)
     folder = Path(options.output_dir or _folder(compared))
     comparison = _comparison(options, flags, compared, folder)
     sections = []
-    for subject in subjects(comparison, compared) if plain and options.problems else ():
-        sections.append(shift_section_of(subject, comparison, options.problems, folder))
+    count = options.problems if plain else 0
+    for subject in subjects(comparison, compared, count) if count else ():
+        sections.append(shift_section_of(subject, comparison, folder))
         show(sections[-1])
     for make in _sections(options):
         sections.append(make(comparison))

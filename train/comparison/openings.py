@@ -85,8 +85,9 @@ def opening_pairs(places: Sequence[Place], asked: Openings) -> list[Pairs]:
     """
     if len(places) != 2:
         raise BadInput(f"openings are of two models, base first, not of {len(places)}")
+    _, tokenizer = (tokenizer_of(place) for place in places)
     check_words(places)
-    tokenizer, problems, sampling = tokenizer_of(places[1]), asked.problems(), asked.sampling
+    problems, sampling = asked.problems(), asked.sampling
     answers = [_answers(place, tokenizer, problems, sampling) for place in places]
     made = list(_pairs(tokenizer, problems, answers, asked.length))
     usable = choose(made, "opening", len(made), FEWEST)
