@@ -143,8 +143,8 @@ def _between(
     significant = np.zeros(p.shape, dtype=bool)
     significant[tested] = discoveries(p[tested], thresholds.error)
     return {
-        couple: Between(value, low, high, p, found & (np.abs(value) >= thresholds.share))
-        for (couple, (value, low, high, p)), found in zip(each.items(), significant, strict=True)
+        couple: Between(value, low, high, p, sure & (np.abs(value) >= thresholds.share))
+        for (couple, (value, low, high, p)), sure in zip(each.items(), significant, strict=True)
     }
 
 

@@ -146,13 +146,13 @@ def _comparison(
     control = _control(options.control, compared[0]) if options.control else []
     everyone, pairs = _prompted(options, [*compared, *control])
     how = Procedure(folder / "records", settings, thresholds)
-    made = measured_alike(parties(everyone, pairs, how), settings.batch_size)
+    measured = measured_alike(parties(everyone, pairs, how), settings.batch_size)
 
     def of(some: Sequence[Party], beside: Comparison | None = None) -> Comparison:
         return Comparison(some, relations(some), thresholds, settings.batch_size, beside)
 
-    count = len(made) - len(control)
-    return of(made[:count], of(made[count:]) if control else None)
+    count = len(measured) - len(control)
+    return of(measured[:count], of(measured[count:]) if control else None)
 
 
 def _control(run: Path, beside: Place) -> list[Place]:
