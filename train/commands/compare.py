@@ -129,7 +129,8 @@ def _sections(options: argparse.Namespace) -> Sequence[Callable[[Comparison], Se
 
 def _compare_groups(options: argparse.Namespace, flags: Sequence[str]) -> None:
     """Of runs as they were tracked: nothing is analysed."""
-    if options.models or options.pairs or options.control or flags:
+    others = (options.pairs, options.control, options.thinking, options.contrast)
+    if options.models or any(others) or flags:
         raise BadInput("--group compares runs by their records: it takes --output_dir alone")
     groups = groups_of(options.group)
     section = groups_section(groups, Thresholds())

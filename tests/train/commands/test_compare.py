@@ -212,6 +212,7 @@ def test_groups_of_runs_are_compared_by_their_records(tmp_path: Path, capsys: Pr
         ([*words[:2], *words[:2]], "is there twice"),
         ([*words[:2], "--group", f"b={tmp_path / 'a0'}"], "is named twice"),
         ([*words, "--pairs", "x"], "takes --output_dir alone"),
+        ([*words, "--thinking"], "takes --output_dir alone"),
     ):
         with pytest.raises(BadInput, match=why):
             compare.main(wrong)

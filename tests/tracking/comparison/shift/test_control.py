@@ -48,7 +48,8 @@ def test_a_control_that_changed_more_leaves_nothing_beyond(base: Any) -> None:
     weakly = Shift.of(base, scaled(miscopying(base), 0.1), TEXTS).carried
     assert weakly is not None and weakly.carriers == [COPY]
     level = control_level(base, miscopying(base), weakly, TEXTS)
-    assert level.nodes.set_index("node").loc[COPY, "beyond_gained_share_high"] < -0.05
+    of_copy: Any = level.nodes.set_index("node").loc[COPY]
+    assert of_copy["beyond_gained_share_high"] < -0.05
     assert beyond(level, weakly) == []
 
 
