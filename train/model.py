@@ -144,14 +144,14 @@ def saved(
 def loading(job: Job) -> dict[str, Any]:
     """Arguments for loading the weights, as TRL's own scripts give them."""
     more = job.training.model_init_kwargs
-    return {"revision": job.model.model_revision, **_as_said(job), **(more or {})}
+    return {"revision": job.model.model_revision, **_as_asked(job), **(more or {})}
 
 
 def loading_teacher(job: Job) -> dict[str, Any]:
     """The same for the teacher's."""
     more = job.training.teacher_model_init_kwargs
-    return {"revision": job.training.teacher_model_revision, **_as_said(job), **(more or {})}
+    return {"revision": job.training.teacher_model_revision, **_as_asked(job), **(more or {})}
 
 
-def _as_said(job: Job) -> dict[str, Any]:
+def _as_asked(job: Job) -> dict[str, Any]:
     return {"attn_implementation": job.model.attn_implementation, "dtype": job.model.dtype}

@@ -21,7 +21,7 @@ CONTRASTS = ("cue", "operand")
 
 
 @dataclass(frozen=True)
-class Found:
+class Differences:
     """What a comparison of two models says of their nodes."""
 
     differing: list[str]
@@ -29,7 +29,7 @@ class Found:
     absent: list[str]
 
     @classmethod
-    def of(cls, one: Record, other: Record, paired: bool = True) -> Found:
+    def of(cls, one: Record, other: Record, paired: bool = True) -> Differences:
         """Of the models `a` and `b`."""
         analyses = {"a": one.analyses["pairs"], "b": other.analyses["pairs"]}
         both, nodes = Compared.of(analyses, Thresholds(), paired), one.graph.nodes
@@ -54,26 +54,26 @@ def halves(world: World) -> Outcome:
             for some in subject.samples(PAIRS, PAIRS, seed=seed)
             for record in records([subject.model], some)
         )
-        found = Found.of(one, other, paired=False)
-        false += bool(found.differing)
-        problems += [f"{_named(subject)}, draw {seed}: {node}" for node in found.differing]
+        of_both = Differences.of(one, other, paired=False)
+        false += bool(of_both.differing)
+        problems += [f"{_named(subject)}, draw {seed}: {node}" for node in of_both.differing]
     came = f"{false} of {len(draws)} draws with a node that differs"
     return Outcome("; ".join([came, *problems]), false <= max(1, len(draws) // 20))
 
 
 def gained(world: World) -> Outcome:
     """A model against itself with the last norm's weight scaled."""
-    problems, made = [], 0
+    problems, tried = [], 0
     for subject in _bases(world):
         model, (pairs,) = subject.model, subject.samples(PAIRS)
         (plain,) = records([model], pairs)
         for gain in GAINS[::3] if world.quick else GAINS:
             with scaled(model.model.norm.weight.data, gain):
                 (louder,) = records([model], pairs)
-            made += 1
-            found = Found.of(plain, louder)
-            problems += [f"{_named(subject)} x {gain}: {node}" for node in found.differing]
-    return Outcome(f"{made} gains: {'; '.join(problems) or 'no node differs'}", not problems)
+            tried += 1
+            of_both = Differences.of(plain, louder)
+            problems += [f"{_named(subject)} x {gain}: {node}" for node in of_both.differing]
+    return Outcome(f"{tried} gains: {'; '.join(problems) or 'no node differs'}", not problems)
 
 
 def recruited(world: World) -> Outcome:
@@ -82,11 +82,11 @@ def recruited(world: World) -> Outcome:
     for draw, plant in enumerate(chosen):
         pairs, fresh = plant.subject.samples(PAIRS, FRESH, seed=draw)
         off, on = (record for model in plant.models((0, 1)) for record in records([model], pairs))
-        found = Found.of(off, on)
-        if found.only.get(plant.node) != "b":
-            absent = " (no behaviour without it)" if found.absent else ""
+        of_both = Differences.of(off, on)
+        if of_both.only.get(plant.node) != "b":
+            absent = " (no behaviour without it)" if of_both.absent else ""
             problems.append(f"draw {draw}: {plant.node} is not said to be of one only{absent}")
-        exact = shares(plant.models((0, 1)), fresh, {*found.only} - {plant.node})
+        exact = shares(plant.models((0, 1)), fresh, {*of_both.only} - {plant.node})
         problems += [
             f"draw {draw}: {node} is said to be of one only, and differs by {size:.2f}"
             for node, path in exact.items()

@@ -96,12 +96,12 @@ def _sentence(contrast: str, each: pd.DataFrame, row: pd.Series) -> str:
     ]
     size = Figure(row["difference"], row["low"], row["high"])
     if not row["differs"]:
-        found = f"a difference is not shown ({size})"
+        verdict = f"a difference is not shown ({size})"
     elif row["difference"] > 0:
-        found = f"{row['model']}'s is larger by {size}"
+        verdict = f"{row['model']}'s is larger by {size}"
     else:
-        found = f"{row['model']}'s is smaller by {size.turned}"
-    return f"On {contrast!r} pairs the behaviour is {levels[0]} and {levels[1]}: {found}."
+        verdict = f"{row['model']}'s is smaller by {size.turned}"
+    return f"On {contrast!r} pairs the behaviour is {levels[0]} and {levels[1]}: {verdict}."
 
 
 def _shown(each: pd.DataFrame) -> pd.DataFrame:

@@ -49,7 +49,7 @@ def _measured(
     model: nn.Module, analysis: Analysis, pairs: PromptPairs, nodes: Tensor, batch_size: int
 ) -> Analysis:
     """The analysis with the exact effects of more `nodes`, BoolTensor [node]."""
-    found = node_effects(
+    effects = node_effects(
         Decoder.of(model), pairs, nodes, metrics.resolve(METRIC), min(batch_size, len(pairs))
     )
     before = analysis.nodes
@@ -57,7 +57,7 @@ def _measured(
         analysis,
         nodes=replace(
             before,
-            corrupt=found.corrupt.where(nodes, before.corrupt),
-            restore=found.restore.where(nodes, before.restore),
+            corrupt=effects.corrupt.where(nodes, before.corrupt),
+            restore=effects.restore.where(nodes, before.restore),
         ),
     )

@@ -23,17 +23,18 @@ def nodes_section(comparison: Comparison) -> Section:
         levels = {name: null(one, comparison.thresholds) for name, one in analyses.items()}
         nulls += [{"contrast": contrast, "model": m, **vars(n)} for m, n in levels.items()]
         for family in (one for one in comparison.families if len(one) > 1):
-            mine = {party.name: analyses[party.name] for party in family}
-            compared = Compared.of(mine, comparison.thresholds)
+            of_family = {party.name: analyses[party.name] for party in family}
+            compared = Compared.of(of_family, comparison.thresholds)
             graph = family[0].record.graph
             shares.append(share_table(graph, compared).assign(contrast=contrast))
             between.append(difference_table(graph, compared).assign(contrast=contrast))
-            found = said(graph, compared, levels)
-            if comparison.control:
-                control = control_of(comparison.control, contrast)
+            mine = findings(graph, compared, levels)
+            beside = comparison.control
+            if beside and beside.parties[0].record.graph == graph:
+                control = control_of(beside, contrast)
                 between[-1]["control"] = level(control)
-                found.append(_controlled(graph, compared, control))
-            sentences += [f"On {contrast!r} pairs {one}" for one in found]
+                mine.append(_controlled(graph, compared, control))
+            sentences += [f"On {contrast!r} pairs {one}" for one in mine]
             shown.append(_shown(contrast, graph, compared))
     if alone := _apart(comparison.families):
         sentences.append(alone)
@@ -89,7 +90,7 @@ def difference_table(graph: Graph, compared: Compared) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).rename(columns={"value": "difference"})
 
 
-def said(graph: Graph, compared: Compared, levels: Mapping[str, Null]) -> list[str]:
+def findings(graph: Graph, compared: Compared, levels: Mapping[str, Null]) -> list[str]:
     """A sentence for the nodes active in all models, one for those of one model only, one for other
     shares that differ, and one for what halves of the pairs make of one model."""
     out = []

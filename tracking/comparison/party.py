@@ -11,6 +11,7 @@ from torch import nn
 
 from tracking.comparison.relation import Relation
 from tracking.comparison.section import Section
+from tracking.ledger.differences import differences
 from tracking.ledger.record import Analysis, Record
 from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.timeline.activity import Thresholds
@@ -68,7 +69,8 @@ class Comparison:
 
 
 def bases_section(comparison: Comparison) -> Section:
-    """Which two parties are of one base, and by which rule."""
+    """Which two parties are of one base, and by which rule; and what their records were made with
+    otherwise."""
     rows = [
         {"model": other.name, "against": one.name,
          **vars(comparison.relations[one.name, other.name])}
@@ -79,8 +81,6 @@ def bases_section(comparison: Comparison) -> Section:
         f"{'of one base' if row['one_base'] else 'not known to be of one base'}: {row['rule']}."
         for row in rows
     ]
-    precisions = {party.name: party.record.precision for party in comparison.parties}
-    if len(set(precisions.values())) > 1:
-        each = ", ".join(f"{name} in {precision}" for name, precision in precisions.items())
-        sentences.append(f"Records are of other precisions, which differ by rounding: {each}.")
+    records = {party.name: party.record for party in comparison.parties}
+    sentences += [f"The records were made with different {what}." for what in differences(records)]
     return Section("Bases", sentences, {"bases": pd.DataFrame(rows)})

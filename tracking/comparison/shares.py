@@ -143,8 +143,8 @@ def _between(
     significant = np.zeros(p.shape, dtype=bool)
     significant[tested] = discoveries(p[tested], thresholds.error)
     return {
-        couple: Between(value, low, high, p, found & (np.abs(value) >= thresholds.share))
-        for (couple, (value, low, high, p)), found in zip(each.items(), significant, strict=True)
+        couple: Between(value, low, high, p, sure & (np.abs(value) >= thresholds.share))
+        for (couple, (value, low, high, p)), sure in zip(each.items(), significant, strict=True)
     }
 
 
@@ -174,6 +174,8 @@ def _word(
     active; else `undecided`. `alone`: only one model shows the behaviour, and it is active
     there."""
     rest = [name for name in active if name not in where]
+    if not active:
+        return "undecided"
     if len(active) < 2 and where:
         return "alone"
     if not rest and where:

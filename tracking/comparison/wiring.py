@@ -42,14 +42,14 @@ def wiring_section(comparison: Comparison) -> Section:
                 by = {one.name: ranked(one, contrast) for one in others}
                 table = rankings(party, by, contrast, comparison.batch_size)
                 parts.append(table)
-                sentences += said(table)
+                sentences += findings(table)
     if comparison.control:
         first, last = comparison.control.parties
         for contrast in comparison.contrasts if last.load else ():
             by = {first.name: ranked(first, contrast)}
             table = rankings(last, by, contrast, comparison.batch_size)
             parts.append(table)
-            sentences += said(table)
+            sentences += findings(table)
     if len(comparison.families) > 1:
         sentences.append("Between bases rankings are not tried: an edge's name means another edge.")
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
@@ -137,7 +137,7 @@ def _loaded(party: Party) -> torch.nn.Module:
     return party.load()
 
 
-def said(table: pd.DataFrame) -> Iterator[str]:
+def findings(table: pd.DataFrame) -> Iterator[str]:
     """A sentence for each ranking, by the size of the model's own circuits or half of it, whichever
     says more against it."""
     for (contrast, model, by), rows in table.groupby(

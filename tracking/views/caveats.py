@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from tracking.errors import BadInput
-from tracking.ledger.record import PROCEDURE, Record
+from tracking.ledger.differences import differences
 from tracking.run_folder import RunFolder
 from tracking.timeline.activity import weaknesses
 from tracking.timeline.coupling import Coupling, rewards
@@ -57,28 +57,14 @@ def between(timelines: Mapping[str, Timeline]) -> list[str]:
     shapes = {(one.records[0].n_layers, one.records[0].n_heads) for one in timelines.values()}
     if len(shapes) > 1:
         lines.append("The runs are of models of different sizes: a head is not the same in all.")
-    lines += _different({name: one.records[-1] for name, one in timelines.items()})
+    last = {name: one.records[-1] for name, one in timelines.items()}
+    lines += [f"The runs were tracked with different {what}." for what in differences(last)]
     everywhere = set.intersection(*(set(one.contrasts) for one in timelines.values()))
     for contrast in _unique(contrast for one in timelines.values() for contrast in one.contrasts):
         if contrast not in everywhere:
             without = [name for name, one in timelines.items() if contrast not in one.contrasts]
             lines.append(f"No {contrast!r} pairs in {', '.join(without)}.")
     return lines
-
-
-def _different(records: Mapping[str, Record]) -> Iterator[str]:
-    """In what the tracking of runs differed, but for what changes no finding."""
-    names = _unique(name for one in records.values() for name in one.settings)
-    facts = {"precisions": {run: one.precision for run, one in records.items()}}
-    for name in names:
-        if name not in PROCEDURE:
-            facts[f"settings of {name}"] = {
-                run: str(one.settings.get(name, "?")) for run, one in records.items()
-            }
-    for what, values in facts.items():
-        if len(set(values.values())) > 1:
-            listed = ", ".join(f"{run} {value}" for run, value in values.items())
-            yield f"The runs were tracked with different {what} ({listed})."
 
 
 def _few(timeline: Timeline) -> Iterator[str]:

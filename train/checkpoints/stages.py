@@ -40,11 +40,13 @@ class Base:
 def base_of(job: Job) -> Base | None:
     """What the job takes over, or has taken over already; None where it is no later stage.
 
-    Raises `BadInput` where `track_base` is no run that the job's model is of, where that run has no
-    record of it, or where its records were made with other settings or other contrasts.
+    Raises `BadInput` where `track_base` is the job's own run, or none that its model is of, where
+    that run has no record of it, or where its records were made with other settings or contrasts.
     """
     if not job.ours.track_base:
         return None
+    if Path(job.ours.track_base).resolve() == job.folder.resolve():
+        raise BadInput(f"track_base {job.ours.track_base} is this very run; name an earlier one")
     first, ledger = first_model(job), RunFolder(job.folder).ledger
     records = ledger.base.records() if ledger.offset else _earlier_records(job)
     if not ledger.pairs_path.exists():  # they are frozen after the records are taken over

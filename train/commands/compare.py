@@ -84,13 +84,18 @@ def main(arguments: Sequence[str]) -> None:
     plain = not (options.thinking or options.contrast)
     if options.control and not plain:
         raise BadInput("--control goes with neither --thinking nor --contrast")
+    if options.benchmarks and not options.contrast:
+        raise BadInput("--benchmarks names what openings answer: it needs --contrast opening")
+    if options.problems < 0:
+        raise BadInput(f"--problems is {options.problems}; 1 or more, or 0 not to look")
     quieten()
     compared = places(options.models)
     folder = Path(options.output_dir or _folder(compared))
     comparison = _comparison(options, flags, compared, folder)
     sections = []
-    for subject in subjects(comparison, compared) if plain and options.problems else ():
-        sections.append(shift_section_of(subject, comparison, options.problems, folder))
+    count = options.problems if plain else 0
+    for subject in subjects(comparison, compared, count) if count else ():
+        sections.append(shift_section_of(subject, comparison, folder))
         show(sections[-1])
     for make in _sections(options):
         sections.append(make(comparison))
@@ -124,7 +129,8 @@ def _sections(options: argparse.Namespace) -> Sequence[Callable[[Comparison], Se
 
 def _compare_groups(options: argparse.Namespace, flags: Sequence[str]) -> None:
     """Of runs as they were tracked: nothing is analysed."""
-    if options.models or options.pairs or options.control or flags:
+    others = (options.pairs, options.control, options.thinking, options.contrast)
+    if options.models or any(others) or flags:
         raise BadInput("--group compares runs by their records: it takes --output_dir alone")
     groups = groups_of(options.group)
     section = groups_section(groups, Thresholds())
@@ -141,13 +147,13 @@ def _comparison(
     control = _control(options.control, compared[0]) if options.control else []
     everyone, pairs = _prompted(options, [*compared, *control])
     how = Procedure(folder / "records", settings, thresholds)
-    made = measured_alike(parties(everyone, pairs, how), settings.batch_size)
+    measured = measured_alike(parties(everyone, pairs, how), settings.batch_size)
 
     def of(some: Sequence[Party], beside: Comparison | None = None) -> Comparison:
         return Comparison(some, relations(some), thresholds, settings.batch_size, beside)
 
-    count = len(made) - len(control)
-    return of(made[:count], of(made[count:]) if control else None)
+    count = len(measured) - len(control)
+    return of(measured[:count], of(measured[count:]) if control else None)
 
 
 def _control(run: Path, beside: Place) -> list[Place]:

@@ -60,8 +60,8 @@ class Openings:
     def problems(self) -> list[Problem]:
         """Of all benchmarks; `BadInput` for a name that is none."""
         names = [name.strip() for name in self.benchmarks.split(",") if name.strip()]
-        found = benchmarks(names, None, self.limit)
-        return [problem for benchmark in found for problem in benchmark.problems]
+        asked = benchmarks(names, None, self.limit)
+        return [problem for benchmark in asked for problem in benchmark.problems]
 
 
 def add_openings(parser: argparse.ArgumentParser) -> None:
@@ -85,12 +85,13 @@ def opening_pairs(places: Sequence[Place], asked: Openings) -> list[Pairs]:
     """
     if len(places) != 2:
         raise BadInput(f"openings are of two models, base first, not of {len(places)}")
+    _, tokenizer = (tokenizer_of(place) for place in places)
     check_words(places)
-    tokenizer, problems, sampling = tokenizer_of(places[1]), asked.problems(), asked.sampling
+    problems, sampling = asked.problems(), asked.sampling
     answers = [_answers(place, tokenizer, problems, sampling) for place in places]
-    made = list(_pairs(tokenizer, problems, answers, asked.length))
-    usable = choose(made, "opening", len(made), FEWEST)
-    say(f"openings   {len(usable)} pairs of {len(made)} problems{_reasons(made)}")
+    drafts = list(_pairs(tokenizer, problems, answers, asked.length))
+    usable = choose(drafts, "opening", len(drafts), FEWEST)
+    say(f"openings   {len(usable)} pairs of {len(drafts)} problems{_reasons(drafts)}")
     pairs = {"opening": PromptPairs.padded(usable, padding(tokenizer))}
     return [pairs] * 2
 
@@ -119,7 +120,7 @@ def _pairs(
         yield opening_pair(tokenizer, prompt, first, second, length)
 
 
-def _reasons(made: Sequence[Pair | Dropped]) -> str:
-    reasons = [one.reason for one in made if isinstance(one, Dropped)]
+def _reasons(drafts: Sequence[Pair | Dropped]) -> str:
+    reasons = [one.reason for one in drafts if isinstance(one, Dropped)]
     counts = {reason: reasons.count(reason) for reason in reasons}
     return "".join(f"; {count} dropped: {reason}" for reason, count in counts.items())

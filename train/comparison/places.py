@@ -51,11 +51,11 @@ def ends(run: Path) -> list[Place]:
 
 
 def base_of(run: RunFolder) -> str | None:
-    """The base that a run names, a later stage that of its first: of those that Sparks makes, with
-    its seed."""
+    """The base that a run names, or the first stage of its training: of those that Sparks makes,
+    with its seed."""
     config = run.config()
-    if earlier := config.get("track_base"):
-        return base_of(RunFolder(Path(earlier)))
+    while (earlier := config.get("track_base")) and is_run(Path(earlier)):
+        config = RunFolder(Path(earlier)).config()
     if "steps" in config:  # by `sparks track`
         return str(config["steps"][min(config["steps"])])
     name = config.get("model_name_or_path")

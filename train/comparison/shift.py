@@ -20,7 +20,6 @@ from tracking.comparison.shift.texts import Texts
 from tracking.errors import BadInput
 from tracking.nodes.weight_change import snapshot
 from tracking.run_folder import RunFolder
-from tracking.views.completions import files
 from train.checkpoints import models
 from train.comparison.places import Place
 from train.comparison.texts import Asked, drawn_texts, logged_problems
@@ -41,12 +40,14 @@ class Subject:
     party: Party
     base: Party
     run: RunFolder
+    problems: Asked
     tokenizer: Any
 
 
-def subjects(comparison: Comparison, compared: Sequence[Place]) -> list[Subject]:
-    """The models that are compared with their own base: those of a run that has completions, beside
-    the first of their family where that is step 0 of a run or a model of no run."""
+def subjects(comparison: Comparison, compared: Sequence[Place], count: int) -> list[Subject]:
+    """The models that are compared with their own base, on up to `count` problems of their run:
+    those beside the first of their family where that is step 0 of a run or a model of no run. One
+    whose run has no problems that can be asked again is left out, and a line says why."""
     by_name = {place.name: place for place in compared}
     out = []
     for base, *others in comparison.families:
@@ -57,32 +58,34 @@ def subjects(comparison: Comparison, compared: Sequence[Place]) -> list[Subject]
             place = by_name[party.name]
             if place.run is None or place.model is None:
                 continue
-            if not files(place.run.path):
-                say(f"note       {party.name} has no completions: what changed is not looked for")
+            try:
+                problems = logged_problems(place.run.path, count)
+            except BadInput as reason:
+                say(f"note       what changed in {party.name} is not looked for: {reason}")
                 continue
             tokenizer = models.tokenizer([place.model, first.model])
-            out.append(Subject(party, base, place.run, tokenizer))
+            out.append(Subject(party, base, place.run, problems, tokenizer))
     return out
 
 
-def shift_section_of(subject: Subject, comparison: Comparison, count: int, folder: Path) -> Section:
-    """The section of one model, on up to `count` problems of its run. Both models' completions, at
-    temperature 1 and of as many tokens as the run's, are written into the folder as a page to read.
+def shift_section_of(subject: Subject, comparison: Comparison, folder: Path) -> Section:
+    """The section of one model. Both models' completions, at temperature 1 and of as many tokens as
+    the run's, are written into the folder as a page to read.
 
-    Raises `BadInput` where the problems cannot be asked, or the control is of another base.
+    Raises `BadInput` where a prompt leaves no room for a completion, or the control is of another
+    base.
     """
     assert subject.base.load is not None and subject.party.load is not None  # as `subjects` has it
     base, trained = subject.base.load(), subject.party.load()
     control = _control(comparison, subject, base)
-    problems = logged_problems(subject.run.path, count)
-    texts = _texts(subject, problems, {"base": base, "trained": trained})
+    texts = _texts(subject, {"base": base, "trained": trained})
     thresholds, graph = comparison.thresholds, subject.party.record.graph
     screen = SCREEN * thresholds.share if len(graph.nodes) > MANY else 0.0
     judged = Judged(thresholds.share, thresholds.error, screen)
     shift = Shift.of(base, trained, texts, judged, BATCH)
     level = None
     if control is not None:
-        own = _texts(subject, problems, {"base": base, "control": control})
+        own = _texts(subject, {"base": base, "control": control})
         level = control_level(base, control, shift.carried, own, judged, BATCH)
     decode = decoder_of(subject.tokenizer)
     name, against = subject.party.name, subject.base.name
@@ -108,13 +111,17 @@ def _control(comparison: Comparison, subject: Subject, base: Any) -> Any:
     return control
 
 
-def _texts(subject: Subject, problems: Asked, writers: Mapping[str, Any]) -> Texts:
-    positions = min(model.config.max_position_embeddings for model in writers.values())
-    said = subject.run.config().get("max_completion_length")
+def _texts(subject: Subject, writers: Mapping[str, Any]) -> Texts:
+    asked, positions = subject.problems, min(map(_positions, writers.values()))
+    tokens = subject.run.config().get("max_completion_length") or min(TOKENS, positions // 2)
     sampling = Sampling(
         temperature=1.0,
-        max_new_tokens=int(said or min(TOKENS, positions // 2)),
+        max_new_tokens=int(tokens),
         batch_size=BATCH,
-        system_prompt=problems.system_prompt,
+        system_prompt=asked.system_prompt,
     )
-    return Texts.of(drawn_texts(writers, subject.tokenizer, problems.problems, sampling))
+    return Texts.of(drawn_texts(writers, subject.tokenizer, asked.problems, sampling))
+
+
+def _positions(model: Any) -> int:
+    return model.config.max_position_embeddings

@@ -93,8 +93,8 @@ def _reach(job: Job, settings: wandb.Settings, step: int = 0) -> wandb.Run:
         try:
             return _begin(job, mode, settings, row)
         except wandb.Error as error:
-            said = one_line(error)
-            log.warning("W&B: %s; not rewound: rows after step %d stand there twice", said, step)
+            why = one_line(error)
+            log.warning("W&B: %s; not rewound: rows after step %d stand there twice", why, step)
             wandb.teardown()  # or the run's id would be in use
     try:
         return _begin(job, mode, settings)

@@ -65,6 +65,7 @@ def test_without_behaviour_in_one_model_nothing_is_compared() -> None:
     both = compared(a=noisy({"M1": 0.3}, 0.02, 0), b=absent)
     assert both.absent == ["b"] and not both.between
     assert dict(zip(GRAPH.nodes, both.words, strict=True))["M1"] == "alone"
+    assert set(words(a=absent, b=absent).values()) == {"undecided"}
 
 
 @pytest.mark.parametrize("noise", [0.02, 0.1, 0.3])

@@ -161,6 +161,14 @@ def test_a_base_that_does_not_fit_is_refused_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_does_not_go_on_from_itself(run_job: Run, first: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(first, tmp_path / "run")
+    further = {"resume_from_checkpoint": "latest", "max_steps": 6, "accept_changes": "true"}
+    with pytest.raises(BadInput, match=r"track_base .* is this very run"):
+        run_job("sft", run, **KEYS, track_base=run, **further)
+    assert not (run / "heads" / "base").exists()
+
+
 def test_a_base_without_the_record_that_a_stage_begins_with_is_refused(
     run_job: Run, first: Path, tmp_path: Path
 ) -> None:

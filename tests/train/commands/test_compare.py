@@ -110,6 +110,10 @@ def test_a_run_beside_its_base_begins_with_what_changed(tmp_path: Path, capsys: 
     assert shares["lost_share"] == pytest.approx(1, abs=1e-4)
     compared(tmp_path / "other", base, run, "--problems", 0)
     assert "What training changed" not in capsys.readouterr().out
+    write_completions(run, ["1+2"], step=2, system="another system prompt")
+    compared(tmp_path / "other", base, run)
+    said = capsys.readouterr().out
+    assert "what changed in run is not looked for" in said and "What training changed" not in said
 
 
 def test_a_control_of_another_base_is_refused(tmp_path: Path) -> None:
@@ -133,6 +137,10 @@ def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path: Path) -> None:
         compared(tmp_path / "out", *models)
     with pytest.raises(BadInput, match="unrecognized arguments: --wat"):
         compared(tmp_path / "out", *models, "--wat")
+    with pytest.raises(BadInput, match="--problems is -1"):
+        compared(tmp_path / "out", *models, "--problems", "-1")
+    with pytest.raises(BadInput, match="it needs --contrast opening"):
+        compared(tmp_path / "out", *models, "--benchmarks", "tiny-hard")
 
 
 def test_a_control_gives_every_figure_its_level(tmp_path: Path, capsys: Printed) -> None:
@@ -204,6 +212,7 @@ def test_groups_of_runs_are_compared_by_their_records(tmp_path: Path, capsys: Pr
         ([*words[:2], *words[:2]], "is there twice"),
         ([*words[:2], "--group", f"b={tmp_path / 'a0'}"], "is named twice"),
         ([*words, "--pairs", "x"], "takes --output_dir alone"),
+        ([*words, "--thinking"], "takes --output_dir alone"),
     ):
         with pytest.raises(BadInput, match=why):
             compare.main(wrong)

@@ -14,7 +14,7 @@ from tests.builders.checkpoints import QUICK, save_model, write_pairs
 from tests.builders.paths import SHARED
 from tracking import BadInput
 from tracking.pairs.frozen import load_pairs
-from train.commands import compare
+from train.commands import compare, track
 
 Printed = pytest.CaptureFixture[str]
 QWEN = SHARED / "qwen-tokenizer"
@@ -91,6 +91,12 @@ def test_openings_that_cannot_be_are_refused(tmp_path: Path) -> None:
         compared(tmp_path / "out", *models[:2], "--contrast", "opening")
     with pytest.raises(BadInput, match="--opening_tokens is 0"):
         compared(tmp_path / "out", *models[:2], *OPENINGS[:-1], "0")
+    run, pairs = tmp_path / "run", write_pairs(tmp_path)
+    words = [models[2], "--pairs", pairs, "--output_dir", run, *QUICK]
+    track.main([str(word) for word in words])
+    shutil.rmtree(models[2])
+    with pytest.raises(BadInput, match="run: its weights are gone"):
+        compared(tmp_path / "out", run, models[1], *OPENINGS)
 
 
 def test_a_model_is_compared_in_its_modes_of_thinking(tmp_path: Path, capsys: Printed) -> None:

@@ -6,8 +6,9 @@ import pytest
 
 from tests.builders.checkpoints import QUICK, save_checkpoints, save_model, write_pairs
 from tracking.errors import BadInput
+from tracking.run_folder import RunFolder
 from train.commands import track
-from train.comparison.places import places
+from train.comparison.places import base_of, places
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,16 @@ def test_a_training_run_has_its_base_as_step_0(run_job, tmp_path: Path, small_mo
     first, second = places([f"{job}@0", str(job / "checkpoint-1")])
     assert first.model is not None and first.model.source.files == small_model.resolve()
     assert second.step == 1 and second.name == "run@1" and second.base == str(small_model)
+
+
+def test_a_later_stage_has_the_base_of_the_first(tmp_path: Path) -> None:
+    stages = [tmp_path / name for name in ("sft", "grpo", "again")]
+    for stage, start in zip(stages, ("org/model", *map(str, stages)), strict=False):
+        stage.mkdir()
+        config = f"model_name_or_path: {start}\n"
+        earlier = f"track_base: {start}\n" if start in map(str, stages) else ""
+        (stage / "config.yaml").write_text(f"# sparks grpo\n{config}{earlier}")
+    assert {base_of(RunFolder(stage)) for stage in stages} == {"org/model"}
 
 
 def test_what_is_nothing_is_refused_in_one_line(run: Path, tmp_path: Path) -> None:

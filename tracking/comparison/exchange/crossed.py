@@ -38,7 +38,8 @@ from tracking.pairs.prompt_pairs import PromptPairs, look
 AT_ONCE = 4
 """Batches of rows, each with another node, in one pass."""
 
-_Each = Callable[[Kept, Kept, "Looks"], Tensor]  # figures [row, part] of a run with another's parts
+Changes = Callable[[Kept, Kept, "Looks"], Tensor]
+"""Float32 [row, part] on the CPU: by how much the figure of a run changes with another's parts."""
 
 
 @dataclass(frozen=True)
@@ -156,16 +157,16 @@ def crossed_nodes(
     """
     column = nodes.cumsum(0) - 1
 
-    def each(here: Kept, other: Kept, batch: Looks) -> Tensor:
+    def changes(here: Kept, other: Kept, batch: Looks) -> Tensor:
         out = torch.zeros(len(batch), int(nodes.sum()))
         count = max(AT_ONCE * batch_size // len(batch), 1)
         for chosen in side_by_side(here.decoder.graph, nodes, count):
             streams = streams_with(here, other, chosen, batch.mask, batch.positions)
             figures = [batch.figure(here.decoder, one) for one in streams]
             out[:, column[chosen.places]] = torch.stack(figures, 1).cpu()
-        return out
+        return out - _own(here, batch)
 
-    return _both_ways(base, trained, looks, each, batch_size)
+    return both_ways(base, trained, looks, changes, batch_size)
 
 
 def crossed_parts(
@@ -173,15 +174,20 @@ def crossed_parts(
 ) -> Crossed:
     """Of every part alone, all that is in it at once, by whole passes. `BadInput` as above."""
 
-    def each(here: Kept, other: Kept, batch: Looks) -> Tensor:
-        return torch.stack([_with_part(here, other, part, batch) for part in parts], 1).cpu()
+    def changes(here: Kept, other: Kept, batch: Looks) -> Tensor:
+        figures = [_with_part(here, other, part, batch) for part in parts]
+        return torch.stack(figures, 1).cpu() - _own(here, batch)
 
-    return _both_ways(base, trained, looks, each, batch_size)
+    return both_ways(base, trained, looks, changes, batch_size)
 
 
-def _both_ways(
-    base: Decoder, trained: Decoder, looks: Looks, each: _Each, batch_size: int
+def both_ways(
+    base: Decoder, trained: Decoder, looks: Looks, changes: Changes, batch_size: int
 ) -> Crossed:
+    """What parts of the one model change in the other, each way, by `changes` in batches of looks.
+
+    Raises `BadInput` for models of different shape.
+    """
     check_alike(base, trained)
     rows, figures = [], []
     with undisturbed(base), undisturbed(trained):
@@ -190,12 +196,16 @@ def _both_ways(
                 Kept.of(decoder, batch.token_ids, batch.mask, batch.positions)
                 for decoder in (base, trained)
             )
-            low, high = (batch.figure(one.decoder, one.last).cpu() for one in (ours, theirs))
-            lost = high[:, None] - each(theirs, ours, batch)
+            low, high = (_own(one, batch)[:, 0] for one in (ours, theirs))
             rows.append(places)
-            figures.append((low, high, lost, each(ours, theirs, batch) - low[:, None]))
+            figures.append((low, high, -changes(theirs, ours, batch), changes(ours, theirs, batch)))
     order = torch.cat(rows).argsort()
     return Crossed(*(torch.cat(one)[order] for one in zip(*figures, strict=True)))
+
+
+def _own(here: Kept, batch: Looks) -> Tensor:
+    """[row, 1] on the CPU: the figure of a run as it was."""
+    return batch.figure(here.decoder, here.last).cpu()[:, None]
 
 
 def _with_part(here: Kept, other: Kept, part: Part, batch: Looks) -> Tensor:

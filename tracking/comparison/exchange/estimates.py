@@ -14,28 +14,14 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from tracking.comparison.exchange.crossed import Crossed, Looks
-from tracking.interventions.graft import check_alike
+from tracking.comparison.exchange.crossed import Crossed, Looks, both_ways
 from tracking.model.decoder import Decoder, embed, run
-from tracking.model.partial import Kept, undisturbed
+from tracking.model.partial import Kept
 
 
 def estimated_nodes(base: Decoder, trained: Decoder, looks: Looks, batch_size: int = 8) -> Crossed:
     """Of every node alone, in the order of `Graph.nodes`, as `crossed_nodes` measures it."""
-    check_alike(base, trained)
-    rows, parts = [], []
-    with undisturbed(base), undisturbed(trained):
-        for places, batch in looks.batches(batch_size, base.device):
-            ours, theirs = (
-                Kept.of(decoder, batch.token_ids, batch.mask, batch.positions)
-                for decoder in (base, trained)
-            )
-            low, high = (batch.figure(one.decoder, one.last).cpu() for one in (ours, theirs))
-            lost, gained = -_changes(theirs, ours, batch), _changes(ours, theirs, batch)
-            rows.append(places)
-            parts.append((low, high, lost, gained))
-    order = torch.cat(rows).argsort()
-    return Crossed(*(torch.cat(one)[order] for one in zip(*parts, strict=True)))
+    return both_ways(base, trained, looks, _changes, batch_size)
 
 
 def _changes(here: Kept, other: Kept, batch: Looks) -> Tensor:

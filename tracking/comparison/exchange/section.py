@@ -32,7 +32,7 @@ def parts_section(comparison: Comparison) -> Section:
                 effects = _effects(models, party, contrast, comparison.batch_size)
                 named = {"contrast": contrast, "model": party.name, "against": first.name}
                 tables.append(effects.table.assign(**named))
-                sentences += _said(effects, **named)
+                sentences += _sentences(effects, **named)
                 shown.append(_shown(effects, contrast, party.name))
     return Section(
         "Parts of one model in the other",
@@ -49,7 +49,7 @@ def _effects(
     return part_effects(*models, pairs, min(batch_size, len(pairs)))
 
 
-def _said(effects: PartEffects, contrast: str, model: str, against: str) -> Iterator[str]:
+def _sentences(effects: PartEffects, contrast: str, model: str, against: str) -> Iterator[str]:
     size = Figure(*(float(end) for end in vars(effects.difference).values()))
     begin = f"On {contrast!r} pairs {model}'s behaviour less {against}'s is {size} logits"
     if not effects.there:

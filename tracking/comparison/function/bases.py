@@ -54,11 +54,11 @@ def _sentence(one: Party, other: Party, contrast: str, kind: str, matched: Match
         return f"{begin} no {kinds} can be matched: one of the models has no active ones."
     sure = table[table["beyond_chance"]]
     each = listed([f"{row['node']} with {row['match']}" for _, row in sure.iterrows()])
-    found = f"{len(sure)} beyond chance ({each})" if len(sure) else "none beyond chance"
+    sure_ones = f"{len(sure)} beyond chance ({each})" if len(sure) else "none beyond chance"
     text = (
         f"{begin} {len(table)} active {kinds} of {one.name} are matched with those of "
-        f"{other.name} by function, {found}; mean likeness {matched.mean:.2f}, with shuffled pairs "
-        f"{matched.shuffled[0]:.2f} (95 % below {matched.shuffled[1]:.2f})"
+        f"{other.name} by function, {sure_ones}; mean likeness {matched.mean:.2f}, with shuffled "
+        f"pairs {matched.shuffled[0]:.2f} (95 % below {matched.shuffled[1]:.2f})"
     )
     if not np.isnan(matched.others):
         text += f", with inactive {kinds} {matched.others:.2f}"

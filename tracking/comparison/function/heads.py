@@ -107,14 +107,14 @@ def _moved(before: Party, party: Party, moved: pd.DataFrame) -> str:
 
 def _roles(before: Party, party: Party, contrast: str, table: pd.DataFrame) -> str:
     begin = f"On {contrast!r} pairs"
-    found = table[table["differs"]]
-    if found.empty:
+    changed = table[table["differs"]]
+    if changed.empty:
         return f"{begin} no head attends otherwise in {party.name} than in {before.name}."
-    found = found.sort_values("change", key=abs, ascending=False)
+    changed = changed.sort_values("change", key=abs, ascending=False)
     each = listed(
         [
             f"{row['head']} ({row['score'].replace('_', ' ')} {row['change']:+.2f})"
-            for _, row in found.iterrows()
+            for _, row in changed.iterrows()
         ]
     )
     return f"{begin} heads attend otherwise in {party.name} than in {before.name}: {each}."

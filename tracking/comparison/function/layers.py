@@ -107,14 +107,14 @@ def _sentence(row: pd.Series) -> str:
     levels = ((row["depth_against"], row["against"]), (row["depth"], row["model"]))
     both = " and ".join(f"{depth:.2f} in {name}" for depth, name in levels)
     if not row["differs"]:
-        found = f"a difference is not shown ({size})"
+        verdict = f"a difference is not shown ({size})"
     elif row["difference"] > 0:
-        found = f"deeper in {row['model']} by {size}"
+        verdict = f"deeper in {row['model']} by {size}"
     else:
-        found = f"deeper in {row['against']} by {size.turned}"
+        verdict = f"deeper in {row['against']} by {size.turned}"
     return (
         f"On {row['contrast']!r} pairs the mean depth of what {row['kind']} carry is {both}: "
-        f"{found}."
+        f"{verdict}."
     )
 
 

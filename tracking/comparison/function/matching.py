@@ -87,13 +87,13 @@ def matching(
     likeness = _likeness(correlation, near)
     rows, columns = linear_sum_assignment(likeness, maximize=True)
     best, means = _null(mine, theirs, profiles, generator)
-    found = likeness[rows, columns]
-    p = (1 + (best[:, rows] >= found).sum(axis=0)) / (1 + len(best))
+    matched = likeness[rows, columns]
+    p = (1 + (best[:, rows] >= matched).sum(axis=0)) / (1 + len(best))
     table = pd.DataFrame(
         {
             "node": [mine.names[row] for row in rows],
             "match": [theirs.names[column] for column in columns],
-            "likeness": found,
+            "likeness": matched,
             "correlation": correlation[rows, columns],
             "roles": near[rows, columns],
             "p": p,
@@ -109,7 +109,7 @@ def matching(
         return Matching(table, left, np.nan, (np.nan, np.nan), np.nan)
     level = float(means.mean()), float(np.quantile(means, 0.95))
     others = _with_others(mine, other, profiles[0], behaviours)
-    return Matching(table, left, float(found.mean()), level, others)
+    return Matching(table, left, float(matched.mean()), level, others)
 
 
 def _profiles(effects: np.ndarray, behaviours: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tracking.attribution import metrics
 from tracking.comparison.party import Comparison, Party
 from tracking.comparison.section import Section
-from tracking.comparison.wiring import ranked, rankings, said
+from tracking.comparison.wiring import findings, ranked, rankings
 from tracking.contrast import FEW_PAIRS, METRIC
 from tracking.ledger.record import Analysis
 from tracking.model.decoder import Decoder
@@ -47,7 +47,7 @@ def specificity_section(comparison: Comparison) -> Section:
             by = {f"{of!r} pairs": ranked(party, of) for of in tasks if of != tried}
             table = rankings(party, by, tried, comparison.batch_size) if by else pd.DataFrame()
             wires.append(table)
-            sentences += said(table) if len(table) else ()
+            sentences += findings(table) if len(table) else ()
     named = {"specificity": nodes, "specificity_wiring": wires}
     tables = {name: pd.concat(parts, ignore_index=True) for name, parts in named.items() if parts}
     tables = {name: table for name, table in tables.items() if len(table)}

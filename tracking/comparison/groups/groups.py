@@ -30,7 +30,7 @@ def groups_section(groups: Mapping[str, Sequence[Run]], thresholds: Thresholds) 
     table = run_table(groups)
     levels, between = group_table(table), difference_table(table, thresholds)
     sentences = [_design(table, one, other) for one, other in combinations(groups, 2)]
-    sentences += list(_said(between))
+    sentences += list(_sentences(between))
     tables = {"runs": table, "groups": levels, "group_differences": between}
     return Section("Groups of runs", sentences, tables, _shown(levels))
 
@@ -62,8 +62,8 @@ def difference_table(table: pd.DataFrame, thresholds: Thresholds) -> pd.DataFram
     """One row a contrast, figure and two groups: the mean in `group` less that in `against` with
     its 95 % interval over runs, by what runs are `paired` ("start", "base" or nothing), `runs`
     (pairs, or runs of both), p, `smallest`, the true difference that so many runs would have shown
-    at 80 %, and whether it `differs`: after Benjamini and Hochberg over all rows and, of shares, by
-    at least the threshold."""
+    at 80 % by an uncorrected test at 0.05, and whether it `differs`: after Benjamini and Hochberg
+    over all rows and, of shares, by at least the threshold."""
     rows = []
     names = list(dict.fromkeys(table["group"]))
     for (contrast, figure), each in table.groupby(PLACES, sort=False):
@@ -110,7 +110,7 @@ def _design(table: pd.DataFrame, one: str, other: str) -> str:
     return f"{begin} are not paired: they share {why}."
 
 
-def _said(between: pd.DataFrame) -> Iterator[str]:
+def _sentences(between: pd.DataFrame) -> Iterator[str]:
     """A sentence for each difference; one for all others, with the least that would have shown."""
     for contrast, rows in between.groupby("contrast", sort=False):
         for _, row in rows[rows["differs"]].iterrows():
@@ -129,7 +129,8 @@ def _said(between: pd.DataFrame) -> Iterator[str]:
             least = ", ".join(each)
             yield (
                 f"On {contrast!r} pairs no other difference is shown. What so few runs would have "
-                f"shown in four of five studies is `smallest` in group_differences.csv"
+                "shown in four of five studies, by a test of one figure at 0.05 without correction, "
+                "is `smallest` in group_differences.csv"
                 f"{f': of the behaviour, {least}' if least else ''}."
             )
 

@@ -70,5 +70,9 @@ def _shown_at(freedom: float) -> float:
     """The true value, in standard errors, whose t is beyond the test's in `POWER` of studies: by
     the noncentral t, as with few runs the normal's is too small."""
     beyond = float(stats.t(freedom).isf((1 - LEVEL) / 2))
-    found: Any = brentq(lambda true: stats.nct(freedom, true).sf(beyond) - POWER, 0.1, 10 * beyond)
-    return found
+
+    def lacking(true: float) -> float:
+        return float(stats.nct(freedom, true).sf(beyond)) - POWER
+
+    root: Any = brentq(lacking, 0.1, 10 * beyond)
+    return root

@@ -24,7 +24,7 @@ from tracking.stability.bootstrap import resamples
 from tracking.timeline.shares import Shares
 from tracking.timeline.summary import Figure
 
-TOLD = 1.1  # times the edges: circuits that are nearer in size are not told apart
+LEAST = 1.1  # times the edges: of circuits nearer in size neither is called broader
 FAITHFUL = 0.8  # where a run does not say how faithful its circuits are to be
 
 
@@ -64,8 +64,8 @@ def breadth_ratios(
         row = _figures(after / before, draws_after / draws_before)
         rows.append(
             {"condition": name, "against": against, **row,
-             "broader": row["edges_low"] > 1 and row["edges"] >= TOLD,
-             "narrower": row["edges_high"] < 1 and row["edges"] <= 1 / TOLD}
+             "broader": row["edges_low"] > 1 and row["edges"] >= LEAST,
+             "narrower": row["edges_high"] < 1 and row["edges"] <= 1 / LEAST}
         )  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -80,10 +80,10 @@ def breadth_section(comparison: Comparison) -> Section:
         analyses = {party.name: party.record.analyses[contrast] for party in parties}
         weights = shared_resamples(analyses)
         there = [party for party in parties if Shares.of(analyses[party.name]).there]
-        curves = {party.name: carried(party, contrast, comparison.batch_size) for party in there}
         if len(there) < 2:
             sentences.append(f"On {contrast!r} pairs fewer than two have the behaviour.")
             continue
+        curves = {party.name: carried(party, contrast, comparison.batch_size) for party in there}
         each.append(breadth(curves, wanted, weights).assign(contrast=contrast))
         ratios.append(breadth_ratios(curves, wanted, weights).assign(contrast=contrast))
         sentences += [_broader(contrast, wanted, each[-1], row) for _, row in ratios[-1].iterrows()]
@@ -139,7 +139,8 @@ def _edges_and_heads(one: Carried, wanted: float, weights: Tensor) -> tuple[Tens
     behaviour = drawn @ one.behaviour
     curves = one.carried @ drawn.T / behaviour.masked_fill(behaviour <= 0, torch.nan)
     edges = fewest(curves, one.counts, wanted)  # [1 + resample]
-    heads = (one.entries[:, None] <= edges).sum(0).float().masked_fill(edges.isnan(), torch.nan)
+    heads = (one.entries[:, None] <= edges).sum(0).float()
+    heads = torch.where(edges.isfinite(), heads, edges)
     both = torch.stack([edges, heads], dim=1)
     return both[0], both[1:]
 

@@ -47,8 +47,8 @@ def opening_section(comparison: Comparison) -> Section:
     weights = shared_resamples(analyses)
     absent = [name for name, each in analyses.items() if not Shares.of(each).there]
     if absent:
-        told = f"{' and '.join(absent)} does not go on as an opening begins: no 2 x 2."
-        return Section("Weights and opening", [told])
+        none = f"{' and '.join(absent)} does not go on as an opening begins: no 2 x 2."
+        return Section("Weights and opening", [none])
     measured = _measured(analyses)
     nodes = [n for n, known in zip(one.record.graph.nodes, measured.tolist(), strict=True) if known]
     by_metric = {"logit difference": [c for a in analyses.values() for c in _cells(a, measured)]}
@@ -62,8 +62,8 @@ def opening_section(comparison: Comparison) -> Section:
         emerged = emergence(cells, weights, judged.share)
         tables[metric] = table.assign(metric=metric)
         emergent.append(emergent_table(emerged, nodes).assign(metric=metric))
-        told = [*_factors(table), *_kept(emerged, nodes, judged.share)]
-        sentences += [f"By {metric}, {sentence}" for sentence in told]
+        of_metric = [*_factors(table), *_kept(emerged, nodes, judged.share)]
+        sentences += [f"By {metric}, {sentence}" for sentence in of_metric]
     joined = {"two_by_two": pd.concat(tables.values()), "emergent": pd.concat(emergent)}
     shown = _shown(tables["logit difference"])
     return Section("Weights and opening", sentences, joined, shown)

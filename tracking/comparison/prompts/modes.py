@@ -37,7 +37,7 @@ def modes_section(comparison: Comparison) -> Section:
             comparison.parties[0].record.graph.nodes, analyses, comparison.thresholds
         )
         tables.append(table.assign(contrast=contrast))
-        sentences.append(_said(contrast, table))
+        sentences.append(_sentence(contrast, table))
     return Section("Thinking on and off", sentences, {"modes": pd.concat(tables)})
 
 
@@ -79,7 +79,7 @@ def _of(whole: Compared, place: int, mode: str) -> str:
     return "template" if like_off else "untold"
 
 
-def _said(contrast: str, table: pd.DataFrame) -> str:
+def _sentence(contrast: str, table: pd.DataFrame) -> str:
     begin = f"On {contrast!r} pairs"
     if table.empty:
         return f"{begin} on or off does not show the behaviour: nothing to share out."

@@ -42,8 +42,9 @@ def control_level(
     """Of a `control` that began with the same base, on `texts` of base and control, and at the
     places of a run's shift. Nodes are those that were measured there.
 
-    `beyond` of a node: its share less the control's is surely as large as `judged.share`, and
-    significant after correction over nodes. Raises `BadInput` as `Shift.of`.
+    `beyond` of a node: in a direction its share less the control's has the sign of its share, is
+    surely as large as `judged.share`, and significant after correction over nodes. Where the
+    control's is the larger one, it is not. Raises `BadInput` as `Shift.of`.
     """
     judged = judged or Judged()
     own = Shift.of(base, control, texts, judged, batch_size)
@@ -58,10 +59,10 @@ def control_level(
     beside = Crossed(run.base, run.trained, level.lost, level.gained)
     less = Crossed(run.base, run.trained, run.lost - level.lost, run.gained - level.gained)
     table = effect_table("node", names, beside, weights, judged.error)
-    beyond = effect_table("node", names, less, weights, judged.error)
-    sure = (beyond["significant"] & surely(beyond, judged.share)).to_numpy(dtype=bool)
-    renamed = beyond.drop(columns="node").add_prefix("beyond_")
-    return ControlLevel(own, moved, pd.concat([table, renamed], axis=1).assign(beyond=sure))
+    apart = effect_table("node", names, less, weights, judged.error)
+    more = apart["significant"] & surely(apart, judged.share, carried.nodes)
+    renamed = apart.drop(columns="node").add_prefix("beyond_")
+    return ControlLevel(own, moved, pd.concat([table, renamed], axis=1).assign(beyond=more))
 
 
 def beyond(level: ControlLevel, carried: Carried) -> list[str]:

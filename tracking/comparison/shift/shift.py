@@ -178,13 +178,18 @@ def _carriers(nodes: pd.DataFrame) -> list[str]:
     return mine.loc[size.sort_values(ascending=False, kind="stable").index, "node"].tolist()
 
 
-def surely(table: pd.DataFrame, least: float) -> pd.Series:
-    """Whether a share, lost or gained, is surely at least `least` in size."""
-    each = [
-        (table[f"{way}_share_low"] >= least) | (table[f"{way}_share_high"] <= -least)
-        for way in WAYS
-    ]
-    return each[0] | each[1]
+def surely(table: pd.DataFrame, least: float, like: pd.DataFrame | None = None) -> pd.Series:
+    """bool [row]: whether a share, lost or gained, is surely at least `least` in size; with the
+    sign of the same share in the table `like`, where that is given."""
+    like = table if like is None else like
+    above, below = (
+        [
+            (sign * table[f"{way}_share{end}"] >= least) & (sign * like[f"{way}_share"] > 0)
+            for way in WAYS
+        ]
+        for sign, end in ((1, "_low"), (-1, "_high"))
+    )
+    return above[0] | above[1] | below[0] | below[1]
 
 
 def _screen(

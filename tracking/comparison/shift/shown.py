@@ -84,10 +84,10 @@ def _text(texts: Texts, divergence: Divergence, decode: Decode, row: int, most: 
         trained, base = (decode([token]) for token in divergence.preferred[row, at].tolist())
         kl = float(divergence.kl[row, at])
         differ = " differ" if trained != base else ""
-        told = f"{kl:.3f} nats; trained: {trained!r}, base: {base!r}"
+        title = f"{kl:.3f} nats; trained: {trained!r}, base: {base!r}"
         shade = f"background:rgba(230,159,0,{min(kl / most, 1) ** 0.5:.2f})"
         spans.append(
-            f'<span class="token{differ}" style="{shade}" title="{escape(told)}">'
+            f'<span class="token{differ}" style="{shade}" title="{escape(title)}">'
             f"{escape(decode([ids[at + 1]]))}</span>"
         )
     return f'<p class="text"><small>by {escape(texts.writers[row])}</small>\n{"".join(spans)}</p>'

@@ -69,6 +69,11 @@ def test_without_behaviour_breadth_is_not_known() -> None:
     assert math.isnan(row["edges"]) and row["edges_high"] == math.inf
 
 
+def test_where_no_circuit_is_faithful_edges_and_heads_are_without_end() -> None:
+    row = breadth({"on": carried([0, 0, 0.1, 0.2], noise=0)}, 0.8, resamples(50, 40)).iloc[0]
+    assert row["edges"] == row["heads"] == row["heads_low"] == math.inf
+
+
 def test_heads_are_those_that_are_in_the_circuit_of_that_size() -> None:
     row = breadth({"on": carried([0, 0, 0.8, 1], noise=0)}, 0.8, resamples(50, 40)).iloc[0]
     assert row["edges"] == pytest.approx(100, rel=1e-4)

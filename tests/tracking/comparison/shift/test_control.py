@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.builders.planted import COPY, NOISE, planted
-from tests.builders.two_models import miscopying, planted_texts
+from tests.builders.two_models import miscopying, planted_texts, scaled
 from tracking.comparison.shift.control import beyond, control_level
 from tracking.comparison.shift.section import shift_section
 from tracking.comparison.shift.shift import Carried, Shift
@@ -42,6 +42,15 @@ def test_a_control_that_is_the_base_takes_nothing_away(base: Any, carried: Carri
     assert level.own.carried is None
     assert (level.nodes[["lost", "gained"]].abs() < 1e-4).all(axis=None)
     assert beyond(level, carried) == [COPY]
+
+
+def test_a_control_that_changed_more_leaves_nothing_beyond(base: Any) -> None:
+    weakly = Shift.of(base, scaled(miscopying(base), 0.1), TEXTS).carried
+    assert weakly is not None and weakly.carriers == [COPY]
+    level = control_level(base, miscopying(base), weakly, TEXTS)
+    of_copy: Any = level.nodes.set_index("node").loc[COPY]
+    assert of_copy["beyond_gained_share_high"] < -0.05
+    assert beyond(level, weakly) == []
 
 
 def test_a_control_of_another_change_is_told_from_the_run(base: Any, carried: Carried) -> None:
