@@ -81,6 +81,10 @@ def main(arguments: Sequence[str]) -> None:
         return
     if len(options.models) < 2 and not options.thinking:
         raise BadInput("two models are compared at least: sparks compare A B")
+    if options.benchmarks and not options.contrast:
+        raise BadInput("--benchmarks goes with --contrast opening alone")
+    if options.problems < 0:
+        raise BadInput(f"--problems is {options.problems}; at least 0, which does not look")
     plain = not (options.thinking or options.contrast)
     if options.control and not plain:
         raise BadInput("--control goes with neither --thinking nor --contrast")
@@ -124,7 +128,8 @@ def _sections(options: argparse.Namespace) -> Sequence[Callable[[Comparison], Se
 
 def _compare_groups(options: argparse.Namespace, flags: Sequence[str]) -> None:
     """Of runs as they were tracked: nothing is analysed."""
-    if options.models or options.pairs or options.control or flags:
+    asked = (options.pairs, options.control, options.contrast, options.benchmarks, options.thinking)
+    if options.models or flags or any(asked):
         raise BadInput("--group compares runs by their records: it takes --output_dir alone")
     groups = groups_of(options.group)
     section = groups_section(groups, Thresholds())

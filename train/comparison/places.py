@@ -37,6 +37,13 @@ class Place:
 def places(words: Sequence[str]) -> list[Place]:
     """What each word names. Raises `BadInput` where it is nothing, or is named twice."""
     located = [_place(word) for word in words]
+    checkpoints = [(one.run.path.resolve(), one.step) if one.run else one.name for one in located]
+    for index, checkpoint in enumerate(checkpoints):
+        if checkpoint in checkpoints[:index]:
+            raise BadInput(
+                f"{words[index]} is {words[checkpoints.index(checkpoint)]}: it is named twice; "
+                "name each model once"
+            )
     return [replace(one, name=name) for one, name in zip(located, _names(located), strict=True)]
 
 
@@ -51,8 +58,11 @@ def ends(run: Path) -> list[Place]:
 
 
 def base_of(run: RunFolder) -> str | None:
-    """The base that a run names: of those that Sparks makes, with its seed."""
+    """The base that a run names, for a later stage that of the first one: of those that Sparks
+    makes, with its seed. None where nothing says so."""
     config = run.config()
+    if stage := config.get("track_base"):
+        return base_of(RunFolder(Path(stage)))
     if "steps" in config:  # by `sparks track`
         return str(config["steps"][min(config["steps"])])
     name = config.get("model_name_or_path")

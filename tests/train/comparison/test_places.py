@@ -6,8 +6,9 @@ import pytest
 
 from tests.builders.checkpoints import QUICK, save_checkpoints, save_model, write_pairs
 from tracking.errors import BadInput
+from tracking.run_folder import RunFolder
 from train.commands import track
-from train.comparison.places import places
+from train.comparison.places import base_of, places
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +48,19 @@ def test_a_training_run_has_its_base_as_step_0(run_job, tmp_path: Path, small_mo
     assert second.step == 1 and second.name == "run@1" and second.base == str(small_model)
 
 
+def test_a_later_stage_began_with_the_first_ones_base(tmp_path: Path) -> None:
+    for name, said in (("first", "tiny\nseed: 1"), ("second", "first\ntrack_base: first")):
+        said = said.replace("first", str(tmp_path / "first"))
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(f"model_name_or_path: {said}\n")
+    assert base_of(RunFolder(tmp_path / "second")) == "tiny of seed 1"
+
+
 def test_what_is_nothing_is_refused_in_one_line(run: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no checkpoint and no record of step 7; there is 100, 200"):
         places([f"{run}@7"])
-    with pytest.raises(BadInput, match="named twice"):
-        places([str(run), str(run)])
+    for again in (str(run), f"{run}@200", f"{run}/../{run.name}"):
+        with pytest.raises(BadInput, match="named twice"):
+            places([str(run), again])
     with pytest.raises(BadInput, match="is no model: it has no config"):
         places([str(tmp_path)])
