@@ -22,7 +22,7 @@ from tracking.nodes.weight_change import snapshot
 from tracking.run_folder import RunFolder
 from tracking.views.completions import files
 from train.checkpoints import models
-from train.comparison.places import Place
+from train.comparison.places import Place, began_with
 from train.comparison.texts import Asked, drawn_texts, logged_problems
 from train.evals.sampling import Sampling
 from train.run.console import say
@@ -46,7 +46,7 @@ class Subject:
 
 def subjects(comparison: Comparison, compared: Sequence[Place]) -> list[Subject]:
     """The models that are compared with their own base: those of a run that has completions, beside
-    the first of their family where that is step 0 of a run or a model of no run."""
+    the first of their family where that is what the run began with."""
     by_name = {place.name: place for place in compared}
     out = []
     for base, *others in comparison.families:
@@ -59,6 +59,10 @@ def subjects(comparison: Comparison, compared: Sequence[Place]) -> list[Subject]
                 continue
             if not files(place.run.path):
                 say(f"note       {party.name} has no completions: what changed is not looked for")
+                continue
+            if not began_with(place.run, first.model):
+                say(f"note       {party.name} did not begin with {base.name}: what its training "
+                    f"changed is not looked for; name {place.run.path}@0 first")  # fmt: skip
                 continue
             tokenizer = models.tokenizer([place.model, first.model])
             out.append(Subject(party, base, place.run, tokenizer))
