@@ -13,6 +13,7 @@ from math import nan
 import torch
 
 from tracking.nodes.weight_change import PROJECTIONS, Snapshot
+from tracking.timeline.summary import listed
 
 PARALLEL = 0.5  # cosine from which on weights are those of one base
 APART = 0.25  # by which it is above that of layers that have nothing to do with each other
@@ -29,7 +30,8 @@ class Relation:
 
 def by_weights(one: Snapshot, other: Snapshot) -> Relation:
     """By the cosine of their attention weights: one base where it is at least `PARALLEL` and above
-    the largest of any two mismatched layers by `APART`."""
+    the largest of any two mismatched layers by `APART`, and where every head is still in its place:
+    none is nearer to another one of its layer, with a cosine of at least `PARALLEL`."""
     if [w.shape for w in _matrices(one)] != [w.shape for w in _matrices(other)]:
         return Relation(False, "other shapes")
     layers = len(one.q)
@@ -40,6 +42,9 @@ def by_weights(one: Snapshot, other: Snapshot) -> Relation:
         f"cosine of the attention weights {cosine:.3f}, of mismatched layers at most "
         f"{unrelated:.3f}"
     )
+    moved = _moved_heads(one, other) if one_base else []
+    if moved:
+        return Relation(False, f"{rule}, yet heads of it stand in other places: {listed(moved)}")
     return Relation(one_base, rule, cosine)
 
 
@@ -64,6 +69,28 @@ def _cosine(one: Snapshot, other: Snapshot, by: int) -> float:
             ).double()
     inner, square, other_square = products.tolist()
     return inner / max((square * other_square) ** 0.5, 1e-30)
+
+
+def _moved_heads(one: Snapshot, other: Snapshot) -> list[str]:
+    """Heads of one model that are another head of the same layer in the other: `L0H1 is L0H4`."""
+    moved = []
+    for layer in range(len(one.q)):
+        mine, others = (_by_head(model, layer) for model in (one, other))
+        norms = mine.norm(dim=1)[:, None] * others.norm(dim=1)
+        cosines = mine @ others.T / norms.clamp(min=1e-30)  # [head, head]
+        nearest = cosines.max(1)
+        elsewhere = (nearest.values >= PARALLEL) & (nearest.values > cosines.diagonal() + APART)
+        moved += [
+            f"L{layer}H{head} is L{layer}H{int(nearest.indices[head])}"
+            for head in elsewhere.nonzero()[:, 0].tolist()
+        ]
+    return moved
+
+
+def _by_head(model: Snapshot, layer: int) -> torch.Tensor:
+    """[head, value]: each query head's slices of q and o; those of k and v are its group's."""
+    rows = torch.cat([model.q[layer], model.o[layer].T], dim=1)
+    return rows.reshape(model.n_heads, -1)
 
 
 def _matrices(of: Snapshot) -> list[torch.Tensor]:

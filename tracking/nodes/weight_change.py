@@ -30,6 +30,7 @@ class Snapshot:
     k: tuple[Tensor, ...]  # each [KV head * head_dim, width]
     v: tuple[Tensor, ...]  # each [KV head * head_dim, width]
     o: tuple[Tensor, ...]  # each [width, head * head_dim]
+    n_heads: int
 
 
 def snapshot(model: Any) -> Snapshot:
@@ -39,7 +40,8 @@ def snapshot(model: Any) -> Snapshot:
     """
     decoder = Decoder.of(model)
     # a float32 weight on the CPU would be the parameter itself, and move with it
-    return Snapshot(*(tuple(w.clone() for w in _weights(decoder, name)) for name in PROJECTIONS))
+    copies = (tuple(w.clone() for w in _weights(decoder, name)) for name in PROJECTIONS)
+    return Snapshot(*copies, n_heads=decoder.n_heads)
 
 
 def weight_change(model: Any, base: Snapshot) -> pd.DataFrame:

@@ -81,11 +81,13 @@ def main(arguments: Sequence[str]) -> None:
         return
     if len(options.models) < 2 and not options.thinking:
         raise BadInput("two models are compared at least: sparks compare A B")
+    if options.benchmarks and not options.contrast:
+        raise BadInput("--benchmarks goes with --contrast opening alone")
+    if options.problems < 0:
+        raise BadInput(f"--problems is {options.problems}; at least 0, which does not look")
     plain = not (options.thinking or options.contrast)
     if options.control and not plain:
         raise BadInput("--control goes with neither --thinking nor --contrast")
-    if options.benchmarks and not options.contrast:
-        raise BadInput("--benchmarks names what openings answer: it needs --contrast opening")
     if options.problems < 0:
         raise BadInput(f"--problems is {options.problems}; 1 or more, or 0 not to look")
     quieten()
@@ -129,8 +131,8 @@ def _sections(options: argparse.Namespace) -> Sequence[Callable[[Comparison], Se
 
 def _compare_groups(options: argparse.Namespace, flags: Sequence[str]) -> None:
     """Of runs as they were tracked: nothing is analysed."""
-    others = (options.pairs, options.control, options.thinking, options.contrast)
-    if options.models or any(others) or flags:
+    asked = (options.pairs, options.control, options.contrast, options.benchmarks, options.thinking)
+    if options.models or flags or any(asked):
         raise BadInput("--group compares runs by their records: it takes --output_dir alone")
     groups = groups_of(options.group)
     section = groups_section(groups, Thresholds())

@@ -15,12 +15,13 @@ from train.comparison.places import base_of
 
 def groups_of(words: Sequence[str]) -> dict[str, list[Run]]:
     """The runs of each group, by its name. Raises `BadInput` where fewer than two are named, a
-    name or a run is named twice, nothing fits a pattern, or a run has no record."""
+    group has fewer than two runs, a name or a run is named twice, nothing fits a pattern, or a run
+    has no record."""
     groups: dict[str, list[Run]] = {}
     named: set[Path] = set()
     for word in words:
         name, equals, rest = word.partition("=")
-        if not name or not equals or not rest:
+        if not name or not equals or not all(rest.split(",")):
             raise BadInput(f"--group is {word!r}; it must be like sft=runs/sft-s0,runs/sft-s1")
         if name in groups:
             raise BadInput(f"--group {name} is there twice; give its runs at once")
@@ -29,6 +30,8 @@ def groups_of(words: Sequence[str]) -> dict[str, list[Run]]:
             if folder.resolve() in named:
                 raise BadInput(f"--group {name}: {folder} is named twice")
             named.add(folder.resolve())
+        if len(folders) < 2:
+            raise BadInput(f"--group {name} has one run; intervals over runs take two at least")
         groups[name] = [_run(folder) for folder in folders]
     if len(groups) < 2:
         raise BadInput("two groups are compared at least: --group A=RUN,RUN --group B=RUN,RUN")

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tracking.errors import BadInput
 from tracking.run_folder import RunFolder
 from train.checkpoints import folders, models
@@ -37,6 +39,13 @@ class Place:
 def places(words: Sequence[str]) -> list[Place]:
     """What each word names. Raises `BadInput` where it is nothing, or is named twice."""
     located = [_place(word) for word in words]
+    checkpoints = [(one.run.path.resolve(), one.step) if one.run else one.name for one in located]
+    for index, checkpoint in enumerate(checkpoints):
+        if checkpoint in checkpoints[:index]:
+            raise BadInput(
+                f"{words[index]} is {words[checkpoints.index(checkpoint)]}: it is named twice; "
+                "name each model once"
+            )
     return [replace(one, name=name) for one, name in zip(located, _names(located), strict=True)]
 
 
@@ -62,6 +71,27 @@ def base_of(run: RunFolder) -> str | None:
     if name in MODELS:
         return f"{name} of seed {config.get('seed')}"
     return str(name) if name else None
+
+
+def began_with(run: RunFolder, model: Model) -> bool:
+    """Whether a run, or an earlier stage of it, began with a model: with its very weights, in the
+    coarser of both precisions. Also where what it began with is no longer there to look at."""
+    start = _saved(run).get(0)
+    if start is None:
+        return True
+    first = models.describe(models.locate(start))
+    if first.source.files == model.source.files or _same_weights(first.load(), model.load()):
+        return True
+    stage = run.config().get("track_base")
+    return bool(stage) and began_with(RunFolder(Path(stage)), model)
+
+
+def _same_weights(one: Any, other: Any) -> bool:
+    mine, others = one.state_dict(), other.state_dict()
+    return mine.keys() == others.keys() and all(
+        torch.equal(*(weight.to(min((a, b), key=lambda w: w.itemsize).dtype) for weight in (a, b)))
+        for a, b in ((mine[name], others[name]) for name in mine)
+    )
 
 
 def is_run(folder: Path) -> bool:

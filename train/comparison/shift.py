@@ -21,7 +21,7 @@ from tracking.errors import BadInput
 from tracking.nodes.weight_change import snapshot
 from tracking.run_folder import RunFolder
 from train.checkpoints import models
-from train.comparison.places import Place
+from train.comparison.places import Place, began_with
 from train.comparison.texts import Asked, drawn_texts, logged_problems
 from train.evals.sampling import Sampling
 from train.run.console import say
@@ -46,8 +46,8 @@ class Subject:
 
 def subjects(comparison: Comparison, compared: Sequence[Place], count: int) -> list[Subject]:
     """The models that are compared with their own base, on up to `count` problems of their run:
-    those beside the first of their family where that is step 0 of a run or a model of no run. One
-    whose run has no problems that can be asked again is left out, and a line says why."""
+    those beside the first of their family where that is what the run began with. One whose run has
+    no problems that can be asked again is left out, and a line says why."""
     by_name = {place.name: place for place in compared}
     out = []
     for base, *others in comparison.families:
@@ -62,6 +62,10 @@ def subjects(comparison: Comparison, compared: Sequence[Place], count: int) -> l
                 problems = logged_problems(place.run.path, count)
             except BadInput as reason:
                 say(f"note       what changed in {party.name} is not looked for: {reason}")
+                continue
+            if not began_with(place.run, first.model):
+                say(f"note       {party.name} did not begin with {base.name}: what its training "
+                    f"changed is not looked for; name {place.run.path}@0 first")  # fmt: skip
                 continue
             tokenizer = models.tokenizer([place.model, first.model])
             out.append(Subject(party, base, place.run, problems, tokenizer))

@@ -26,6 +26,7 @@ from tracking.pairs.prompt_pairs import PromptPairs, last_token, pad
 from tracking.pairs.text import padding, readable, tokenize
 from train.comparison.parties import Pairs, same_pairs, tokenizer_of
 from train.comparison.places import Place
+from train.run.console import say
 
 NAMES = ("on", "off", "template")
 OPENED, EMPTY = "<think>\n", "<think>\n\n</think>\n\n"
@@ -111,6 +112,9 @@ def in_modes(place: Place, files: Sequence[str]) -> tuple[Sequence[Place], Seque
     """
     tokenizer, (pairs,) = tokenizer_of(place), same_pairs([place], files)
     modes = Modes.of(tokenizer)
+    if not modes.texts["on"]:
+        say("note       the chat template knows of no thinking: off is a prefill of an empty "
+            "block, and what differs is that text's")  # fmt: skip
     wrapped = [
         {name: modes.pairs(tokenizer, mode, one) for name, one in pairs.items()} for mode in NAMES
     ]

@@ -21,6 +21,15 @@ def moved(model: Any, share: float) -> Any:
     return model
 
 
+def exchanged(model: Any, layer: int) -> Any:
+    """With the first two heads of a layer, which share a KV head, in each other's place."""
+    attention, size = model.model.layers[layer].self_attn, model.config.head_dim
+    with torch.no_grad():
+        for one in (attention.q_proj.weight, attention.q_proj.bias, attention.o_proj.weight.T):
+            one[: 2 * size] = one[: 2 * size].clone().roll(size, 0)
+    return model
+
+
 def test_a_model_that_has_moved_is_of_its_base() -> None:
     base = snapshot(make_decoder("qwen2", seed=0))
     for share in (0.0, 0.1, 0.5):
@@ -32,6 +41,14 @@ def test_other_models_are_not() -> None:
     base = snapshot(make_decoder("qwen2", seed=0))
     assert not by_weights(base, snapshot(make_decoder("qwen2", seed=1))).one_base
     assert by_weights(base, snapshot(make_decoder("qwen2", seed=0))).cosine > 0.999
+
+
+def test_heads_in_another_order_are_of_no_same_name() -> None:
+    base, turned = (make_decoder("qwen2", seed=0) for _ in range(2))
+    assert by_weights(snapshot(base), snapshot(exchanged(turned, layer=1))).rule.endswith(
+        "heads of it stand in other places: L1H0 is L1H1, L1H1 is L1H0"
+    )
+    assert not by_weights(snapshot(base), snapshot(turned)).one_base
 
 
 def test_layers_that_are_all_alike_prove_nothing() -> None:

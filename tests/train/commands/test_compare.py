@@ -137,10 +137,10 @@ def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path: Path) -> None:
         compared(tmp_path / "out", *models)
     with pytest.raises(BadInput, match="unrecognized arguments: --wat"):
         compared(tmp_path / "out", *models, "--wat")
-    with pytest.raises(BadInput, match="--problems is -1"):
-        compared(tmp_path / "out", *models, "--problems", "-1")
-    with pytest.raises(BadInput, match="it needs --contrast opening"):
+    with pytest.raises(BadInput, match="--benchmarks goes with --contrast opening alone"):
         compared(tmp_path / "out", *models, "--benchmarks", "tiny-hard")
+    with pytest.raises(BadInput, match="--problems is -1; at least 0"):
+        compared(tmp_path / "out", *models, "--problems", "-1")
 
 
 def test_a_control_gives_every_figure_its_level(tmp_path: Path, capsys: Printed) -> None:
@@ -205,12 +205,14 @@ def test_groups_of_runs_are_compared_by_their_records(tmp_path: Path, capsys: Pr
     assert "b (2 runs) and a (2) are paired by 2 shared bases" in capsys.readouterr().out
     assert len(read(tmp_path / "out", "runs")["run"].unique()) == 4
     for wrong, why in (
-        (["--group", "a=nowhere"], "nowhere: no such run"),
+        (["--group", f"a=nowhere,{tmp_path / 'a0'}"], "nowhere: no such run"),
         (["--group", f"a={tmp_path}/z*"], "no folder fits"),
         (["--group", "a"], "it must be like"),
         (words[:2], "two groups are compared at least"),
         ([*words[:2], *words[:2]], "is there twice"),
         ([*words[:2], "--group", f"b={tmp_path / 'a0'}"], "is named twice"),
+        ([*words[:2], "--group", f"b={tmp_path / 'b0'}"], "b has one run"),
+        ([*words[:2], "--group", f"b={tmp_path / 'b0'},"], "it must be like"),
         ([*words, "--pairs", "x"], "takes --output_dir alone"),
         ([*words, "--thinking"], "takes --output_dir alone"),
     ):

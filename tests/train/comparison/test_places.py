@@ -1,5 +1,6 @@
 """A word names a run's checkpoint or a model, and nothing else is taken for one."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from tests.builders.checkpoints import QUICK, save_checkpoints, save_model, write_pairs
 from tracking.errors import BadInput
 from tracking.run_folder import RunFolder
+from train.checkpoints import models
 from train.commands import track
-from train.comparison.places import base_of, places
+from train.comparison.places import base_of, began_with, places
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,11 @@ def test_a_training_run_has_its_base_as_step_0(run_job, tmp_path: Path, small_mo
     first, second = places([f"{job}@0", str(job / "checkpoint-1")])
     assert first.model is not None and first.model.source.files == small_model.resolve()
     assert second.step == 1 and second.name == "run@1" and second.base == str(small_model)
+    copy, run = shutil.copytree(small_model, tmp_path / "copy"), RunFolder(job)
+    other = save_model(tmp_path / "other", seed=1)
+    wanted = {str(copy): True, str(other): False, str(job / "checkpoint-2"): False}
+    described = {word: models.describe(models.locate(word)) for word in wanted}
+    assert {word: began_with(run, model) for word, model in described.items()} == wanted
 
 
 def test_a_later_stage_has_the_base_of_the_first(tmp_path: Path) -> None:
@@ -61,7 +68,8 @@ def test_a_later_stage_has_the_base_of_the_first(tmp_path: Path) -> None:
 def test_what_is_nothing_is_refused_in_one_line(run: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no checkpoint and no record of step 7; there is 100, 200"):
         places([f"{run}@7"])
-    with pytest.raises(BadInput, match="named twice"):
-        places([str(run), str(run)])
+    for again in (str(run), f"{run}@200", f"{run}/../{run.name}"):
+        with pytest.raises(BadInput, match="named twice"):
+            places([str(run), again])
     with pytest.raises(BadInput, match="is no model: it has no config"):
         places([str(tmp_path)])

@@ -97,6 +97,8 @@ def _loaded(party: Party) -> nn.Module:
 
 
 def _moved(before: Party, party: Party, moved: pd.DataFrame) -> str:
+    if not moved["change"].any():
+        return f"The weights of q, k, v and o are the same in {before.name} and {party.name}."
     most = moved.sort_values("change", ascending=False).head(3)
     each = ", ".join(f"{row['head']} {row['change']:.2g}" for _, row in most.iterrows())
     return (

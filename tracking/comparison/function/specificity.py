@@ -41,6 +41,9 @@ def specificity_section(comparison: Comparison) -> Section:
             sentences.append(f"{party.name}'s weights are gone: its tasks are not told apart.")
             continue
         tasks = [c for c in comparison.contrasts if Shares.of(party.record.analyses[c]).there]
+        if not tasks:
+            sentences.append(f"{party.name} shows no behaviour: there are no tasks to tell apart.")
+            continue
         nodes.append(node_matrix(party, tasks, comparison.thresholds, comparison.batch_size))
         sentences += [_sentence(row) for _, row in nodes[-1].iterrows()]
         for tried in tasks:
@@ -65,7 +68,7 @@ def node_matrix(
     assert party.load is not None
     model, rows = party.load(), []
     active = {c: _active(party.record.analyses[c], thresholds) for c in tasks}
-    heads = torch.zeros_like(active[tasks[0]]) if tasks else torch.zeros(0)
+    heads = torch.zeros(len(party.record.graph.nodes), dtype=torch.bool)
     heads = heads.index_fill(0, party.record.graph.node_heads, True)
     for tried, (kind, among) in product(tasks, (("heads", heads), ("MLPs", ~heads))):
         ask = Question.of(model, party, tried, batch_size)

@@ -129,7 +129,7 @@ def _sentences(between: pd.DataFrame) -> Iterator[str]:
             least = ", ".join(each)
             yield (
                 f"On {contrast!r} pairs no other difference is shown. What so few runs would have "
-                "shown in four of five studies, by a test of one figure at 0.05 without correction, "
+                "shown in four of five studies, by a test of one figure at 0.05, uncorrected, "
                 "is `smallest` in group_differences.csv"
                 f"{f': of the behaviour, {least}' if least else ''}."
             )

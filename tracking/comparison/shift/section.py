@@ -84,7 +84,7 @@ def _who(carried: Carried) -> Iterator[str]:
         each = listed([f"{name} ({_short(nodes[name])})" for name in carried.carriers])
         yield f"Single nodes of one model in the other carry it: {each}."
     else:
-        yield "No single node comes out: none is sure to carry a twentieth of it alone."
+        yield f"No single node comes out: none is sure to carry {carried.least:.2g} of it alone."
     if TOGETHER in parts:
         yield f"These together: {_long(parts[TOGETHER])}; they were chosen on these very texts."
     yield from _weights(_rows(carried.by_weights, "part"))

@@ -91,6 +91,7 @@ class Carried:
     # all that do
     screened: Screened
     halves: Halves
+    least: float  # share from which on a node comes out
 
     @property
     def carriers(self) -> list[str]:
@@ -164,6 +165,7 @@ def carried(
         nodes=nodes,
         parts=effect_table("part", [part.name for part in parts], together, weights, judged.error),
         by_weights=_by_weights(base, trained, places, swapped, single, weights, judged.error),
+        least=judged.share,
         screened=Screened(
             int((~kept).sum()), int(sampled.sum()), int(nodes["comes_out"][sampled].sum())
         ),

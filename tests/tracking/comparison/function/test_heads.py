@@ -25,4 +25,5 @@ def test_a_model_attends_as_itself() -> None:
     models = {name: plants.planted() for name in "ab"}
     section = heads_section(comparison_of(models, plants.pairs(32)))
     assert "On 'pairs' pairs no head attends otherwise in b than in a." in section.sentences
+    assert "The weights of q, k, v and o are the same in a and b." in section.sentences
     assert (section.tables["heads"]["weight_change"] == 0).all()

@@ -35,6 +35,17 @@ def test_a_tasks_own_heads_carry_it_and_another_tasks_less(party: Party) -> None
     assert (heads["both"] <= heads["nodes"]).all()
 
 
+def test_a_model_without_behaviour_has_no_tasks(party: Party) -> None:
+    none = {
+        name: replace(one, behaviour=replace(one.behaviour, clean=one.behaviour.corrupted))
+        for name, one in party.record.analyses.items()
+    }
+    mute = replace(party, record=replace(party.record, analyses=none))
+    section = specificity_section(Comparison([mute], {}, Thresholds()))
+    assert section.sentences == ["base shows no behaviour: there are no tasks to tell apart."]
+    assert not section.tables
+
+
 def test_one_head_alone_loses_its_share(party: Party) -> None:
     exact = effects(party.load(), party.pairs["cue"], batch_size=24).set_index("node")  # type: ignore[misc]
     analysis = party.record.analyses["cue"]

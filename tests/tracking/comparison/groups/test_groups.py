@@ -57,7 +57,9 @@ def test_runs_of_shared_bases_are_paired_and_what_bases_differ_in_falls_out() ->
 
 
 def test_runs_of_one_base_and_seed_are_a_pair_each() -> None:
-    seeds = [{f"{group}{n}": n + shift for n in range(4)} for group, shift in (("a", 0), ("b", 2))]
+    seeds = [
+        {f"{group}{n}": float(n + shift) for n in range(4)} for group, shift in (("a", 0), ("b", 2))
+    ]
     ours, theirs = (rows(group, values) for group, values in zip("ab", seeds, strict=True))
     for one in (ours, theirs):
         one["base"], one["start"] = ["x", "x", "x", "y"], [f"seed {n}" for n in range(4)]

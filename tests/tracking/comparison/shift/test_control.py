@@ -10,7 +10,7 @@ from tests.builders.planted import COPY, NOISE, planted
 from tests.builders.two_models import miscopying, planted_texts, scaled
 from tracking.comparison.shift.control import beyond, control_level
 from tracking.comparison.shift.section import shift_section
-from tracking.comparison.shift.shift import Carried, Shift
+from tracking.comparison.shift.shift import Carried, Judged, Shift
 from tracking.comparison.shift.shown import positions
 
 TEXTS = planted_texts()
@@ -79,6 +79,12 @@ def test_the_section_says_who_carries_it_and_the_level(base: Any, carried: Carri
         f"shift_{key}_run" for key in ("positions", "nodes", "parts", "by_weights", "control")
     }
     assert section.shown is not None and section.shown["node"][0] == COPY
+
+
+def test_the_section_says_how_much_no_node_carries(base: Any) -> None:
+    shift = Shift.of(base, miscopying(base), TEXTS, Judged(share=1.5))
+    section = shift_section("run", "base", shift, positions(TEXTS, shift.divergence, str))
+    assert "No single node comes out: none is sure to carry 1.5 of it alone." in section.sentences
 
 
 def test_the_section_of_no_change_says_so(base: Any) -> None:
