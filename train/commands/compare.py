@@ -88,8 +88,6 @@ def main(arguments: Sequence[str]) -> None:
     plain = not (options.thinking or options.contrast)
     if options.control and not plain:
         raise BadInput("--control goes with neither --thinking nor --contrast")
-    if options.problems < 0:
-        raise BadInput(f"--problems is {options.problems}; 1 or more, or 0 not to look")
     quieten()
     compared = places(options.models)
     folder = Path(options.output_dir or _folder(compared))

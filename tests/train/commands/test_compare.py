@@ -202,7 +202,10 @@ def test_groups_of_runs_are_compared_by_their_records(tmp_path: Path, capsys: Pr
             (run / "config.yaml").write_text(f"# sparks sft\nmodel_name_or_path: m{seed}\n")
     words = ["--group", f"a={tmp_path}/a*", "--group", f"b={tmp_path / 'b0'},{tmp_path / 'b1'}"]
     compare.main([*words, "--output_dir", str(tmp_path / "out")])
-    assert "b (2 runs) and a (2) are paired by 2 shared bases" in capsys.readouterr().out
+    assert (
+        "b (2 runs) and a (2) are paired by base and seed: 2 pairs of 2 bases"
+        in capsys.readouterr().out
+    )
     assert len(read(tmp_path / "out", "runs")["run"].unique()) == 4
     for wrong, why in (
         (["--group", f"a=nowhere,{tmp_path / 'a0'}"], "nowhere: no such run"),
