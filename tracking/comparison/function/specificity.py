@@ -64,7 +64,7 @@ def node_matrix(
     """One row a kind and two contrasts: the share of the behaviour on `tried` that is lost where
     all `nodes` of the kind that are active on `nodes_of` are corrupted at once, with a 95 %
     interval; how many of them are active on both; and the mean and the largest share of as many
-    `random` ones."""
+    `random` ones, NaN where all of the kind are active."""
     assert party.load is not None
     model, rows = party.load(), []
     active = {c: _active(party.record.analyses[c], thresholds) for c in tasks}
@@ -75,7 +75,8 @@ def node_matrix(
         for of in tasks:
             nodes = active[of] & among
             lost, few = ask.lost(nodes), ask.on_few
-            drawn = [float(few.lost(one).mean) for one in _random(nodes, among)]
+            sets = _random(nodes, among) if bool((among & ~nodes).any()) else []
+            drawn = [float(few.lost(one).mean) for one in sets] or [np.nan]
             rows.append({"model": party.name, "kind": kind, "nodes_of": of, "tried": tried,
                          "nodes": int(nodes.sum()), "both": int((nodes & active[tried]).sum()),
                          "lost": float(lost.mean), "low": float(lost.low),
@@ -142,10 +143,15 @@ def _sentence(row: pd.Series) -> str:
         )
     if not row["nodes"]:
         return f"In {row['model']} no {row['kind']} are active on {row['nodes_of']!r} pairs."
+    begin = (
+        f"In {row['model']} the behaviour on {row['tried']!r} pairs loses {size} with the {whose} "
+        "corrupted"
+    )
+    if np.isnan(row["random"]):
+        return f"{begin}: they are all there are, so there is nothing to compare with."
     word = "more than" if row["low"] > row["random_largest"] else "not more than"
     return (
-        f"In {row['model']} the behaviour on {row['tried']!r} pairs loses {size} with the {whose} "
-        f"corrupted: {word} any of {RANDOM} random sets ({row['random']:.2f} on average, at most "
+        f"{begin}: {word} any of {RANDOM} random sets ({row['random']:.2f} on average, at most "
         f"{row['random_largest']:.2f})."
     )
 

@@ -33,6 +33,8 @@ def test_a_tasks_own_heads_carry_it_and_another_tasks_less(party: Party) -> None
         assert at[task, task]["low"] > at[task, task]["random"]
         assert at[task, task]["lost"] > at[other, task]["high"]
     assert (heads["both"] <= heads["nodes"]).all()
+    mlps = table[table["kind"] == "MLPs"]
+    assert (mlps["random"].isna() == (mlps["nodes"] == 4)).all()  # all: no others to compare with
 
 
 def test_a_model_without_behaviour_has_no_tasks(party: Party) -> None:
