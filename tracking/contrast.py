@@ -96,17 +96,7 @@ def analyse_contrast(
     """Behaviour, scores, circuit, stability, effects of nodes, roles and wiring of `model`, with at
     most `batch_size` pairs a pass. `before` is what the run's earlier records settle; `label` heads
     the progress bar."""
-    scores = attribute(
-        model,
-        pairs,
-        metric=METRIC,
-        steps=settings.ig_steps,
-        quadrature=settings.quadrature,
-        max_steps=settings.max_ig_steps,
-        batch_size=batch_size,
-        per_pair=True,
-        label=label,
-    )
+    scores = scored(model, pairs, settings, batch_size, label)
     assert scores.per_pair is not None
     ranks = Ranks.of(scores, settings.rank)
     weights = resamples(settings.resamples, len(pairs))
@@ -132,6 +122,24 @@ def analyse_contrast(
         wiring=_wiring(tried, ranks, size, curve, before.ranked) if there else None,
     )
     return _with_active_together(analysis, decoder, pairs, thresholds, batch_size)
+
+
+def scored(
+    model: nn.Module, pairs: PromptPairs, settings: Settings, batch_size: int, label: str
+) -> Scores:
+    """Scores of the edges by a run's settings, for every pair too; `label` heads the progress
+    bar."""
+    return attribute(
+        model,
+        pairs,
+        metric=METRIC,
+        steps=settings.ig_steps,
+        quadrature=settings.quadrature,
+        max_steps=settings.max_ig_steps,
+        batch_size=batch_size,
+        per_pair=True,
+        label=label,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

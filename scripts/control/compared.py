@@ -9,7 +9,7 @@ import numpy as np
 from scripts.control.control import Outcome, World
 from scripts.control.models import Subject, scaled
 from scripts.control.planted import FRESH, drawn
-from scripts.control.still import FALSE, GAINS
+from scripts.control.still import GAINS
 from scripts.control.story import PAIRS, records, shares
 from tracking.comparison.shares import Compared
 from tracking.ledger.record import Record
@@ -90,7 +90,7 @@ def recruited(world: World) -> Outcome:
         problems += [
             f"draw {draw}: {node} is said to be of one only, and differs by {size:.2f}"
             for node, path in exact.items()
-            if (size := float(np.abs(path[1] - path[0]).max())) < FALSE
+            if (size := float(np.abs(path[1] - path[0]).max())) < Thresholds().share
         ]
     came = f"{len(chosen)} draws, {len(problems)} problems"
     return Outcome("; ".join([came, *problems]), not problems)

@@ -11,7 +11,6 @@ import numpy as np
 
 from scripts.control.control import Outcome, World
 from scripts.control.models import Subject, add_noise, scaled, spreads, write_of
-from scripts.control.still import FALSE
 from scripts.control.story import PAIRS, lasting, records, shares, turned
 from tracking.nodes.effects import effects
 from tracking.pairs.prompt_pairs import PromptPairs
@@ -123,7 +122,7 @@ def _gradual_problem(
         return f"changed at {changed[node]}, by brute force at {right} (shares {exact.round(2)})"
     truth = shares(plant.models(factors), fresh, set(changed) - {node})
     moved = {name: np.abs(paths - paths[0]).max() for name, paths in truth.items()}
-    wrong = [f"{name} ({size:.2f})" for name, size in moved.items() if size < FALSE]
+    wrong = [f"{name} ({size:.2f})" for name, size in moved.items() if size < least]
     return f"others changed state: {', '.join(wrong)}" if wrong else ""
 
 

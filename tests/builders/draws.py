@@ -6,9 +6,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
-# A family each of what they differ in: biases and windows, norms of q and k, neither, q, k and v in
-# one matrix, norms behind. `VARIANTS` and the published configurations have all of them.
-ARCHES = ["qwen2", "qwen3", "mistral", "phi3", "gemma3_text"]
+ARCHES = ["qwen2", "qwen3", "llama", "mistral", "phi3", "gemma3_text"]
 
 
 METRICS = ["kl", "neg_logit_diff", "prob", "nll"]

@@ -9,14 +9,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tracking.attribution.attribute import attribute
 from tracking.circuits.curve import counts
 from tracking.circuits.wiring import Wiring, wiring
 from tracking.comparison.party import Comparison, Party
 from tracking.comparison.section import Section
-from tracking.contrast import LARGEST, METRIC, Ranks, Tried
+from tracking.contrast import LARGEST, Ranks, Tried, scored
 from tracking.settings import Settings
 from tracking.stability.bootstrap import resamples
+from tracking.timeline.shares import Shares
 from tracking.timeline.summary import LACK, PARTLY, SUFFICE, UNTOLD, Figure, wired
 
 WORDS = {  # the gravest first
@@ -39,7 +39,12 @@ def wiring_section(comparison: Comparison) -> Section:
                 sentences.append(f"{party.name}'s weights are gone: no ranking is tried in it.")
                 continue
             for contrast in comparison.contrasts:
-                by = {one.name: ranked(one, contrast) for one in others}
+                shown = [one for one in others if _shows(one, contrast)]
+                absent = [one.name for one in others if one not in shown]
+                sentences += [_no_ranking(name, contrast) for name in absent]
+                if not shown:
+                    continue
+                by = {one.name: ranked(one, contrast) for one in shown}
                 table = rankings(party, by, contrast, comparison.batch_size)
                 parts.append(table)
                 sentences += findings(table)
@@ -55,6 +60,14 @@ def wiring_section(comparison: Comparison) -> Section:
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     shown = at_own_sizes(table) if len(table) else None
     return Section("Wiring", sentences, {"wiring": table} if parts else {}, shown)
+
+
+def _shows(party: Party, contrast: str) -> bool:
+    return Shares.of(party.record.analyses[contrast]).there
+
+
+def _no_ranking(name: str, contrast: str) -> str:
+    return f"On {contrast!r} pairs {name} shows no behaviour: its ranking means nothing."
 
 
 def rankings(
@@ -118,17 +131,8 @@ def _per_pair(model: torch.nn.Module, party: Party, contrast: str, batch_size: i
     """Float32 [pair, source, target]: the model's own scores, which no record keeps, as they are
     ranked."""
     settings = Settings(**party.record.settings)  # type: ignore[arg-type]
-    scores = attribute(
-        model,
-        party.pairs[contrast],
-        metric=METRIC,
-        steps=settings.ig_steps,
-        quadrature=settings.quadrature,
-        max_steps=settings.max_ig_steps,
-        batch_size=batch_size,
-        per_pair=True,
-        label=f"wiring of {party.name} {contrast}",
-    )
+    label = f"wiring of {party.name} {contrast}"
+    scores = scored(model, party.pairs[contrast], settings, batch_size, label)
     return Ranks.of(scores, settings.rank).per_pair
 
 

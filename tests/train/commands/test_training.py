@@ -31,12 +31,13 @@ def sft(run_job: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def grpo(run_job: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tracked GRPO run that has ended, only read; beside it, what it said."""
-    return ended("grpo", run_job, tmp_path_factory.mktemp("grpo"))
+    folder = tmp_path_factory.mktemp("grpo")
+    return ended("grpo", run_job, folder, track_contrasts=["cue", "operand"])
 
 
-def ended(job: str, run_job: Run, folder: Path) -> Path:
+def ended(job: str, run_job: Run, folder: Path, **keys: object) -> Path:
     with redirect_stdout(io.StringIO()) as said:
-        run = run_job(job, folder / "run")
+        run = run_job(job, folder / "run", **keys)
     (folder / "said").write_text(said.getvalue())
     return run
 
@@ -75,8 +76,9 @@ def test_the_model_card_says_what_happened_to_the_heads(
     job: str, request: pytest.FixtureRequest
 ) -> None:
     run = request.getfixturevalue(job)
-    said = Summary.of(Timeline.read(run), "cue").sentence
-    assert said in (run / "README.md").read_text()
+    timeline, card = Timeline.read(run), (run / "README.md").read_text()
+    for contrast in timeline.contrasts:
+        assert Summary.of(timeline, contrast).sentence in card
 
 
 def test_the_small_grpo_job_has_something_to_learn_from(grpo: Path) -> None:
@@ -149,7 +151,7 @@ def test_a_run_leaves_what_the_design_says(grpo: Path) -> None:
     assert (run / "report.png").read_bytes().startswith(b"\x89PNG")
     records = Ledger(run / "heads").records()
     assert [record.reward is None for record in records] == [True, False, False]
-    assert set(records[0].analyses) == {"cue"}
+    assert set(records[0].analyses) == {"cue", "operand"}
     told = said(run)
     assert re.search(r"^ +2 +\d\.\d+ +\S+ +cue +\d+( +\d+\+\d+){3} ", told, re.MULTILINE)
     assert "report.png" in told

@@ -30,6 +30,7 @@ def groups_section(groups: Mapping[str, Sequence[Run]], thresholds: Thresholds) 
     table = run_table(groups)
     levels, between = group_table(table), difference_table(table, thresholds)
     sentences = [_design(table, one, other) for one, other in combinations(groups, 2)]
+    sentences += _unlike(groups)
     sentences += list(_sentences(between))
     tables = {"runs": table, "groups": levels, "group_differences": between}
     return Section("Groups of runs", sentences, tables, _shown(levels))
@@ -108,6 +109,16 @@ def _design(table: pd.DataFrame, one: str, other: str) -> str:
             return f"{begin} are paired by {what}: {len(shared)} pairs of {bases} bases{rest}."
     why = "one base" if {*groups[0]["base"]} & {*groups[1]["base"]} else "no base"
     return f"{begin} are not paired: they share {why}."
+
+
+def _unlike(groups: Mapping[str, Sequence[Run]]) -> list[str]:
+    """What runs of one comparison should have in common and have not."""
+    runs = [run.timeline.counts for of_group in groups.values() for run in of_group]
+    numbers = sorted({int(count) for counts in runs for count in counts["pairs"]})
+    if len(numbers) == 1:
+        return []
+    each = ", ".join(map(str, numbers))
+    return [f"Runs were tracked on different numbers of pairs ({each}), which blur figures unlike."]
 
 
 def _sentences(between: pd.DataFrame) -> Iterator[str]:

@@ -16,6 +16,7 @@ from tracking.circuits.entry import entry
 from tracking.circuits.faithfulness import Experiment
 from tracking.circuits.top_edges import Selection, by_count
 from tracking.comparison.party import Comparison, Party
+from tracking.comparison.prompts.modes import CONTROL, OFF, ON
 from tracking.comparison.section import Section
 from tracking.comparison.wiring import ranked
 from tracking.contrast import METRIC
@@ -87,6 +88,7 @@ def breadth_section(comparison: Comparison) -> Section:
         each.append(breadth(curves, wanted, weights).assign(contrast=contrast))
         ratios.append(breadth_ratios(curves, wanted, weights).assign(contrast=contrast))
         sentences += [_broader(contrast, wanted, each[-1], row) for _, row in ratios[-1].iterrows()]
+        sentences += _put_down(contrast, ratios[-1])
     tables = {"breadth": each, "breadth_ratios": ratios}
     joined = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items() if parts}
     return Section("Breadth at equal faithfulness", sentences, joined)
@@ -176,3 +178,21 @@ def _broader(contrast: str, wanted: float, each: pd.DataFrame, row: pd.Series) -
         f"On {contrast!r} pairs a faithfulness of {wanted:g} takes {' and '.join(levels)}: "
         f"{times} times the edges, {heads} times the heads; {word}."
     )
+
+
+def _put_down(contrast: str, ratios: pd.DataFrame) -> list[str]:
+    """What a mode of thinking that is broader is put down to: to thinking where the template's
+    control differs from `off` as `on` does. Nothing where neither mode is broader."""
+    rows = {(row["against"], row["condition"]): row for row in ratios.to_dict("records")}
+    if not {(ON, OFF), (OFF, CONTROL)} <= {*rows}:
+        return []
+    off, control = rows[ON, OFF], rows[OFF, CONTROL]
+    if not (off["broader"] or off["narrower"]):
+        return []
+    mode = OFF if off["broader"] else ON
+    if control["narrower"] if off["broader"] else control["broader"]:
+        word, why = "is thinking's", "the template's control differs from off as on does"
+    else:
+        word = "is not shown to be thinking's"
+        why = "the template's control is not shown to differ from off as on does"
+    return [f"On {contrast!r} pairs that {mode} is broader {word}: {why}."]

@@ -106,6 +106,12 @@ def test_a_section_says_how_groups_were_compared_and_what_could_have_been_shown(
         == "b (4 runs) and a (4) are paired by base and seed: 4 pairs of 4 bases."
     )
     assert any("share of M1 is higher in b than in a by 0.3" in one for one in section.sentences)
+    assert not any("numbers of pairs" in one for one in section.sentences)
+    counts = groups["a"][0].timeline.counts
+    counts["pairs"] = 8
+    assert any(
+        "numbers of pairs (8, 16)" in one for one in groups_section(groups, Thresholds()).sentences
+    )
     levels = group_table(section.tables["runs"]).set_index(["figure", "group"])
     assert levels.loc[("share of M1", "a"), "mean"] == pytest.approx(0.215, abs=1e-3)
     assert section.shown is not None and {"a", "b"} <= {*section.shown.columns}

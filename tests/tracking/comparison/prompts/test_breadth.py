@@ -16,6 +16,7 @@ from tracking.circuits.faithfulness import Experiment
 from tracking.circuits.top_edges import by_count
 from tracking.comparison.prompts.breadth import (
     Carried,
+    _put_down,
     breadth,
     breadth_ratios,
     breadth_section,
@@ -90,6 +91,19 @@ def test_a_mode_that_needs_more_edges_is_broader_and_like_ones_are_not() -> None
     like = {"on": carried(narrow), "off": carried(narrow, seed=1)}
     row = breadth_ratios(like, 0.8, resamples(200, 40)).iloc[0]
     assert not row["broader"] and not row["narrower"]
+
+
+def test_a_broader_mode_is_thinking_s_only_where_the_control_is_like_on() -> None:
+    narrow, broad = [0.2, 0.8, 0.95, 1.0], [0.1, 0.3, 0.8, 1.0]
+    for control, word in ((narrow, "is thinking's"), (broad, "is not shown to be thinking's")):
+        conditions = {
+            "on": carried(narrow), "off": carried(broad, seed=1),
+            "template": carried(control, seed=2),
+        }  # fmt: skip
+        (sentence,) = _put_down("cue", breadth_ratios(conditions, 0.8, resamples(200, 40)))
+        assert f"off is broader {word}" in sentence
+    alike = {name: carried(narrow, seed=n) for n, name in enumerate(("on", "off", "template"))}
+    assert not _put_down("cue", breadth_ratios(alike, 0.8, resamples(200, 40)))
 
 
 def test_a_condition_against_itself_has_a_ratio_of_exactly_1() -> None:
