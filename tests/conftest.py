@@ -1,5 +1,6 @@
 """Fixtures of all tests: small random decoders and pairs, made from a seed, and a browser."""
 
+import gc
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,13 @@ from train.smollm2 import smollm2
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # whatever else the machine does
 hypothesis.settings.load_profile("untimed")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: no later collection of garbage goes through it again, which
+    trainers ask for and takes half a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -103,6 +104,7 @@ def _run(words: list[str], environment: dict[str, str], log: Path, fault: Fault 
 
     from train import cli
 
+    gc.freeze()  # the libraries stay: they are not gone through whenever a trainer collects garbage
     torch.set_num_threads(1)
     if fault is not None and int(os.environ.get("RANK", "0")) == fault.rank:
         fault.plant()

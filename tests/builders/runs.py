@@ -64,9 +64,9 @@ def drawn(graph: Graph, seed: int, share: torch.Tensor | None = None, **override
 
     edges = 0.01 * normal(*shape) ** 3 * graph.edge_mask
     strong = edges.abs() > 0.05
-    inside = torch.zeros(50, *shape, dtype=torch.bool)
-    inside[:, strong] = torch.rand(50, int(strong.sum()), generator=generator) < 0.3
-    membership = inside.sum(0) / 50
+    inside = torch.rand(50, int(strong.sum()), generator=generator) < 0.3  # [sample, strong edge]
+    among = inside.sum(0) / 50
+    membership = torch.zeros(shape).masked_scatter(strong, among)
     if share is None:
         share = 0.4 * torch.rand(nodes, generator=generator) ** 2 - 0.05
     exact = 4 * (share + 0.02 * normal(PAIRS, nodes))
@@ -76,7 +76,7 @@ def drawn(graph: Graph, seed: int, share: torch.Tensor | None = None, **override
         "strength": edges.abs(),
         "circuit": (edges.abs() > 0.02) & graph.edge_mask,
         "edge_membership": membership,
-        "edge_draws": packed(inside)[:, unsure(membership)],
+        "edge_draws": packed(inside)[:, unsure(among)],
         "entries": torch.randint(1, 20, (50, nodes), generator=generator).int(),
         "edge_entry": torch.randint(1, 20, shape, generator=generator).int(),
         "corrupt": exact,

@@ -15,6 +15,7 @@ import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -96,14 +97,14 @@ def named(runs: Sequence[Path]) -> dict[str, Path]:
 
 
 def _page(title: str, timelines: Mapping[str, Timeline], data: str, scripts: Sequence[str]) -> str:
-    plotly = get_plotlyjs()
+    plotly, digest = _plotly()
     script = "\n".join((PAGE / name).read_text() for name in scripts)
     parts = {
-        "policy": f"{_digest(script)} {_digest(plotly)}",
+        "policy": f"{_digest(script)} {digest}",
         "title": html.escape(title),
         "style": (PAGE / "page.css").read_text(),
         "plain": _plain(timelines),
-        "plotly": _packed(plotly),
+        "plotly": plotly,
         "data": _packed(data),
         "script": script,
     }
@@ -120,6 +121,13 @@ def _plain(timelines: Mapping[str, Timeline]) -> str:
         for name, one in timelines.items()
         for contrast in one.contrasts
     )
+
+
+@cache
+def _plotly() -> tuple[str, str]:
+    """plotly.js, packed, and its digest; every page has the same."""
+    script = get_plotlyjs()
+    return _packed(script), _digest(script)
 
 
 def _packed(text: str) -> str:
