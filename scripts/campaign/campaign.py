@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scripts.campaign.faults import Fault
 from scripts.campaign.outcome import Outcome
-from scripts.campaign.running import Running, tail
+from scripts.campaign.running import Disturbance, Running, tail
 from scripts.campaign.variants import FAST, JOBS, WATCHED, Variant
 from tracking.errors import BadInput
 from train.run.manifest import Manifest
@@ -41,7 +41,7 @@ class World:
         }
         return [word for key, value in keys.items() for word in (f"--{key}", str(value))]
 
-    def start(self, variant: Variant, run: Path, fault: Fault | None = None) -> Running:
+    def start(self, variant: Variant, run: Path, fault: Disturbance | None = None) -> Running:
         """Begin a run, or go on with it."""
         there = (run / "config.yaml").exists()
         more = {"resume_from_checkpoint": "latest"} if there else {}

@@ -12,12 +12,11 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from accelerate.commands import launch
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
-from scripts.campaign.faults import Fault
 from scripts.campaign.variants import Variant
 from train.cache import cached
 
@@ -36,11 +35,28 @@ processes.set_forkserver_preload(
 )
 
 
+class Disturbance(Protocol):
+    """What is put into a job before it begins."""
+
+    @property
+    def rank(self) -> int:
+        """The process of the job that it is put into."""
+        ...
+
+    def plant(self) -> None:
+        """Put it there, in that process."""
+        ...
+
+
 class Running:
     """A job under way in processes of its own, one per rank; stdout and stderr go to `log`."""
 
     def __init__(
-        self, variant: Variant, arguments: Sequence[str], log: Path, fault: Fault | None = None
+        self,
+        variant: Variant,
+        arguments: Sequence[str],
+        log: Path,
+        fault: Disturbance | None = None,
     ) -> None:
         self.log = log
         shared = launch_environment(variant.launch) if variant.launch else {}
@@ -93,7 +109,9 @@ class Running:
             process.join()
 
 
-def _run(words: list[str], environment: dict[str, str], log: Path, fault: Fault | None) -> None:
+def _run(
+    words: list[str], environment: dict[str, str], log: Path, fault: Disturbance | None
+) -> None:
     os.setsid()
     os.environ.update(environment)
     os.environ.pop("WANDB_SERVICE", None)  # of the process that starts jobs, if it logs itself

@@ -190,7 +190,7 @@ def test_embed_s_row_sums_to_the_metric_s_change(
 ) -> None:
     """By the model's own forward pass, not by what the scores say of it."""
     model, pairs = tiny_decoder(arch, seed=5), random_pairs(seed=5)
-    scores = attribute(model, pairs, "eap-ig", metric, 80, quadrature, per_pair=True)
+    scores = attribute(model, pairs, "eap-ig", metric, 40, quadrature, per_pair=True)
     with torch.no_grad():
         clean, corrupted = model(pairs.clean).logits, model(pairs.corrupted).logits
     change = torch.stack(

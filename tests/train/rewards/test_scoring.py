@@ -2,8 +2,7 @@
 
 import os
 import signal
-import subprocess
-import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders.paths import REPO
+from scripts.campaign.running import processes
 from tracking import BadInput
 from train.rewards import registry as rewards
 from train.rewards.registry import registered
@@ -158,24 +157,19 @@ def test_a_wrong_number_of_rewards_is_a_fault(scorer: Any) -> None:
         Logs()(scorer(lambda **kwargs: [1.0] * 3), "a", "b")
 
 
+def _parent(child: Path) -> None:
+    """Dies while its scorer hangs; leaves the scorer's process id."""
+    scorer = Scorer("length", lambda: length, 60)
+    child.write_text(str(scorer.process.pid))
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    scorer(prompts=["p"], completions=["hang"])
+
+
 def test_the_process_ends_with_its_parent_also_where_it_hangs(tmp_path: Path) -> None:
-    script = tmp_path / "parent.py"
-    script.write_text(
-        "import os, signal, threading\n"
-        "from tests.train.rewards.test_scoring import length\n"
-        "from train.rewards.scoring import Scorer\n"
-        "scorer = Scorer('length', lambda: length, 60)\n"
-        "print(scorer.process.pid, flush=True)\n"
-        "threading.Timer(1, os.kill, (os.getpid(), signal.SIGKILL)).start()\n"
-        "scorer(prompts=['p'], completions=['hang'])\n"
-    )
-    parent = subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": str(REPO)},
-    )  # fmt: skip
-    assert parent.stdout is not None
-    child = int(parent.stdout.readline())
-    parent.wait()
+    parent = processes.Process(target=_parent, args=(tmp_path / "child",))
+    parent.start()
+    parent.join()
+    child = int((tmp_path / "child").read_text())
     for _ in range(50):
         if not Path(f"/proc/{child}").exists():
             break
