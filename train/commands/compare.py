@@ -49,7 +49,14 @@ from train.checkpoints.track_models import settings_of
 from train.comparison.groups import groups_of
 from train.comparison.openings import Openings, add_openings, opening_pairs
 from train.comparison.output import show, write
-from train.comparison.parties import Pairs, Procedure, parties, relations, same_pairs
+from train.comparison.parties import (
+    Pairs,
+    Procedure,
+    parties,
+    relation_of,
+    relations,
+    same_pairs,
+)
 from train.comparison.places import Place, ends, places
 from train.comparison.shift import PROBLEMS, shift_section_of, subjects
 from train.comparison.thinking import ablations, in_modes
@@ -144,7 +151,7 @@ def _comparison(
 ) -> Comparison:
     """The parties with their records on the same pairs, made where they are missing."""
     settings, thresholds = settings_of(flags, _before(compared))
-    control = _control(options.control, compared[0]) if options.control else []
+    control = _control(options.control, compared) if options.control else []
     everyone, pairs = _prompted(options, [*compared, *control])
     how = Procedure(folder / "records", settings, thresholds)
     measured = measured_alike(parties(everyone, pairs, how), settings.batch_size)
@@ -156,12 +163,18 @@ def _comparison(
     return of(measured[:count], of(measured[count:]) if control else None)
 
 
-def _control(run: Path, beside: Place) -> list[Place]:
-    """Its first and last checkpoint; `BadInput` where it is of another shape than the models."""
-    control = ends(run)
+def _control(run: Path, compared: Sequence[Place]) -> list[Place]:
+    """Its first and last checkpoint; `BadInput` where it is compared itself, or is of another shape
+    or base than the first model."""
+    first, control = compared[0], ends(run)
+    if any(place.run and place.run.path.resolve() == run.resolve() for place in compared):
+        raise BadInput(f"--control {run} is compared itself; name a run that was taught nothing")
     for place in control:
-        if place.model and beside.model and (difference := place.model.differs(beside.model)):
+        if place.model and first.model and (difference := place.model.differs(first.model)):
             raise BadInput(f"--control {run} is of another shape: {difference}")
+    relation = relation_of(first, control[0])
+    if not relation.one_base:
+        raise BadInput(f"--control {run} is not of the base of {first.name}: {relation.rule}")
     return control
 
 

@@ -91,6 +91,13 @@ def relations(compared: Sequence[Party]) -> dict[tuple[str, str], Relation]:
     return out
 
 
+def relation_of(one: Place, other: Place) -> Relation:
+    """Of two places before anything is analysed."""
+    if one.model and other.model:
+        return by_weights(snapshot(one.model.load()), snapshot(other.model.load()))
+    return by_name(one.base, other.base)
+
+
 def _relation(one: Party, other: Party, weights: Mapping[str, Snapshot]) -> Relation:
     if one.record.graph != other.record.graph:
         return Relation(False, "other shapes")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from train.checkpoints import folders, models
 from train.checkpoints.models import Model
 from train.run import resume
 from train.run.console import say
+from train.run.manifest import Manifest
 from train.tasks.registry import MODELS
+from train.tiny.base import BASES, SHIPPED
 
 RUN_STEP = re.compile(r"(?P<run>.+)@(?P<step>\d+)")
 
@@ -67,10 +70,17 @@ def base_of(run: RunFolder) -> str | None:
         config = RunFolder(Path(earlier)).config()
     if "steps" in config:  # by `sparks track`
         return str(config["steps"][min(config["steps"])])
-    name = config.get("model_name_or_path")
-    if name in MODELS:
-        return f"{name} of seed {config.get('seed')}"
-    return str(name) if name else None
+    if name := config.get("model_name_or_path"):
+        return _in_words(str(name), int(config.get("seed") or 0))
+    return None
+
+
+def _in_words(name: str, seed: int) -> str:
+    """A base as Sparks calls it, also where a run names the folder of a shipped one."""
+    shipped = {BASES / f"seed{one}": one for one in SHIPPED}
+    if (folder := Path(name).resolve()) in shipped:
+        name, seed = "tiny", shipped[folder]
+    return f"{name} of seed {seed}" if name in MODELS and MODELS[name].seeded else name
 
 
 def began_with(run: RunFolder, model: Model) -> bool:
@@ -153,9 +163,8 @@ def _saved(run: RunFolder) -> dict[int, str]:
     saved = {step: str(path) for step, path in resume.complete(run.path, resume.silent).items()}
     if start := _start(config):
         saved[0] = start
-    last = max(run.ledger.steps(), default=0)
-    if last > max(saved, default=0) and folders.holds_model(run.path):
-        saved[last] = str(run.path)  # what the training ended with
+    with suppress(BadInput):  # it has not ended
+        saved.setdefault(Manifest.read(run.path).step, str(run.path))
     return saved
 
 

@@ -52,11 +52,13 @@ def subjects(comparison: Comparison, compared: Sequence[Place], count: int) -> l
     out = []
     for base, *others in comparison.families:
         first = by_name[base.name]
-        if first.model is None or (first.run and first.step):
-            continue
         for party in others:
             place = by_name[party.name]
-            if place.run is None or place.model is None:
+            if place.run is None or place.model is None or first.model is None:
+                continue
+            if first.run and first.step:
+                say(f"note       what training changed in {party.name} is not looked for beside "
+                    f"{first.name}; name {place.run.path}@0 first")  # fmt: skip
                 continue
             try:
                 problems = logged_problems(place.run.path, count)
@@ -76,8 +78,8 @@ def shift_section_of(subject: Subject, comparison: Comparison, folder: Path) -> 
     """The section of one model. Both models' completions, at temperature 1 and of as many tokens as
     the run's, are written into the folder as a page to read.
 
-    Raises `BadInput` where a prompt leaves no room for a completion, or the control is of another
-    base.
+    Raises `BadInput` where a prompt leaves no room for a completion, or the control's weights are
+    gone.
     """
     assert subject.base.load is not None and subject.party.load is not None  # as `subjects` has it
     base, trained = subject.base.load(), subject.party.load()
@@ -102,7 +104,8 @@ def shift_section_of(subject: Subject, comparison: Comparison, folder: Path) -> 
 
 
 def _control(comparison: Comparison, subject: Subject, base: Any) -> Any:
-    """The model that the control ended with; None where there is no control."""
+    """The model that the control ended with; None where there is no control, or one of another
+    base than this model's, which a line says."""
     if comparison.control is None:
         return None
     last = comparison.control.parties[-1]
@@ -111,7 +114,9 @@ def _control(comparison: Comparison, subject: Subject, base: Any) -> Any:
     control = last.load()
     relation = by_weights(snapshot(base), snapshot(control))
     if not relation.one_base:
-        raise BadInput(f"--control is not of the base of {subject.party.name}: {relation.rule}")
+        say(f"note       --control is not of the base of {subject.party.name}: {relation.rule}; "
+            "its level is not shown there")  # fmt: skip
+        return None
     return control
 
 

@@ -33,6 +33,7 @@ class NamedModel:
     tokenizer: Callable[[], Any]
     config: Callable[[], Any]
     folder: Callable[[int], Path]
+    seeded: bool = True  # whether there is another for each seed
     one_thread: bool = False  # so small that sharing an operation costs more than it saves
 
 
@@ -47,6 +48,7 @@ MODELS = {
         smollm2_tokenizer,
         lambda: AutoConfig.from_pretrained(smollm2()),
         lambda seed: smollm2(),
+        seeded=False,
     ),
 }
 

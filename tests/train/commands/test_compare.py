@@ -100,7 +100,8 @@ def test_a_run_beside_its_base_begins_with_what_changed(tmp_path: Path, capsys: 
     track.main([str(word) for word in words])
     write_completions(run, ["1+2", "3*4", "(5-6)", "7+8", "2*2", "9-1", "1+1", "6*(2+1)"])
     capsys.readouterr()
-    out = compared(tmp_path / "out", base, run, "--control", run, "--problems", 6)
+    control = shutil.copytree(run, tmp_path / "control")
+    out = compared(tmp_path / "out", base, run, "--control", control, "--problems", 6)
     said = capsys.readouterr().out
     assert said.index("What training changed from base to run") < said.index("Behaviour")
     assert "At this model's places the control shows 1.00 (1.00 to 1.00)" in said
@@ -124,9 +125,10 @@ def test_a_control_of_another_base_is_refused(tmp_path: Path) -> None:
         words = [tmp_path / name, "--pairs", pairs, "--output_dir", tmp_path / f"{name}-run"]
         track.main([str(word) for word in (*words, *QUICK)])
     write_completions(tmp_path / "theirs-run", ["1+2", "3*4"])
-    with pytest.raises(BadInput, match="--control is not of the base of theirs-run: cosine"):
+    with pytest.raises(BadInput, match="others-run is not of the base of base: cosine"):
         words = [base, tmp_path / "theirs-run", "--control", tmp_path / "others-run"]
         compared(tmp_path / "out", *words)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -148,7 +150,10 @@ def test_a_control_gives_every_figure_its_level(tmp_path: Path, capsys: Printed)
     words = [theirs, "--pairs", pairs, "--output_dir", tmp_path / "run", *QUICK]
     track.main([str(word) for word in words])
     run = tmp_path / "run"
-    out = compared(tmp_path / "out", f"{run}@100", run, "--control", run)
+    with pytest.raises(BadInput, match="run is compared itself; name a run that"):
+        compared(tmp_path / "out", f"{run}@100", run, "--control", run)
+    control = shutil.copytree(run, tmp_path / "control")
+    out = compared(tmp_path / "out", f"{run}@100", run, "--control", control)
     between = read(out, "behaviour_differences")
     assert between["control"].tolist() == pytest.approx(between["difference"].tolist())
     assert "a control run's behaviour moves by" in capsys.readouterr().out

@@ -11,6 +11,7 @@ from tracking.run_folder import RunFolder
 from train.checkpoints import models
 from train.commands import track
 from train.comparison.places import base_of, began_with, places
+from train.tiny.base import BASES
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,34 @@ def test_a_training_run_has_its_base_as_step_0(run_job, tmp_path: Path, small_mo
     wanted = {str(copy): True, str(other): False, str(job / "checkpoint-2"): False}
     described = {word: models.describe(models.locate(word)) for word in wanted}
     assert {word: began_with(run, model) for word, model in described.items()} == wanted
+
+
+def test_weights_at_the_end_are_those_of_the_last_step_not_of_the_last_record(
+    run_job, tmp_path: Path
+) -> None:
+    job = run_job("sft", tmp_path / "run", max_steps=2, save_steps=1, save_total_limit=1)
+    (last,) = places([str(job)])
+    assert last.step == 2 and last.model is not None
+    shutil.rmtree(job / "checkpoint-2")
+    RunFolder(job).ledger.path(2).unlink()  # as if its analysis had failed
+    (recorded,) = places([str(job)])
+    assert recorded.step == 1 and recorded.model is None
+    (trained,) = places([f"{job}@2"])
+    assert trained.model is not None and trained.model.source.files == job.resolve()
+
+
+@pytest.mark.parametrize(
+    ("name", "seed", "words"),
+    [
+        ("tiny", 1, "tiny of seed 1"),
+        (str(BASES / "seed1"), 5, "tiny of seed 1"),
+        ("smollm2", 1, "smollm2"),
+        ("org/model", 1, "org/model"),
+    ],
+)
+def test_a_base_has_one_name(name: str, seed: int, words: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"model_name_or_path: {name}\nseed: {seed}\n")
+    assert base_of(RunFolder(tmp_path)) == words
 
 
 def test_a_later_stage_has_the_base_of_the_first(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ COMMON = {
     "activation_checkpointing": "false",
     "report_to": "none",
     "track_pairs_count": 8,
+    "track_pairs_minimum": 8,
     "track_resamples": 20,
     "track_ig_steps": 3,
     "track_max_ig_steps": 3,
