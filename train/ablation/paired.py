@@ -77,6 +77,17 @@ def _difference(mean: float, error: float, freedom: float, p: float, step: float
     return Difference(mean, low, high, p, error, freedom, step)
 
 
+def apart(one: Difference, other: Difference) -> Difference:
+    """How far a difference is above another one of other problems: errors added in squares, freedom
+    by Satterthwaite, p Student's. What `difference` adds to each error is in here twice."""
+    error = math.hypot(one.error, other.error)
+    freedom = error**4 / (one.error**4 / one.freedom + other.error**4 / other.freedom)
+    mean, half = one.mean - other.mean, float(stats.t.isf(0.025, freedom)) * error
+    p = 2 * float(stats.t.sf(abs(mean) / error, freedom))
+    low, high = max(mean - half, -2.0), min(mean + half, 2.0)
+    return Difference(mean, low, high, p, error, freedom, max(one.step, other.step))
+
+
 def sign_flip_p(differences: np.ndarray) -> float:
     """Two-sided p that differences [problem] are as often up as down: the permutation test that
     swaps the two conditions within problems.

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tracking.interventions.matched import MatchedSets
+from train.ablation.difficulty.harder import Harder
 from train.ablation.labelled import LabelShare
 from train.ablation.modes import GRAFT
 from train.ablation.paired import Difference
@@ -92,6 +93,33 @@ def predicted(predictions: Sequence[Prediction]) -> list[str]:
         f"{one.value:.2f} ({one.low:.2f} to {one.high:.2f})"
         for one in predictions
     ]
+
+
+def suffered(each: Sequence[Harder]) -> list[str]:
+    """Whether the hard problems suffer more than the easy ones, a line each."""
+    return [_suffered(one) for one in each]
+
+
+def _suffered(one: Harder) -> str:
+    easy, hard = one.easy, one.hard
+    changes = f"{hard.change.mean:+.2f} in {hard.benchmark}, {easy.change.mean:+.2f} in "
+    begin = f"with {_name(hard)} accuracy changes by {changes}{easy.benchmark}"
+    if one.p > LEVEL:
+        text = f"{begin}: that one suffers more is not shown ({_spread(one.more)})"
+        if not one.room:
+            return f"{text}; {hard.benchmark}, at {hard.on:.2f}, has no room to change as much"
+        if math.isnan(one.smallest):
+            return f"{text}; so few problems could not show it"
+        return f"{text}; {one.smallest:.2f} would have been, in four of five studies"
+    word = "more" if one.more.mean < 0 else "less"
+    text = f"{begin}: {hard.benchmark} suffers {word} ({_spread(one.more)})"
+    said = [
+        f"{'beyond' if name in one.beyond else 'not shown to be beyond'} random sets "
+        f"{MATCHED[name]} ({_spread(against)})"
+        for name, against in one.controls.items()
+    ]
+    room = "" if one.room else f"; {hard.benchmark}, at {hard.on:.2f}, has little room"
+    return f"{', '.join([text, *said])}{room}"
 
 
 def _sentence(result: Result) -> str:

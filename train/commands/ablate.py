@@ -41,14 +41,15 @@ from tracking.run_folder import RunFolder
 from tracking.timeline.timeline import Timeline
 from train.ablation.arms import Comparison
 from train.ablation.attention import attention_rows, turned_pairs
+from train.ablation.difficulty.halves import Halves, halves_of, in_halves
+from train.ablation.difficulty.harder import harder
 from train.ablation.figure import trade_off, write_trade_off
-from train.ablation.halves import Halves, halves_of, in_halves
 from train.ablation.labelled import label_shares
 from train.ablation.modes import GRAFT, Mode
 from train.ablation.results import FEWEST, predictions, results
 from train.ablation.study import Study, every_request
 from train.ablation.targets import Target, targets
-from train.ablation.view import failed_in, notes, predicted, sentences, show
+from train.ablation.view import failed_in, notes, predicted, sentences, show, suffered
 from train.checkpoints.subject import Subject, subject
 from train.evals.responses import Responses, lacking
 from train.evals.sampling import prompts_of
@@ -190,20 +191,29 @@ def _conclude_trade_off(
     grafted: tuple[pd.DataFrame, Sequence[Comparison]] | None,
     halves: Sequence[Halves],
 ) -> None:
-    """Write and draw the first two benchmarks against each other, and halves, where there are."""
+    """Write and draw the first two benchmarks against each other, and halves, where there are, and
+    say whether the harder one suffers more."""
     names = [one.name for one in asked.benchmarks]
     pairs = [*([(names[0], names[1])] if len(names) > 1 else []), *(one.names for one in halves)]
     picture, table = asked.folder / "ablation.png", asked.folder / "trade_off.parquet"
     if not pairs:
-        picture.unlink(missing_ok=True)
-        table.unlink(missing_ok=True)
+        for path in (picture, table, asked.folder / "harder.parquet"):
+            path.unlink(missing_ok=True)
         return
-    of_each = [("the model", rows, held), *([("the base", *grafted)] if grafted else [])]
-    points = pd.concat(
-        trade_off(pd.concat([mine, in_halves(mine, halves)]), comparisons, pairs, model)
-        for model, mine, comparisons in of_each
-    )
+    of_each = [
+        (model, pd.concat([mine, in_halves(mine, halves)]), comparisons)
+        for model, mine, comparisons in (
+            ("the model", rows, held), *([("the base", *grafted)] if grafted else [])
+        )
+    ]  # fmt: skip
+    points = pd.concat(trade_off(mine, comparisons, pairs, model)
+                       for model, mine, comparisons in of_each)  # fmt: skip
     _write(table, points.to_dict("records"))
+    changes = [one for _, mine, comparisons in of_each for one in results(mine, comparisons)]
+    each = harder(changes, pairs)
+    _write(asked.folder / "harder.parquet", [one.row for one in each])
+    for line in suffered(each):
+        say(line)
     write_trade_off(points, picture)
     say(f"picture    {picture}")
 

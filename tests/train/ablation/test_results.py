@@ -1,38 +1,16 @@
 """What a study's responses say, against accuracies that are set by hand."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 import pytest
 
+from tests.builders.ablations import MODE, OTHERS, PROBLEMS, RANDOM, comparison, responses
 from tracking.errors import BadInput
 from tracking.interventions.matched import MatchedSets
 from train.ablation.arms import Comparison
-from train.ablation.modes import Mode
 from train.ablation.results import Result, accuracies, predictions, results
 from train.ablation.targets import Target
 from train.ablation.view import notes, sentences, show
-
-MODE, PROBLEMS, SAMPLES = Mode.parse("zero"), 60, 2
-OTHERS = tuple((f"L0H{head}",) for head in range(1, 21))
-RANDOM = MatchedSets(OTHERS, asked=20)
-
-
-def responses(right: Mapping[str, float], benchmark: str = "words") -> pd.DataFrame:
-    """Rows in which a condition solves a share of the problems, both samples alike."""
-    rows = [
-        (benchmark, f"p{problem}", sample, condition, problem < share * PROBLEMS)
-        for condition, share in right.items()
-        for problem in range(PROBLEMS)
-        for sample in range(SAMPLES)
-    ]
-    names = ["benchmark", "problem", "sample", "condition", "right"]
-    return pd.DataFrame(rows, columns=names).astype({"right": "boolean"})
-
-
-def comparison(name: str = "L1H0") -> Comparison:
-    return Comparison(Target(name, (name,)), MODE, {"layer": RANDOM})
 
 
 def one(off: float, controls: float) -> Result:

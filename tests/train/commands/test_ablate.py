@@ -84,11 +84,12 @@ def test_halves_labels_and_attention_lie_beside_the_results(
     assert list(halves["benchmark"]) == ["tiny-easy, easier", "tiny-easy, harder"]
     assert halves["problems"].sum() == 18 and {*halves["mode"]} == {"zero"}
     assert list(tables["trade_off"]["what"]) == ["as it is", "L0H0,L0H2 zero"]
+    assert list(pd.read_parquet(tmp_path / "harder.parquet")["hard"]) == ["tiny-easy, harder"]
     said = capsys.readouterr().out
     assert "halves     tiny-easy: " in said and (tmp_path / "ablation.png").exists()
     ablate(monkeypatch, "tiny", *words[:4], *words[5:], *QUICK, *more)
     assert not {"halves", "trade_off"} & {*beside(tmp_path)}, "those of another question"
-    assert not (tmp_path / "ablation.png").exists()
+    assert not any((tmp_path / name).exists() for name in ("ablation.png", "harder.parquet"))
 
 
 @pytest.mark.parametrize(

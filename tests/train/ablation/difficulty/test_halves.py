@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from train.ablation.arms import Comparison
-from train.ablation.halves import Halves, halves_of, in_halves
+from train.ablation.difficulty.halves import Halves, halves_of, in_halves
 from train.ablation.modes import Mode
 from train.ablation.results import results
 from train.ablation.targets import Target

@@ -1,0 +1,63 @@
+"""Whether hard problems suffer more than easy ones, where it is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.builders.ablations import OTHERS, comparison, responses
+from train.ablation.difficulty.harder import Harder, harder
+from train.ablation.paired import Difference, apart, difference
+from train.ablation.results import results
+from train.ablation.view import suffered
+
+
+def one(easy: tuple[float, float], hard: tuple[float, float], controls: float = 0.0) -> Harder:
+    """Of accuracies as it is and with the head off; control sets take `controls` of both."""
+    rows = [
+        responses(
+            {"": on, "zero L1H0": off, **{f"zero {n[0]}": on - controls for n in OTHERS}}, name
+        )
+        for name, (on, off) in (("easy", easy), ("hard", hard))
+    ]
+    (result,) = harder(results(pd.concat(rows), [comparison()]), [("easy", "hard")])
+    return result
+
+
+def test_hard_problems_that_suffer_more_are_told_and_held_against_random_heads() -> None:
+    result = one(easy=(0.9, 0.8), hard=(0.7, 0.1))
+    assert result.more.mean == pytest.approx(-0.5)
+    assert result.p < 0.001 and result.beyond == ("layer",) and result.room
+    (said,) = suffered([result])
+    assert "-0.60 in hard, -0.10 in easy: hard suffers more (-0.500" in said
+    assert "beyond random sets of the same layers" in said
+    assert result.row["hard_change"] == pytest.approx(-0.6)
+
+
+def test_easy_problems_that_suffer_more_are_told_with_the_room_that_hard_ones_had() -> None:
+    (said,) = suffered([one(easy=(0.9, 0.2), hard=(0.1, 0.05))])
+    assert "hard suffers less" in said and "hard, at 0.10, has little room" in said
+
+
+def test_where_both_suffer_alike_nothing_is_told() -> None:
+    result = one(easy=(0.9, 0.6), hard=(0.7, 0.4))
+    assert result.p == pytest.approx(1) and result.beyond == ()
+    (said,) = suffered([result])
+    assert "that one suffers more is not shown" in said and "would have been" in said
+
+
+def test_of_like_changes_one_is_rarely_called_larger() -> None:
+    generator = np.random.default_rng(0)
+
+    def change(on: float, off: float, problems: int) -> Difference:
+        drawn = [generator.binomial(4, share, problems) / 4 for share in (off, on)]
+        return difference(*drawn)
+
+    p = [apart(change(0.5, 0.3, 60), change(0.8, 0.6, 90)).p for _ in range(600)]
+    assert np.mean(np.array(p) <= 0.05) <= 0.05 + 2 * 0.009
+
+
+def test_its_interval_is_that_of_both_changes() -> None:
+    first, second = (Difference(m, m, m, 1.0, 0.03, 50, 0.01) for m in (-0.4, -0.1))
+    both = apart(first, second)
+    assert both.mean == pytest.approx(-0.3) and both.freedom == pytest.approx(100)
+    assert both.high - both.low == pytest.approx(2 * 1.984 * 0.03 * 2**0.5, rel=1e-3)
