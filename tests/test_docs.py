@@ -98,6 +98,17 @@ def test_the_map_names_no_folder_that_is_not_there() -> None:
         assert (REPO / name).exists(), name
 
 
+def test_tests_that_documents_name_are_there() -> None:
+    tests = "".join(path.read_text() for path in (REPO / "tests").rglob("test_*.py"))
+    named = {
+        name
+        for path in (REPO / "docs").glob("*.md")
+        for name in re.findall(r"`(test_\w+)`", path.read_text())
+    }
+    assert len(named) > 30
+    assert {name for name in named if f"def {name}(" not in tests} == set()
+
+
 def fields_of(kind: type) -> set[str]:
     return {item.name for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
 
