@@ -7,23 +7,17 @@ import pytest
 import torch
 
 from scripts.bench.prompts import told_apart
-from tests.builders.analyses import flat
 from tests.builders.decoders import make_decoder
 from tests.builders.prompt_pairs import make_pairs
-from tests.builders.records import recorded
+from tests.builders.records import assert_second_record_alike
 from tests.builders.second_device import CUDA, OnCuda, second_device
-from tracking.analysis import record
 from tracking.attribution.attribute import attribute
 from tracking.attribution.plan import METHODS
 from tracking.circuits.all_edges import check_all_edges
 from tracking.circuits.faithfulness import faithfulness
 from tracking.circuits.select import select
-from tracking.contrast import Before, Subject
-from tracking.ledger.reward import Reward
 from tracking.model.decoder import Decoder
 from tracking.nodes.effects import effects
-from tracking.nodes.weight_change import snapshot
-from tracking.settings import Settings
 
 RAGGED = make_pairs(6, ragged=True, looks=2)
 
@@ -57,21 +51,8 @@ def test_the_second_device_refuses_what_a_gpu_would() -> None:
 
 def test_a_record_is_the_same_on_another_device() -> None:
     pairs = told_apart(model(), make_pairs(6), batch_size=6)
-    settings = Settings(ig_steps=2, max_ig_steps=2, resamples=10)
-    subject = Subject(snapshot(make_decoder(seed=1)), torch.arange(10))
-    first = recorded(model(), pairs).analyses["pairs"]
-    before = {"pairs": Before.of([first], "signed")}
-
-    def made(of: Any) -> Any:
-        reward = Reward(0.5, "reward")
-        return record(of, {"pairs": pairs}, settings, 1, reward, subject, before=before)
-
-    here, there = (flat(one.analyses["pairs"]) for one in on_both(made))
-    for name, ours in here.items():
-        if isinstance(ours, torch.Tensor):
-            assert there[name].device.type == "cpu"
-            assert torch.allclose(ours.float(), there[name].float(), atol=1e-5, equal_nan=True)
-    assert "wiring_kept" in here  # a second record has all parts
+    quick = {"ig_steps": 2, "max_ig_steps": 2, "resamples": 10}
+    assert_second_record_alike(on_both, model(), make_decoder(seed=1), pairs, **quick)
 
 
 @pytest.mark.parametrize("method", METHODS)

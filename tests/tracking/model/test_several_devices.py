@@ -1,30 +1,25 @@
 """A model whose layers lie on several devices is analysed as on one: each tensor on its layer's."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
 from scripts.bench.prompts import told_apart
-from tests.builders.analyses import flat
 from tests.builders.decoders import make_decoder
 from tests.builders.prompt_pairs import make_pairs
-from tests.builders.records import recorded
+from tests.builders.records import assert_second_record_alike
 from tests.builders.second_device import several_devices
 from tracking import BadInput
-from tracking.analysis import record
 from tracking.attribution.attribute import attribute
 from tracking.attribution.plan import METHODS
 from tracking.circuits.all_edges import check_all_edges
 from tracking.circuits.faithfulness import faithfulness
 from tracking.circuits.select import select
-from tracking.contrast import Before, Subject
-from tracking.ledger.reward import Reward
 from tracking.model.decoder import Decoder
 from tracking.nodes.effects import effects
-from tracking.nodes.weight_change import snapshot
-from tracking.settings import Settings
 
 RAGGED = make_pairs(6, ragged=True, looks=2)
 # GPUs of the embeddings, the layers, the last norm, the head: in a row, and as tied weights lie
@@ -52,21 +47,9 @@ def on_both(work: Callable[[Any], Any], split: tuple) -> tuple[Any, Any]:
 
 def test_a_record_is_the_same_on_several_devices() -> None:
     pairs = told_apart(model(), make_pairs(4), batch_size=4)
-    settings = Settings(ig_steps=2, max_ig_steps=4, resamples=10)
-    subject = Subject(snapshot(make_decoder(seed=1, layers=3)), torch.arange(10))
-    first = recorded(model(), pairs).analyses["pairs"]
-    before = {"pairs": Before.of([first], "signed")}
-
-    def made(of: Any) -> Any:
-        reward = Reward(0.5, "reward")
-        return record(of, {"pairs": pairs}, settings, 1, reward, subject, before=before)
-
-    here, there = (flat(one.analyses["pairs"]) for one in on_both(made, SPLITS[1]))
-    for name, ours in here.items():
-        if isinstance(ours, torch.Tensor):
-            assert there[name].device.type == "cpu"
-            assert torch.allclose(ours.float(), there[name].float(), atol=1e-5, equal_nan=True)
-    assert "wiring_kept" in here  # a second record has all parts
+    both, base = partial(on_both, split=SPLITS[1]), make_decoder(seed=1, layers=3)
+    quick = {"ig_steps": 2, "max_ig_steps": 4, "resamples": 10}
+    assert_second_record_alike(both, model(), base, pairs, **quick)
 
 
 @pytest.mark.parametrize("method", METHODS)
