@@ -111,8 +111,11 @@ def _suffered(one: Harder) -> str:
         if math.isnan(one.smallest):
             return f"{text}; so few problems could not show it"
         return f"{text}; {one.smallest:.2f} would have been, in four of five studies"
-    word = "more" if one.more.mean < 0 else "less"
-    text = f"{begin}: {hard.benchmark} suffers {word} ({_spread(one.more)})"
+    if one.more.mean < 0:
+        word = "suffers more" if hard.change.mean < 0 else "gains less"
+    else:
+        word = "suffers less" if easy.change.mean < 0 else "gains more"
+    text = f"{begin}: {hard.benchmark} {word} ({_spread(one.more)})"
     said = [
         f"{'beyond' if name in one.beyond else 'not shown to be beyond'} random sets "
         f"{MATCHED[name]} ({_spread(against)})"

@@ -38,6 +38,13 @@ def test_easy_problems_that_suffer_more_are_told_with_the_room_that_hard_ones_ha
     assert "hard suffers less" in said and "hard, at 0.10, has little room" in said
 
 
+def test_of_problems_that_gain_none_is_said_to_suffer() -> None:
+    (said,) = suffered([one(easy=(0.1, 0.8), hard=(0.1, 0.2))])
+    assert "hard gains less" in said and "suffers" not in said
+    (said,) = suffered([one(easy=(0.1, 0.2), hard=(0.1, 0.8))])
+    assert "hard gains more" in said and "suffers" not in said
+
+
 def test_where_both_suffer_alike_nothing_is_told() -> None:
     result = one(easy=(0.9, 0.6), hard=(0.7, 0.4))
     assert result.p == pytest.approx(1) and result.beyond == ()
