@@ -4,14 +4,7 @@ from scripts.campaign import variants
 from scripts.campaign.faults import FAULTS
 from scripts.campaign.variants import Variant
 
-FAST = {
-    **variants.FAST,
-    "max_steps": 6,
-    "save_steps": 2,
-    "track_contrasts": "cue",
-    "track_max_ig_steps": 3,
-    "track_select": "edges=9",
-}
+FAST = {**variants.FAST, "max_steps": 6, "save_steps": 2, "track_contrasts": "cue"}
 
 
 CLOSE = {"reward_funcs": "tests.builders.digits.digits", "max_completion_length": 12}

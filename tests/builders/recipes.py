@@ -13,8 +13,7 @@ SMALL = {
     "track_pairs_count": 16,
     "track_resamples": 20,
     "track_ig_steps": 3,
-    "track_max_ig_steps": 3,
-    "track_select": "edges=9",
+    "track_max_ig_steps": 6,
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from scripts.bench.parts import PARTS as OF_A_RECORD
-from scripts.gpu_check import main, run_part
+from scripts.gpu_check import run_part
 from tests.builders.bare_site import bare_site
 from tests.builders.paths import REPO
 
@@ -61,12 +61,9 @@ def test_a_part_is_said_line_by_line_and_a_failed_one_with_its_reason() -> None:
     assert said[-1] == "\nfailed: not done after 0 s"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_it_says_so(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", ["gpu_check", "--part", "equality"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    assert capsys.readouterr().err == "gpu_check: torch sees no GPU; try it with --device cpu\n"
+def test_without_a_gpu_it_says_so() -> None:
+    said: list[str] = []
+    assert not run_part("equality", "cuda", 120, said.append)
+    assert said[-1] == "\nfailed: gpu_check: torch sees no GPU; try it with --device cpu"

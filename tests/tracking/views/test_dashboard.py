@@ -226,13 +226,6 @@ def test_an_absent_behaviour_has_no_faithfulness() -> None:
     assert [scalars["heads/behaviour"] for scalars in shown] == [4.0, 0.0]
 
 
-@pytest.fixture
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes most of what logging does."""
-    monkeypatch.setattr(dashboard, "pictured", lambda count: False)
-
-
-@pytest.mark.usefixtures("no_pictures")
 def test_a_process_that_goes_on_shows_the_whole_table_without_doubles(tmp_path: Path) -> None:
     begin(tmp_path)
     show(tmp_path, range(1, 4), "wandb")

@@ -117,18 +117,31 @@ def test_a_run_beside_its_base_begins_with_what_changed(tmp_path: Path, capsys: 
     assert "what changed in run is not looked for" in said and "What training changed" not in said
 
 
-def test_a_control_of_another_base_is_refused(tmp_path: Path) -> None:
+def test_a_control_of_another_base_is_refused_or_gives_no_level(
+    tmp_path: Path, capsys: Printed
+) -> None:
     base, pairs = save_model(tmp_path / "base", seed=3), write_pairs(tmp_path)
     for name, seed in (("theirs", 3), ("others", 4)):
         for step in (100, 200):
             save_model(tmp_path / name / f"checkpoint-{step}", seed)
         words = [tmp_path / name, "--pairs", pairs, "--output_dir", tmp_path / f"{name}-run"]
         track.main([str(word) for word in (*words, *QUICK)])
-    write_completions(tmp_path / "theirs-run", ["1+2", "3*4"])
+        write_completions(tmp_path / f"{name}-run", ["1+2", "3*4"])
     with pytest.raises(BadInput, match="others-run is not of the base of base: cosine"):
         words = [base, tmp_path / "theirs-run", "--control", tmp_path / "others-run"]
         compared(tmp_path / "out", *words)
     assert not (tmp_path / "out").exists()
+    control = shutil.copytree(tmp_path / "theirs-run", tmp_path / "control")
+    both = [
+        base,
+        tmp_path / "theirs-run",
+        tmp_path / "others/checkpoint-100",
+        tmp_path / "others-run",
+    ]
+    compared(tmp_path / "out", *both, "--control", control, "--problems", 2)
+    said = capsys.readouterr().out
+    assert said.count("note       --control is not of the base of others-run: cosine") == 1
+    assert "not of the base of theirs-run" not in said
 
 
 def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -57,12 +57,9 @@ def test_two_jobs_of_a_process_are_in_w_and_b_as_in_their_ledgers(
     run_job: Run, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     before = variables()
-    keys = {"eval_strategy": "steps", "eval_steps": 4, "report_to": "wandb", **LENIENT}
-    contrasts = {"grpo": ["cue", "operand"], "sft": ["cue"]}
-    jobs = {
-        name: run_job(name, tmp_path / name, track_contrasts=of_job, **keys)
-        for name, of_job in contrasts.items()
-    }
+    both = {"track_contrasts": ["cue", "operand"], "report_to": "wandb", **LENIENT}
+    keys_of_both = {"eval_strategy": "steps", "eval_steps": 4, **both}
+    jobs = {name: run_job(name, tmp_path / name, **keys_of_both) for name in ("grpo", "sft")}
     assert variables() == before
     seen: set[str] = set()
     for name, folder in jobs.items():
@@ -93,7 +90,7 @@ def check_rows(segment: Path, timeline: Timeline) -> None:
     rows = [row for row in history(segment) if "heads/active" in row]
     assert [row["train/global_step"] for row in rows] == [0, 2, 4]
     for row in rows:
-        for contrast, prefix in zip(timeline.contrasts, ("heads", "heads/operand"), strict=False):
+        for contrast, prefix in zip(timeline.contrasts, ("heads", "heads/operand"), strict=True):
             counts = (
                 timeline.of_contrast(contrast)[1].set_index("step").loc[row["train/global_step"]]
             )
@@ -112,7 +109,7 @@ def check_config(segment: Path, folder: Path, job: str) -> None:
     assert config["recipe"] == yaml.safe_load((folder / "config.yaml").read_text())
     assert config["job"] == job
     assert config["pairs"]["hash"] == Timeline.read(folder).records[0].pairs
-    assert config["pairs"]["count"] == dict.fromkeys(Timeline.read(folder).contrasts, 16)
+    assert config["pairs"]["count"] == {"cue": 16, "operand": 16}
     assert config["tracking"]["resamples"] == 20
     (began,) = told(segment, "run")
     assert began["run_id"] == (folder / "wandb-id").read_text()

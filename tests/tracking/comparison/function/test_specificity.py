@@ -1,5 +1,6 @@
 """Heads of one task, tried on another: what is of both, and what is of one alone."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 
 from scripts.control.models import loaded, tiny_pairs
 from tests.builders.records import recorded
+from tracking.comparison.function import specificity
 from tracking.comparison.function.specificity import node_matrix, specificity_section
 from tracking.comparison.party import Comparison, Party
 from tracking.nodes.effects import effects
@@ -35,6 +37,34 @@ def test_a_tasks_own_heads_carry_it_and_another_tasks_less(party: Party) -> None
     assert (heads["both"] <= heads["nodes"]).all()
     mlps = table[table["kind"] == "MLPs"]
     assert (mlps["random"].isna() == (mlps["nodes"] == 4)).all()  # all: no others to compare with
+
+
+def test_a_tasks_own_heads_are_said_to_carry_more_than_random_ones(party: Party) -> None:
+    said = "\n".join(specificity_section(Comparison([party], {}, Thresholds())).sentences)
+    for task in ("cue", "operand"):
+        assert re.search(
+            rf"on '{task}' pairs loses [^\n]* heads active on them corrupted: more than any of 10",
+            said,
+        )
+
+
+def test_random_heads_are_rarely_said_to_carry_more_than_random_ones(
+    party: Party, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    graph, more = party.record.graph, 0
+    heads = torch.tensor(graph.node_heads)
+
+    def drawn(*_: Any) -> torch.Tensor:
+        some = heads[torch.randperm(len(heads), generator=generator)[:4]]
+        return torch.zeros(len(graph.nodes), dtype=torch.bool).index_fill(0, some, True)
+
+    monkeypatch.setattr(specificity, "_active", drawn)
+    for task in ("cue", "operand") * 5:
+        row = node_matrix(party, [task], Thresholds(), 24).iloc[0]
+        assert row["kind"] == "heads" and row["nodes"] == 4
+        more += "corrupted: more than" in specificity._sentence(row)
+    assert more <= 2  # one in eleven by chance; 0 of 80 on the machine that it was tried on
 
 
 def test_a_model_without_behaviour_has_no_tasks(party: Party) -> None:

@@ -11,13 +11,13 @@ from train.ablation.results import results
 from train.ablation.view import suffered
 
 
-def one(easy: tuple[float, float], hard: tuple[float, float], controls: float = 0.0) -> Harder:
-    """Of accuracies as it is and with the head off; control sets take `controls` of both."""
+def one(
+    easy: tuple[float, float], hard: tuple[float, float], random: tuple[float, float] = (0.0, 0.0)
+) -> Harder:
+    """Of accuracies as it is and with the head off; a control set takes `random` of both."""
     rows = [
-        responses(
-            {"": on, "zero L1H0": off, **{f"zero {n[0]}": on - controls for n in OTHERS}}, name
-        )
-        for name, (on, off) in (("easy", easy), ("hard", hard))
+        responses({"": on, "zero L1H0": off, **{f"zero {n[0]}": on - lost for n in OTHERS}}, name)
+        for name, (on, off), lost in (("easy", easy, random[0]), ("hard", hard, random[1]))
     ]
     (result,) = harder(results(pd.concat(rows), [comparison()]), [("easy", "hard")])
     return result
@@ -36,6 +36,13 @@ def test_hard_problems_that_suffer_more_are_told_and_held_against_random_heads()
 def test_easy_problems_that_suffer_more_are_told_with_the_room_that_hard_ones_had() -> None:
     (said,) = suffered([one(easy=(0.9, 0.2), hard=(0.1, 0.05))])
     assert "hard suffers less" in said and "hard, at 0.10, has little room" in said
+
+
+def test_where_random_heads_do_the_same_it_is_not_these_heads() -> None:
+    result = one(easy=(0.9, 0.8), hard=(0.7, 0.1), random=(0.1, 0.6))
+    assert result.p < 0.001 and result.beyond == ()
+    assert "hard suffers more" in suffered([result])[0]
+    assert "not shown to be beyond random sets" in suffered([result])[0]
 
 
 def test_of_problems_that_gain_none_is_said_to_suffer() -> None:
