@@ -22,11 +22,15 @@ hypothesis.settings.register_profile("untimed", deadline=None)  # whatever else 
 hypothesis.settings.load_profile("untimed")
 
 
+gc.disable()  # until all is imported: collections would go through it again and again
+
+
 def pytest_collection_finish() -> None:
     """What is imported by now stays: no later collection of garbage goes through it again, which
     trainers ask for and takes half a second."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

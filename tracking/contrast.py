@@ -339,10 +339,9 @@ def _with_active_together(
     if not active.any():
         return analysis
     loss = metrics.resolve(METRIC)
-    corrupt, restore = together(decoder, pairs, active, loss, batch_size)
-    nodes = dataclasses.replace(
-        analysis.nodes, together=active, together_corrupt=corrupt, together_restore=restore
-    )
+    corrupt, restore = together(decoder, pairs, active[None], loss, batch_size)
+    of_all = {"together_corrupt": corrupt[:, 0], "together_restore": restore[:, 0]}
+    nodes = dataclasses.replace(analysis.nodes, together=active, **of_all)
     return dataclasses.replace(analysis, nodes=nodes)
 
 

@@ -7,11 +7,13 @@ command is known: the training libraries take seconds to load.
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
+from typing import Any
 
 from tracking.errors import BadInput
 from train import recipe
@@ -57,9 +59,7 @@ def main() -> None:
         if words[0] in JOBS:
             recipe.look(words[1:])
             take_rank(os.environ)
-        with contextlib.redirect_stdout(io.StringIO()):  # libraries greet while they load
-            command = import_module(f"train.commands.{words[0]}")
-        command.main(words[1:])
+        _load(words[0]).main(words[1:])
     except BadInput as error:
         _refuse(str(error))
     except Stop as stop:
@@ -72,6 +72,17 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _load(command: str) -> Any:
+    """A command's module. What it imports stays for good: collecting garbage meanwhile would go
+    through it again and again, a second in all, and later whenever a trainer asks for it."""
+    gc.disable()
+    with contextlib.redirect_stdout(io.StringIO()):  # libraries greet while they load
+        module = import_module(f"train.commands.{command}")
+    gc.freeze()
+    gc.enable()
+    return module
 
 
 def _help() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -25,14 +24,7 @@ EXTENSIONS = cached("torch_extensions")  # what DeepSpeed compiles on a CPU, apa
 
 # Children are forked from one process that has imported the libraries: that takes seconds.
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(
-    [
-        "train.prepare",
-        "train.rewards.registry",
-        "trl.trainer.grpo_trainer",
-        "trl.trainer.sft_trainer",
-    ]
-)
+processes.set_forkserver_preload(["scripts.campaign.loaded"])
 
 
 class Disturbance(Protocol):
@@ -122,7 +114,6 @@ def _run(
 
     from train import cli
 
-    gc.freeze()  # the libraries stay: they are not gone through whenever a trainer collects garbage
     torch.set_num_threads(1)
     if fault is not None and int(os.environ.get("RANK", "0")) == fault.rank:
         fault.plant()

@@ -210,10 +210,10 @@ def _together(
     decoder: Decoder, task: Task, analysis: Analysis, nodes: Tensor
 ) -> tuple[Interval, Interval]:
     pairs = task.pairs
-    effects = together(decoder, pairs, nodes, resolve(METRIC), len(pairs))
+    effects = together(decoder, pairs, nodes[None], resolve(METRIC), len(pairs))
     behaviour = analysis.behaviour.clean - analysis.behaviour.corrupted
     weights = resamples(1000, len(pairs))
-    corrupt, restore = (share(effect[:, None], behaviour, weights) for effect in effects)
+    corrupt, restore = (share(effect, behaviour, weights) for effect in effects)
     return corrupt, restore
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -10,24 +11,30 @@ import pandas as pd
 WANDB = Path(sys.executable).parent / "wandb"
 
 
-def told(run: Path, contrast: str) -> list[dict]:
-    """The records of one contrast in a run's file, with dotted keys."""
+def told(run: Path, kind: str) -> list[dict]:
+    """The records of one kind in a run's file, with dotted keys."""
     (file,) = run.glob("*.wandb")
+    rows = map(json.loads, _lines(file, file.stat().st_size))
+    return [row[kind] for row in rows if row["type"] == kind]
+
+
+@cache
+def _lines(file: Path, _size: int) -> list[str]:
+    """Read once, as long as it is of this size."""
     read = subprocess.run(
         [WANDB, "leet", "inspect", "--json", file], capture_output=True, text=True, check=True
     )
-    rows = [json.loads(line) for line in read.stdout.splitlines()]
-    return [row[contrast] for row in rows if row["type"] == contrast]
+    return read.stdout.splitlines()
 
 
 def history(run: Path) -> list[dict]:
     return [row["item"] for row in told(run, "history")]
 
 
-def merged(run: Path, contrast: str) -> dict:
+def merged(run: Path, kind: str) -> dict:
     """Config or summary as it is after the last update."""
     found: dict = {}
-    for row in told(run, contrast):
+    for row in told(run, kind):
         found |= row.get("update", {})
         for gone in row.get("remove", []):
             found = {key: value for key, value in found.items() if key != gone["key"]}

@@ -99,6 +99,6 @@ def test_heads_told_by_attention_have_the_effect_that_papers_give_them(
     members = Heads.of(decoder, task).members(task.classes)[of_class]
     assert bool(members.any())
     lost, gained = together(
-        decoder, task.pairs, nodes_of(decoder.graph, members), neg_logit_diff, PAIRS
+        decoder, task.pairs, nodes_of(decoder.graph, members)[None], neg_logit_diff, PAIRS
     )
     assert float(lost.mean()) * one.sign > 0 and float(gained.mean()) * one.sign > 0

@@ -161,21 +161,21 @@ def surely_within(effect: Tensor, behaviour: Tensor, share: float) -> Tensor:
 
 
 def together(
-    decoder: Decoder, pairs: PromptPairs, nodes: Tensor, loss: Metric, batch_size: int
+    decoder: Decoder, pairs: PromptPairs, sets: Tensor, loss: Metric, batch_size: int
 ) -> tuple[Tensor, Tensor]:
-    """The effects of all `nodes`, BoolTensor [node], exchanged at once: corrupt and restore,
-    float32 [pair] each."""
-    corrupt, restore = torch.zeros(2, len(pairs))
-    by_layer = nodes.view(len(decoder.blocks), decoder.n_heads + 1)
+    """The effects of all nodes of a set, exchanged at once: corrupt and restore, float32
+    [pair, set] each, of `sets`, BoolTensor [set, node]."""
+    corrupt, restore = torch.zeros(2, len(pairs), len(sets))
     with undisturbed(decoder):
         for rows in by_length(pairs, batch_size):
             ends = Ends.of(decoder, trimmed(pairs[rows]), loss)
-            with exchanged(decoder, by_layer, ends.corrupted):
-                given = logits(decoder, embed(decoder, ends.pairs.clean), ends.pairs)
-            corrupt[rows] = (ends.loss(given, loss) - ends.clean_loss).cpu()
-            with exchanged(decoder, by_layer, ends.clean):
-                given = logits(decoder, embed(decoder, ends.pairs.corrupted), ends.pairs)
-            restore[rows] = (ends.corrupted_loss - ends.loss(given, loss)).cpu()
+            for place, nodes in enumerate(sets.view(-1, len(decoder.blocks), decoder.n_heads + 1)):
+                with exchanged(decoder, nodes, ends.corrupted):
+                    given = logits(decoder, embed(decoder, ends.pairs.clean), ends.pairs)
+                corrupt[rows, place] = (ends.loss(given, loss) - ends.clean_loss).cpu()
+                with exchanged(decoder, nodes, ends.clean):
+                    given = logits(decoder, embed(decoder, ends.pairs.corrupted), ends.pairs)
+                restore[rows, place] = (ends.corrupted_loss - ends.loss(given, loss)).cpu()
     return corrupt, restore
 
 

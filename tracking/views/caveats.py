@@ -11,7 +11,7 @@ from tracking.errors import BadInput
 from tracking.ledger.differences import differences
 from tracking.run_folder import RunFolder
 from tracking.timeline.activity import weaknesses
-from tracking.timeline.coupling import Coupling, rewards
+from tracking.timeline.coupling import coupling_note, rewards
 from tracking.timeline.shares import Shares
 from tracking.timeline.timeline import Timeline
 from tracking.views import completions
@@ -149,7 +149,7 @@ def _of_contrast(timeline: Timeline, contrast: str) -> Iterator[str]:
         )
     if nodes.loc[nodes["kind"] == "head", "weight_change"].isna().all():
         yield f"{contrast!r} pairs: the change of weights is not known (no weights of the base)."
-    note = Coupling.of(nodes, counts, contrast).note
+    note = coupling_note(int(reward.count()))
     if note and len(counts) > 1:
         yield f"{contrast!r} pairs, beside the reward: {note}."
 

@@ -26,7 +26,7 @@ def conclude(run: RunFolder, timeline: Timeline, table: terminal.Table) -> None:
         table.note(line)
     terminal.where(
         {
-            "report": report.write_report([run.path], run.report_path),
+            "report": report.write_page(run.path, timeline, run.report_path),
             "picture": picture,
             "records": run.ledger.folder,
             "timeline": run.ledger.timeline_path,

@@ -7,7 +7,6 @@ of `Timeline.counts` keep their names, save that the ends of an interval are `_l
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -325,7 +325,8 @@ def _images(timeline: Timeline) -> dict[str, Image.Image]:
 
 def _image(figure: Figure) -> Image.Image:
     """In 256 colours, which are off by at most a few of 255 levels, and a third of the bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    image = Image.open(buffer).convert("RGB")
+    figure.set_dpi(100)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # the pixels of `savefig`, which draws twice and packs them
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     return image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)

@@ -55,7 +55,15 @@ def write_report(runs: Sequence[Path], path: Path, control: Timeline | None = No
     """
     if path.is_dir():
         raise BadInput(f"{path} is a folder; name a file: -o {path / 'report.html'}")
-    text = report(named(runs), control)
+    return _written(report(named(runs), control), path)
+
+
+def write_page(run: Path, timeline: Timeline, path: Path) -> Path:
+    """Write the report of one run's folder, whose timeline is known; as `write_report`."""
+    return _written(page(named([run]), [timeline]), path)
+
+
+def _written(text: str, path: Path) -> Path:
     try:
         write_whole(path, text.encode())
     except OSError as error:
@@ -65,7 +73,12 @@ def write_report(runs: Sequence[Path], path: Path, control: Timeline | None = No
 
 def report(runs: Mapping[str, Path], control: Timeline | None = None) -> str:
     """The page for runs' folders by name. The same ledgers make the same page."""
-    timelines = {name: Timeline.read(folder, control=control) for name, folder in runs.items()}
+    return page(runs, [Timeline.read(folder, control=control) for folder in runs.values()])
+
+
+def page(runs: Mapping[str, Path], of_runs: Sequence[Timeline]) -> str:
+    """The page for runs' folders by name, with their timelines."""
+    timelines = dict(zip(runs, of_runs, strict=True))
     data = {
         "looks": {name: asdict(look) for name, look in LOOKS.items()},
         "states": STATES,

@@ -7,7 +7,8 @@ keeps of that pass are its activations, whatever the architecture.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,19 +137,26 @@ def _without_weights(job: Job, config: Any) -> Any:
 
 def _activations(model: Any, batch: int, tokens: int, args: Any) -> int:
     """Bytes that a training pass over `batch` sequences of so many tokens takes at the most."""
-    fake = FakeTensorMode()  # one for both passes: Phi-4-mini keeps frequencies of the first
-    kept = _kept(model, fake, batch, tokens, args)
-    if args.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
-        at_borders = _kept(model, fake, batch, tokens, args)
-        layers = model.config.num_hidden_layers
-        kept = at_borders + (kept - at_borders) // layers  # one layer at a time is run again
-    return kept
+    fake = FakeTensorMode()  # one for all passes: Phi-4-mini keeps frequencies of the first
+    layers = model.config.num_hidden_layers
+
+    def kept() -> int:  # layers keep alike, and a pass through all of them takes seconds
+        one, two = (_kept(model, count, fake, batch, tokens, args) for count in (1, 2))
+        return one + (layers - 1) * (two - one)
+
+    inside = kept()
+    if not args.gradient_checkpointing:
+        return inside
+    model.gradient_checkpointing_enable()
+    at_borders = kept()
+    return at_borders + (inside - at_borders) // layers  # one layer at a time is run again
 
 
-def _kept(model: nn.Module, fake: FakeTensorMode, batch: int, tokens: int, args: Any) -> int:
-    """Bytes that autograd keeps of a pass, but for its logits, which the trainers never hold
-    whole."""
+def _kept(
+    model: nn.Module, layers: int, fake: FakeTensorMode, batch: int, tokens: int, args: Any
+) -> int:
+    """Bytes that autograd keeps of a pass through the first `layers`, but for its logits, which the
+    trainers never hold whole."""
     there: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -165,11 +173,22 @@ def _kept(model: nn.Module, fake: FakeTensorMode, batch: int, tokens: int, args:
         }
         ids = torch.zeros(batch, tokens, dtype=torch.long)
         asked = {"input_ids": ids, "use_cache": False, "logits_to_keep": 1}
-        with hooks, low:
+        with hooks, low, _shortened(model.config, layers):
             functional_call(model, own, (), asked)
     held = {one.untyped_storage()._cdata for one in own.values()}
     sizes = [one.untyped_storage().nbytes() for place, one in there.items() if place not in held]
     return sum(sizes)
+
+
+@contextmanager
+def _shortened(config: Any, layers: int) -> Iterator[None]:
+    """Within it the model of a configuration runs its first `layers` alone."""
+    whole = config.num_hidden_layers
+    config.num_hidden_layers = layers
+    try:
+        yield
+    finally:
+        config.num_hidden_layers = whole
 
 
 def _analysis(job: Job, model: nn.Module, pairs: Mapping[str, PromptPairs]) -> int:

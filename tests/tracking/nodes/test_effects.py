@@ -132,20 +132,21 @@ def test_nodes_together_have_the_effect_of_whole_passes(
     decoder = Decoder.of(model)
     names = decoder.graph.nodes
     chosen = data.draw(st.sets(st.sampled_from(names), min_size=1))
-    nodes = torch.tensor([name in chosen for name in names])
-    corrupt, restore = together(decoder, pairs, nodes, neg_logit_diff, 2)
-    wanted_corrupt, wanted_restore, _ = by_brute_force(model, pairs, [sorted(chosen)])
-    assert_close(corrupt, wanted_corrupt[:, 0])
-    assert_close(restore, wanted_restore[:, 0])
+    other = data.draw(st.sets(st.sampled_from(names), min_size=1))
+    sets = torch.tensor([[name in some for name in names] for some in (chosen, other)])
+    corrupt, restore = together(decoder, pairs, sets, neg_logit_diff, 2)
+    wanted = by_brute_force(model, pairs, [sorted(chosen), sorted(other)])
+    assert_close(corrupt, wanted[0])
+    assert_close(restore, wanted[1])
 
 
 def test_one_node_together_has_its_own_effect(tiny_decoder, random_pairs) -> None:
     model, pairs = tiny_decoder(), random_pairs(ragged=True)
     decoder, alone = Decoder.of(model), all_effects(model, pairs)
-    for place, one in enumerate(torch.eye(len(decoder.graph.nodes)).bool()):
-        corrupt, restore = together(decoder, pairs, one, neg_logit_diff, 4)
-        assert torch.allclose(corrupt, alone.corrupt[:, place], atol=1e-4)
-        assert torch.allclose(restore, alone.restore[:, place], atol=1e-4)
+    each = torch.eye(len(decoder.graph.nodes)).bool()
+    corrupt, restore = together(decoder, pairs, each, neg_logit_diff, 4)
+    assert torch.allclose(corrupt, alone.corrupt, atol=1e-4)
+    assert torch.allclose(restore, alone.restore, atol=1e-4)
 
 
 @few(6)
@@ -169,7 +170,7 @@ def test_a_model_in_training_is_as_before(tiny_decoder, random_pairs, arch: str)
     layers, before = list(model.model.layers), everything(model)
     found = all_effects(model, pairs)
     decoder = Decoder.of(model)
-    nodes = torch.ones(len(decoder.graph.nodes), dtype=torch.bool)
+    nodes = torch.ones(1, len(decoder.graph.nodes), dtype=torch.bool)
     together(decoder, pairs, nodes, neg_logit_diff, 2)
     assert_same(before, everything(model))
     assert list(model.model.layers) == layers

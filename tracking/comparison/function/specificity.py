@@ -74,14 +74,14 @@ def node_matrix(
         ask = Question.of(model, party, tried, batch_size)
         for of in tasks:
             nodes = active[of] & among
-            lost, few = ask.lost(nodes), ask.on_few
-            sets = _random(nodes, among) if bool((among & ~nodes).any()) else []
-            drawn = [float(few.lost(one).mean) for one in sets] or [np.nan]
+            lost, few = ask.lost(nodes[None]), ask.on_few
+            some_left = bool((among & ~nodes).any())
+            drawn = few.lost(_random(nodes, among)).mean if some_left else torch.tensor([torch.nan])
             rows.append({"model": party.name, "kind": kind, "nodes_of": of, "tried": tried,
                          "nodes": int(nodes.sum()), "both": int((nodes & active[tried]).sum()),
-                         "lost": float(lost.mean), "low": float(lost.low),
-                         "high": float(lost.high), "random": float(np.mean(drawn)),
-                         "random_largest": max(drawn)})  # fmt: skip
+                         "lost": lost.mean.item(), "low": lost.low.item(),
+                         "high": lost.high.item(), "random": float(drawn.mean()),
+                         "random_largest": float(drawn.max())})  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -112,12 +112,12 @@ class Question:
         return replace(self, pairs=self.pairs[rows], behaviour=self.behaviour[rows],
                        weights=weights, batch_size=min(self.batch_size, count))  # fmt: skip
 
-    def lost(self, nodes: Tensor) -> Interval:
-        """The share of the behaviour lost with all `nodes`, BoolTensor [node], corrupted."""
+    def lost(self, sets: Tensor) -> Interval:
+        """[set]: the share of the behaviour lost with all nodes of one of `sets`, BoolTensor
+        [set, node], corrupted."""
         loss = metrics.resolve(METRIC)
-        corrupt, _ = together(self.decoder, self.pairs, nodes, loss, self.batch_size)
-        ratio = share(corrupt[:, None], self.behaviour, self.weights)
-        return Interval(*(end.squeeze() for end in vars(ratio).values()))
+        corrupt, _ = together(self.decoder, self.pairs, sets, loss, self.batch_size)
+        return share(corrupt, self.behaviour, self.weights)
 
 
 def _active(analysis: Analysis, thresholds: Thresholds) -> Tensor:
@@ -125,13 +125,13 @@ def _active(analysis: Analysis, thresholds: Thresholds) -> Tensor:
     return torch.from_numpy(Activity.judged(Shares.of(analysis), thresholds.share).active)
 
 
-def _random(nodes: Tensor, among: Tensor) -> list[Tensor]:
-    """Sets of as many nodes as `nodes`, drawn `among` some, BoolTensors [node], by a fixed seed."""
+def _random(nodes: Tensor, among: Tensor) -> Tensor:
+    """BoolTensor [set, node]: as many nodes as `nodes`, drawn `among` some, by a fixed seed."""
     generator, places, sets = torch.Generator().manual_seed(0), among.nonzero()[:, 0], []
     for _ in range(RANDOM):
         drawn = places[torch.randperm(len(places), generator=generator)[: int(nodes.sum())]]
         sets.append(torch.zeros_like(nodes).index_fill(0, drawn, True))
-    return sets
+    return torch.stack(sets)
 
 
 def _sentence(row: pd.Series) -> str:
