@@ -71,7 +71,7 @@ CONTROLS = (
     Control("compared: gain on the last norm, 0.1 to 8", "no node differs", gained),
     Control(
         "compared: a model without a node's write, and with it",
-        "that node is the second's only, others only where exact shares differ by half a threshold",
+        "that node is the second's only, others only where exact shares differ by the threshold",
         recruited,
     ),
     *(

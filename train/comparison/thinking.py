@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from copy import deepcopy
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -92,7 +92,7 @@ class Modes:
     def tokenizer(self, tokenizer: Any, mode: str) -> Any:
         """A copy of a tokenizer whose chat template opens the model's turn in a mode, for what the
         model writes in it."""
-        moded = deepcopy(tokenizer)
+        moded = copy(tokenizer)  # only its template is another
         cut = len(_opening(tokenizer, True)) - len(self.turn)
         opens = f"chat[:-{cut}]" if cut else "chat"
         moded.chat_template = (

@@ -1,6 +1,7 @@
 """Modes of thinking wrap the same pairs: turn, question, written part and labels stay."""
 
-from copy import deepcopy
+from copy import copy, deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,14 @@ QWEN = SHARED / "qwen-tokenizer"
 needs_qwen = pytest.mark.skipif(not QWEN.is_dir(), reason=f"no tokenizer at {QWEN}")
 
 
+@cache
+def _qwen() -> Any:
+    return AutoTokenizer.from_pretrained(QWEN)
+
+
 def qwen(template: str) -> Any:
     """Qwen's tokenizer with one of TRL's chat templates."""
-    tokenizer = AutoTokenizer.from_pretrained(QWEN)
+    tokenizer = copy(_qwen())
     tokenizer.chat_template = (TEMPLATES / f"{template}.jinja").read_text()
     return tokenizer
 
