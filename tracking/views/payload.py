@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from tracking.errors import BadInput
 from tracking.ledger.record import Analysis
@@ -92,6 +93,7 @@ def _of_contrast(timeline: Timeline, contrast: str) -> dict[str, Any]:
     )
     graph = timeline.records[-1].graph
     analyses = [record.analyses[contrast] for record in timeline.records]
+    reads = [torch.tensor(graph.reads_of(row)) for row in range(1, len(graph.sources))]
     rows, left_out = shown(nodes)
     return {
         "summary": _summary(Summary.of(timeline, contrast)),
@@ -106,7 +108,7 @@ def _of_contrast(timeline: Timeline, contrast: str) -> dict[str, Any]:
         },
         "rows": [graph.nodes.index(node) for node in rows],
         "left_out": left_out,
-        "edges": [_edges(graph, one) for one in analyses],
+        "edges": [_edges(graph, reads, one) for one in analyses],
         "circuit_edges": [int(one.circuit.circuit.sum()) for one in analyses],
         "all_edges": int(graph.edge_mask.sum()),
         "curves": [_curve(*one) for one in zip(analyses, absent, strict=True)],
@@ -143,18 +145,17 @@ def _figure(figure: Figure) -> list[float | int | None]:
     return [_number(one) for one in (figure.value, figure.low, figure.high)]
 
 
-def _edges(graph: Graph, analysis: Analysis) -> dict[str, list[Any]]:
+def _edges(graph: Graph, reads: list[Tensor], analysis: Analysis) -> dict[str, list[Any]]:
     """The strongest edges of the circuit and of every node, strongest first: places of source and
     target in the graph's order, `score`, `membership`, and whether it is in the circuit and in its
-    picture."""
+    picture. `reads` are the places that each source after the first reads at."""
     size = analysis.scores.edge_scores.abs() * graph.edge_mask
     chosen = torch.zeros_like(graph.edge_mask)
     out = size[1:].topk(min(NODE_EDGES, size.shape[1]), dim=1).indices
     chosen[torch.arange(1, len(size))[:, None], out] = True
-    for row in range(1, len(graph.sources)):
-        reads = torch.tensor(graph.reads_of(row))
-        best = size[:, reads].flatten().topk(min(NODE_EDGES, len(size))).indices
-        chosen[best // len(reads), reads[best % len(reads)]] = True
+    for places in reads:
+        best = size[:, places].flatten().topk(min(NODE_EDGES, len(size))).indices
+        chosen[best // len(places), places[best % len(places)]] = True
     pictured = _strongest(size * analysis.circuit.circuit, GRAPH_EDGES) & analysis.circuit.circuit
     chosen = (chosen & graph.edge_mask & (size > 0)) | pictured
     rows, places = chosen.nonzero(as_tuple=True)

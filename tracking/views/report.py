@@ -144,7 +144,7 @@ def _plotly() -> tuple[str, str]:
 
 
 def _packed(text: str) -> str:
-    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+    return base64.b64encode(gzip.compress(text.encode(), 7, mtime=0)).decode()
 
 
 def _digest(script: str) -> str:
