@@ -55,17 +55,20 @@ class Roles:
     def main(self) -> list[str]:
         """One word a head: the role whose score is furthest from its threshold towards 1, the
         first in `THRESHOLDS` of equals; '-' where no score reaches its threshold."""
-        return [self._main(head) for head in range(len(self.heads))]
-
-    def _main(self, head: int) -> str:
-        scores = {name: float(self.scores[name][head]) for name in THRESHOLDS}
-        reached = {name: score for name, score in scores.items() if score >= THRESHOLDS[name]}
-        if not reached:
-            return "-"
-        name = max(reached, key=lambda n: (reached[n] - THRESHOLDS[n]) / (1 - THRESHOLDS[n]))
-        return name.replace("_", " ")
+        by_role = {name: getattr(self, name).tolist() for name in THRESHOLDS}
+        heads = range(len(self.heads))
+        return [_main({name: scores[head] for name, scores in by_role.items()}) for head in heads]
 
     def frame(self) -> pd.DataFrame:
         """One row a head: `head`, every score, `main`."""
         columns = {name: score.numpy() for name, score in self.scores.items()}
         return pd.DataFrame({"head": list(self.heads), **columns, "main": self.main})
+
+
+def _main(scores: dict[str, float]) -> str:
+    """Of one head, by its score in each role that has a threshold."""
+    reached = {name: score for name, score in scores.items() if score >= THRESHOLDS[name]}
+    if not reached:
+        return "-"
+    name = max(reached, key=lambda n: (reached[n] - THRESHOLDS[n]) / (1 - THRESHOLDS[n]))
+    return name.replace("_", " ")
