@@ -1,28 +1,33 @@
-"""Fixtures of all tests: small random decoders and pairs, made from a seed, and a browser."""
+"""Fixtures of all tests: small random decoders and pairs, made from a seed, and a browser.
+
+The process that hands the tests out reads this file too, so what is heavy is imported where it is
+asked for.
+"""
+
+from __future__ import annotations
 
 import gc
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
-import torch
 
-from tests.builders.browser import QUIET, Shown
-from tests.builders.decoders import make_decoder
 from tests.builders.paths import SHARED
-from tests.builders.prompt_pairs import make_pairs
-from tracking.errors import BadInput
-from tracking.pairs.prompt_pairs import PromptPairs
-from train.smollm2 import smollm2
+
+if TYPE_CHECKING:
+    from tests.builders.browser import Shown
+    from tracking.pairs.prompt_pairs import PromptPairs
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # whatever else the machine does
 hypothesis.settings.load_profile("untimed")
 
 
-gc.disable()  # until all is imported: collections would go through it again and again
+def pytest_collection() -> None:
+    """No collection of garbage goes through what is being imported, again and again."""
+    gc.disable()
 
 
 def pytest_collection_finish() -> None:
@@ -35,6 +40,8 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
+    import torch
+
     torch.set_num_threads(1)
 
 
@@ -49,6 +56,9 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def real_folder() -> Path:
     """SmolLM2's folder; tests of it are marked `real`, and skipped where it is not."""
+    from tracking.errors import BadInput
+    from train.smollm2 import smollm2
+
     try:
         return smollm2()
     except BadInput as error:
@@ -57,17 +67,23 @@ def real_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_decoder() -> Callable[..., Any]:
+    from tests.builders.decoders import make_decoder
+
     return make_decoder
 
 
 @pytest.fixture(scope="session")
 def random_pairs() -> Callable[..., PromptPairs]:
+    from tests.builders.prompt_pairs import make_pairs
+
     return make_pairs
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A real browser; tests that need it are skipped where there is none."""
+    from tests.builders.browser import QUIET
+
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     chromium = shutil.which("chromium")
     if not chromium:
@@ -80,6 +96,8 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def reports(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    from tests.builders.browser import Shown
+
     return Shown(browser, tmp_path_factory.mktemp("reports"))
 
 
