@@ -340,8 +340,12 @@ def _with_active_together(
         return analysis
     loss = metrics.resolve(METRIC)
     corrupt, restore = together(decoder, pairs, active[None], loss, batch_size)
-    of_all = {"together_corrupt": corrupt[:, 0], "together_restore": restore[:, 0]}
-    nodes = dataclasses.replace(analysis.nodes, together=active, **of_all)
+    nodes = dataclasses.replace(
+        analysis.nodes,
+        together=active,
+        together_corrupt=corrupt[:, 0],
+        together_restore=restore[:, 0],
+    )
     return dataclasses.replace(analysis, nodes=nodes)
 
 

@@ -11,9 +11,9 @@ import gc
 import io
 import os
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any
 
 from tracking.errors import BadInput
 from train import recipe
@@ -59,7 +59,9 @@ def main() -> None:
         if words[0] in JOBS:
             recipe.look(words[1:])
             take_rank(os.environ)
-        _load(words[0]).main(words[1:])
+        with imported_for_good(), contextlib.redirect_stdout(io.StringIO()):  # libraries greet
+            command = import_module(f"train.commands.{words[0]}")
+        command.main(words[1:])
     except BadInput as error:
         _refuse(str(error))
     except Stop as stop:
@@ -74,15 +76,16 @@ def main() -> None:
         sys.exit(130)
 
 
-def _load(command: str) -> Any:
-    """A command's module. What it imports stays for good: collecting garbage meanwhile would go
-    through it again and again, a second in all, and later whenever a trainer asks for it."""
+@contextlib.contextmanager
+def imported_for_good() -> Iterator[None]:
+    """Within it no garbage is collected: that would go through what is being imported again and
+    again. What is there at the end is left out of later collections, which trainers ask for."""
     gc.disable()
-    with contextlib.redirect_stdout(io.StringIO()):  # libraries greet while they load
-        module = import_module(f"train.commands.{command}")
-    gc.freeze()
-    gc.enable()
-    return module
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _help() -> str:

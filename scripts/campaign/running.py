@@ -24,7 +24,8 @@ EXTENSIONS = cached("torch_extensions")  # what DeepSpeed compiles on a CPU, apa
 
 # Children are forked from one process that has imported the libraries: that takes seconds.
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["scripts.campaign.loaded"])
+LOADED = "scripts.campaign.loaded"
+processes.set_forkserver_preload([LOADED])
 
 
 class Disturbance(Protocol):
@@ -151,7 +152,14 @@ def tail(log: Path, lines: int = 20) -> str:
 
 
 def warm_up() -> None:
-    """Import the libraries in the process that all others are forked from."""
-    first = processes.Process(target=time.sleep, args=(0,))
+    """Import the libraries in the process that all others are forked from; `RuntimeError` where it
+    could not, which that process says nothing of."""
+    first = processes.Process(target=_check_loaded)
     first.start()
     first.join()
+    if first.exitcode:
+        raise RuntimeError(f"{LOADED} is not loaded: start in the repository's folder")
+
+
+def _check_loaded() -> None:
+    sys.exit(LOADED not in sys.modules)

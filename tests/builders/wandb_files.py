@@ -19,8 +19,9 @@ def told(run: Path, kind: str) -> list[dict]:
 
 
 @cache
-def _lines(file: Path, _size: int) -> list[str]:
-    """Read once, as long as it is of this size."""
+def _lines(file: Path, size: int) -> list[str]:
+    """A record a line in JSON, of a file of this size: it is read again where it has grown."""
+    assert file.stat().st_size == size
     read = subprocess.run(
         [WANDB, "leet", "inspect", "--json", file], capture_output=True, text=True, check=True
     )

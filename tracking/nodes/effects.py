@@ -163,13 +163,14 @@ def surely_within(effect: Tensor, behaviour: Tensor, share: float) -> Tensor:
 def together(
     decoder: Decoder, pairs: PromptPairs, sets: Tensor, loss: Metric, batch_size: int
 ) -> tuple[Tensor, Tensor]:
-    """The effects of all nodes of a set, exchanged at once: corrupt and restore, float32
-    [pair, set] each, of `sets`, BoolTensor [set, node]."""
+    """Corrupt and restore, float32 [pair, set] each, with all nodes of a set exchanged at once;
+    `sets` is BoolTensor [set, node]."""
     corrupt, restore = torch.zeros(2, len(pairs), len(sets))
+    by_layer = sets.view(len(sets), len(decoder.blocks), decoder.n_heads + 1)
     with undisturbed(decoder):
         for rows in by_length(pairs, batch_size):
             ends = Ends.of(decoder, trimmed(pairs[rows]), loss)
-            for place, nodes in enumerate(sets.view(-1, len(decoder.blocks), decoder.n_heads + 1)):
+            for place, nodes in enumerate(by_layer):
                 with exchanged(decoder, nodes, ends.corrupted):
                     given = logits(decoder, embed(decoder, ends.pairs.clean), ends.pairs)
                 corrupt[rows, place] = (ends.loss(given, loss) - ends.clean_loss).cpu()

@@ -66,7 +66,7 @@ class Roles:
 
 
 def _main(scores: dict[str, float]) -> str:
-    """Of one head, by its score in each role that has a threshold."""
+    """The word of one head, from its score in each role that has a threshold."""
     reached = {name: score for name, score in scores.items() if score >= THRESHOLDS[name]}
     if not reached:
         return "-"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import html
+from pathlib import Path
 
 from tracking.atomic import write_whole
 from tracking.run_folder import RunFolder
 from tracking.timeline.summary import Summary
 from tracking.timeline.timeline import Timeline
-from tracking.views import report, terminal
+from tracking.views import terminal
 from tracking.views.figures import write_picture
+from tracking.views.report import named, report_of
 from tracking.views.solving.tables import accuracies, in_words
 
 BEGIN, END = "<!-- sparks: begin -->\n", "<!-- sparks: end -->\n"
@@ -26,7 +28,7 @@ def conclude(run: RunFolder, timeline: Timeline, table: terminal.Table) -> None:
         table.note(line)
     terminal.where(
         {
-            "report": report.write_page(run.path, timeline, run.report_path),
+            "report": _write_report(run, timeline),
             "picture": picture,
             "records": run.ledger.folder,
             "timeline": run.ledger.timeline_path,
@@ -34,6 +36,14 @@ def conclude(run: RunFolder, timeline: Timeline, table: terminal.Table) -> None:
         }
     )
     put_section(run, card_section(run, timeline))
+
+
+def _write_report(run: RunFolder, timeline: Timeline) -> Path:
+    """The report by the thresholds of the timeline, as the picture and the words beside it."""
+    (name,) = named([run.path])
+    text = report_of({name: run.path}, {name: timeline})
+    write_whole(run.report_path, text.encode())
+    return run.report_path
 
 
 def card_section(run: RunFolder, timeline: Timeline) -> str:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -25,6 +24,7 @@ from tracking.timeline.columns import COUNTS, NODES, names
 from tracking.timeline.regime import MEASURES
 from tracking.timeline.summary import Summary
 from tracking.timeline.timeline import Timeline
+from tracking.views.drawing import canvas
 from tracking.views.figures import node_map, picture
 
 if TYPE_CHECKING:
@@ -325,8 +325,7 @@ def _images(timeline: Timeline) -> dict[str, Image.Image]:
 
 def _image(figure: Figure) -> Image.Image:
     """In 256 colours, which are off by at most a few of 255 levels, and a third of the bytes."""
-    figure.set_dpi(100)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # the pixels of `savefig`, which draws twice and packs them
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    drawn_on = canvas(figure, 100)
+    drawn_on.draw()
+    image = Image.fromarray(np.asarray(drawn_on.buffer_rgba())).convert("RGB")
     return image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)

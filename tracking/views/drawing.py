@@ -52,6 +52,13 @@ class Marker:
         return {**style, "markerfacecolor": INK if self.filled else "white"}
 
 
+def canvas(figure: Figure, dpi: int) -> FigureCanvasAgg:
+    """What a figure is drawn on, at so many dots an inch: once by its `draw` or `print_png`, where
+    `Figure.savefig` draws the same pixels twice."""
+    figure.set_dpi(dpi)
+    return FigureCanvasAgg(figure)
+
+
 MARKS = {  # as the signs of `palette.LOOKS`; base and retained look alike
     "retained": Marker("o"),
     "base": Marker("o"),

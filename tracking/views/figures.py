@@ -38,9 +38,8 @@ AT_RISK = 12  # numbers of heads at risk under a survival curve, at most
 
 def write_picture(timeline: Timeline, path: Path, accuracy: pd.DataFrame | None = None) -> Path:
     """Write the run's picture as a PNG, whole or not at all; `accuracy` as for `picture`."""
-    buffer, figure = io.BytesIO(), picture(timeline, accuracy=accuracy)
-    figure.set_dpi(120)
-    FigureCanvasAgg(figure).print_png(buffer)  # the file of `savefig`, which draws twice
+    buffer = io.BytesIO()
+    drawing.canvas(picture(timeline, accuracy=accuracy), 120).print_png(buffer)
     write_whole(path, buffer.getvalue())
     return path
 

@@ -148,7 +148,8 @@ def _figure(figure: Figure) -> list[float | int | None]:
 def _edges(graph: Graph, reads: list[Tensor], analysis: Analysis) -> dict[str, list[Any]]:
     """The strongest edges of the circuit and of every node, strongest first: places of source and
     target in the graph's order, `score`, `membership`, and whether it is in the circuit and in its
-    picture. `reads` are the places that each source after the first reads at."""
+    picture. `reads`: the places at which each source after the first reads,
+    LongTensor [place] each."""
     size = analysis.scores.edge_scores.abs() * graph.edge_mask
     chosen = torch.zeros_like(graph.edge_mask)
     out = size[1:].topk(min(NODE_EDGES, size.shape[1]), dim=1).indices
@@ -175,7 +176,7 @@ def _edges(graph: Graph, reads: list[Tensor], analysis: Analysis) -> dict[str, l
     }
 
 
-def _strongest(size: torch.Tensor, count: int) -> torch.Tensor:
+def _strongest(size: Tensor, count: int) -> Tensor:
     chosen = torch.zeros(size.numel(), dtype=torch.bool)
     chosen[size.flatten().topk(min(count, size.numel())).indices] = True
     return chosen.reshape(size.shape)

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tracking.atomic import write_whole
-from tracking.views.drawing import GREY, INK
+from tracking.views.drawing import GREY, INK, canvas
 from train.ablation.arms import Comparison
 from train.evals.estimates import Estimate, estimates
 
@@ -66,7 +66,7 @@ def write_trade_off(table: pd.DataFrame, path: Path) -> None:
     style = {"loc": "outside right upper", "frameon": False, "fontsize": 8}
     figure.legend(handles.values(), handles.keys(), **style)
     sink = io.BytesIO()
-    figure.savefig(sink, format="png", dpi=120)
+    canvas(figure, 120).print_png(sink)
     write_whole(path, sink.getvalue())
 
 

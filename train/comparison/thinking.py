@@ -90,9 +90,9 @@ class Modes:
         )
 
     def tokenizer(self, tokenizer: Any, mode: str) -> Any:
-        """A copy of a tokenizer whose chat template opens the model's turn in a mode, for what the
-        model writes in it."""
-        moded = copy(tokenizer)  # only its template is another
+        """A tokenizer whose chat template opens the model's turn in a mode, for what the model
+        writes in it; it shares all else with the one that it is made of."""
+        moded = copy(tokenizer)
         cut = len(_opening(tokenizer, True)) - len(self.turn)
         opens = f"chat[:-{cut}]" if cut else "chat"
         moded.chat_template = (

@@ -1,12 +1,14 @@
 """Bytes that a job takes in each of its processes, and on disk, counted without loading weights.
 
-The model is built and run once with fake tensors, which have shapes and no contents. What autograd
-keeps of that pass are its activations, whatever the architecture.
+The model is built and run with fake tensors, which have shapes and no contents. What autograd keeps
+of a pass are its activations, whatever the architecture; where all layers are alike, passes through
+one and two of them say what all keep.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ from train.model import Start, configuration
 LOOKED_AT = 256  # rows whose longest is taken for the data's
 # Bytes of its states for each byte, or (bnb's) for each number, of a trained parameter.
 STATES = {"adamw_torch": 2.0, "adamw_torch_fused": 2.0, "sgd": 0.0, "adafactor": 0.0}
+NUMBER = re.compile(r"\.\d+\.")  # of a layer, in the names of its parameters
 EIGHT_BIT = ("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit")
 
 
@@ -138,9 +141,11 @@ def _without_weights(job: Job, config: Any) -> Any:
 def _activations(model: Any, batch: int, tokens: int, args: Any) -> int:
     """Bytes that a training pass over `batch` sequences of so many tokens takes at the most."""
     fake = FakeTensorMode()  # one for all passes: Phi-4-mini keeps frequencies of the first
-    layers = model.config.num_hidden_layers
+    layers, alike = model.config.get_text_config().num_hidden_layers, layers_alike(model)
 
-    def kept() -> int:  # layers keep alike, and a pass through all of them takes seconds
+    def kept() -> int:
+        if not alike:
+            return _kept(model, layers, fake, batch, tokens, args)
         one, two = (_kept(model, count, fake, batch, tokens, args) for count in (1, 2))
         return one + (layers - 1) * (two - one)
 
@@ -152,9 +157,17 @@ def _activations(model: Any, batch: int, tokens: int, args: Any) -> int:
     return at_borders + (inside - at_borders) // layers  # one layer at a time is run again
 
 
-def _kept(
-    model: nn.Module, layers: int, fake: FakeTensorMode, batch: int, tokens: int, args: Any
-) -> int:
+def layers_alike(model: nn.Module) -> bool:
+    """Whether all layers have parameters of the same names and shapes, trained or not."""
+    by_layer: dict[str, set[tuple[str, torch.Size, bool]]] = {}
+    for name, one in model.named_parameters():
+        if number := NUMBER.search(name):
+            before, place, behind = name.partition(number[0])
+            by_layer.setdefault(place, set()).add((before + behind, one.shape, one.requires_grad))
+    return len({frozenset(of_layer) for of_layer in by_layer.values()}) == 1
+
+
+def _kept(model: Any, layers: int, fake: FakeTensorMode, batch: int, tokens: int, args: Any) -> int:
     """Bytes that autograd keeps of a pass through the first `layers`, but for its logits, which the
     trainers never hold whole."""
     there: dict[int, Tensor] = {}
@@ -173,7 +186,7 @@ def _kept(
         }
         ids = torch.zeros(batch, tokens, dtype=torch.long)
         asked = {"input_ids": ids, "use_cache": False, "logits_to_keep": 1}
-        with hooks, low, _shortened(model.config, layers):
+        with hooks, low, _shortened(model.config.get_text_config(), layers):
             functional_call(model, own, (), asked)
     held = {one.untyped_storage()._cdata for one in own.values()}
     sizes = [one.untyped_storage().nbytes() for place, one in there.items() if place not in held]

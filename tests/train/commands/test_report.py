@@ -1,6 +1,7 @@
 """`sparks report`: the command, in this process."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,15 @@ def test_the_report_of_one_run_lies_in_its_folder(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     report.main([str(run)])
     assert [one["name"] for one in data_of((run / "report.html").read_text())["runs"]] == ["run"]
+
+
+def test_it_is_the_one_that_the_run_made_at_its_end(
+    run_job: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = run_job("sft", tmp_path / "run", track_contrasts=["cue", "operand"])
+    at_the_end = (run / "report.html").read_bytes()
+    report.main([str(run)])
+    assert (run / "report.html").read_bytes() == at_the_end
 
 
 def test_the_report_of_several_runs_lies_here(

@@ -101,7 +101,7 @@ def test_off_is_token_for_token_what_enable_thinking_false_gives() -> None:
 @pytest.mark.parametrize("template", CASES)
 def test_a_mode_s_tokenizer_opens_the_turn_so_and_reads_chats_as_before(template: str) -> None:
     tokenizer = qwen(template)
-    modes = Modes.of(tokenizer)
+    modes, before = Modes.of(tokenizer), tokenizer.chat_template
     asked = [{"role": "user", "content": "1+2"}]
     told = [*asked, {"role": "assistant", "content": "3"}]
     for mode in NAMES:
@@ -111,6 +111,7 @@ def test_a_mode_s_tokenizer_opens_the_turn_so_and_reads_chats_as_before(template
         assert moded.apply_chat_template(told, tokenize=False) == tokenizer.apply_chat_template(
             told, tokenize=False
         )
+        assert tokenizer.chat_template == before
 
 
 def test_the_control_has_as_many_tokens_as_off_and_no_block() -> None:

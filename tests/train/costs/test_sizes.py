@@ -3,17 +3,20 @@
 import ctypes
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from scripts.campaign.running import processes
+from tests.builders.decoders import make_decoder
 from tracking.errors import BadInput
 from train import config, model
 from train.config import Job
-from train.costs.sizes import Sizes, longest, sizes
+from train.costs.sizes import Sizes, _activations, longest, sizes
 from train.data import contrasts
 from train.model import Start
 from train.tasks.registry import for_grpo, for_sft
@@ -86,6 +89,32 @@ def test_a_pass_takes_the_activations_that_are_counted(
     process.start()
     process.join()
     assert ours.activations == pytest.approx(taken.recv(), rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize(
+    ("arch", "layers", "adapted"),
+    [
+        ("qwen2", 1, ""),
+        ("qwen2", 4, ""),
+        ("qwen2", 4, "all-linear"),
+        ("qwen2", 4, r".*layers\.3\.self_attn\.q_proj"),
+        ("gemma2", 4, ""),
+    ],
+)
+def test_one_and_two_layers_say_what_a_pass_through_all_of_them_keeps(
+    monkeypatch: pytest.MonkeyPatch, arch: str, layers: int, adapted: str, checkpointed: bool
+) -> None:
+    def activations() -> int:
+        model = make_decoder(arch, layers=layers).train()
+        if adapted:
+            model = get_peft_model(model, LoraConfig(r=2, target_modules=adapted))
+        args = SimpleNamespace(fp16=False, bf16=False, gradient_checkpointing=checkpointed)
+        return _activations(model, 2, 16, args)
+
+    counted = activations()
+    monkeypatch.setattr("train.costs.sizes.layers_alike", lambda _model: False)
+    assert counted == activations() > 0
 
 
 def test_weights_gradients_and_adam_are_four_times_the_parameters(
