@@ -96,7 +96,7 @@ def predicted(predictions: Sequence[Prediction]) -> list[str]:
 
 
 def suffered(each: Sequence[Harder]) -> list[str]:
-    """Whether the hard problems suffer more than the easy ones, a line each."""
+    """Whether the change is another on hard problems than on easy ones, a line each."""
     return [_suffered(one) for one in each]
 
 
@@ -105,7 +105,7 @@ def _suffered(one: Harder) -> str:
     changes = f"{hard.change.mean:+.2f} in {hard.benchmark}, {easy.change.mean:+.2f} in "
     begin = f"with {_name(hard)} accuracy changes by {changes}{easy.benchmark}"
     if one.p > LEVEL:
-        text = f"{begin}: that one suffers more is not shown ({_spread(one.more)})"
+        text = f"{begin}: that these differ is not shown ({_spread(one.more)})"
         if not one.room:
             return f"{text}; {hard.benchmark}, at {hard.on:.2f}, has no room to change as much"
         if math.isnan(one.smallest):
