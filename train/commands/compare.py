@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from tracking.comparison.behaviour import behaviour_section
@@ -99,18 +100,21 @@ def main(arguments: Sequence[str]) -> None:
     compared = places(options.models)
     folder = Path(options.output_dir or _folder(compared))
     comparison = _comparison(options, flags, compared, folder)
-    sections = []
     count = options.problems if plain else 0
-    for subject in subjects(comparison, compared, count) if count else ():
-        sections.append(shift_section_of(subject, comparison, folder))
-        show(sections[-1])
-    for make in _sections(options):
+    shifts = subjects(comparison, compared, count) if count else ()
+    makers = (
+        *(partial(shift_section_of, subject, folder=folder) for subject in shifts),
+        *_sections(options),
+    )
+    sections: list[Section] = []
+    for make in makers:
         sections.append(make(comparison))
         show(sections[-1])
+        written = write(sections, folder)  # at once: the rest may take long, and be ended
     if options.thinking:
         for line in ablations(sections[-1], options.models[0]):
             say(line)
-    say(f"\ntables     {len(write(sections, folder)) - 1} in {folder}, sentences in findings.txt")
+    say(f"\ntables     {len(written) - 1} in {folder}, sentences in findings.txt")
 
 
 def _prompted(

@@ -72,6 +72,20 @@ def test_a_second_time_nothing_is_analysed_again(tmp_path: Path, capsys: Printed
     assert capsys.readouterr().out.count("analysing") == 1
 
 
+def test_what_is_compared_so_far_stays_where_the_rest_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(_comparison: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare, "SECTIONS", (*compare.SECTIONS[:2], ended))
+    models = [save_model(tmp_path / name, seed) for seed, name in enumerate("ab")]
+    with pytest.raises(KeyboardInterrupt):
+        compared(tmp_path / "out", *models, "--pairs", write_pairs(tmp_path))
+    assert list(read(tmp_path / "out", "behaviour")["model"]) == ["a", "b"]
+    assert "# Behaviour" in (tmp_path / "out" / "findings.txt").read_text()
+
+
 def test_runs_are_compared_by_their_own_records(tmp_path: Path, capsys: Printed) -> None:
     theirs, pairs = save_checkpoints(tmp_path / "theirs", (100, 200)), write_pairs(tmp_path)
     words = [theirs, "--pairs", pairs, "--output_dir", tmp_path / "run", *QUICK]
