@@ -1,18 +1,30 @@
 """The real command line, in a process of its own."""
 
+import gc
 import subprocess
 import sys
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from tests.builders.paths import REPO
+from train.cli import imported_for_good
 
 SPARKS = [sys.executable, "-m", "train.cli"]
 
 
 def sparks(*arguments: str, cwd: Path = REPO) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*SPARKS, *arguments], cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("module", ["train.cli", "train.nowhere"])
+def test_garbage_is_collected_again_after_an_import_also_one_that_fails(module: str) -> None:
+    with suppress(ImportError), imported_for_good():
+        assert not gc.isenabled()
+        import_module(module)
+    assert gc.isenabled() and gc.get_freeze_count() > 0
 
 
 def test_help_names_every_command() -> None:

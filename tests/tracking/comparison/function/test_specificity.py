@@ -53,7 +53,7 @@ def test_random_heads_are_rarely_said_to_carry_more_than_random_ones(
 ) -> None:
     generator = torch.Generator().manual_seed(0)
     graph, more = party.record.graph, 0
-    heads = torch.tensor(graph.node_heads)
+    heads = graph.node_heads
 
     def drawn(*_: Any) -> torch.Tensor:
         some = heads[torch.randperm(len(heads), generator=generator)[:4]]
