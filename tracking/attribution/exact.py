@@ -8,8 +8,8 @@ from torch import Tensor
 from tracking.model.decoder import Decoder
 from tracking.model.graph import Graph
 from tracking.model.passes import Metric
-from tracking.model.patching import Corrupted, patched_logits
 from tracking.pairs.prompt_pairs import PromptPairs
+from tracking.patching.edges import Corrupted, patched_logits
 
 
 def exact(decoder: Decoder, graph: Graph, pairs: PromptPairs, loss: Metric, rows: int) -> Tensor:

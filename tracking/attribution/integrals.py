@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from tracking.model.decoder import Decoder
-from tracking.model.edits import replaced
 from tracking.model.graph import Graph
 from tracking.model.passes import Batch, Outputs, Passes, Written
 from tracking.model.taps import LayerTaps, Taps
+from tracking.patching.edits import replaced
 
 
 @dataclass(frozen=True)

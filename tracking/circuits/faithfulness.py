@@ -21,9 +21,9 @@ from tracking.errors import BadInput
 from tracking.model.decoder import Decoder
 from tracking.model.graph import Graph
 from tracking.model.passes import Batch, Metric, Passes, by_length, check, trimmed
-from tracking.model.patching import Corrupted, patched_logits
 from tracking.model.taps import tapped
 from tracking.pairs.prompt_pairs import PromptPairs
+from tracking.patching.edges import Corrupted, patched_logits
 from tracking.stability.bootstrap import resamples
 
 KEPT_GB = 2.0  # of what a model's parts give on the corrupted prompts

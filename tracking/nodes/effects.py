@@ -8,7 +8,7 @@ For a node (a head's z, an MLP's output) and a metric that is a loss,
 both against behaviour = loss(corrupted) - loss(clean). All that lies behind the node is computed
 again (total effects, Vig et al. 2020, arXiv 2004.12265; `restore` is the causal tracing of Meng et
 al. 2022, arXiv 2202.05262, with another prompt in the place of noise). A pass begins at the node's
-own layer: `tracking.model.partial`.
+own layer: `tracking.patching.partial`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,16 @@ from tracking.attribution import metrics
 from tracking.errors import BadInput
 from tracking.model.decoder import Decoder, embed
 from tracking.model.graph import Graph
-from tracking.model.partial import Chosen, Kept, exchanged, side_by_side, streams_with, undisturbed
 from tracking.model.passes import Metric, by_length, check, logits, trimmed
 from tracking.pairs.prompt_pairs import PromptPairs, look
+from tracking.patching.partial import (
+    Chosen,
+    Kept,
+    exchanged,
+    side_by_side,
+    streams_with,
+    undisturbed,
+)
 from tracking.stability.bootstrap import interval, resamples, share
 
 AT_ONCE = 4

@@ -10,7 +10,7 @@ from torch import Tensor
 from tracking.comparison.shift.texts import Texts
 from tracking.errors import BadInput
 from tracking.model.decoder import Decoder, embed, run
-from tracking.model.partial import undisturbed
+from tracking.patching.partial import undisturbed
 
 SHARE = 0.9  # of the divergence, that the places at which it is looked at carry
 

@@ -16,7 +16,7 @@ from tests.builders.edges import drawn
 from tracking.circuits.circuit import Circuit
 from tracking.circuits.faithfulness import Experiment
 from tracking.model.decoder import Decoder
-from tracking.model.patching import Corrupted, patched_logits
+from tracking.patching.edges import Corrupted, patched_logits
 
 
 @contextmanager

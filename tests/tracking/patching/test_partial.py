@@ -9,10 +9,10 @@ from tests.builders.closeness import assert_close
 from tests.builders.decoders import VARIANTS
 from tests.builders.draws import few, seeds, sides
 from tracking.model.decoder import Decoder, embed
-from tracking.model.partial import Kept, KeptLayer, last_stream, side_by_side, streams_with
 from tracking.model.passes import logits
 from tracking.model.taps import quiet
 from tracking.pairs.prompt_pairs import PromptPairs, look
+from tracking.patching.partial import Kept, KeptLayer, last_stream, side_by_side, streams_with
 
 CASES = [(arch, variant) for arch, variants in VARIANTS.items() for variant in variants]
 

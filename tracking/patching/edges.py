@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from tracking.model.decoder import Decoder, embed, run
-from tracking.model.edits import edited
 from tracking.model.graph import Graph
 from tracking.model.passes import Outputs, logits
 from tracking.model.taps import Taps, tapped
 from tracking.pairs.prompt_pairs import PromptPairs
+from tracking.patching.edits import edited
 
 
 @dataclass(frozen=True)
