@@ -27,6 +27,7 @@ from transformers import AutoModelForCausalLM
 from tracking import PromptPairs
 from tracking.attribution import metrics
 from tracking.model.decoder import Decoder
+from tracking.model.ends import AllEnds
 from tracking.nodes.effects import node_effects
 from tracking.stability.bootstrap import Interval, interval, resamples, share
 from train import config
@@ -100,7 +101,7 @@ def shares(model: Any, pairs: PromptPairs) -> dict[str, Any]:
     decoder = Decoder.of(model)
     everything = torch.ones(len(decoder.graph.nodes), dtype=torch.bool)
     loss = metrics.resolve("neg_logit_diff")
-    effects = node_effects(decoder, pairs, everything, loss, batch_size=64)
+    effects = node_effects(AllEnds.of(decoder, pairs, batch_size=64), everything, loss)
     weights = resamples(1000, len(pairs))
     of_all = numbers(interval(effects.behaviour[:, None], weights))[0]
     by_node = zip(

@@ -18,6 +18,7 @@ from tracking.errors import BadInput
 from tracking.ledger.record import Analysis, Record
 from tracking.ledger.reward import Reward
 from tracking.model.decoder import Decoder
+from tracking.model.ends import kept_gb
 from tracking.model.passes import fitting
 from tracking.pairs.frozen import pairs_hash
 from tracking.pairs.prompt_pairs import PromptPairs
@@ -79,7 +80,9 @@ def analyse(
         for contrast, of_contrast in pairs.items():
             if len(of_contrast) < 2:
                 raise BadInput("1 pair: how sure a circuit is takes at least 2, better 128")
-            fits = fitting(Decoder.of(model), of_contrast, settings.memory_gb)
+            decoder = Decoder.of(model)
+            kept = kept_gb(decoder, of_contrast, settings.memory_gb)
+            fits = fitting(decoder, of_contrast, settings.memory_gb - kept)
             analyses[contrast] = _halving(
                 min(settings.batch_size, fits, len(of_contrast)),
                 partial(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tracking.attribution import metrics
-from tracking.attribution.attribute import attribute
+from tracking.attribution.attribute import attributed
+from tracking.attribution.plan import Plan
 from tracking.attribution.scores import Scores
 from tracking.circuits.curve import Curve, curve_of, smallest
 from tracking.circuits.entry import entry
@@ -27,9 +28,8 @@ from tracking.ledger.record import (
     WiringResult,
 )
 from tracking.model.decoder import Decoder
+from tracking.model.ends import AllEnds
 from tracking.model.graph import Graph
-from tracking.model.passes import Passes, by_length, trimmed
-from tracking.model.taps import tapped
 from tracking.nodes.effects import node_effects, together
 from tracking.nodes.roles import roles
 from tracking.nodes.weight_change import CHANGES, Snapshot, weight_change
@@ -96,50 +96,40 @@ def analyse_contrast(
     """Behaviour, scores, circuit, stability, effects of nodes, roles and wiring of `model`, with at
     most `batch_size` pairs a pass. `before` is what the run's earlier records settle; `label` heads
     the progress bar."""
-    scores = scored(model, pairs, settings, batch_size, label)
+    decoder = Decoder.of(model)
+    ends = AllEnds.of(decoder, pairs, batch_size, settings.memory_gb)
+    scores = scored(ends, settings, label)
     assert scores.per_pair is not None
     ranks = Ranks.of(scores, settings.rank)
     weights = resamples(settings.resamples, len(pairs))
-    tried = Tried.of(model, pairs, batch_size, weights)
+    tried = Tried.of(ends, weights)
     curve = curve_of(tried.part, ranks.whole, tried.part_weights)
     size = before.size or _size(tried.part, ranks.whole, Selection.parse(settings.select), curve)
-    decoder = Decoder.of(model)
     behaviour = scores.corrupted - scores.clean
     there = behaviour_is_there(behaviour, weights)
-    attributed = scores.per_pair[:, 1:].sum(-1)  # a node's score is that of all its edges
-    likely = (attributed.mean(0) / behaviour.mean()).abs() >= settings.screen * thresholds.share
+    by_scores = scores.per_pair[:, 1:].sum(-1)  # a node's score is that of all its edges
+    likely = (by_scores.mean(0) / behaviour.mean()).abs() >= settings.screen * thresholds.share
     chosen, sampled = _chosen(likely & there, there, before)
     analysis = Analysis(
-        behaviour=_behaviour(decoder, pairs, batch_size),
+        behaviour=_behaviour(ends),
         scores=ScoreResult(scores.edges, scores.strength, scores.gap),
         circuit=_circuit(tried, ranks.whole, size, curve, scores),
         stability=_stability(scores.graph, ranks.per_pair, size, weights),
-        nodes=_nodes(decoder, pairs, attributed, chosen, sampled, thresholds, batch_size),
+        nodes=_nodes(ends, by_scores, chosen, sampled, thresholds),
         heads=HeadResult(
             roles=torch.stack(list(roles(model, pairs, subject.digit_ids).scores.values())),
             weight_change=_weight_change(model, subject.base),
         ),
         wiring=_wiring(tried, ranks, size, curve, before.ranked) if there else None,
     )
-    return _with_active_together(analysis, decoder, pairs, thresholds, batch_size)
+    return _with_active_together(analysis, ends, thresholds)
 
 
-def scored(
-    model: nn.Module, pairs: PromptPairs, settings: Settings, batch_size: int, label: str
-) -> Scores:
+def scored(ends: AllEnds, settings: Settings, label: str) -> Scores:
     """Scores of the edges by a run's settings, for every pair too; `label` heads the progress
     bar."""
-    return attribute(
-        model,
-        pairs,
-        metric=METRIC,
-        steps=settings.ig_steps,
-        quadrature=settings.quadrature,
-        max_steps=settings.max_ig_steps,
-        batch_size=batch_size,
-        per_pair=True,
-        label=label,
-    )
+    plan = Plan("eap-ig", settings.quadrature, settings.ig_steps, settings.max_ig_steps)
+    return attributed(ends, [METRIC], plan, per_pair=True, label=label)[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,13 +159,11 @@ class Tried:
     part_weights: Tensor
 
     @classmethod
-    def of(cls, model: nn.Module, pairs: PromptPairs, batch_size: int, weights: Tensor) -> Tried:
-        count = min(len(pairs), max(FEW_PAIRS, len(pairs) // 4))
-        rows = torch.linspace(0, len(pairs) - 1, count).round().long()
-        whole, part = (
-            Experiment.of(model, some, METRIC, batch_size) for some in (pairs, pairs[rows])
-        )
-        return cls(whole, weights, part, rows, resamples(len(weights), count))
+    def of(cls, ends: AllEnds, weights: Tensor) -> Tried:
+        pairs, whole = len(ends.pairs), Experiment(ends, metrics.resolve(METRIC))
+        count = min(pairs, max(FEW_PAIRS, pairs // 4))
+        rows = torch.linspace(0, pairs - 1, count).round().long()
+        return cls(whole, weights, whole.among(rows), rows, resamples(len(weights), count))
 
 
 def _size(part: Experiment, ranked: Tensor, selection: Selection, curve: Curve) -> int:
@@ -187,16 +175,10 @@ def _size(part: Experiment, ranked: Tensor, selection: Selection, curve: Curve) 
     return selection.count(part.graph, ranked)
 
 
-def _behaviour(decoder: Decoder, pairs: PromptPairs, batch_size: int) -> BehaviourResult:
-    """By one clean and one corrupted pass of each pair."""
-    losses = metrics.resolve(METRIC), metrics.resolve("prob")
-    values = torch.zeros(2, 2, len(pairs))  # [end, metric, pair]
-    with tapped(decoder) as taps:
-        taps.outputs = False
-        for rows in by_length(pairs, batch_size):
-            passes = Passes(decoder, decoder.graph, taps, losses)
-            values[:, :, rows] = passes.losses_at_ends(trimmed(pairs[rows])).cpu()
-    (clean, clean_chance), (corrupted, corrupted_chance) = -values
+def _behaviour(ends: AllEnds) -> BehaviourResult:
+    """By the clean and the corrupted pass of each pair."""
+    clean, corrupted = -ends.losses(metrics.resolve(METRIC))
+    clean_chance, corrupted_chance = -ends.losses(metrics.resolve("prob"))
     return BehaviourResult(clean, corrupted, clean_chance, corrupted_chance)
 
 
@@ -285,22 +267,16 @@ def _stability(graph: Graph, per_pair: Tensor, size: int, weights: Tensor) -> St
 
 
 def _nodes(
-    decoder: Decoder,
-    pairs: PromptPairs,
-    attributed: Tensor,
-    chosen: Tensor,
-    sampled: Tensor,
-    thresholds: Thresholds,
-    batch_size: int,
+    ends: AllEnds, by_scores: Tensor, chosen: Tensor, sampled: Tensor, thresholds: Thresholds
 ) -> NodeResult:
-    """Effects of the `chosen` and the `sampled` nodes, beside those `attributed` [pair, node]."""
+    """Effects of the `chosen` and the `sampled` nodes, beside those `by_scores` [pair, node]."""
     loss, least = metrics.resolve(METRIC), thresholds.share
-    measured = node_effects(decoder, pairs, chosen | sampled, loss, batch_size, least)
-    none = torch.full((len(pairs),), torch.nan)
+    measured = node_effects(ends, chosen | sampled, loss, least)
+    none = torch.full((len(ends.pairs),), torch.nan)
     return NodeResult(
         corrupt=measured.corrupt,
         restore=measured.restore,
-        attributed=attributed,
+        attributed=by_scores,
         sampled=sampled,
         together=torch.zeros_like(chosen),
         together_corrupt=none,
@@ -326,20 +302,13 @@ def _sample(others: Tensor) -> Tensor:
     return torch.zeros_like(others).index_fill(0, drawn, True) & others
 
 
-def _with_active_together(
-    analysis: Analysis,
-    decoder: Decoder,
-    pairs: PromptPairs,
-    thresholds: Thresholds,
-    batch_size: int,
-) -> Analysis:
+def _with_active_together(analysis: Analysis, ends: AllEnds, thresholds: Thresholds) -> Analysis:
     """With the effects of all nodes at once that are active by this checkpoint alone."""
     shares = Shares.of(analysis)
     active = torch.from_numpy(Activity.judged(shares, thresholds.share).active)
     if not active.any():
         return analysis
-    loss = metrics.resolve(METRIC)
-    corrupt, restore = together(decoder, pairs, active[None], loss, batch_size)
+    corrupt, restore = together(ends, active[None], metrics.resolve(METRIC))
     nodes = dataclasses.replace(
         analysis.nodes,
         together=active,

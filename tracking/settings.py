@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 
 from tracking.circuits.top_edges import Selection
 from tracking.errors import BadInput
+from tracking.model.ends import MEMORY_GB
 
 
 @dataclass
@@ -45,7 +46,8 @@ class Settings:
         default=64, metadata={"help": "At most so many pairs per forward and backward pass."}
     )
     memory_gb: float = field(
-        default=16.0, metadata={"help": "Memory that the analysis may take; batches are cut to it."}
+        default=MEMORY_GB,
+        metadata={"help": "Memory that the analysis may take; batches are cut to it."},
     )
     resamples: int = field(default=200, metadata={"help": "Bootstrap resamples of the pairs."})
     budget: float = field(

@@ -18,7 +18,7 @@ from tracking.pairs.prompt_pairs import PromptPairs
 
 STEPS = 8
 PARTS = {
-    "attribute": "attribution",
+    "scored": "both ends, attribution",
     "curve_of": "curve over sizes",
     "_size": "size of the run's circuits",
     "_behaviour": "behaviour",

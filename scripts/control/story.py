@@ -14,6 +14,7 @@ from tracking.contrast import METRIC, Before, Subject
 from tracking.ledger.record import Record
 from tracking.ledger.reward import Reward
 from tracking.model.decoder import Decoder
+from tracking.model.ends import AllEnds
 from tracking.nodes.effects import node_effects
 from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.settings import Settings
@@ -72,7 +73,8 @@ def shares(
     for model in models:
         decoder = Decoder.of(model)
         asked = torch.tensor([node in wanted for node in decoder.graph.nodes])
-        measured = node_effects(decoder, pairs, asked, metrics.resolve(METRIC), PAIRS)
+        ends = AllEnds.of(decoder, pairs, PAIRS)
+        measured = node_effects(ends, asked, metrics.resolve(METRIC))
         both = torch.stack([measured.corrupt.mean(0), measured.restore.mean(0)], dim=1)
         places = [decoder.graph.nodes.index(node) for node in wanted]
         out.append((both[places] / measured.behaviour.mean()).numpy())  # [node, direction]

@@ -20,6 +20,7 @@ from tracking.circuits.wiring import carried
 from tracking.contrast import METRIC, Before
 from tracking.ledger.record import Analysis
 from tracking.model.decoder import Decoder
+from tracking.model.ends import AllEnds
 from tracking.model.graph import READS, Graph
 from tracking.nodes.effects import together
 from tracking.nodes.role_words import SCORES
@@ -210,7 +211,7 @@ def _together(
     decoder: Decoder, task: Task, analysis: Analysis, nodes: Tensor
 ) -> tuple[Interval, Interval]:
     pairs = task.pairs
-    effects = together(decoder, pairs, nodes[None], resolve(METRIC), len(pairs))
+    effects = together(AllEnds.of(decoder, pairs, len(pairs)), nodes[None], resolve(METRIC))
     behaviour = analysis.behaviour.clean - analysis.behaviour.corrupted
     weights = resamples(1000, len(pairs))
     corrupt, restore = (share(effect, behaviour, weights) for effect in effects)

@@ -14,6 +14,7 @@ from scripts.known.task import Task, greater_than, indirect_objects, repeated_to
 from scripts.known.twins import differences
 from tracking.attribution.metrics import neg_logit_diff
 from tracking.model.decoder import Decoder
+from tracking.model.ends import AllEnds
 from tracking.nodes.effects import together
 
 pytestmark = pytest.mark.real
@@ -98,7 +99,6 @@ def test_heads_told_by_attention_have_the_effect_that_papers_give_them(
     (one,) = (known for known in task.classes if known.name == of_class)
     members = Heads.of(decoder, task).members(task.classes)[of_class]
     assert bool(members.any())
-    lost, gained = together(
-        decoder, task.pairs, nodes_of(decoder.graph, members)[None], neg_logit_diff, PAIRS
-    )
+    ends = AllEnds.of(decoder, task.pairs, PAIRS)
+    lost, gained = together(ends, nodes_of(decoder.graph, members)[None], neg_logit_diff)
     assert float(lost.mean()) * one.sign > 0 and float(gained.mean()) * one.sign > 0

@@ -42,17 +42,9 @@ from tracking.attribution.integrals import EdgeIntegral, NodeIntegral
 from tracking.attribution.plan import GAP, TOLERANCE, Plan
 from tracking.attribution.scores import Scores
 from tracking.model.decoder import Decoder
+from tracking.model.ends import AllEnds
 from tracking.model.graph import Graph
-from tracking.model.passes import (
-    Batch,
-    Metric,
-    Passes,
-    by_length,
-    check,
-    fitting,
-    mean_difference,
-    trimmed,
-)
+from tracking.model.passes import Batch, Metric, Passes, fitting
 from tracking.model.taps import tapped
 from tracking.pairs.prompt_pairs import PromptPairs
 
@@ -123,19 +115,32 @@ def attribute_all(
 ) -> list[Scores]:
     """As `attribute`, by several metrics from the same forward passes; `adaptive` steps lie where
     the first of them moves."""
-    decoder, graph = Decoder.of(model), Decoder.of(model).graph
-    losses = tuple(metrics.resolve(metric) for metric in by)
+    decoder = Decoder.of(model)
     plan = Plan(method, quadrature, steps, 16 * steps if max_steps is None else max_steps)
     if memory_gb is not None:
         batch_size = fitting(decoder, pairs, memory_gb)
-    check(decoder, pairs, batch_size)
+    ends = AllEnds.of(decoder, pairs, batch_size)
+    return attributed(ends, by, plan, per_pair, split_over_ranks, label)
+
+
+def attributed(
+    ends: AllEnds,
+    by: Sequence[str | Metric],
+    plan: Plan,
+    per_pair: bool,
+    split_over_ranks: bool = False,
+    label: str = "",
+) -> list[Scores]:
+    """As `attribute_all`, of pairs that were checked, from both ends of theirs."""
+    graph, losses = ends.decoder.graph, tuple(metrics.resolve(metric) for metric in by)
     if plan.adaptive:
-        scale = mean_difference(decoder, graph, losses[0], pairs, batch_size)
+        clean, corrupted = ends.losses(losses[0])
+        scale = float((corrupted - clean).abs().mean())
         plan = replace(plan, tolerance=TOLERANCE * scale)
-    work = _Work(decoder, graph, losses, pairs, batch_size, per_pair, split_over_ranks, label)
+    work = _Work(ends, losses, per_pair, split_over_ranks, label)
     while True:
         tallies = zip(work.tallied(plan), by, strict=True)
-        scores = [tally.scores(graph, method, metric) for tally, metric in tallies]
+        scores = [tally.scores(graph, plan.method, metric) for tally, metric in tallies]
         if not plan.adaptive or scores[0].gap <= GAP or 2 * plan.steps > plan.max_steps:
             if plan.method == "eap-ig" and not plan.adaptive and scores[0].gap > GAP:
                 log.warning(
@@ -206,11 +211,8 @@ class Tally:
 class _Work:
     """All batches of all pairs."""
 
-    decoder: Decoder
-    graph: Graph
+    ends: AllEnds
     losses: tuple[Metric, ...]
-    pairs: PromptPairs
-    batch_size: int
     per_pair: bool
     split_over_ranks: bool
     label: str
@@ -218,47 +220,48 @@ class _Work:
     def tallied(self, plan: Plan) -> list[Tally]:
         """The sums over all batches, one for every metric."""
         rank, ranks = (dist.get_rank(), dist.get_world_size()) if self.split_over_ranks else (0, 1)
-        shape = (
-            len(self.graph.sources),
-            1 if plan.method == "node-ig" else len(self.graph.targets),
-        )
-        tallies = [Tally.zeros(len(self.pairs), shape, self.per_pair) for _ in self.losses]
+        graph, pairs = self.ends.decoder.graph, len(self.ends.pairs)
+        shape = len(graph.sources), 1 if plan.method == "node-ig" else len(graph.targets)
+        tallies = [Tally.zeros(pairs, shape, self.per_pair) for _ in self.losses]
         quiet = not (self.label and sys.stderr.isatty())
-        total = len(self.pairs) // ranks
+        total = pairs // ranks
         with tqdm(total=total, desc=self.label, unit="pair", leave=False, disable=quiet) as bar:
-            for rows in list(by_length(self.pairs, self.batch_size))[rank::ranks]:
-                scores, batch, steps = self.batch_scores(plan, trimmed(self.pairs[rows]))
+            for number in range(rank, len(self.ends.rows), ranks):
+                rows = self.ends.rows[number]
+                scores, batch, steps = self.batch_scores(plan, number)
                 ends = zip(batch.clean_loss, batch.corrupted_loss, strict=True)
                 for tally, of_metric, (clean, corrupted) in zip(tallies, scores, ends, strict=True):
                     tally.add(rows, of_metric, clean, corrupted, steps)
                 bar.update(len(rows))
         if ranks > 1:
             for tally in tallies:
-                tally.sum_over_ranks(self.decoder.device)
+                tally.sum_over_ranks(self.ends.decoder.device)
         return tallies
 
-    def batch_scores(self, plan: Plan, pairs: PromptPairs) -> tuple[Tensor, Batch, Tensor]:
-        """Scores [metric, pair, source, target], the batch, and steps taken [pair]."""
-        with tapped(self.decoder) as taps:
-            passes = Passes(self.decoder, self.graph, taps, self.losses)
-            batch, clean, corrupted = passes.ends(pairs)
-            steps = torch.full((len(pairs),), plan.steps)
+    def batch_scores(self, plan: Plan, number: int) -> tuple[Tensor, Batch, Tensor]:
+        """Of a batch: scores [metric, pair, source, target], its path, and steps taken [pair]."""
+        ends, decoder = self.ends[number], self.ends.decoder
+        batch, steps = ends.batch(self.losses), torch.full((len(ends.pairs),), plan.steps)
+        if plan.method == "exact":
+            each = [
+                exact(decoder, decoder.graph, ends, loss, rows=32 * len(ends.pairs))
+                for loss in self.losses
+            ]
+            return torch.stack(each), batch, steps
+        clean, corrupted = ends.clean.outputs, ends.corrupted.outputs
+        del ends  # where it is not kept, what is left of it is needed no more
+        with tapped(decoder) as taps:
+            passes = Passes(decoder, decoder.graph, taps, self.losses)
             if plan.method == "eap-ig-activations":
-                written = corrupted.written_less(clean, self.decoder)
+                written = corrupted.written_less(clean, decoder)
                 edges = EdgeIntegral(passes, batch, written)
                 return edges.over_outputs(clean, corrupted, plan.steps), batch, steps
-            if plan.method != "exact":
-                if plan.method == "node-ig":
-                    integral = NodeIntegral(passes, batch, corrupted.minus(clean, self.decoder))
-                else:
-                    written = corrupted.written_less(clean, self.decoder)
-                    integral = EdgeIntegral(passes, batch, written)
-                    del written
-                del clean, corrupted  # what is left of them is needed no more
-                scores, steps = plan.integrate(integral)
-                return scores, batch, steps
-        count = 32 * len(pairs)
-        scores = [
-            exact(self.decoder, self.graph, batch.pairs, loss, rows=count) for loss in self.losses
-        ]
-        return torch.stack(scores), batch, steps
+            if plan.method == "node-ig":
+                integral = NodeIntegral(passes, batch, corrupted.minus(clean, decoder))
+            else:
+                written = corrupted.written_less(clean, decoder)
+                integral = EdgeIntegral(passes, batch, written)
+                del written
+            del clean, corrupted
+            scores, steps = plan.integrate(integral)
+            return scores, batch, steps

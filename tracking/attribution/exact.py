@@ -6,16 +6,17 @@ import torch
 from torch import Tensor
 
 from tracking.model.decoder import Decoder
+from tracking.model.ends import Ends
 from tracking.model.graph import Graph
 from tracking.model.passes import Metric
-from tracking.pairs.prompt_pairs import PromptPairs
-from tracking.patching.edges import Corrupted, patched_logits
+from tracking.patching.edges import patched_logits
 
 
-def exact(decoder: Decoder, graph: Graph, pairs: PromptPairs, loss: Metric, rows: int) -> Tensor:
+def exact(decoder: Decoder, graph: Graph, ends: Ends, loss: Metric, rows: int) -> Tensor:
     """Float32 [pair, source, target]: the metric with that edge alone corrupted, less the clean
     metric. One pass per pair and edge, `rows` of them at a time: for small models."""
-    corrupted, whole = Corrupted.of(decoder, pairs), graph.edge_mask.to(pairs.clean.device)
+    pairs, corrupted = ends.pairs, ends.corrupted
+    whole = graph.edge_mask.to(pairs.clean.device)
     scores = torch.zeros(len(pairs), *graph.edge_mask.shape, device=pairs.clean.device)
     clean_logits = patched_logits(decoder, graph, pairs, corrupted, whole)
     clean = loss(clean_logits, clean_logits, pairs)

@@ -8,7 +8,6 @@ knows, an adapter, a hook or a quantized layer that does more than its weight.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 from torch.nn.functional import linear
 
 from tracking.attribution.metrics import resolve
@@ -16,8 +15,8 @@ from tracking.circuits.faithfulness import Experiment
 from tracking.errors import BadInput
 from tracking.model.adapters import bias_of
 from tracking.model.decoder import Decoder
-from tracking.model.passes import Passes, trimmed
-from tracking.model.taps import quiet, tapped
+from tracking.model.ends import AllEnds
+from tracking.model.taps import quiet
 from tracking.pairs.prompt_pairs import PromptPairs
 
 PAIRS = 4
@@ -39,7 +38,8 @@ def check_all_edges(decoder: Decoder, pairs: PromptPairs) -> None:
     graph = decoder.graph
     circuits = [graph.edge_mask, torch.zeros_like(graph.edge_mask)]
     patched = Experiment.of(decoder.causal, few, METRIC, batch_size=1).run(circuits).patched
-    ends = _ends(decoder, few)
+    # the model's own passes: below float32 `Experiment` takes both ends from patched ones
+    ends = AllEnds.of(decoder, few, batch_size=1).losses(resolve(METRIC))
     allowed = _allowed(decoder, float((ends[0] - ends[1]).abs().mean()))
     for kept, ours, own in zip(("all edges", "no edge"), patched, ends, strict=True):
         if not float((ours - own).abs().mean()) <= allowed:
@@ -79,14 +79,3 @@ def _allowed(decoder: Decoder, difference: float) -> float:
         return EXACT * difference + FLOOR
     spacing = 2.0**-10 if coarse else torch.finfo(decoder.dtype).eps
     return ROUNDED * difference + ROUNDING * spacing
-
-
-def _ends(decoder: Decoder, pairs: PromptPairs) -> Tensor:
-    """Float32 [end, pair]: the metric on the clean and on the corrupted prompts, by the model's own
-    passes (`Experiment` takes both from patched ones below float32)."""
-    with tapped(decoder) as taps:
-        taps.outputs = False
-        passes = Passes(decoder, decoder.graph, taps, (resolve(METRIC),))
-        rows = torch.arange(len(pairs)).split(1)
-        each = [passes.losses_at_ends(trimmed(pairs[row])) for row in rows]
-    return torch.cat(each, dim=-1)[:, 0].cpu()

@@ -19,14 +19,12 @@ from tracking.attribution import metrics
 from tracking.circuits.circuit import Circuit, prune
 from tracking.errors import BadInput
 from tracking.model.decoder import Decoder
+from tracking.model.ends import MEMORY_GB, AllEnds, Ends
 from tracking.model.graph import Graph
-from tracking.model.passes import Batch, Metric, Passes, by_length, check, trimmed
-from tracking.model.taps import tapped
+from tracking.model.passes import Metric
 from tracking.pairs.prompt_pairs import PromptPairs
-from tracking.patching.edges import Corrupted, patched_logits
+from tracking.patching.edges import patched_logits
 from tracking.stability.bootstrap import resamples
-
-KEPT_GB = 2.0  # of what a model's parts give on the corrupted prompts
 
 
 @dataclass(frozen=True)
@@ -68,24 +66,43 @@ class Runs:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """What the patched runs of a batch are held against."""
+
+    clean_logits: Tensor  # float32 [pair, look, vocabulary]
+    clean: Tensor  # float32 [pair], the metric
+    corrupted: Tensor  # float32 [pair]
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A model and pairs, to be run with only the edges of some circuits."""
 
-    decoder: Decoder
-    graph: Graph
+    ends: AllEnds
     loss: Metric
-    pairs: PromptPairs
-    batch_size: int
-    kept: list[tuple[Batch, Corrupted]] = field(default_factory=list)  # both ends, by batch
+    compared: dict[int, Compared] = field(default_factory=dict)  # by batch
 
     @classmethod
     def of(
         cls, model: nn.Module, pairs: PromptPairs, metric: str | Metric, batch_size: int = 8
     ) -> Experiment:
         """Raises `BadInput` for what `attribute` refuses too."""
-        decoder, graph = Decoder.of(model), Decoder.of(model).graph
-        check(decoder, pairs, batch_size)
-        return cls(decoder, graph, metrics.resolve(metric), pairs, batch_size)
+        ends = AllEnds.of(Decoder.of(model), pairs, batch_size, MEMORY_GB)
+        return cls(ends, metrics.resolve(metric))
+
+    @property
+    def graph(self) -> Graph:
+        """Whose edges circuits are of."""
+        return self.ends.decoder.graph
+
+    @property
+    def pairs(self) -> PromptPairs:
+        """All of them."""
+        return self.ends.pairs
+
+    def among(self, places: Tensor) -> Experiment:
+        """The same with the pairs at `places`, LongTensor [pair]."""
+        return Experiment(self.ends.among(places), self.loss)
 
     def run(self, circuits: Sequence[Tensor]) -> Runs:
         """All circuits, BoolTensors [source, target], on all pairs; the model is as before.
@@ -98,49 +115,39 @@ class Experiment:
         return replace(runs, patched=runs.patched[places], right=runs.right[places])
 
     def _run(self, circuits: Sequence[Tensor]) -> Runs:
-        count, total = len(circuits), len(self.pairs)
+        decoder, count, total = self.ends.decoder, len(circuits), len(self.pairs)
         clean, corrupted, clean_right = torch.zeros(3, total)
         patched, right = torch.zeros(2, count, total)
-        kept = [edges.to(self.decoder.device) for edges in circuits]
-        for number, rows in enumerate(by_length(self.pairs, self.batch_size)):
-            batch, ended = self._ends(number, rows)
-            clean[rows], corrupted[rows] = batch.clean_loss[0].cpu(), batch.corrupted_loss[0].cpu()
-            clean_right[rows] = _right(batch.clean_logits, batch.pairs)
+        kept = [edges.to(decoder.device) for edges in circuits]
+        for number, (rows, ends) in enumerate(self.ends):
+            with_all = self._compared(number, ends)
+            clean[rows], corrupted[rows] = with_all.clean.cpu(), with_all.corrupted.cpu()
+            clean_right[rows] = _right(with_all.clean_logits, ends.pairs)
             for place, edges in enumerate(kept):
-                given = patched_logits(self.decoder, self.graph, batch.pairs, ended, edges)
-                patched[place, rows] = self.loss(given, batch.clean_logits, batch.pairs).cpu()
-                right[place, rows] = _right(given, batch.pairs)
+                given = patched_logits(decoder, self.graph, ends.pairs, ends.corrupted, edges)
+                patched[place, rows] = self.loss(given, with_all.clean_logits, ends.pairs).cpu()
+                right[place, rows] = _right(given, ends.pairs)
         return Runs(clean, corrupted, patched, clean_right, right)
 
-    def _ends(self, number: int, rows: Tensor) -> tuple[Batch, Corrupted]:
-        """Both ends of a batch; kept for the next run where all batches fit into `KEPT_GB`."""
-        if number < len(self.kept):
-            return self.kept[number]
-        with tapped(self.decoder) as taps:
-            passes = Passes(self.decoder, self.graph, taps, (self.loss,))
-            batch, _, outputs = passes.ends(trimmed(self.pairs[rows]))
-            corrupted = Corrupted.seen(outputs, taps)
-        if self.decoder.dtype != torch.float32:
-            batch = self._patched_ends(batch, corrupted)
-        size = corrupted.bytes / 1e9 * len(self.pairs) / len(rows)
-        if size <= KEPT_GB and number == len(self.kept):
-            self.kept.append((batch, corrupted))
-        return batch, corrupted
-
-    def _patched_ends(self, batch: Batch, corrupted: Corrupted) -> Batch:
-        """The batch with both ends as patched runs give them, with all edges and with none: in less
-        than float32 they round otherwise than a plain pass, by more than a small circuit does."""
-        full = self.graph.edge_mask.to(self.decoder.device)
-        clean_logits, corrupted_logits = (
-            patched_logits(self.decoder, self.graph, batch.pairs, corrupted, edges)
-            for edges in (full, torch.zeros_like(full))
-        )
-        return replace(
-            batch,
-            clean_logits=clean_logits,
-            clean_loss=self.loss(clean_logits, clean_logits, batch.pairs)[None],
-            corrupted_loss=self.loss(corrupted_logits, clean_logits, batch.pairs)[None],
-        )
+    def _compared(self, number: int, ends: Ends) -> Compared:
+        """Both ends of a batch; in less than float32 as patched runs give them, with all edges and
+        with none: they round otherwise than a plain pass, by more than a small circuit does."""
+        if number in self.compared:
+            return self.compared[number]
+        decoder = self.ends.decoder
+        if decoder.dtype == torch.float32:
+            compared = Compared(ends.clean_logits, *ends.losses(self.loss))
+        else:
+            full = self.graph.edge_mask.to(decoder.device)
+            clean, corrupted = (
+                patched_logits(decoder, self.graph, ends.pairs, ends.corrupted, edges)
+                for edges in (full, torch.zeros_like(full))
+            )
+            losses = (self.loss(given, clean, ends.pairs) for given in (clean, corrupted))
+            compared = Compared(clean, *losses)
+        if self.ends.keeps:
+            self.compared[number] = compared
+        return compared
 
 
 def _right(logits: Tensor, pairs: PromptPairs) -> Tensor:

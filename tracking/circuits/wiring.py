@@ -12,7 +12,7 @@ what other pairs alone would change in a ranking.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -171,7 +171,7 @@ def _by_other_half(experiment: Experiment, per_pair: Tensor, counts: Sequence[in
     halves, out = order.tensor_split(2), torch.zeros(len(counts), pairs)
     for tried, ranked_by in (halves, halves[::-1]):
         scores = per_pair[ranked_by].mean(0)
-        half = replace(experiment, pairs=experiment.pairs[tried], kept=[])
+        half = experiment.among(tried)
         runs = half.run([by_count(half.graph, scores, count) for count in counts])
         out[:, tried] = runs.patched - runs.corrupted
     return out

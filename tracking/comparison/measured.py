@@ -17,6 +17,7 @@ from tracking.comparison.party import Party
 from tracking.contrast import METRIC
 from tracking.ledger.record import Analysis
 from tracking.model.decoder import Decoder
+from tracking.model.ends import AllEnds
 from tracking.nodes.effects import node_effects
 from tracking.pairs.prompt_pairs import PromptPairs
 
@@ -49,9 +50,8 @@ def _measured(
     model: nn.Module, analysis: Analysis, pairs: PromptPairs, nodes: Tensor, batch_size: int
 ) -> Analysis:
     """The analysis with the exact effects of more `nodes`, BoolTensor [node]."""
-    effects = node_effects(
-        Decoder.of(model), pairs, nodes, metrics.resolve(METRIC), min(batch_size, len(pairs))
-    )
+    ends = AllEnds.of(Decoder.of(model), pairs, min(batch_size, len(pairs)))
+    effects = node_effects(ends, nodes, metrics.resolve(METRIC))
     before = analysis.nodes
     return replace(
         analysis,

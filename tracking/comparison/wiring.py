@@ -14,6 +14,8 @@ from tracking.circuits.wiring import Wiring, wiring
 from tracking.comparison.party import Comparison, Party
 from tracking.comparison.section import Section
 from tracking.contrast import LARGEST, Ranks, Tried, scored
+from tracking.model.decoder import Decoder
+from tracking.model.ends import MEMORY_GB, AllEnds
 from tracking.settings import Settings
 from tracking.stability.bootstrap import resamples
 from tracking.timeline.shares import Shares
@@ -83,10 +85,11 @@ def rankings(
     circuits and half of it, as `at` says, are tried on all `pairs`, others on a part of them.
     """
     analysis, pairs = party.record.analyses[contrast], party.pairs[contrast]
-    model, batch_size = _loaded(party), min(batch_size, len(pairs))
-    own = _per_pair(model, party, contrast, batch_size)
+    decoder = Decoder.of(_loaded(party))
+    ends = AllEnds.of(decoder, pairs, min(batch_size, len(pairs)), MEMORY_GB)
+    own = _per_pair(ends, party, contrast)
     weights = resamples(len(analysis.stability.entries), len(pairs))
-    tried, size = Tried.of(model, pairs, batch_size, weights), analysis.circuit.size
+    tried, size = Tried.of(ends, weights), analysis.circuit.size
     at = {size: "size", max(size // 2, 1): "half"}
     graph = tried.whole.graph
     drawn = [n for n in counts(graph) if n <= LARGEST * int(graph.edge_mask.sum()) and n not in at]
@@ -127,12 +130,11 @@ def ranked(party: Party, contrast: str) -> Tensor:
     return scores.strength if absolute else scores.edge_scores
 
 
-def _per_pair(model: torch.nn.Module, party: Party, contrast: str, batch_size: int) -> Tensor:
+def _per_pair(ends: AllEnds, party: Party, contrast: str) -> Tensor:
     """Float32 [pair, source, target]: the model's own scores, which no record keeps, as they are
     ranked."""
     settings = Settings(**party.record.settings)  # type: ignore[arg-type]
-    label = f"wiring of {party.name} {contrast}"
-    scores = scored(model, party.pairs[contrast], settings, batch_size, label)
+    scores = scored(ends, settings, f"wiring of {party.name} {contrast}")
     return Ranks.of(scores, settings.rank).per_pair
 
 

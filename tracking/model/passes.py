@@ -1,4 +1,4 @@
-"""The passes that attribution and patching share: clean, corrupted, anywhere between them."""
+"""Passes over prompt pairs: their batches, the memory that these take, and what is between ends."""
 
 from __future__ import annotations
 
@@ -10,26 +10,14 @@ import torch
 from torch import Tensor
 
 from tracking.errors import BadInput
-from tracking.model.decoder import Decoder, embed, run
+from tracking.model.decoder import Decoder, run
 from tracking.model.graph import Graph
-from tracking.model.taps import Taps, tapped
+from tracking.model.taps import Taps
 from tracking.pairs.prompt_pairs import PromptPairs, look
 
 Metric = Callable[[Tensor, Tensor, PromptPairs], Tensor]
 """A loss [pair] of logits and clean logits, [pair, look, vocabulary] each; `attribution.metrics`
 has them by name."""
-
-
-def mean_difference(
-    decoder: Decoder, graph: Graph, loss: Metric, pairs: PromptPairs, batch_size: int
-) -> float:
-    """Mean over all pairs of |metric(corrupted) - metric(clean)|, by two passes each."""
-    differences = []
-    with tapped(decoder) as taps:
-        for rows in by_length(pairs, batch_size):
-            batch, _, _ = Passes(decoder, graph, taps, (loss,)).ends(trimmed(pairs[rows]))
-            differences.append((batch.corrupted_loss - batch.clean_loss).abs())
-    return float(torch.cat(differences, dim=1).mean())
 
 
 def by_length(pairs: PromptPairs, batch_size: int) -> Iterator[Tensor]:
@@ -127,13 +115,6 @@ class Outputs:
     embeddings: Tensor  # [row, position, width]
     z: list[Tensor]  # by layer [row, position, head * head_dim], the input of o_proj; see `minus`
     mlp_outs: list[Tensor]  # by layer [row, position, width]
-
-    @classmethod
-    def seen(cls, embeddings: Tensor, taps: Taps) -> Outputs:
-        """Of the last pass of a tapped decoder."""
-        z = [tap.z.detach().float() for tap in taps.layers]
-        mlp_outs = [tap.mlp_out.detach().float() for tap in taps.layers]
-        return cls(embeddings.detach().float(), z, mlp_outs)
 
     @property
     def parts(self) -> list[Tensor]:
@@ -240,11 +221,12 @@ class Batch:
         """The batch of the pairs at `rows`; itself where these are all."""
         if len(rows) == len(self.pairs):
             return self
+        pairs = self.pairs[rows]
         return Batch(
-            self.pairs[rows],
+            pairs,
             self.clean[rows],
             self.corrupted[rows],
-            self.clean_logits[rows],
+            self.clean_logits[rows, : look(pairs)[0].shape[1]],
             self.clean_loss[:, rows],
             self.corrupted_loss[:, rows],
         )
@@ -262,35 +244,6 @@ class Passes:
     def measured(self, given: Tensor, clean_logits: Tensor, pairs: PromptPairs) -> Tensor:
         """Every metric of logits [pair, look, vocabulary]: [metric, pair]."""
         return torch.stack([loss(given, clean_logits, pairs) for loss in self.losses])
-
-    def ends(self, pairs: PromptPairs) -> tuple[Batch, Outputs, Outputs]:
-        """The clean and the corrupted pass; what the parts gave in each."""
-        pairs = pairs.to(self.decoder.device)
-        self.taps.outputs = True
-        with torch.no_grad():
-            clean = embed(self.decoder, pairs.clean)
-            clean_logits = logits(self.decoder, clean, pairs)
-            clean_outputs = Outputs.seen(clean, self.taps)
-            corrupted = embed(self.decoder, pairs.corrupted)
-            corrupted_logits = logits(self.decoder, corrupted, pairs)
-            batch = Batch(
-                pairs=pairs,
-                clean=clean,
-                corrupted=corrupted,
-                clean_logits=clean_logits,
-                clean_loss=self.measured(clean_logits, clean_logits, pairs),
-                corrupted_loss=self.measured(corrupted_logits, clean_logits, pairs),
-            )
-            return batch, clean_outputs, Outputs.seen(corrupted, self.taps)
-
-    def losses_at_ends(self, pairs: PromptPairs) -> Tensor:
-        """Every metric under the clean and the corrupted prompts: [end, metric, pair]."""
-        pairs = pairs.to(self.decoder.device)
-        with torch.no_grad():
-            ends = (pairs.clean, pairs.corrupted)
-            clean, corrupted = (logits(self.decoder, embed(self.decoder, e), pairs) for e in ends)
-            each = (self.measured(given, clean, pairs) for given in (clean, corrupted))
-            return torch.stack(list(each))
 
     def value(self, batch: Batch, place: Tensor) -> Tensor:
         """The first metric [pair] at `place` [pair] on the path."""

@@ -23,13 +23,13 @@ from torch import Tensor
 
 from tracking.attribution import metrics
 from tracking.errors import BadInput
-from tracking.model.decoder import Decoder, embed
+from tracking.model.decoder import Decoder
+from tracking.model.ends import AllEnds, Ends, Kept
 from tracking.model.graph import Graph
-from tracking.model.passes import Metric, by_length, check, logits, trimmed
+from tracking.model.passes import Metric, logits
 from tracking.pairs.prompt_pairs import PromptPairs, look
 from tracking.patching.partial import (
     Chosen,
-    Kept,
     exchanged,
     side_by_side,
     streams_with,
@@ -80,8 +80,7 @@ def effects(
     """
     decoder, graph = Decoder.of(model), Decoder.of(model).graph
     asked, loss = _asked(graph, nodes), metrics.resolve(metric)
-    check(decoder, pairs, batch_size)
-    measured = node_effects(decoder, pairs, asked, loss, batch_size)
+    measured = node_effects(AllEnds.of(decoder, pairs, batch_size), asked, loss)
     weights = resamples(RESAMPLES, len(pairs))
     columns: dict[str, Any] = {"node": [graph.nodes[i] for i in asked.nonzero()[:, 0].tolist()]}
     for name, effect in (("corrupt", measured.corrupt), ("restore", measured.restore)):
@@ -108,36 +107,30 @@ def _asked(graph: Graph, nodes: Iterable[str] | None) -> Tensor:
 
 
 def node_effects(
-    decoder: Decoder,
-    pairs: PromptPairs,
-    nodes: Tensor,
-    loss: Metric,
-    batch_size: int,
-    least: float | None = None,
+    ends: AllEnds, nodes: Tensor, loss: Metric, least: float | None = None
 ) -> NodeEffects:
     """The effects of `nodes`, BoolTensor [node], on all pairs, and the behaviour of each pair.
 
     With `least`, a share that matters, a node sees only a first quarter of the pairs (at least
     `FIRST`, drawn by a fixed seed) where on these both its shares are surely within `least` / 2 of
-    0; NaN on the others means that they were not needed. A pass takes `AT_ONCE` x `batch_size`
-    rows, nodes of one layer side by side.
+    0; NaN on the others means that they were not needed. A pass takes `AT_ONCE` x as many rows as a
+    batch has at most, nodes of one layer side by side.
     """
-    shape = (len(pairs), len(nodes))
-    corrupt, restore = torch.full(shape, torch.nan), torch.full(shape, torch.nan)
-    behaviour = torch.zeros(len(pairs))
+    pairs, graph = len(ends.pairs), ends.decoder.graph
+    corrupt, restore = torch.full((2, pairs, len(nodes)), torch.nan)
+    behaviour = torch.zeros(pairs)
 
     def measure(part: Tensor, nodes: Tensor) -> None:
-        for places in by_length(pairs[part], batch_size):
-            rows = part[places]
-            ends = Ends.of(decoder, trimmed(pairs[rows]), loss)
-            behaviour[rows] = ends.behaviour.cpu()
-            for chosen in side_by_side(decoder.graph, nodes, AT_ONCE * batch_size // len(rows)):
-                lost, gained = ends.effects(decoder, loss, chosen)
+        for places, of_batch in ends.among(part):
+            rows, batch = part[places], Exchanged.of(of_batch, loss)
+            behaviour[rows] = (batch.corrupted_loss - batch.clean_loss).cpu()
+            for chosen in side_by_side(graph, nodes, AT_ONCE * ends.batch_size // len(rows)):
+                lost, gained = batch.effects(chosen)
                 corrupt[rows[:, None], chosen.places] = lost.T.cpu()
                 restore[rows[:, None], chosen.places] = gained.T.cpu()
 
-    first, rest = _parts(len(pairs), thrifty=least is not None)
-    with undisturbed(decoder):
+    first, rest = _parts(pairs, thrifty=least is not None)
+    with undisturbed(ends.decoder):
         measure(first, nodes)
         if least is not None and len(rest):
             both = (effect[first] for effect in (corrupt, restore))
@@ -167,68 +160,62 @@ def surely_within(effect: Tensor, behaviour: Tensor, share: float) -> Tensor:
     return (above.mean(0) + error(above) < 0) & (below.mean(0) - error(below) > 0)
 
 
-def together(
-    decoder: Decoder, pairs: PromptPairs, sets: Tensor, loss: Metric, batch_size: int
-) -> tuple[Tensor, Tensor]:
+def together(ends: AllEnds, sets: Tensor, loss: Metric) -> tuple[Tensor, Tensor]:
     """Corrupt and restore, float32 [pair, set] each, with all nodes of a set exchanged at once;
     `sets` is BoolTensor [set, node]."""
-    corrupt, restore = torch.zeros(2, len(pairs), len(sets))
+    corrupted_loss = ends.losses(loss)[1]
+    restored = _losses_together(ends, sets, loss, clean=False)
+    return corrupt_together(ends, sets, loss), corrupted_loss[:, None] - restored
+
+
+def corrupt_together(ends: AllEnds, sets: Tensor, loss: Metric) -> Tensor:
+    """Float32 [pair, set]: the loss gained with all nodes of a set corrupted at once; `sets` is
+    BoolTensor [set, node]."""
+    clean_loss = ends.losses(loss)[0]
+    return _losses_together(ends, sets, loss, clean=True) - clean_loss[:, None]
+
+
+def _losses_together(ends: AllEnds, sets: Tensor, loss: Metric, clean: bool) -> Tensor:
+    """[pair, set]: of the clean run, or of the corrupted one, with a set as it is in the other."""
+    decoder, out = ends.decoder, torch.zeros(len(ends.pairs), len(sets))
     by_layer = sets.view(len(sets), len(decoder.blocks), decoder.n_heads + 1)
     with undisturbed(decoder):
-        for rows in by_length(pairs, batch_size):
-            ends = Ends.of(decoder, trimmed(pairs[rows]), loss)
+        for rows, batch in ends:
+            both = batch.clean, batch.corrupted
+            here, other = both if clean else both[::-1]
             for place, nodes in enumerate(by_layer):
-                with exchanged(decoder, nodes, ends.corrupted):
-                    given = logits(decoder, embed(decoder, ends.pairs.clean), ends.pairs)
-                corrupt[rows, place] = (ends.loss(given, loss) - ends.clean_loss).cpu()
-                with exchanged(decoder, nodes, ends.clean):
-                    given = logits(decoder, embed(decoder, ends.pairs.corrupted), ends.pairs)
-                restore[rows, place] = (ends.corrupted_loss - ends.loss(given, loss)).cpu()
-    return corrupt, restore
+                with exchanged(decoder, nodes, other):
+                    given = logits(decoder, here.embeddings, batch.pairs)
+                out[rows, place] = loss(given, batch.clean_logits, batch.pairs).cpu()
+    return out
 
 
 @dataclass(frozen=True)
-class Ends:
-    """The clean and the corrupted run of a batch of pairs."""
+class Exchanged:
+    """Runs of a batch of pairs in which a node does what it did at the other end."""
 
-    pairs: PromptPairs
-    clean: Kept
-    corrupted: Kept
-    clean_logits: Tensor  # float32 [pair, look, vocabulary]
+    ends: Ends
+    loss: Metric
     clean_loss: Tensor  # float32 [pair]
     corrupted_loss: Tensor  # float32 [pair]
 
     @classmethod
-    def of(cls, decoder: Decoder, pairs: PromptPairs, loss: Metric) -> Ends:
-        pairs = pairs.to(decoder.device)
-        mask, positions = pairs.attention_mask, look(pairs)[0]
-        clean, corrupted = (
-            Kept.of(decoder, ids, mask, positions) for ids in (pairs.clean, pairs.corrupted)
-        )
-        clean_logits, corrupted_logits = (decoder.logits(end.last) for end in (clean, corrupted))
-        losses = (loss(given, clean_logits, pairs) for given in (clean_logits, corrupted_logits))
-        return cls(pairs, clean, corrupted, clean_logits, *losses)
+    def of(cls, ends: Ends, loss: Metric) -> Exchanged:
+        return cls(ends, loss, *ends.losses(loss))
 
-    @property
-    def behaviour(self) -> Tensor:
-        """Float32 [pair]."""
-        return self.corrupted_loss - self.clean_loss
+    def of_logits(self, given: Tensor) -> Tensor:
+        """The loss [pair] of logits [pair, look, vocabulary]."""
+        return self.loss(given, self.ends.clean_logits, self.ends.pairs)
 
-    def loss(self, given: Tensor, loss: Metric) -> Tensor:
-        """[pair], of logits [pair, look, vocabulary]."""
-        return loss(given, self.clean_logits, self.pairs)
-
-    def effects(self, decoder: Decoder, loss: Metric, chosen: Chosen) -> tuple[Tensor, Tensor]:
+    def effects(self, chosen: Chosen) -> tuple[Tensor, Tensor]:
         """Corrupt and restore, float32 [node, pair] each, of the chosen nodes one by one."""
-        lost = self._losses(decoder, loss, chosen, self.clean, self.corrupted) - self.clean_loss
-        rest = self._losses(decoder, loss, chosen, self.corrupted, self.clean)
-        return lost, self.corrupted_loss - rest
+        clean, corrupted = self.ends.clean, self.ends.corrupted
+        lost = self._losses(chosen, clean, corrupted) - self.clean_loss
+        return lost, self.corrupted_loss - self._losses(chosen, corrupted, clean)
 
-    def _losses(
-        self, decoder: Decoder, loss: Metric, chosen: Chosen, here: Kept, other: Kept
-    ) -> Tensor:
+    def _losses(self, chosen: Chosen, here: Kept, other: Kept) -> Tensor:
         """[node, pair]: of the run `here`, one node at its value in the other."""
-        mask, positions = self.pairs.attention_mask, look(self.pairs)[0]
-        each = streams_with(here, other, chosen, mask, positions)
+        pairs, decoder = self.ends.pairs, here.decoder
+        each = streams_with(here, other, chosen, pairs.attention_mask, look(pairs)[0])
         # logits of one node at a time: those of all would fill the memory
-        return torch.stack([self.loss(decoder.logits(one), loss) for one in each])
+        return torch.stack([self.of_logits(decoder.logits(one)) for one in each])

@@ -12,57 +12,15 @@ are one matrix product with it. Keeping all edges is the clean run, keeping none
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from tracking.model.decoder import Decoder, embed, run
+from tracking.model.decoder import Decoder, embed
+from tracking.model.ends import Kept
 from tracking.model.graph import Graph
-from tracking.model.passes import Outputs, logits
-from tracking.model.taps import Taps, tapped
+from tracking.model.passes import logits
 from tracking.pairs.prompt_pairs import PromptPairs
 from tracking.patching.edits import edited
-
-
-@dataclass(frozen=True)
-class Corrupted:
-    """The corrupted run: what the parts give, and what they read."""
-
-    outputs: Outputs
-    streams: list[Tensor]  # by layer [row, position, width], what the heads read, before the norm
-    mlp_streams: list[Tensor]  # by layer [row, position, width]
-    last_stream: Tensor  # [row, position, width], what `logits` reads
-
-    @classmethod
-    def seen(cls, outputs: Outputs, taps: Taps) -> Corrupted:
-        """Of the last pass of a tapped decoder, which gave `outputs`."""
-        streams = [tap.stream.detach() for tap in taps.layers]
-        mlp_streams = [tap.mlp_stream.detach() for tap in taps.layers]
-        return cls(outputs, streams, mlp_streams, taps.logits_stream.detach())
-
-    @classmethod
-    def of(cls, decoder: Decoder, pairs: PromptPairs) -> Corrupted:
-        """By one pass on the corrupted prompts."""
-        with torch.no_grad(), tapped(decoder) as taps:
-            embeddings = embed(decoder, pairs.corrupted)
-            run(decoder, embeddings, pairs.attention_mask)
-            return cls.seen(Outputs.seen(embeddings, taps), taps)
-
-    @property
-    def bytes(self) -> int:
-        """What it takes in memory."""
-        streams = [*self.streams, *self.mlp_streams, self.last_stream]
-        return sum(part.numel() * part.element_size() for part in [*self.outputs.parts, *streams])
-
-    def rows(self, rows: Tensor) -> Corrupted:
-        """Of the pairs at `rows`."""
-        return Corrupted(
-            self.outputs.rows(rows),
-            [stream[rows.to(stream.device)] for stream in self.streams],
-            [stream[rows.to(stream.device)] for stream in self.mlp_streams],
-            self.last_stream[rows.to(self.last_stream.device)],
-        )
 
 
 class Patch:
@@ -74,7 +32,7 @@ class Patch:
     streams are on the decoder's device, what the parts of a layer read and give on the layer's.
     """
 
-    def __init__(self, decoder: Decoder, graph: Graph, corrupted: Corrupted, kept: Tensor) -> None:
+    def __init__(self, decoder: Decoder, graph: Graph, corrupted: Kept, kept: Tensor) -> None:
         self.decoder, self.graph, self.corrupted = decoder, graph, corrupted
         self.before = corrupted.outputs
         each = kept if kept.ndim == 3 else kept[None]
@@ -108,7 +66,7 @@ class Patch:
     def reads(self, layer: int) -> tuple[Tensor, ...] | None:
         if not (heads := self.heads(layer)):
             return None
-        n_heads, stream = self.graph.n_heads, self.corrupted.streams[layer].float()
+        n_heads, stream = self.graph.n_heads, self.corrupted.layers[layer].stream.float()
         targets = torch.tensor([place * n_heads + head for place in range(3) for head in heads])
         targets = targets.to(stream.device)
         columns = (self.graph.attention_columns(layer).start + targets).to(self.own.device)
@@ -156,7 +114,7 @@ class Patch:
     def mlp(self, layer: int) -> Tensor | None:
         if not self.runs[self.graph.mlp_row(layer)]:
             return None
-        return self._stream(self.graph.mlp_column(layer), self.corrupted.mlp_streams[layer])
+        return self._stream(self.graph.mlp_column(layer), self.corrupted.layers[layer].mid)
 
     def mlp_out(self, layer: int, out: Tensor) -> None:
         self._add(self.graph.mlp_row(layer), out - self.before.mlp_outs[layer])
@@ -211,12 +169,12 @@ class Patch:
 
 
 def patched_logits(
-    decoder: Decoder, graph: Graph, pairs: PromptPairs, corrupted: Corrupted, kept: Tensor
+    decoder: Decoder, graph: Graph, pairs: PromptPairs, corrupted: Kept, kept: Tensor
 ) -> Tensor:
     """Float32 [row, look, vocabulary] with only the edges `kept`, the others corrupted.
 
-    `kept` is a BoolTensor [source, target] for all rows alike, or [row, source, target]; `pairs`
-    and `corrupted` have the same rows.
+    `kept` is a BoolTensor [source, target] for all rows alike, or [row, source, target];
+    `corrupted` is the pass on the corrupted prompts of the `pairs`, row by row.
     """
     patch = Patch(decoder, graph, corrupted, kept)
     with torch.no_grad(), edited(decoder, patch):

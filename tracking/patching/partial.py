@@ -25,40 +25,10 @@ from torch.utils.hooks import RemovableHandle
 
 from tracking.model.adapters import bias_of
 from tracking.model.architecture import Block
-from tracking.model.decoder import Decoder, embed, run
+from tracking.model.decoder import Decoder, run
+from tracking.model.ends import Kept, KeptLayer, at
 from tracking.model.graph import Graph
-from tracking.model.taps import quiet, tapped
-
-
-@dataclass(frozen=True)
-class KeptLayer:
-    """What one layer left in a pass, in the model's own precision."""
-
-    z: Tensor  # [row, position, head * head_dim], the input of o_proj
-    mid: Tensor  # [row, position, width], the stream between attention and MLP
-    mlp_out: Tensor  # [row, position, width]
-
-    def at(self, positions: Tensor) -> KeptLayer:
-        """The same at `positions` [row, look] alone."""
-        return KeptLayer(*(_at(part, positions) for part in (self.z, self.mid, self.mlp_out)))
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What a pass of a decoder left."""
-
-    decoder: Decoder
-    layers: list[KeptLayer]
-    last: Tensor  # [row, look, width], what `lm_head` reads
-
-    @classmethod
-    def of(cls, decoder: Decoder, token_ids: Tensor, mask: Tensor, positions: Tensor) -> Kept:
-        """Of the pass on `token_ids` [row, position], looked at at `positions` [row, look]; `mask`
-        [row, position] is 0 on padding."""
-        with tapped(decoder) as taps:
-            last = run(decoder, embed(decoder, token_ids), mask)
-            layers = [KeptLayer(tap.z, tap.mlp_stream, tap.mlp_out) for tap in taps.layers]
-        return cls(decoder, layers, _at(last, positions))
+from tracking.model.taps import quiet
 
 
 @dataclass(frozen=True)
@@ -172,7 +142,7 @@ class LastLayer(nn.Module):
         read = self.block.attention_norm(stream)
         attended, _ = self.block.attention(hidden_states=read, **context)
         stream = self.block.after_attention(stream, attended)
-        return self.block.after_mlp(_at(stream, self.positions))
+        return self.block.after_mlp(at(stream, self.positions))
 
 
 @contextmanager
@@ -234,10 +204,3 @@ def undisturbed(decoder: Decoder) -> Iterator[None]:
     """Within it passes keep nothing for gradients, and run in eval mode and the model's dtype."""
     with torch.no_grad(), quiet(decoder), torch.autocast(decoder.device.type, enabled=False):
         yield
-
-
-def _at(values: Tensor, positions: Tensor) -> Tensor:
-    """[row, look, ...]: values [row, position, ...] at `positions` [row, look]."""
-    positions = positions.to(values.device)
-    rows = torch.arange(len(positions), device=positions.device)[:, None]
-    return values[rows, positions]

@@ -25,6 +25,7 @@ from trl import get_peft_config, maybe_apply_chat_template
 
 from tracking.errors import BadInput
 from tracking.model.decoder import Decoder
+from tracking.model.ends import kept_gb
 from tracking.model.passes import bytes_each, fitting
 from tracking.pairs.prompt_pairs import PromptPairs
 from train.config import Job
@@ -205,12 +206,14 @@ def _shortened(config: Any, layers: int) -> Iterator[None]:
 
 
 def _analysis(job: Job, model: nn.Module, pairs: Mapping[str, PromptPairs]) -> int:
-    """Bytes of attribution's largest batch."""
+    """Bytes of attribution's largest batch, and of the ends that are kept beside it."""
     settings, most = job.settings, 0
     for of_contrast in pairs.values():
         decoder = Decoder.of(model)
-        count = min(fitting(decoder, of_contrast, settings.memory_gb), settings.batch_size)
-        most = max(most, count * bytes_each(decoder, of_contrast))
+        kept = kept_gb(decoder, of_contrast, settings.memory_gb)
+        fits = fitting(decoder, of_contrast, settings.memory_gb - kept)
+        count = min(fits, settings.batch_size)
+        most = max(most, count * bytes_each(decoder, of_contrast) + int(1e9 * kept))
     return most
 
 

@@ -13,6 +13,7 @@ from tests.builders.prompt_pairs import make_pairs
 from tracking.attribution.integrals import EdgeIntegral
 from tracking.attribution.metrics import resolve
 from tracking.model.decoder import Decoder
+from tracking.model.ends import Ends
 from tracking.model.passes import Passes, bytes_each
 from tracking.model.taps import tapped
 
@@ -35,10 +36,12 @@ def grow(shape: dict[str, Any], answer: Any) -> None:
     pairs = make_pairs(PAIRS, length=32)
 
     def attribute(count: int) -> None:
-        again = max(count - 1, 1)
+        again, losses = max(count - 1, 1), (resolve("neg_logit_diff"),)
+        ends = Ends.of(decoder, pairs[:count])
+        batch, clean, corrupted = ends.batch(losses), ends.clean.outputs, ends.corrupted.outputs
+        del ends
         with tapped(decoder) as taps:
-            passes = Passes(decoder, decoder.graph, taps, (resolve("neg_logit_diff"),))
-            batch, clean, corrupted = passes.ends(pairs[:count])
+            passes = Passes(decoder, decoder.graph, taps, losses)
             integral = EdgeIntegral(passes, batch, corrupted.written_less(clean, decoder))
             del clean, corrupted
             some = integral.rows(torch.arange(again))

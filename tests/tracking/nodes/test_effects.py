@@ -19,13 +19,14 @@ from tracking import BadInput, PromptPairs, effects
 from tracking.attribution.metrics import METRICS as BY_NAME
 from tracking.attribution.metrics import neg_logit_diff
 from tracking.model.decoder import Decoder
+from tracking.model.ends import AllEnds
 from tracking.nodes.effects import NodeEffects, node_effects, surely_within, together
 
 
 def all_effects(model, pairs: PromptPairs, metric: str = "neg_logit_diff", batch_size: int = 3):
     decoder = Decoder.of(model)
     nodes = torch.ones(len(decoder.graph.nodes), dtype=torch.bool)
-    return node_effects(decoder, pairs, nodes, BY_NAME[metric], batch_size)
+    return node_effects(AllEnds.of(decoder, pairs, batch_size), nodes, BY_NAME[metric])
 
 
 def assert_as_by_brute_force(
@@ -134,7 +135,7 @@ def test_nodes_together_have_the_effect_of_whole_passes(
     chosen = data.draw(st.sets(st.sampled_from(names), min_size=1))
     other = data.draw(st.sets(st.sampled_from(names), min_size=1))
     sets = torch.tensor([[name in some for name in names] for some in (chosen, other)])
-    corrupt, restore = together(decoder, pairs, sets, neg_logit_diff, 2)
+    corrupt, restore = together(AllEnds.of(decoder, pairs, 2), sets, neg_logit_diff)
     wanted = by_brute_force(model, pairs, [sorted(chosen), sorted(other)])
     assert_close(corrupt, wanted[0])
     assert_close(restore, wanted[1])
@@ -144,7 +145,7 @@ def test_one_node_together_has_its_own_effect(tiny_decoder, random_pairs) -> Non
     model, pairs = tiny_decoder(), random_pairs(ragged=True)
     decoder, alone = Decoder.of(model), all_effects(model, pairs)
     each = torch.eye(len(decoder.graph.nodes)).bool()
-    corrupt, restore = together(decoder, pairs, each, neg_logit_diff, 4)
+    corrupt, restore = together(AllEnds.of(decoder, pairs, 4), each, neg_logit_diff)
     assert torch.allclose(corrupt, alone.corrupt, atol=1e-4)
     assert torch.allclose(restore, alone.restore, atol=1e-4)
 
@@ -158,7 +159,7 @@ def test_some_nodes_have_the_effects_they_have_among_all(
     decoder, full = Decoder.of(model), all_effects(model, pairs)
     count = len(decoder.graph.nodes)
     nodes = torch.tensor(data.draw(st.lists(st.booleans(), min_size=count, max_size=count)))
-    some = node_effects(decoder, pairs, nodes, neg_logit_diff, 3)
+    some = node_effects(AllEnds.of(decoder, pairs, 3), nodes, neg_logit_diff)
     for found, wanted in ((some.corrupt, full.corrupt), (some.restore, full.restore)):
         assert bool(found[:, ~nodes].isnan().all())
         assert torch.allclose(found[:, nodes], wanted[:, nodes], atol=1e-4)
@@ -171,7 +172,7 @@ def test_a_model_in_training_is_as_before(tiny_decoder, random_pairs, arch: str)
     found = all_effects(model, pairs)
     decoder = Decoder.of(model)
     nodes = torch.ones(1, len(decoder.graph.nodes), dtype=torch.bool)
-    together(decoder, pairs, nodes, neg_logit_diff, 2)
+    together(AllEnds.of(decoder, pairs, 2), nodes, neg_logit_diff)
     assert_same(before, everything(model))
     assert list(model.model.layers) == layers
     calm = all_effects(tiny_decoder(arch, attention_dropout=0.5, seed=3), pairs)
@@ -218,8 +219,8 @@ def test_half_precision_is_near_full_precision(tiny_decoder, random_pairs) -> No
 def test_a_node_without_effect_sees_a_first_part_of_the_pairs() -> None:
     decoder, pairs = Decoder.of(planted()), planted_pairs(160)
     nodes = torch.ones(len(decoder.graph.nodes), dtype=torch.bool)
-    full = node_effects(decoder, pairs, nodes, neg_logit_diff, 8)
-    thrifty = node_effects(decoder, pairs, nodes, neg_logit_diff, 8, least=0.05)
+    full = node_effects(AllEnds.of(decoder, pairs, 8), nodes, neg_logit_diff)
+    thrifty = node_effects(AllEnds.of(decoder, pairs, 8), nodes, neg_logit_diff, least=0.05)
     copies = torch.tensor([node == COPY for node in decoder.graph.nodes])
     assert torch.allclose(thrifty.behaviour, full.behaviour, atol=1e-3)
     for found, wanted in ((thrifty.corrupt, full.corrupt), (thrifty.restore, full.restore)):
@@ -232,7 +233,7 @@ def test_a_node_without_effect_sees_a_first_part_of_the_pairs() -> None:
 def test_few_pairs_are_seen_by_every_node() -> None:
     decoder = Decoder.of(planted())
     nodes = torch.ones(len(decoder.graph.nodes), dtype=torch.bool)
-    found = node_effects(decoder, planted_pairs(32), nodes, neg_logit_diff, 8, least=0.05)
+    found = node_effects(AllEnds.of(decoder, planted_pairs(32), 8), nodes, neg_logit_diff, 0.05)
     assert not bool(found.corrupt.isnan().any() or found.restore.isnan().any())
 
 
@@ -245,7 +246,7 @@ def test_only_nodes_whose_shares_are_small_are_left(
     pairs = with_behaviour(model, random_pairs(pairs=100, seed=seed))
     decoder, full = Decoder.of(model), all_effects(model, pairs, batch_size=25)
     nodes = torch.ones(len(decoder.graph.nodes), dtype=torch.bool)
-    found = node_effects(decoder, pairs, nodes, neg_logit_diff, 25, least)
+    found = node_effects(AllEnds.of(decoder, pairs, 25), nodes, neg_logit_diff, least)
     left = found.corrupt.isnan().any(0)
     assert torch.equal(left, found.restore.isnan().any(0))
     for effect in (full.corrupt, full.restore):

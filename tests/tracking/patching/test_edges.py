@@ -16,7 +16,8 @@ from tests.builders.edges import drawn
 from tracking.circuits.circuit import Circuit
 from tracking.circuits.faithfulness import Experiment
 from tracking.model.decoder import Decoder
-from tracking.patching.edges import Corrupted, patched_logits
+from tracking.model.ends import Ends
+from tracking.patching.edges import patched_logits
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def test_rows_with_circuits_of_their_own_do_as_each_alone(
 ) -> None:
     model, pairs = tiny_decoder(arch, seed=seed), random_pairs(pairs=3, seed=seed)
     decoder = Decoder.of(model)
-    corrupted = Corrupted.of(decoder, pairs)
+    corrupted = Ends.of(decoder, pairs).corrupted
     circuits = drawn(decoder.graph, kept, seed, 3)
     found = patched_logits(decoder, decoder.graph, pairs, corrupted, circuits)
     for row, circuit in enumerate(circuits):
@@ -56,7 +57,7 @@ def test_rows_with_circuits_of_their_own_do_as_each_alone(
 def test_only_what_the_circuit_keeps_is_computed(tiny_decoder, random_pairs) -> None:
     model, pairs = tiny_decoder(layers=3), random_pairs()
     decoder = Decoder.of(model)
-    corrupted = Corrupted.of(decoder, pairs)
+    corrupted = Ends.of(decoder, pairs).corrupted
     edges = ["embed->L0H1.v", "embed->L0H2.k", "L0H1->M2", "L0H2->M2", "M2->logits"]
     circuit = Circuit.of(decoder.graph, edges)
     with counted(model) as seen:
@@ -83,21 +84,10 @@ def test_in_half_precision_all_edges_are_exactly_1_and_none_exactly_0(
         assert torch.equal(again.clean, runs.clean)
 
 
-def test_the_corrupted_run_of_some_rows_is_theirs(tiny_decoder, random_pairs) -> None:
-    decoder, pairs = Decoder.of(tiny_decoder()), random_pairs(pairs=4)
-    corrupted, rows = Corrupted.of(decoder, pairs), torch.tensor([2, 0])
-    some = corrupted.rows(rows)
-    assert torch.equal(some.last_stream, corrupted.last_stream[rows])
-    for name in ("streams", "mlp_streams"):
-        for ours, whole in zip(getattr(some, name), getattr(corrupted, name), strict=True):
-            assert torch.equal(ours, whole[rows])
-    assert some.bytes * 2 == corrupted.bytes
-
-
 def test_a_forward_that_was_replaced_before_is_put_back(tiny_decoder, random_pairs) -> None:
     model, pairs = tiny_decoder(), random_pairs()
     decoder, mlp = Decoder.of(model), model.model.layers[0].mlp
     mlp.forward = own = mlp.forward
-    corrupted = Corrupted.of(decoder, pairs)
+    corrupted = Ends.of(decoder, pairs).corrupted
     patched_logits(decoder, decoder.graph, pairs, corrupted, decoder.graph.edge_mask)
     assert mlp.forward is own and "forward" not in vars(model.model.layers[1].mlp)

@@ -9,10 +9,11 @@ from tests.builders.closeness import assert_close
 from tests.builders.decoders import VARIANTS
 from tests.builders.draws import few, seeds, sides
 from tracking.model.decoder import Decoder, embed
+from tracking.model.ends import Kept
 from tracking.model.passes import logits
 from tracking.model.taps import quiet
 from tracking.pairs.prompt_pairs import PromptPairs, look
-from tracking.patching.partial import Kept, KeptLayer, last_stream, side_by_side, streams_with
+from tracking.patching.partial import last_stream, side_by_side, streams_with
 
 CASES = [(arch, variant) for arch, variants in VARIANTS.items() for variant in variants]
 
@@ -87,12 +88,3 @@ def test_a_node_that_gives_what_it_gave_changes_nothing(tiny_decoder, random_pai
         for chosen in side_by_side(decoder.graph, nodes, 3):
             for after in streams_with(kept, kept, chosen, mask, positions):
                 assert_close(after, kept.last)
-
-
-def test_a_layer_kept_at_positions_holds_these_positions() -> None:
-    parts = [torch.randn(2, 5, size) for size in (6, 4, 4)]
-    positions = torch.tensor([[4, 0], [1, 1]])
-    kept = KeptLayer(*parts).at(positions)
-    for part, whole in zip((kept.z, kept.mid, kept.mlp_out), parts, strict=True):
-        for row, places in enumerate(positions.tolist()):
-            assert torch.equal(part[row], torch.stack([whole[row, place] for place in places]))

@@ -77,7 +77,7 @@ def test_a_watcher_asked_to_end_leaves_the_rest_to_sparks_track(
     campaign: Campaign, run: Path
 ) -> None:
     give_records(campaign, run, 0, 2, 4)
-    asked = Fault("", Place(contrast, "attribute"), 1, number=signal.SIGTERM)
+    asked = Fault("", Place(contrast, "attributed"), 1, number=signal.SIGTERM)
     watcher = campaign.world.watch(run, asked)
     assert watcher.wait() == PREEMPTED
     told = "sparks: asked to end; start the watcher again with the same line"

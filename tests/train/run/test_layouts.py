@@ -62,7 +62,7 @@ def test_the_ledger_of_shared_weights_is_that_of_one_process(
 
 @pytest.mark.parametrize(
     ("dead", "where"),
-    [(0, Place(contrast, "attribute")), (1, Place(PreemptionCallback, "on_step_end"))],
+    [(0, Place(contrast, "attributed")), (1, Place(PreemptionCallback, "on_step_end"))],
     ids=["while it is waited for", "in training"],
 )
 def test_the_death_of_a_process_ends_the_other_in_one_line(

@@ -37,7 +37,7 @@ SHORT: dict[str, object] = {"max_steps": 4}
 BOTH = Variant("sft, 2 processes", "sft", SHORT, ranks=2)
 ADAPTED = Variant("grpo, LoRA", "grpo", {**GRPO.keys, **LORA, **SHORT})
 STEP_END = Place(PreemptionCallback, "on_step_end")
-ANALYSIS = Place(contrast, "attribute")
+ANALYSIS = Place(contrast, "attributed")
 
 
 def trained(run: Path) -> dict[str, str]:

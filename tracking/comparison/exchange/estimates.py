@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tracking.comparison.exchange.crossed import Crossed, Looks, both_ways
 from tracking.model.decoder import Decoder, embed, run
-from tracking.patching.partial import Kept
+from tracking.model.ends import Kept
 
 
 def estimated_nodes(base: Decoder, trained: Decoder, looks: Looks, batch_size: int = 8) -> Crossed:

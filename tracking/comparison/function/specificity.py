@@ -8,7 +8,7 @@ all of any behaviour, and hides what heads do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -23,8 +23,8 @@ from tracking.comparison.wiring import findings, ranked, rankings
 from tracking.contrast import FEW_PAIRS, METRIC
 from tracking.ledger.record import Analysis
 from tracking.model.decoder import Decoder
-from tracking.nodes.effects import together
-from tracking.pairs.prompt_pairs import PromptPairs
+from tracking.model.ends import MEMORY_GB, AllEnds
+from tracking.nodes.effects import corrupt_together
 from tracking.stability.bootstrap import Interval, resamples, share
 from tracking.timeline.activity import Activity, Thresholds
 from tracking.timeline.shares import Shares
@@ -70,11 +70,12 @@ def node_matrix(
     active = {c: _active(party.record.analyses[c], thresholds) for c in tasks}
     heads = torch.zeros(len(party.record.graph.nodes), dtype=torch.bool)
     heads = heads.index_fill(0, party.record.graph.node_heads, True)
-    for tried, (kind, among) in product(tasks, (("heads", heads), ("MLPs", ~heads))):
+    for tried in tasks:
         ask = Question.of(model, party, tried, batch_size)
-        for of in tasks:
+        few = ask.on_few
+        for (kind, among), of in product((("heads", heads), ("MLPs", ~heads)), tasks):
             nodes = active[of] & among
-            lost, few = ask.lost(nodes[None]), ask.on_few
+            lost = ask.lost(nodes[None])
             some_left = bool((among & ~nodes).any())
             drawn = few.lost(_random(nodes, among)).mean if some_left else torch.tensor([torch.nan])
             rows.append({"model": party.name, "kind": kind, "nodes_of": of, "tried": tried,
@@ -89,34 +90,32 @@ def node_matrix(
 class Question:
     """What a set of nodes carries on some pairs."""
 
-    decoder: Decoder
-    pairs: PromptPairs
+    ends: AllEnds
     behaviour: Tensor  # float32 [pair]
     weights: Tensor  # float32 [resample, pair]
-    batch_size: int
 
     @classmethod
     def of(cls, model: nn.Module, party: Party, contrast: str, batch_size: int) -> Question:
         """On all pairs of a contrast."""
         analysis, pairs = party.record.analyses[contrast], party.pairs[contrast]
-        behaviour = analysis.behaviour.clean - analysis.behaviour.corrupted
+        decoder, behaviour = Decoder.of(model), analysis.behaviour
+        ends = AllEnds.of(decoder, pairs, min(batch_size, len(pairs)), MEMORY_GB)
         weights = resamples(len(analysis.stability.entries), len(pairs))
-        return cls(Decoder.of(model), pairs, behaviour, weights, min(batch_size, len(pairs)))
+        return cls(ends, behaviour.clean - behaviour.corrupted, weights)
 
     @property
     def on_few(self) -> Question:
         """On a part of the pairs, for random sets: as many as curves over sizes take."""
-        count = min(len(self.pairs), max(FEW_PAIRS, len(self.pairs) // 4))
-        rows = torch.linspace(0, len(self.pairs) - 1, count).round().long()
+        pairs = len(self.behaviour)
+        count = min(pairs, max(FEW_PAIRS, pairs // 4))
+        rows = torch.linspace(0, pairs - 1, count).round().long()
         weights = resamples(len(self.weights), count)
-        return replace(self, pairs=self.pairs[rows], behaviour=self.behaviour[rows],
-                       weights=weights, batch_size=min(self.batch_size, count))  # fmt: skip
+        return Question(self.ends.among(rows), self.behaviour[rows], weights)
 
     def lost(self, sets: Tensor) -> Interval:
         """[set]: the share of the behaviour lost with all nodes of one of `sets`, BoolTensor
         [set, node], corrupted."""
-        loss = metrics.resolve(METRIC)
-        corrupt, _ = together(self.decoder, self.pairs, sets, loss, self.batch_size)
+        corrupt = corrupt_together(self.ends, sets, metrics.resolve(METRIC))
         return share(corrupt, self.behaviour, self.weights)
 
 

@@ -23,6 +23,7 @@ from tracking.comparison.section import Section
 from tracking.errors import BadInput
 from tracking.ledger.record import Analysis
 from tracking.model.decoder import Decoder
+from tracking.model.ends import AllEnds
 from tracking.nodes.effects import node_effects
 from tracking.timeline.shares import Shares
 from tracking.timeline.summary import Figure, counted, listed
@@ -102,7 +103,7 @@ def _kl_cells(party: Party, measured: Tensor, comparison: Comparison) -> Iterato
     decoder, pairs = Decoder.of(party.load()), party.pairs["opening"]
     size = min(comparison.batch_size, len(pairs))
     for some in (pairs, swapped(pairs)):
-        effects = node_effects(decoder, some, measured, kl, size)
+        effects = node_effects(AllEnds.of(decoder, some, size), measured, kl)
         yield Cell(effects.corrupt[:, measured], effects.behaviour)
 
 

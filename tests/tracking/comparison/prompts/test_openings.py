@@ -13,6 +13,7 @@ from tracking import PromptPairs, attribute
 from tracking.attribution.metrics import neg_logit_diff
 from tracking.comparison.prompts.openings import opening_pair, swapped
 from tracking.model.decoder import Decoder
+from tracking.model.ends import AllEnds
 from tracking.nodes.effects import NodeEffects, node_effects
 from tracking.pairs.text import Dropped, Pair
 
@@ -21,7 +22,7 @@ answers = st.text(st.sampled_from("abc"), min_size=0, max_size=9)
 
 def effects_of(model, pairs: PromptPairs) -> NodeEffects:
     nodes = torch.ones(len(Decoder.of(model).graph.nodes), dtype=torch.bool)
-    return node_effects(Decoder.of(model), pairs, nodes, neg_logit_diff, 4)
+    return node_effects(AllEnds.of(Decoder.of(model), pairs, 4), nodes, neg_logit_diff)
 
 
 def test_openings_are_cut_where_both_answers_go_on_differently() -> None:

@@ -13,6 +13,7 @@ from tracking.attribution.metrics import neg_logit_diff
 from tracking.comparison.prompts.openings import swapped
 from tracking.comparison.prompts.two_by_two import CELLS, Cell, emergence, two_by_two
 from tracking.model.decoder import Decoder
+from tracking.model.ends import AllEnds
 from tracking.nodes.effects import node_effects
 from tracking.stability.bootstrap import resamples
 
@@ -50,7 +51,7 @@ def measured(models, pairs: PromptPairs) -> list[Cell]:
     for model in models:
         nodes = torch.ones(len(Decoder.of(model).graph.nodes), dtype=torch.bool)
         for some in (pairs, swapped(pairs)):
-            found = node_effects(Decoder.of(model), some, nodes, neg_logit_diff, 8)
+            found = node_effects(AllEnds.of(Decoder.of(model), some, 8), nodes, neg_logit_diff)
             cells.append(Cell(found.corrupt, found.behaviour))
     return cells
 

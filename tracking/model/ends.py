@@ -1,0 +1,217 @@
+"""Both ends of prompt pairs: what the clean and the corrupted pass of a decoder leave.
+
+Attribution, circuits and exact effects all begin with these two passes. `AllEnds` makes them batch
+by batch, and where it keeps them, once for everything that a record says of the pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from tracking.model.decoder import Decoder, embed, run
+from tracking.model.passes import Batch, Metric, Outputs, by_length, check, trimmed
+from tracking.model.taps import tapped
+from tracking.pairs.prompt_pairs import PromptPairs, look
+
+MEMORY_GB = 16.0
+"""That an analysis may take, where nothing else is said."""
+
+KEPT_SHARE = 1 / 8
+"""Of this memory, for ends that are kept."""
+
+
+@dataclass(frozen=True)
+class KeptLayer:
+    """What one layer read and left in a pass, in the model's own precision."""
+
+    stream: Tensor  # [row, position, width], what the heads read, before the norm
+    z: Tensor  # [row, position, head * head_dim], the input of o_proj
+    mid: Tensor  # [row, position, width], the stream between attention and MLP
+    mlp_out: Tensor  # [row, position, width]
+
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """In the order of the fields."""
+        return self.stream, self.z, self.mid, self.mlp_out
+
+    def at(self, positions: Tensor) -> KeptLayer:
+        """The same at `positions` [row, look] alone."""
+        return KeptLayer(*(at(part, positions) for part in self.parts))
+
+    def rows(self, rows: Tensor) -> KeptLayer:
+        """Of the rows at `rows`."""
+        return KeptLayer(*(part[rows.to(part.device)] for part in self.parts))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a pass of a decoder left."""
+
+    decoder: Decoder
+    embeddings: Tensor  # [row, position, width]
+    layers: list[KeptLayer]
+    last_stream: Tensor  # [row, position, width], what the last norm reads
+    last: Tensor  # [row, look, width], what `lm_head` reads
+
+    @classmethod
+    def of(cls, decoder: Decoder, token_ids: Tensor, mask: Tensor, positions: Tensor) -> Kept:
+        """Of the pass on `token_ids` [row, position], looked at at `positions` [row, look]; `mask`
+        [row, position] is 0 on padding."""
+        with torch.no_grad(), tapped(decoder) as taps:
+            embeddings = embed(decoder, token_ids).detach()  # a hook may ask for gradients
+            last = run(decoder, embeddings, mask)
+            layers = [
+                KeptLayer(tap.stream, tap.z, tap.mlp_stream, tap.mlp_out) for tap in taps.layers
+            ]
+            return cls(decoder, embeddings, layers, taps.logits_stream, at(last, positions))
+
+    def rows(self, rows: Tensor) -> Kept:
+        """Of the rows at `rows`."""
+        return Kept(
+            self.decoder,
+            self.embeddings[rows.to(self.embeddings.device)],
+            [layer.rows(rows) for layer in self.layers],
+            self.last_stream[rows.to(self.last_stream.device)],
+            self.last[rows.to(self.last.device)],
+        )
+
+    @cached_property
+    def outputs(self) -> Outputs:
+        """What the parts gave, in float32."""
+        return Outputs(
+            self.embeddings.float(),
+            [layer.z.float() for layer in self.layers],
+            [layer.mlp_out.float() for layer in self.layers],
+        )
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The clean and the corrupted pass of a batch of pairs."""
+
+    pairs: PromptPairs
+    clean: Kept
+    corrupted: Kept
+    clean_logits: Tensor  # float32 [pair, look, vocabulary]
+    corrupted_logits: Tensor  # float32 [pair, look, vocabulary]
+
+    @classmethod
+    def of(cls, decoder: Decoder, pairs: PromptPairs) -> Ends:
+        """By one pass each."""
+        pairs = pairs.to(decoder.device)
+        positions = look(pairs)[0]
+        clean, corrupted = (
+            Kept.of(decoder, ids, pairs.attention_mask, positions)
+            for ids in (pairs.clean, pairs.corrupted)
+        )
+        with torch.no_grad():
+            logits = [decoder.logits(end.last) for end in (clean, corrupted)]
+        return cls(pairs, clean, corrupted, *logits)
+
+    def rows(self, rows: Tensor) -> Ends:
+        """Of the pairs at `rows`; itself where these are all, in order."""
+        if torch.equal(rows, torch.arange(len(self.pairs))):
+            return self
+        pairs = self.pairs[rows.to(self.pairs.clean.device)]
+        looks = look(pairs)[0].shape[1]
+        clean, corrupted = (end.rows(rows) for end in (self.clean, self.corrupted))
+        places = rows.to(self.clean_logits.device)
+        logits = (end[places, :looks] for end in (self.clean_logits, self.corrupted_logits))
+        return Ends(pairs, clean, corrupted, *logits)
+
+    def batch(self, losses: Sequence[Metric]) -> Batch:
+        """The path between the two, and metrics at both ends."""
+        clean, corrupted = torch.stack([self.losses(loss) for loss in losses], dim=1)
+        embeddings = self.clean.embeddings, self.corrupted.embeddings
+        return Batch(self.pairs, *embeddings, self.clean_logits, clean, corrupted)
+
+    def losses(self, loss: Metric) -> Tensor:
+        """A metric under the clean and the corrupted prompts: [end, pair]."""
+        each = (self.clean_logits, self.corrupted_logits)
+        return torch.stack([loss(given, self.clean_logits, self.pairs) for given in each])
+
+
+@dataclass(frozen=True)
+class AllEnds:
+    """Both ends of pairs, batch by batch: `ends[i]` are those of the pairs at `rows[i]`. Batches
+    are of pairs of like length, `batch_size` at most; where they are kept, each is run once."""
+
+    decoder: Decoder
+    pairs: PromptPairs
+    batch_size: int
+    keeps: bool
+    rows: Sequence[Tensor]  # LongTensor [pair] each, places in `pairs`
+    kept: dict[int, Ends] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, decoder: Decoder, pairs: PromptPairs, batch_size: int, memory_gb: float = 0.0
+    ) -> AllEnds:
+        """Nothing is run yet; what will be is kept where it fits beside an analysis that may take
+        `memory_gb` (`kept_gb`). Raises `BadInput` where the pairs do not fit the decoder, or its
+        weights are not finite."""
+        check(decoder, pairs, batch_size)
+        keeps = kept_gb(decoder, pairs, memory_gb) > 0
+        return cls(decoder, pairs, batch_size, keeps, list(by_length(pairs, batch_size)))
+
+    def __getitem__(self, number: int) -> Ends:
+        if number in self.kept:
+            return self.kept[number]
+        ends = Ends.of(self.decoder, trimmed(self.pairs[self.rows[number]]))
+        if self.keeps:
+            self.kept[number] = ends
+        return ends
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Ends]]:
+        """Every batch's rows and ends."""
+        return ((rows, self[number]) for number, rows in enumerate(self.rows))
+
+    def among(self, places: Tensor) -> AllEnds:
+        """Those of the pairs at `places`, LongTensor [pair], of what is kept where that is so."""
+        pairs = self.pairs[places]
+        if not self.keeps:
+            rows = list(by_length(pairs, self.batch_size))
+            return AllEnds(self.decoder, pairs, self.batch_size, False, rows)
+        place_of = torch.full((len(self.pairs),), -1)
+        place_of[places] = torch.arange(len(places))
+        rows, kept = [], {}
+        for of_batch, ends in self:
+            within = (place_of[of_batch] >= 0).nonzero()[:, 0]
+            if len(within):
+                kept[len(rows)] = ends.rows(within)
+                rows.append(place_of[of_batch[within]])
+        return AllEnds(self.decoder, pairs, self.batch_size, True, rows, kept)
+
+    def losses(self, loss: Metric) -> Tensor:
+        """A metric under all clean and all corrupted prompts, float32 [end, pair] on the CPU."""
+        out = torch.zeros(2, len(self.pairs))
+        for rows, ends in self:
+            out[:, rows] = ends.losses(loss).cpu()
+        return out
+
+
+def kept_gb(decoder: Decoder, pairs: PromptPairs, memory_gb: float) -> float:
+    """What both ends of all pairs take in memory; 0 where that is more than may be kept."""
+    layers, width = len(decoder.blocks), decoder.width
+    number = torch.finfo(decoder.dtype).bits // 8
+    heads = decoder.n_heads * decoder.head_dim
+    position = number * (layers * (heads + 3 * width) + 2 * width)
+    if number < 4:  # what the parts gave is there in float32 too
+        position += 4 * (layers * (heads + width) + width)
+    looks = int(pairs.supervised.sum(-1).max())
+    logits = looks * (4 * decoder.lm_head.out_features + number * width)
+    each = 2 * (pairs.clean.shape[1] * position + logits)
+    gb = len(pairs) * each / 1e9
+    return gb if gb <= KEPT_SHARE * memory_gb else 0.0
+
+
+def at(values: Tensor, positions: Tensor) -> Tensor:
+    """[row, look, ...]: values [row, position, ...] at `positions` [row, look]."""
+    positions = positions.to(values.device)
+    rows = torch.arange(len(positions), device=positions.device)[:, None]
+    return values[rows, positions]
