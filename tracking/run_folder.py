@@ -65,6 +65,15 @@ class RunFolder:
         they stay when the checkpoint is deleted."""
         return RunFolder(self.path / "heads" / "waiting")
 
+    def shift(self, step: int) -> Path:
+        """What training had changed from the base at a step; its figures are in `figures.json`."""
+        return self.path / "shift" / f"step-{step:08}"
+
+    def shifts(self) -> dict[int, Path]:
+        """These folders by step, in order."""
+        paths = sorted(self.path.glob("shift/step-*/figures.json"))
+        return {int(path.parent.name[5:]): path.parent for path in paths}
+
     def config(self) -> dict[str, Any]:
         """What `config.yaml` says by its keys; empty where it is missing or cannot be read."""
         try:

@@ -47,7 +47,7 @@ class Settings:
     )
     memory_gb: float = field(
         default=MEMORY_GB,
-        metadata={"help": "Memory that the analysis may take; batches are cut to it."},
+        metadata={"help": "Memory of the analysis; batches are cut to it."},
     )
     resamples: int = field(default=200, metadata={"help": "Bootstrap resamples of the pairs."})
     budget: float = field(

@@ -68,6 +68,10 @@ class JobArguments:
         default=None,
         metadata={"help": "Earlier run that this one goes on from: one timeline of both."},
     )
+    track_shift: int = field(
+        default=0,
+        metadata={"help": "Beside the base on so many prompts: what has training changed?"},
+    )
     track_contrasts: list[str] | None = field(
         default=None,
         metadata={

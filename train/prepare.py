@@ -25,6 +25,7 @@ from train.archive import keep_ledger
 from train.checkpoints import stages, waiting
 from train.checkpoints.stages import Base
 from train.checkpoints.waiting import KeepWeightsCallback, TrackableCallback
+from train.comparison.live import ShiftCallback, ShiftPlan, shift_plan
 from train.config import Job
 from train.costs.describe import describe
 from train.data import contrasts
@@ -72,6 +73,7 @@ class Prepared:
     evaluation: Dataset | None
     pairs: dict[str, PromptPairs]  # none where the run is not tracked
     solved: Plan | None  # benchmarks at its checkpoints
+    shifted: ShiftPlan | None  # the policy beside its base, there too
 
 
 class NeedsWeights(Exception):
@@ -106,6 +108,7 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     say(f"data       {job.script.dataset_name or 'mixture'}: {len(train)} rows")
     say(f"evaluation {preflight.describe_evaluation(job, evaluation)}")
     preflight.check_rows(job, start.tokenizer, train)
+    shifted = shift_plan(job, start, train)
     if job.ours.track:
         by = f", by sparks track {job.folder} --watch" if job.watched else ""
         say(f"tracking   {preflight.describe_tracking(job, len(train))}{by}")
@@ -136,7 +139,7 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
         undo.pop_all()
     return Prepared(
         job, checkpoint, changes, identity, lock, start, teacher, base, train, evaluation,
-        frozen, solved,
+        frozen, solved, shifted,
     )  # fmt: skip
 
 
@@ -199,13 +202,14 @@ def _finish(prepared: Prepared, trainer: Trainer) -> None:
     tracker = _tracker(prepared) if prepared.pairs and not job.watched else None
     preemption = PreemptionCallback(job.generation_steps, tracker)
     accepted = AcceptedChangesCallback() if prepared.changes else None
-    solver = _solver(prepared, trainer, preemption)
+    solver, shifts = _solver(prepared, trainer, preemption), _shifts(prepared, trainer, preemption)
     for callback in (
         checkpoints,
         KeepWeightsCallback() if limited else None,
         TrackableCallback(_worker(job, prepared.pairs)) if job.watched else None,
         tracker,
         solver,
+        shifts,
         preemption,
         FiniteWeightsCallback(),
         TokenCountCallback(trainer),
@@ -241,8 +245,9 @@ def _finish(prepared: Prepared, trainer: Trainer) -> None:
         raise
     finally:
         preemption.restore()
-        if solver is not None:
-            solver.close()
+        for closed in (solver, shifts):
+            if closed is not None:
+                closed.close()
     tell_preempted()
     raise Stop(f"asked to end at step {trainer.state.global_step}; {AGAIN}", PREEMPTED)
 
@@ -296,6 +301,21 @@ def _solver(
         )
     tokenizer = prepared.start.tokenizer
     return BenchmarkCallback(prepared.solved, trainer.model, tokenizer, lambda: preemption.asked)
+
+
+def _shifts(
+    prepared: Prepared, trainer: Trainer, preemption: PreemptionCallback
+) -> ShiftCallback | None:
+    if prepared.shifted is None:
+        return None
+    if is_deepspeed_zero3_enabled() or trainer.is_fsdp_enabled:
+        raise BadInput(
+            "track_shift under ZeRO-3 or FSDP: no process holds whole weights; look afterwards: "
+            f"sparks compare {prepared.job.folder}@0 {prepared.job.folder}"
+        )
+    load = partial(model.on_cpu, prepared.job, prepared.start)
+    tokenizer = prepared.start.tokenizer
+    return ShiftCallback(prepared.shifted, tokenizer, load, lambda: preemption.asked)
 
 
 def _pairs(

@@ -18,6 +18,7 @@ from tracking.model.architecture import Rows
 
 LAYERS = "peft.tuners.tuners_utils"
 READABLE = ("lora", "adalora", "trainable_tokens")  # kinds that patching reads as the model does
+WHOLLY_TRAINED = ("modules_to_save", "trainable_token_indices")  # what no adapter is beside
 ADVICE = "supported: LoRA; or merge it into the weights first (model.merge_and_unload())"
 
 
@@ -54,6 +55,31 @@ def merged_copy(model: Any) -> Any:
     if _adapter_layers(copied):
         raise BadInput("the model has adapters that cannot be merged here; merge them first")
     return copied
+
+
+def without_adapters(model: Any) -> Any | None:
+    """The model that a `PeftModel` was made of, with the same weights in memory and none of the
+    adapters; None where its own weights are not those of before (no PEFT, modules or tokens that
+    are trained as a whole, an initialisation that takes something out of the weights), or where
+    Accelerate moves them about."""
+    if not _is_peft(model, "peft", "PeftModel") or _any_has(model, "_hf_hook"):
+        return None
+    for config in model.peft_config.values():
+        trained = (
+            getattr(config, name, None) for name in ("modules_to_save", "trainable_token_indices")
+        )
+        begun = getattr(config, "init_lora_weights", True)
+        if any(trained) or begun not in (True, False, "gaussian"):
+            return None
+    shared = {id(weight): weight for weight in [*model.parameters(), *model.buffers()]}
+    bare = copy.deepcopy(model, shared).unload()
+    for module in bare.modules():  # TRL's own forward would call the adapted model's
+        vars(module).pop("forward", None)
+    return bare
+
+
+def _any_has(model: nn.Module, name: str) -> bool:
+    return any(name in vars(module) for module in model.modules())
 
 
 def _adapter_layers(model: Any) -> list[Any]:

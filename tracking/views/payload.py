@@ -9,6 +9,7 @@ significant digits, edges three.
 from __future__ import annotations
 
 import base64
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ TURNED = 12  # problems newly solved or failed that are shown for a checkpoint
 
 def of_run(name: str, run: Path, timeline: Timeline) -> dict[str, Any]:
     """Everything the page shows of one run, from its timeline, and from its `config.yaml`,
-    completions and `evals` where it has them; without evals there is no `solving`."""
+    completions, `evals` and `shift` where it has them; without evals there is no `solving`."""
     last = timeline.records[-1]
     warnings = caveats(run, timeline)
     recipe = _recipe(run)
@@ -76,6 +77,7 @@ def of_run(name: str, run: Path, timeline: Timeline) -> dict[str, Any]:
         },
         "recipe": recipe,
         **_solving(run),
+        **_shift(run),
     }
 
 
@@ -237,6 +239,13 @@ def _solving(run: Path) -> dict[str, Any]:
         return {}
     each = [_study(RunFolder(run).evals / name, table) for name, table in studies.items()]
     return {"solving": {"accuracy": columns(accuracy), "studies": each}}
+
+
+def _shift(run: Path) -> dict[str, Any]:
+    """`shift`, a row a checkpoint; nothing where the run was not set beside its base."""
+    folders = RunFolder(run).shifts().values()
+    rows = [json.loads((folder / "figures.json").read_text()) for folder in folders]
+    return {"shift": {name: [row[name] for row in rows] for name in rows[0]}} if rows else {}
 
 
 def _study(folder: Path, table: pd.DataFrame) -> dict[str, Any]:

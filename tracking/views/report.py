@@ -42,9 +42,11 @@ SCRIPTS = (
     "sections.js",
     "attention.js",
     "solving.js",
+    "shift.js",
     "page.js",
 )
-OF_SOLVING = ("attention.js", "solving.js")  # which only runs with evals have
+OPTIONAL = {"attention.js": "solving", "solving.js": "solving", "shift.js": "shift"}
+"""Scripts for what not every run has, by its key."""
 
 
 def write_report(runs: Sequence[Path], path: Path, control: Timeline | None = None) -> Path:
@@ -81,8 +83,8 @@ def report_of(runs: Mapping[str, Path], timelines: Mapping[str, Timeline]) -> st
         "contrasts": list(dict.fromkeys(k for one in timelines.values() for k in one.contrasts)),
         "runs": [payload.of_run(name, runs[name], one) for name, one in timelines.items()],
     }
-    solving = any("solving" in run for run in data["runs"])
-    scripts = [name for name in SCRIPTS if solving or name not in OF_SOLVING]
+    there = {key for run in data["runs"] for key in run}
+    scripts = [name for name in SCRIPTS if OPTIONAL.get(name) in {None, *there}]
     return _page(", ".join(runs), timelines, json.dumps(data, separators=(",", ":")), scripts)
 
 

@@ -18,8 +18,10 @@ from tracking.comparison.shift.shown import decoder_of, page
 from tracking.comparison.shift.shown import positions as table_of
 from tracking.comparison.shift.texts import Texts
 from tracking.errors import BadInput
+from tracking.model.graph import Graph
 from tracking.nodes.weight_change import snapshot
 from tracking.run_folder import RunFolder
+from tracking.timeline.activity import Thresholds
 from train.checkpoints import models
 from train.comparison.places import Place, began_with
 from train.comparison.texts import Asked, drawn_texts, logged_problems
@@ -85,9 +87,7 @@ def shift_section_of(subject: Subject, comparison: Comparison, folder: Path) -> 
     base, trained = subject.base.load(), subject.party.load()
     control = _control(comparison, subject, base)
     texts = _texts(subject, {"base": base, "trained": trained})
-    thresholds, graph = comparison.thresholds, subject.party.record.graph
-    screen = SCREEN * thresholds.share if len(graph.nodes) > MANY else 0.0
-    judged = Judged(thresholds.share, thresholds.error, screen)
+    judged = judged_by(comparison.thresholds, subject.party.record.graph)
     shift = Shift.of(base, trained, texts, judged, BATCH)
     level = None
     if control is not None:
@@ -101,6 +101,23 @@ def shift_section_of(subject: Subject, comparison: Comparison, folder: Path) -> 
     say(f"texts      {path}")
     table = table_of(texts, shift.divergence, decode)
     return shift_section(name, against, shift, table, level)
+
+
+def judged_by(thresholds: Thresholds, graph: Graph) -> Judged:
+    """What comes out, by the thresholds of a run."""
+    screen = SCREEN * thresholds.share if len(graph.nodes) > MANY else 0.0
+    return Judged(thresholds.share, thresholds.error, screen)
+
+
+def sampling_of(tokens: int | None, positions: int, system_prompt: str | None) -> Sampling:
+    """How completions are written, of `tokens` at most where a run says how many, by models of so
+    many positions."""
+    return Sampling(
+        temperature=1.0,
+        max_new_tokens=int(tokens or min(TOKENS, positions // 2)),
+        batch_size=BATCH,
+        system_prompt=system_prompt,
+    )
 
 
 def _control(comparison: Comparison, subject: Subject, base: Any) -> Any:
@@ -122,13 +139,8 @@ def _control(comparison: Comparison, subject: Subject, base: Any) -> Any:
 
 def _texts(subject: Subject, writers: Mapping[str, Any]) -> Texts:
     asked, positions = subject.problems, min(map(_positions, writers.values()))
-    tokens = subject.run.config().get("max_completion_length") or min(TOKENS, positions // 2)
-    sampling = Sampling(
-        temperature=1.0,
-        max_new_tokens=int(tokens),
-        batch_size=BATCH,
-        system_prompt=asked.system_prompt,
-    )
+    tokens = subject.run.config().get("max_completion_length")
+    sampling = sampling_of(tokens, positions, asked.system_prompt)
     return Texts.of(drawn_texts(writers, subject.tokenizer, asked.problems, sampling))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,26 +36,30 @@ def logged_problems(run: Path, count: int, seed: int = 0) -> Asked:
     logged = files(run)
     if not logged:
         raise BadInput(f"{run} has no completions: train it with log_completions: true")
-    chats = {}
-    for path in logged.values():
-        for prompt in pd.read_parquet(path, columns=["prompt"])["prompt"]:
-            chat = _chat(prompt, path)
-            chats[chat] = chat
-    questions = sorted(chats)
+    tables = (pd.read_parquet(path, columns=["prompt"]) for path in logged.values())
+    return drawn_problems((one for table in tables for one in table["prompt"]), run, count, seed)
+
+
+def drawn_problems(prompts: Iterable[Any], of: object, count: int, seed: int = 0) -> Asked:
+    """Up to `count` different ones of the `prompts` that `of` has, drawn by `seed`.
+
+    Raises `BadInput` where they are not chats of one question under one system prompt.
+    """
+    questions = sorted({_chat(prompt, of) for prompt in prompts})
     systems = {system for system, _ in questions}
     if len(systems) > 1:
-        raise BadInput(f"{run}: its prompts have {len(systems)} different system prompts")
+        raise BadInput(f"{of}: its prompts have {len(systems)} different system prompts")
     drawn = random.Random(seed).sample(questions, min(count, len(questions)))
     problems = tuple(Problem(OWN, question, "") for _, question in drawn)
     return Asked(problems, systems.pop() or None)
 
 
-def _chat(prompt: Any, path: Path) -> tuple[str, str]:
+def _chat(prompt: Any, of: object) -> tuple[str, str]:
     """System prompt, "" where there is none, and question."""
     turns = [] if isinstance(prompt, str) else [(one["role"], one["content"]) for one in prompt]
     roles = [role for role, _ in turns]
     if roles not in (["user"], ["system", "user"]):
-        raise BadInput(f"{path}: its prompts are no chats of one question, but {roles or 'texts'}")
+        raise BadInput(f"{of}: its prompts are no chats of one question, but {roles or 'texts'}")
     return ("" if len(turns) == 1 else turns[0][1]), turns[-1][1]
 
 

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import wandb
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tracking.errors import BadInput
 from tracking.ranks import alone
-from tracking.views.dashboard import STEP, tensorboard_folder
 from tracking.views.terminal import Table
 from train.checkpoints.subject import usual_length
 from train.config import Job
@@ -30,6 +28,7 @@ from train.evals.grading import Grader
 from train.evals.problems import Benchmark
 from train.evals.responses import Responses, evaluate
 from train.evals.sampling import Request, Sampling, check_room, every_sample
+from train.evals.scalars import Scalars
 from train.model import Start
 
 TEMPERATURE = 0.6  # of several responses to a problem; one alone is greedy
@@ -85,7 +84,7 @@ class BenchmarkCallback(TrainerCallback):
         self.plan, self.tokenizer, self.asked = plan, tokenizer, asked
         self.grader = Grader(plan.benchmarks)
         self.view = Table()
-        self.writer: Any = None  # TensorBoard's, from the first accuracy on
+        self.scalars = Scalars("benchmarks")
 
     def on_train_begin(
         self,
@@ -112,8 +111,7 @@ class BenchmarkCallback(TrainerCallback):
     def close(self) -> None:
         """End the graders' processes, and close TensorBoard's file."""
         self.grader.close()
-        if self.writer is not None:
-            self.writer.close()
+        self.scalars.close()
 
     def _evaluate(self, args: TrainingArguments, state: TrainerState, model: Any) -> None:
         with alone(state.is_world_process_zero) as main:
@@ -162,21 +160,7 @@ class BenchmarkCallback(TrainerCallback):
         for each in summary:
             name, share = f"eval/{each.benchmark}/avg@{each.samples}", each.average
             scalars |= {name: share.value, f"{name}_lo": share.low, f"{name}_hi": share.high}
-        if "wandb" in (args.report_to or []) and wandb.run is not None:
-            wandb.run.log({STEP: step, **scalars})
-        if "tensorboard" in (args.report_to or []):
-            self._write_scalars(tensorboard_folder(args).with_name("benchmarks"), step, scalars)
-
-    def _write_scalars(self, folder: Path, step: int, scalars: Mapping[str, float]) -> None:
-        """In a folder of their own, as TensorBoard follows one file in a folder."""
-        if self.writer is None:
-            from torch.utils.tensorboard import SummaryWriter  # it takes a second to load
-
-            # what a resumed run shows again is shown once
-            self.writer = SummaryWriter(str(folder), purge_step=step or None)
-        for name, value in scalars.items():
-            self.writer.add_scalar(name, value, step)
-        self.writer.flush()
+        self.scalars.show(args, step, scalars)
 
 
 def _responses(folder: Path, facts: dict[str, Any]) -> Responses:

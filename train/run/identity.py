@@ -21,7 +21,7 @@ PACKAGES = (SPARKS, "torch", "transformers", "trl", "peft", "accelerate", "deeps
 FREE = (  # settings that change nothing of what is trained
     "disable_tqdm", "eval_benchmarks", "hub_", "log_", "logging_", "num_completions_to_print",
     "output_dir", "project", "push_to_hub", "report_to", "run_name", "save_total_limit",
-    "track_mode", "trackio_",
+    "track_mode", "track_shift", "trackio_",
     *(f"track_{name}" for name in PROCEDURE),
 )  # fmt: skip
 

@@ -201,19 +201,20 @@ def check(job: Job, checkpoint: Path, now: Identity) -> list[str]:
 
 
 def take_up(folder: Path, checkpoint: Path | None, changes: Sequence[str]) -> None:
-    """Move checkpoints and completions later than the one resumed from to `superseded/`, drop
-    weights of such steps that wait for a record, and note the resume."""
+    """Move checkpoints, completions and shifts later than the one resumed from to `superseded/`,
+    drop weights of such steps that wait for a record, and note the resume."""
     for change in changes:
         say(f"changed    {change}")
     step = int(checkpoint.name[11:]) if checkpoint else 0
-    for by_step in (RunFolder(folder).checkpoints(), completions.files(folder)):
+    run = RunFolder(folder)
+    for by_step in (run.checkpoints(), completions.files(folder), run.shifts()):
         for number, path in by_step.items():
             if number > step:
                 _supersede(path, folder)
-    for number, path in RunFolder(folder).waiting.checkpoints().items():
+    for number, path in run.waiting.checkpoints().items():
         if number > step:
             shutil.rmtree(path, ignore_errors=True)  # another process may be at it
-    RunFolder(folder).ledger.supersede(after=step if checkpoint else -1)
+    run.ledger.supersede(after=step if checkpoint else -1)
     (folder / MANIFEST).unlink(missing_ok=True)
     now = time.strftime("%Y-%m-%d %H:%M:%S")
     resumes = [*history(folder), {"step": step, "time": now, "changes": [*changes]}]

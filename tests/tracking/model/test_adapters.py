@@ -32,7 +32,7 @@ from tests.builders.untouched import assert_same, everything
 from tracking.attribution.attribute import attribute
 from tracking.circuits.all_edges import check_all_edges
 from tracking.errors import BadInput
-from tracking.model.adapters import check_config
+from tracking.model.adapters import check_config, without_adapters
 from tracking.model.decoder import Decoder
 
 
@@ -140,3 +140,45 @@ def test_soft_prompts_are_refused(tiny_decoder, random_pairs) -> None:
     prompt = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
     with pytest.raises(BadInput, match="prompt"):
         attribute(get_peft_model(tiny_decoder(), prompt), random_pairs())
+
+
+# The model without them
+
+
+@arches
+def test_without_its_adapters_a_model_is_its_base_and_shares_its_weights(
+    tiny_decoder, random_pairs, arch: str
+) -> None:
+    base = tiny_decoder(arch)
+    ids = random_pairs().clean
+    with torch.no_grad():
+        wanted = base(ids).logits
+    peft = with_adapter(copy.deepcopy(base), seed=0).eval()
+    inner, own = peft.get_base_model(), peft.get_base_model().forward
+    inner.forward = lambda *args, **more: own(*args, **more)  # as TRL does
+    with torch.no_grad():
+        adapted = peft(ids).logits
+    before = everything(peft)
+    bare = without_adapters(peft)
+    assert bare is not None
+    with torch.no_grad():
+        assert torch.equal(bare(ids).logits, wanted)
+        assert torch.equal(peft(ids).logits, adapted) and not torch.equal(adapted, wanted)
+    assert_same(before, everything(peft))
+    mine = {weight.data_ptr() for weight in peft.parameters()}
+    assert {weight.data_ptr() for weight in bare.parameters()} <= mine
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"modules_to_save": ["lm_head"]},
+        {"trainable_token_indices": [1]},
+        {"init_lora_weights": "pissa"},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_a_base_that_is_not_there_any_more_is_not_made_up(tiny_decoder, more: dict) -> None:
+    peft = get_peft_model(tiny_decoder(), LoraConfig(r=2, target_modules=["q_proj"], **more))
+    assert without_adapters(peft) is None
+    assert without_adapters(tiny_decoder()) is None

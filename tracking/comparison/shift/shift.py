@@ -136,6 +136,27 @@ class Shift:
             )  # fmt: skip
         return cls(divergence, carried(base, trained, places, judged or Judged(), batch_size))
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """Its figures by name; `behaviour` and what belongs to it NaN where nobody is said to carry
+        it."""
+        policy, carried, none = self.divergence, self.carried, float("nan")
+        low = mean = high = none
+        if carried is not None:
+            mean, low, high = (float(end) for end in vars(carried.behaviour).values())
+        return {
+            "tokens": int(policy.asks.sum()),
+            "nats": policy.mean,
+            "concentration": policy.concentration,
+            "concentration_of_entropy": policy.concentration_of_entropy,
+            "places": carried.places.count if carried else 0,
+            "prompts": carried.places.prompts if carried else 0,
+            "behaviour": mean,
+            "behaviour_low": low,
+            "behaviour_high": high,
+            "level": carried.halves.level if carried else none,
+        }
+
 
 def carried(
     base: Any, trained: Any, places: Places, judged: Judged, batch_size: int = 8

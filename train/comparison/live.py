@@ -1,0 +1,185 @@
+"""What training changes, while it trains: at every checkpoint the policy beside its base, on texts
+that both write to the same prompts.
+
+`RUN/shift/step-00000040/` has what `sparks compare RUN@0 RUN` writes of a model and its base.
+Nothing of the training is changed: weights, random states and mode are as before, and a failure is
+logged and training goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from tracking.atomic import write_whole
+from tracking.comparison.shift.section import shift_section
+from tracking.comparison.shift.shift import FEWEST, Shift
+from tracking.comparison.shift.shown import decoder_of, page, positions
+from tracking.comparison.shift.texts import Texts
+from tracking.errors import BadInput
+from tracking.model.adapters import without_adapters
+from tracking.model.decoder import Decoder
+from tracking.ranks import alone
+from tracking.run_folder import RunFolder
+from tracking.timeline.activity import Thresholds
+from tracking.views.terminal import Table
+from tracking.worker import whole
+from train.comparison.output import write
+from train.comparison.shift import BATCH, judged_by, sampling_of
+from train.comparison.texts import Asked, drawn_problems, drawn_texts
+from train.config import Job
+from train.evals.sampling import Sampling, check_room, every_sample
+from train.evals.scalars import Scalars
+from train.model import Start, configuration
+
+NAMED = 6  # nodes that come out, in a line
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ShiftPlan:
+    """What both models answer, and what comes out."""
+
+    asked: Asked
+    sampling: Sampling
+    thresholds: Thresholds
+
+
+def shift_plan(job: Job, start: Start, train: Dataset) -> ShiftPlan | None:
+    """What a job's `track_shift` means, on problems of its training rows; None where it is 0.
+
+    Raises `BadInput` where too few problems are asked for, the rows are no chats of one question,
+    responses are too long for the model, or the job does not track inline.
+    """
+    count = job.ours.track_shift
+    if not count:
+        return None
+    if count < FEWEST:
+        raise BadInput(f"track_shift is {count}; it must be 0 or at least {FEWEST} prompts")
+    if not job.ours.track or job.watched:
+        raise BadInput("track_shift is for jobs that track inline; sparks compare sees it later")
+    asked = drawn_problems(_prompts(train), "the training data", count)
+    config = configuration(start, job.model.model_revision).get_text_config()
+    tokens = getattr(job.training, "max_completion_length", None)
+    sampling = sampling_of(tokens, config.max_position_embeddings, asked.system_prompt)
+    check_room(config, start.tokenizer, every_sample(asked.problems, 1, sampling), sampling)
+    return ShiftPlan(asked, sampling, job.thresholds)
+
+
+def _prompts(train: Dataset) -> list[Any]:
+    """What the model is asked in each row."""
+    if "prompt" in train.column_names:
+        return train["prompt"]
+    if "messages" in train.column_names:
+        return [messages[:-1] for messages in train["messages"]]
+    raise BadInput("track_shift asks the model its training prompts; these rows have only text")
+
+
+class ShiftCallback(TrainerCallback):
+    """Carries out a plan in a run. `load` loads the model that the run began with, on the CPU,
+    where it is not at hand under an adapter; `ending` says whether the job is to end."""
+
+    def __init__(
+        self,
+        plan: ShiftPlan,
+        tokenizer: Any,
+        load: Callable[[], Any],
+        ending: Callable[[], bool],
+    ) -> None:
+        self.plan, self.tokenizer, self.load, self.ending = plan, tokenizer, load, ending
+        self.view, self.scalars = Table(), Scalars("shift")
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Of a resumed run, what the job before has left of its checkpoint."""
+        if state.global_step not in RunFolder(Path(args.output_dir or ".")).shifts():
+            self._look(args, state, model)
+
+    def on_save(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """The checkpoint that has just been written."""
+        self._look(args, state, model)
+
+    def close(self) -> None:
+        """Close TensorBoard's file."""
+        self.scalars.close()
+
+    def _look(self, args: TrainingArguments, state: TrainerState, model: Any) -> None:
+        """At step 0 the two are one model."""
+        with alone(state.is_world_process_zero) as main:
+            if not main or not state.global_step or self.ending():
+                return
+            run, step = RunFolder(Path(args.output_dir or ".")), state.global_step
+            try:
+                self._show(args, step, self._written(run, step, model, args.device))
+            except Exception as error:
+                log.exception("what training changed failed at step %d; training goes on", step)
+                self.view.note(f"step {step}: its shift failed: {error}; training goes on")
+
+    def _written(self, run: RunFolder, step: int, model: Any, device: torch.device) -> Shift:
+        """The shift of a step, once all of it lies in its folder."""
+        shift, texts = self._shift(model, device)
+        folder, decode = run.shift(step), decoder_of(self.tokenizer)
+        folder.mkdir(parents=True, exist_ok=True)
+        shown = page(texts, shift.divergence, decode, f"Step {step} and its base on the same texts")
+        write_whole(folder / "texts.html", shown.encode())
+        table = positions(texts, shift.divergence, decode)
+        write([shift_section(f"step-{step}", "its base", shift, table)], folder)
+        row = {"step": run.ledger.offset + step, **_known(shift.figures), "nodes": _carriers(shift)}
+        write_whole(folder / "figures.json", json.dumps(row, indent=1).encode())
+        return shift
+
+    def _shift(self, model: Any, device: torch.device) -> tuple[Shift, Texts]:
+        base = without_adapters(model)
+        if base is None:
+            base = whole(self.load).to(device)
+        writers, asked = {"base": base, "trained": model}, self.plan.asked
+        drawn = drawn_texts(writers, self.tokenizer, asked.problems, self.plan.sampling)
+        texts = Texts.of(drawn)
+        judged = judged_by(self.plan.thresholds, Decoder.of(model).graph)
+        return Shift.of(base, model, texts, judged, BATCH), texts
+
+    def _show(self, args: TrainingArguments, step: int, shift: Shift) -> None:
+        self.view.note(f"step {step} shifts {_said(shift)}")
+        named = {f"shift/{name}": one for name, one in _known(shift.figures).items()}
+        scalars = {name: one for name, one in named.items() if one is not None}
+        self.scalars.show(args, step, {**scalars, "shift/nodes": len(_carriers(shift))})
+
+
+def _carriers(shift: Shift) -> list[str]:
+    return shift.carried.carriers if shift.carried else []
+
+
+def _known(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """None for what is NaN, which JSON does not have."""
+    return {name: one if one == one else None for name, one in figures.items()}
+
+
+def _said(shift: Shift) -> str:
+    policies = f"{shift.divergence.mean:.3g} nats a token from its base"
+    if shift.carried is None:
+        return f"{policies}; nobody is said to carry it: {shift.why_not}"
+    carriers = _carriers(shift)
+    named = " ".join(carriers[:NAMED]) + (" ..." if len(carriers) > NAMED else "")
+    return f"{policies}; at {shift.carried.places.count} places {named or 'no node comes out'}"
