@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from datasets import Dataset
 from peft import PeftModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM
@@ -28,7 +29,6 @@ from train.tasks.registry import for_grpo, for_sft
 Run = Callable[..., Path]
 LORA = {"use_peft": "true", "lora_r": 4, "lora_target_modules": "all-linear"}
 MOVED: dict[str, Any] = {"track_shift": 6, "learning_rate": 0.02}  # so far that tokens differ
-ROWS = {"grpo": for_grpo, "sft": for_sft}
 
 
 def weights(run: Path) -> bytes:
@@ -41,11 +41,11 @@ def rows(run: Path) -> pd.DataFrame:
     return pd.DataFrame([json.loads((one / "figures.json").read_text()) for one in folders])
 
 
-def looked_at_afterwards(small_model: Path, name: str, run: Path, step: int, **keys: Any) -> Shift:
+def looked_at_afterwards(small_model: Path, run: Path, step: int, **keys: Any) -> Shift:
     """The shift between the base and a checkpoint, both loaded from their files."""
-    job = config.load(name, words(small_model, name, run, **keys))
+    job = config.load("grpo", words(small_model, "grpo", run, **keys))
     start = model.start(job)
-    plan = shift_plan(job, start, ROWS[name](job, "train"))
+    plan = shift_plan(job, start, for_grpo(job, "train"))
     assert plan is not None
     base = AutoModelForCausalLM.from_pretrained(small_model, dtype=torch.float32)
     checkpoint = run / f"checkpoint-{step}"
@@ -61,16 +61,18 @@ def looked_at_afterwards(small_model: Path, name: str, run: Path, step: int, **k
     return Shift.of(base, trained, Texts.of(texts), judged, BATCH)
 
 
-@pytest.mark.parametrize(("name", "more"), [("grpo", {}), ("grpo", LORA), ("sft", {})], ids=str)
+@pytest.mark.parametrize("more", [{}, LORA], ids=["whole", "LoRA"])
 def test_what_is_seen_live_is_what_the_saved_models_show_and_training_is_as_before(
-    name: str, more: dict, small_model: Path, run_job: Run, tmp_path: Path
+    more: dict, small_model: Path, run_job: Run, tmp_path: Path
 ) -> None:
     keys = {**MOVED, **more}
-    run = run_job(name, tmp_path / "looked", **keys)
-    assert weights(run) == weights(run_job(name, tmp_path / "plain", **{**keys, "track_shift": 0}))
+    run = run_job("grpo", tmp_path / "looked", **keys)
+    assert weights(run) == weights(
+        run_job("grpo", tmp_path / "plain", **{**keys, "track_shift": 0})
+    )
     table = rows(run)
     assert list(table["step"]) == [2, 4]
-    wanted = looked_at_afterwards(small_model, name, run, 4, **keys)
+    wanted = looked_at_afterwards(small_model, run, 4, **keys)
     for figure, value in wanted.figures.items():
         assert table[figure].iloc[-1] == pytest.approx(value, rel=1e-4, nan_ok=True), figure
     assert wanted.carried is not None and wanted.divergence.mean > 0
@@ -93,23 +95,30 @@ def test_where_nothing_is_learned_nothing_shifts(
 
 def test_a_resumed_run_has_every_checkpoint_once(run_job: Run, tmp_path: Path) -> None:
     run = run_job("grpo", tmp_path / "run", **MOVED)
-    texts = run / "shift" / "step-00000004" / "texts.html"
-    before = texts.stat().st_mtime_ns
-    run_job("grpo", run, **MOVED, resume_from_checkpoint="latest", max_steps=6, accept_changes=[])
-    assert list(rows(run)["step"]) == [2, 4, 6]
-    assert texts.stat().st_mtime_ns == before
-    again = {**MOVED, "max_steps": 6, "accept_changes": []}
+    first, later = (RunFolder(run).shift(step) / "texts.html" for step in (2, 4))
+    before = [path.stat().st_mtime_ns for path in (first, later)]
+    again = {**MOVED, "max_steps": 6, "accept_changes": [], "report_to": "tensorboard"}
     run_job("grpo", run, **again, resume_from_checkpoint=run / "checkpoint-2")
-    assert list(rows(run)["step"]) == [2, 4, 6] and texts.stat().st_mtime_ns > before
+    assert list(rows(run)["step"]) == [2, 4, 6]
+    assert first.stat().st_mtime_ns == before[0] and later.stat().st_mtime_ns > before[1]
     assert (run / "superseded" / "shift" / "step-00000004" / "texts.html").exists()
-
-
-def test_figures_go_to_tensorboard_by_step(run_job: Run, tmp_path: Path) -> None:
-    run = run_job("grpo", tmp_path / "run", **MOVED, report_to="tensorboard")
     shown = EventAccumulator(str(run / "runs" / "shift"))
     shown.Reload()
     nats = {event.step: event.value for event in shown.Scalars("shift/nats")}
-    assert nats == pytest.approx(dict(zip((2, 4), rows(run)["nats"], strict=True)), rel=1e-5)
+    assert nats == pytest.approx(dict(zip((4, 6), rows(run)["nats"][1:], strict=True)), rel=1e-5)
+
+
+def test_rows_of_sft_are_asked_up_to_the_models_turn(small_model: Path, tmp_path: Path) -> None:
+    job = config.load("sft", words(small_model, "sft", tmp_path / "run", track_shift=6))
+    data = for_sft(job, "train")
+    plan = shift_plan(job, model.start(job), data)
+    assert plan is not None
+    asked = {messages[0]["content"] for messages in data["messages"]}
+    assert len(plan.asked.problems) == 6
+    assert {problem.question for problem in plan.asked.problems} <= asked
+    bare = Dataset.from_dict({"text": ["1 + 1 = 2"]})
+    with pytest.raises(BadInput, match="these rows have only text"):
+        shift_plan(job, model.start(job), bare)
 
 
 def test_a_failure_is_said_and_training_goes_on(
