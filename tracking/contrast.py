@@ -177,8 +177,8 @@ def _size(part: Experiment, ranked: Tensor, selection: Selection, curve: Curve) 
 
 def _behaviour(ends: AllEnds) -> BehaviourResult:
     """By the clean and the corrupted pass of each pair."""
-    clean, corrupted = -ends.losses(metrics.resolve(METRIC))
-    clean_chance, corrupted_chance = -ends.losses(metrics.resolve("prob"))
+    losses = [metrics.resolve(name) for name in (METRIC, "prob")]
+    (clean, clean_chance), (corrupted, corrupted_chance) = -ends.losses(losses)
     return BehaviourResult(clean, corrupted, clean_chance, corrupted_chance)
 
 

@@ -72,6 +72,12 @@ def strategy(args: Any) -> str:
     return str(args.distributed_state.distributed_type.value)
 
 
+def sharded(args: Any) -> bool:
+    """Whether no process of a job with these training arguments holds all weights."""
+    shared = strategy(args)
+    return shared.startswith("FSDP") or shared == "DEEPSPEED ZeRO-3"
+
+
 def fsdp_version(args: Any) -> int:
     """Of FSDP, by accelerate's variables or the trainer's own arguments; 0 where it is not used."""
     if args.fsdp_plugin_args is not None:

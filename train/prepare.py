@@ -308,11 +308,9 @@ def _shifts(
 ) -> ShiftCallback | None:
     if prepared.shifted is None:
         return None
-    if is_deepspeed_zero3_enabled() or trainer.is_fsdp_enabled:
-        raise BadInput(
-            "track_shift under ZeRO-3 or FSDP: no process holds whole weights; look afterwards: "
-            f"sparks compare {prepared.job.folder}@0 {prepared.job.folder}"
-        )
+    devices = getattr(trainer.model, "hf_device_map", None) or {}
+    if len(set(devices.values())) > 1:
+        raise BadInput("track_shift is for a model on one device; start a process for each GPU")
     load = partial(model.on_cpu, prepared.job, prepared.start)
     tokenizer = prepared.start.tokenizer
     return ShiftCallback(prepared.shifted, tokenizer, load, lambda: preemption.asked)

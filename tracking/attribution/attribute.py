@@ -134,7 +134,7 @@ def attributed(
     """As `attribute_all`, of pairs that were checked, from both ends of theirs."""
     graph, losses = ends.decoder.graph, tuple(metrics.resolve(metric) for metric in by)
     if plan.adaptive:
-        clean, corrupted = ends.losses(losses[0])
+        clean, corrupted = ends.losses(losses[:1])
         scale = float((corrupted - clean).abs().mean())
         plan = replace(plan, tolerance=TOLERANCE * scale)
     work = _Work(ends, losses, per_pair, split_over_ranks, label)
@@ -229,8 +229,8 @@ class _Work:
             for number in range(rank, len(self.ends.rows), ranks):
                 rows = self.ends.rows[number]
                 scores, batch, steps = self.batch_scores(plan, number)
-                ends = zip(batch.clean_loss, batch.corrupted_loss, strict=True)
-                for tally, of_metric, (clean, corrupted) in zip(tallies, scores, ends, strict=True):
+                each = zip(tallies, scores, batch.clean_loss, batch.corrupted_loss, strict=True)
+                for tally, of_metric, clean, corrupted in each:
                     tally.add(rows, of_metric, clean, corrupted, steps)
                 bar.update(len(rows))
         if ranks > 1:

@@ -39,7 +39,7 @@ def check_all_edges(decoder: Decoder, pairs: PromptPairs) -> None:
     circuits = [graph.edge_mask, torch.zeros_like(graph.edge_mask)]
     patched = Experiment.of(decoder.causal, few, METRIC, batch_size=1).run(circuits).patched
     # the model's own passes: below float32 `Experiment` takes both ends from patched ones
-    ends = AllEnds.of(decoder, few, batch_size=1).losses(resolve(METRIC))
+    ends = AllEnds.of(decoder, few, batch_size=1).losses([resolve(METRIC)])[:, 0]
     allowed = _allowed(decoder, float((ends[0] - ends[1]).abs().mean()))
     for kept, ours, own in zip(("all edges", "no edge"), patched, ends, strict=True):
         if not float((ours - own).abs().mean()) <= allowed:

@@ -120,12 +120,12 @@ class Experiment:
         patched, right = torch.zeros(2, count, total)
         kept = [edges.to(decoder.device) for edges in circuits]
         for number, (rows, ends) in enumerate(self.ends):
-            with_all = self._compared(number, ends)
-            clean[rows], corrupted[rows] = with_all.clean.cpu(), with_all.corrupted.cpu()
-            clean_right[rows] = _right(with_all.clean_logits, ends.pairs)
+            against = self._compared(number, ends)
+            clean[rows], corrupted[rows] = against.clean.cpu(), against.corrupted.cpu()
+            clean_right[rows] = _right(against.clean_logits, ends.pairs)
             for place, edges in enumerate(kept):
                 given = patched_logits(decoder, self.graph, ends.pairs, ends.corrupted, edges)
-                patched[place, rows] = self.loss(given, with_all.clean_logits, ends.pairs).cpu()
+                patched[place, rows] = self.loss(given, against.clean_logits, ends.pairs).cpu()
                 right[place, rows] = _right(given, ends.pairs)
         return Runs(clean, corrupted, patched, clean_right, right)
 
@@ -136,7 +136,7 @@ class Experiment:
             return self.compared[number]
         decoder = self.ends.decoder
         if decoder.dtype == torch.float32:
-            compared = Compared(ends.clean_logits, *ends.losses(self.loss))
+            compared = Compared(ends.clean_logits, *ends.losses([self.loss])[:, 0])
         else:
             full = self.graph.edge_mask.to(decoder.device)
             clean, corrupted = (

@@ -18,7 +18,7 @@ from tracking.model.architecture import Rows
 
 LAYERS = "peft.tuners.tuners_utils"
 READABLE = ("lora", "adalora", "trainable_tokens")  # kinds that patching reads as the model does
-WHOLLY_TRAINED = ("modules_to_save", "trainable_token_indices")  # what no adapter is beside
+TRAINED_BESIDE = ("modules_to_save", "trainable_token_indices")  # by LoRA's settings
 ADVICE = "supported: LoRA; or merge it into the weights first (model.merge_and_unload())"
 
 
@@ -59,23 +59,22 @@ def merged_copy(model: Any) -> Any:
 
 def without_adapters(model: Any) -> Any | None:
     """The model that a `PeftModel` was made of, with the same weights in memory and none of the
-    adapters; None where its own weights are not those of before (no PEFT, modules or tokens that
-    are trained as a whole, an initialisation that takes something out of the weights), or where
-    Accelerate moves them about."""
+    adapters; None where its own weights are not those of before (no PEFT, something trained beside
+    or merged into them, an initialisation that takes something out of them), or where Accelerate
+    moves them about."""
     if not _is_peft(model, "peft", "PeftModel") or _any_has(model, "_hf_hook"):
         return None
     for config in model.peft_config.values():
-        trained = (
-            getattr(config, name, None) for name in ("modules_to_save", "trainable_token_indices")
-        )
-        begun = getattr(config, "init_lora_weights", True)
-        if any(trained) or begun not in (True, False, "gaussian"):
+        beside = (getattr(config, name, None) for name in TRAINED_BESIDE)
+        initial = getattr(config, "init_lora_weights", True)
+        if any(beside) or initial not in (True, False, "gaussian"):
             return None
+    if any(layer.merged for layer in _adapter_layers(model)):
+        return None
     shared = {id(weight): weight for weight in [*model.parameters(), *model.buffers()]}
     bare = copy.deepcopy(model, shared).unload()
-    for module in bare.modules():  # TRL's own forward would call the adapted model's
-        vars(module).pop("forward", None)
-    return bare
+    vars(bare).pop("forward", None)  # TRL's own would call the adapted model's
+    return None if any(weight.requires_grad for weight in bare.parameters()) else bare
 
 
 def _any_has(model: nn.Module, name: str) -> bool:

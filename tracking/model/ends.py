@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tracking.model.decoder import Decoder, embed, run
 from tracking.model.passes import Batch, Metric, Outputs, by_length, check, trimmed
-from tracking.model.taps import tapped
+from tracking.model.taps import tapped, undisturbed
 from tracking.pairs.prompt_pairs import PromptPairs, look
 
 MEMORY_GB = 16.0
@@ -105,11 +105,11 @@ class Ends:
         """By one pass each."""
         pairs = pairs.to(decoder.device)
         positions = look(pairs)[0]
-        clean, corrupted = (
-            Kept.of(decoder, ids, pairs.attention_mask, positions)
-            for ids in (pairs.clean, pairs.corrupted)
-        )
-        with torch.no_grad():
+        with undisturbed(decoder):
+            clean, corrupted = (
+                Kept.of(decoder, ids, pairs.attention_mask, positions)
+                for ids in (pairs.clean, pairs.corrupted)
+            )
             logits = [decoder.logits(end.last) for end in (clean, corrupted)]
         return cls(pairs, clean, corrupted, *logits)
 
@@ -126,14 +126,18 @@ class Ends:
 
     def batch(self, losses: Sequence[Metric]) -> Batch:
         """The path between the two, and metrics at both ends."""
-        clean, corrupted = torch.stack([self.losses(loss) for loss in losses], dim=1)
+        clean, corrupted = self.losses(losses)
         embeddings = self.clean.embeddings, self.corrupted.embeddings
         return Batch(self.pairs, *embeddings, self.clean_logits, clean, corrupted)
 
-    def losses(self, loss: Metric) -> Tensor:
-        """A metric under the clean and the corrupted prompts: [end, pair]."""
-        each = (self.clean_logits, self.corrupted_logits)
-        return torch.stack([loss(given, self.clean_logits, self.pairs) for given in each])
+    def losses(self, losses: Sequence[Metric]) -> Tensor:
+        """Metrics under the clean and the corrupted prompts: [end, metric, pair]."""
+        each = [
+            loss(given, self.clean_logits, self.pairs)
+            for given in (self.clean_logits, self.corrupted_logits)
+            for loss in losses
+        ]
+        return torch.stack(each).unflatten(0, (2, -1))
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ class AllEnds:
     decoder: Decoder
     pairs: PromptPairs
     batch_size: int
-    keeps: bool
+    memory_gb: float
     rows: Sequence[Tensor]  # LongTensor [pair] each, places in `pairs`
     kept: dict[int, Ends] = field(default_factory=dict)
 
@@ -156,8 +160,12 @@ class AllEnds:
         `memory_gb` (`kept_gb`). Raises `BadInput` where the pairs do not fit the decoder, or its
         weights are not finite."""
         check(decoder, pairs, batch_size)
-        keeps = kept_gb(decoder, pairs, memory_gb) > 0
-        return cls(decoder, pairs, batch_size, keeps, list(by_length(pairs, batch_size)))
+        return cls(decoder, pairs, batch_size, memory_gb, list(by_length(pairs, batch_size)))
+
+    @cached_property
+    def keeps(self) -> bool:
+        """Whether there is room for all of it."""
+        return kept_gb(self.decoder, self.pairs, self.memory_gb) > 0
 
     def __getitem__(self, number: int) -> Ends:
         if number in self.kept:
@@ -172,11 +180,12 @@ class AllEnds:
         return ((rows, self[number]) for number, rows in enumerate(self.rows))
 
     def among(self, places: Tensor) -> AllEnds:
-        """Those of the pairs at `places`, LongTensor [pair], of what is kept where that is so."""
+        """Those of the pairs at `places`, LongTensor [pair] with no place twice: a copy of what is
+        kept, or else passes of their own, which may be few enough to be kept."""
         pairs = self.pairs[places]
         if not self.keeps:
             rows = list(by_length(pairs, self.batch_size))
-            return AllEnds(self.decoder, pairs, self.batch_size, False, rows)
+            return AllEnds(self.decoder, pairs, self.batch_size, self.memory_gb, rows)
         place_of = torch.full((len(self.pairs),), -1)
         place_of[places] = torch.arange(len(places))
         rows, kept = [], {}
@@ -185,13 +194,14 @@ class AllEnds:
             if len(within):
                 kept[len(rows)] = ends.rows(within)
                 rows.append(place_of[of_batch[within]])
-        return AllEnds(self.decoder, pairs, self.batch_size, True, rows, kept)
+        return AllEnds(self.decoder, pairs, self.batch_size, self.memory_gb, rows, kept)
 
-    def losses(self, loss: Metric) -> Tensor:
-        """A metric under all clean and all corrupted prompts, float32 [end, pair] on the CPU."""
-        out = torch.zeros(2, len(self.pairs))
+    def losses(self, losses: Sequence[Metric]) -> Tensor:
+        """Metrics under all clean and all corrupted prompts, float32 [end, metric, pair] on the
+        CPU."""
+        out = torch.zeros(2, len(losses), len(self.pairs))
         for rows, ends in self:
-            out[:, rows] = ends.losses(loss).cpu()
+            out[:, :, rows] = ends.losses(losses).cpu()
         return out
 
 

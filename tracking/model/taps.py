@@ -80,6 +80,13 @@ def quiet(decoder: Decoder) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
+@contextmanager
+def undisturbed(decoder: Decoder) -> Iterator[None]:
+    """Within it passes keep nothing for gradients, and run in eval mode and the model's dtype."""
+    with torch.no_grad(), quiet(decoder), torch.autocast(decoder.device.type, enabled=False):
+        yield
+
+
 def _layer_hooks(decoder: Decoder, block: Block, taps: Taps, layer: int) -> Iterator:
 
     def begin(_module: nn.Module, args: tuple) -> None:

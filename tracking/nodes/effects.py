@@ -27,13 +27,13 @@ from tracking.model.decoder import Decoder
 from tracking.model.ends import AllEnds, Ends, Kept
 from tracking.model.graph import Graph
 from tracking.model.passes import Metric, logits
+from tracking.model.taps import undisturbed
 from tracking.pairs.prompt_pairs import PromptPairs, look
 from tracking.patching.partial import (
     Chosen,
     exchanged,
     side_by_side,
     streams_with,
-    undisturbed,
 )
 from tracking.stability.bootstrap import interval, resamples, share
 
@@ -163,31 +163,22 @@ def surely_within(effect: Tensor, behaviour: Tensor, share: float) -> Tensor:
 def together(ends: AllEnds, sets: Tensor, loss: Metric) -> tuple[Tensor, Tensor]:
     """Corrupt and restore, float32 [pair, set] each, with all nodes of a set exchanged at once;
     `sets` is BoolTensor [set, node]."""
-    corrupted_loss = ends.losses(loss)[1]
-    restored = _losses_together(ends, sets, loss, clean=False)
-    return corrupt_together(ends, sets, loss), corrupted_loss[:, None] - restored
+    corrupt, restore = torch.zeros(2, len(ends.pairs), len(sets))
+    with undisturbed(ends.decoder):
+        for rows, of_batch in ends:
+            batch = Exchanged.of(of_batch, loss)
+            corrupt[rows] = batch.corrupt_together(sets)
+            restore[rows] = batch.restore_together(sets)
+    return corrupt, restore
 
 
 def corrupt_together(ends: AllEnds, sets: Tensor, loss: Metric) -> Tensor:
-    """Float32 [pair, set]: the loss gained with all nodes of a set corrupted at once; `sets` is
-    BoolTensor [set, node]."""
-    clean_loss = ends.losses(loss)[0]
-    return _losses_together(ends, sets, loss, clean=True) - clean_loss[:, None]
-
-
-def _losses_together(ends: AllEnds, sets: Tensor, loss: Metric, clean: bool) -> Tensor:
-    """[pair, set]: of the clean run, or of the corrupted one, with a set as it is in the other."""
-    decoder, out = ends.decoder, torch.zeros(len(ends.pairs), len(sets))
-    by_layer = sets.view(len(sets), len(decoder.blocks), decoder.n_heads + 1)
-    with undisturbed(decoder):
-        for rows, batch in ends:
-            both = batch.clean, batch.corrupted
-            here, other = both if clean else both[::-1]
-            for place, nodes in enumerate(by_layer):
-                with exchanged(decoder, nodes, other):
-                    given = logits(decoder, here.embeddings, batch.pairs)
-                out[rows, place] = loss(given, batch.clean_logits, batch.pairs).cpu()
-    return out
+    """The first of these two alone."""
+    corrupt = torch.zeros(len(ends.pairs), len(sets))
+    with undisturbed(ends.decoder):
+        for rows, of_batch in ends:
+            corrupt[rows] = Exchanged.of(of_batch, loss).corrupt_together(sets)
+    return corrupt
 
 
 @dataclass(frozen=True)
@@ -201,7 +192,7 @@ class Exchanged:
 
     @classmethod
     def of(cls, ends: Ends, loss: Metric) -> Exchanged:
-        return cls(ends, loss, *ends.losses(loss))
+        return cls(ends, loss, *ends.losses([loss])[:, 0])
 
     def of_logits(self, given: Tensor) -> Tensor:
         """The loss [pair] of logits [pair, look, vocabulary]."""
@@ -212,6 +203,25 @@ class Exchanged:
         clean, corrupted = self.ends.clean, self.ends.corrupted
         lost = self._losses(chosen, clean, corrupted) - self.clean_loss
         return lost, self.corrupted_loss - self._losses(chosen, corrupted, clean)
+
+    def corrupt_together(self, sets: Tensor) -> Tensor:
+        """Float32 [pair, set] on the CPU, with all nodes of a set corrupted at once."""
+        lost = self._losses_together(sets, self.ends.clean, self.ends.corrupted)
+        return (lost - self.clean_loss).T.cpu()
+
+    def restore_together(self, sets: Tensor) -> Tensor:
+        """The same with all of them clean in the corrupted run."""
+        rest = self._losses_together(sets, self.ends.corrupted, self.ends.clean)
+        return (self.corrupted_loss - rest).T.cpu()
+
+    def _losses_together(self, sets: Tensor, here: Kept, other: Kept) -> Tensor:
+        """[set, pair]: of the run `here`, with all nodes of a set at their values in the other."""
+        decoder, out = here.decoder, []
+        for nodes in sets.view(len(sets), len(decoder.blocks), decoder.n_heads + 1):
+            with exchanged(decoder, nodes, other):
+                given = logits(decoder, here.embeddings, self.ends.pairs)
+            out.append(self.of_logits(given))
+        return torch.stack(out)
 
     def _losses(self, chosen: Chosen, here: Kept, other: Kept) -> Tensor:
         """[node, pair]: of the run `here`, one node at its value in the other."""

@@ -28,7 +28,6 @@ from tracking.model.architecture import Block
 from tracking.model.decoder import Decoder, run
 from tracking.model.ends import Kept, KeptLayer, at
 from tracking.model.graph import Graph
-from tracking.model.taps import quiet
 
 
 @dataclass(frozen=True)
@@ -197,10 +196,3 @@ def _bias_change(ours: Block, theirs: Block) -> Tensor | float:
     if biases[0] is None or biases[1] is None:
         return 0.0
     return biases[1].detach() - biases[0].detach()
-
-
-@contextmanager
-def undisturbed(decoder: Decoder) -> Iterator[None]:
-    """Within it passes keep nothing for gradients, and run in eval mode and the model's dtype."""
-    with torch.no_grad(), quiet(decoder), torch.autocast(decoder.device.type, enabled=False):
-        yield

@@ -245,7 +245,7 @@ def _shift(run: Path) -> dict[str, Any]:
     """`shift`, a row a checkpoint; nothing where the run was not set beside its base."""
     folders = RunFolder(run).shifts().values()
     rows = [json.loads((folder / "figures.json").read_text()) for folder in folders]
-    return {"shift": {name: [row[name] for row in rows] for name in rows[0]}} if rows else {}
+    return {"shift": columns(pd.DataFrame(rows))} if rows else {}
 
 
 def _study(folder: Path, table: pd.DataFrame) -> dict[str, Any]:

@@ -83,8 +83,8 @@ def report_of(runs: Mapping[str, Path], timelines: Mapping[str, Timeline]) -> st
         "contrasts": list(dict.fromkeys(k for one in timelines.values() for k in one.contrasts)),
         "runs": [payload.of_run(name, runs[name], one) for name, one in timelines.items()],
     }
-    there = {key for run in data["runs"] for key in run}
-    scripts = [name for name in SCRIPTS if OPTIONAL.get(name) in {None, *there}]
+    keys = {key for run in data["runs"] for key in run}
+    scripts = [name for name in SCRIPTS if OPTIONAL.get(name) in {None, *keys}]
     return _page(", ".join(runs), timelines, json.dumps(data, separators=(",", ":")), scripts)
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -36,8 +37,10 @@ from train.comparison.output import write
 from train.comparison.shift import BATCH, judged_by, sampling_of
 from train.comparison.texts import Asked, drawn_problems, drawn_texts
 from train.config import Job
+from train.evals.callback import AskedToEnd
 from train.evals.sampling import Sampling, check_room, every_sample
 from train.evals.scalars import Scalars
+from train.launch import sharded
 from train.model import Start, configuration
 
 NAMED = 6  # nodes that come out, in a line
@@ -67,7 +70,16 @@ def shift_plan(job: Job, start: Start, train: Dataset) -> ShiftPlan | None:
         raise BadInput(f"track_shift is {count}; it must be 0 or at least {FEWEST} prompts")
     if not job.ours.track or job.watched:
         raise BadInput("track_shift is for jobs that track inline; sparks compare sees it later")
+    if sharded(job.training):
+        raise BadInput(
+            "track_shift under ZeRO-3 or FSDP: no process holds whole weights; look afterwards: "
+            f"sparks compare {job.folder}@0 {job.folder}"
+        )
     asked = drawn_problems(_prompts(train), "the training data", count)
+    if len(asked.problems) < FEWEST:
+        raise BadInput(
+            f"track_shift: {len(asked.problems)} different questions in the data; at least {FEWEST}"
+        )
     config = configuration(start, job.model.model_revision).get_text_config()
     tokens = getattr(job.training, "max_completion_length", None)
     sampling = sampling_of(tokens, config.max_position_embeddings, asked.system_prompt)
@@ -107,8 +119,7 @@ class ShiftCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Of a resumed run, what the job before has left of its checkpoint."""
-        if state.global_step not in RunFolder(Path(args.output_dir or ".")).shifts():
-            self._look(args, state, model)
+        self._look(args, state, model)
 
     def on_save(
         self,
@@ -127,41 +138,50 @@ class ShiftCallback(TrainerCallback):
 
     def _look(self, args: TrainingArguments, state: TrainerState, model: Any) -> None:
         """At step 0 the two are one model."""
+        run, step = RunFolder(Path(args.output_dir or ".")), state.global_step
         with alone(state.is_world_process_zero) as main:
-            if not main or not state.global_step or self.ending():
+            if not main or not step or step in run.shifts():
                 return
-            run, step = RunFolder(Path(args.output_dir or ".")), state.global_step
             try:
-                self._show(args, step, self._written(run, step, model, args.device))
+                self._show(args, step, self._written(run, step, model))
+            except AskedToEnd:
+                self.view.note(f"step {step}: its shift is left to the job that goes on")
             except Exception as error:
                 log.exception("what training changed failed at step %d; training goes on", step)
                 self.view.note(f"step {step}: its shift failed: {error}; training goes on")
 
-    def _written(self, run: RunFolder, step: int, model: Any, device: torch.device) -> Shift:
+    def _written(self, run: RunFolder, step: int, model: Any) -> Shift:
         """The shift of a step, once all of it lies in its folder."""
-        shift, texts = self._shift(model, device)
+        shift, texts = self._shift(model)
         folder, decode = run.shift(step), decoder_of(self.tokenizer)
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)  # what a job that was killed has left
+        folder.mkdir(parents=True)
         shown = page(texts, shift.divergence, decode, f"Step {step} and its base on the same texts")
         write_whole(folder / "texts.html", shown.encode())
         table = positions(texts, shift.divergence, decode)
         write([shift_section(f"step-{step}", "its base", shift, table)], folder)
-        row = {"step": run.ledger.offset + step, **_known(shift.figures), "nodes": _carriers(shift)}
+        asked = {"step": run.ledger.offset + step, "asked": len(self.plan.asked.problems)}
+        row = {**asked, **_known(shift.figures), "nodes": _carriers(shift)}
         write_whole(folder / "figures.json", json.dumps(row, indent=1).encode())
         return shift
 
-    def _shift(self, model: Any, device: torch.device) -> tuple[Shift, Texts]:
+    def _shift(self, model: Any) -> tuple[Shift, Texts]:
+        trained, asked = Decoder.of(model), self.plan.asked
         base = without_adapters(model)
         if base is None:
-            base = whole(self.load).to(device)
-        writers, asked = {"base": base, "trained": model}, self.plan.asked
-        drawn = drawn_texts(writers, self.tokenizer, asked.problems, self.plan.sampling)
-        texts = Texts.of(drawn)
-        judged = judged_by(self.plan.thresholds, Decoder.of(model).graph)
-        return Shift.of(base, model, texts, judged, BATCH), texts
+            base = whole(self.load).to(trained.device, trained.dtype)
+        texts, writers = [], {"base": base, "trained": model}
+        for place in range(0, len(asked.problems), BATCH):
+            if self.ending():
+                raise AskedToEnd
+            some = asked.problems[place : place + BATCH]
+            texts += drawn_texts(writers, self.tokenizer, some, self.plan.sampling)
+        together = Texts.of(texts)
+        judged = judged_by(self.plan.thresholds, trained.graph)
+        return Shift.of(base, model, together, judged, BATCH), together
 
     def _show(self, args: TrainingArguments, step: int, shift: Shift) -> None:
-        self.view.note(f"step {step} shifts {_said(shift)}")
+        self.view.note(f"step {step} shifts {_line(shift)}")
         named = {f"shift/{name}": one for name, one in _known(shift.figures).items()}
         scalars = {name: one for name, one in named.items() if one is not None}
         self.scalars.show(args, step, {**scalars, "shift/nodes": len(_carriers(shift))})
@@ -172,11 +192,11 @@ def _carriers(shift: Shift) -> list[str]:
 
 
 def _known(figures: Mapping[str, float]) -> dict[str, float | None]:
-    """None for what is NaN, which JSON does not have."""
-    return {name: one if one == one else None for name, one in figures.items()}
+    """None for what is not finite, which JSON does not have."""
+    return {name: one if math.isfinite(one) else None for name, one in figures.items()}
 
 
-def _said(shift: Shift) -> str:
+def _line(shift: Shift) -> str:
     policies = f"{shift.divergence.mean:.3g} nats a token from its base"
     if shift.carried is None:
         return f"{policies}; nobody is said to carry it: {shift.why_not}"

@@ -175,6 +175,7 @@ def test_without_its_adapters_a_model_is_its_base_and_shares_its_weights(
         {"modules_to_save": ["lm_head"]},
         {"trainable_token_indices": [1]},
         {"init_lora_weights": "pissa"},
+        {"bias": "lora_only"},
     ],
     ids=lambda more: next(iter(more)),
 )
@@ -182,3 +183,24 @@ def test_a_base_that_is_not_there_any_more_is_not_made_up(tiny_decoder, more: di
     peft = get_peft_model(tiny_decoder(), LoraConfig(r=2, target_modules=["q_proj"], **more))
     assert without_adapters(peft) is None
     assert without_adapters(tiny_decoder()) is None
+    merged = with_adapter(tiny_decoder(), seed=0)
+    merged.merge_adapter()
+    assert without_adapters(merged) is None
+
+
+@few(2)
+@given(seed=seeds)
+def test_dropout_at_the_unembedding_of_a_model_in_training_is_not_seen(
+    tiny_decoder, random_pairs, seed: int
+) -> None:
+    base, pairs = tiny_decoder(seed=seed), random_pairs(seed=seed)
+    config = LoraConfig(
+        r=2, target_modules=["lm_head", "q_proj"], lora_dropout=0.5, init_lora_weights=False
+    )
+    peft = get_peft_model(base, config).train()
+    state = torch.get_rng_state()
+    first, second = (attribute(peft, pairs, "eap", "neg_logit_diff") for _ in range(2))
+    assert torch.equal(first.clean, second.clean) and torch.equal(first.edges, second.edges)
+    assert torch.equal(torch.get_rng_state(), state)
+    check_all_edges(Decoder.of(peft), pairs)
+    assert all(module.training for module in peft.modules())

@@ -21,7 +21,7 @@ from tracking.model.decoder import Decoder
 from tracking.run_folder import RunFolder
 from train import config, model
 from train.comparison import live
-from train.comparison.live import shift_plan
+from train.comparison.live import ShiftCallback, shift_plan
 from train.comparison.shift import BATCH, judged_by
 from train.comparison.texts import drawn_texts
 from train.tasks.registry import for_grpo, for_sft
@@ -119,6 +119,25 @@ def test_rows_of_sft_are_asked_up_to_the_models_turn(small_model: Path, tmp_path
     bare = Dataset.from_dict({"text": ["1 + 1 = 2"]})
     with pytest.raises(BadInput, match="these rows have only text"):
         shift_plan(job, model.start(job), bare)
+    with pytest.raises(BadInput, match="3 different questions in the data; at least 4"):
+        shift_plan(job, model.start(job), data.select([0, 0, 1, 2]))
+
+
+def test_a_job_that_is_to_end_leaves_it_to_the_next(
+    run_job: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    begin = ShiftCallback.__init__
+
+    def asked(self: Any, plan: Any, tokenizer: Any, load: Any, ending: Any) -> None:
+        begin(self, plan, tokenizer, load, lambda: True)
+
+    monkeypatch.setattr(ShiftCallback, "__init__", asked)
+    run = run_job("grpo", tmp_path / "run", **MOVED)
+    assert "step 4: its shift is left to the job that goes on" in capsys.readouterr().out
+    assert RunFolder(run).shifts() == {}
 
 
 def test_a_failure_is_said_and_training_goes_on(

@@ -33,8 +33,9 @@ from tracking.interventions.graft import check_alike
 from tracking.model.decoder import Decoder, embed, run
 from tracking.model.ends import Kept
 from tracking.model.graph import Graph
+from tracking.model.taps import undisturbed
 from tracking.pairs.prompt_pairs import PromptPairs, look
-from tracking.patching.partial import exchanged, side_by_side, streams_with, undisturbed
+from tracking.patching.partial import exchanged, side_by_side, streams_with
 
 AT_ONCE = 4
 """Batches of rows, each with another node, in one pass."""

@@ -11,7 +11,7 @@ from tracking.comparison.exchange.crossed import Looks, Part
 from tracking.interventions.graft import graft
 from tracking.model.adapters import bias_of, effective_weight, merged_copy
 from tracking.model.decoder import Decoder, embed, run
-from tracking.patching.partial import undisturbed
+from tracking.model.taps import undisturbed
 
 
 def transplanted(base: Any, donor: Any, part: Part) -> Any:

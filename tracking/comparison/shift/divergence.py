@@ -10,8 +10,9 @@ from torch import Tensor
 from tracking.comparison.shift.texts import Texts
 from tracking.errors import BadInput
 from tracking.model.decoder import Decoder, embed, run
-from tracking.patching.partial import undisturbed
+from tracking.model.taps import undisturbed
 
+AT_ONCE = 256  # positions whose distributions over the vocabulary are in memory
 SHARE = 0.9  # of the divergence, that the places at which it is looked at carry
 
 
@@ -37,12 +38,16 @@ class Divergence:
         with undisturbed(base), undisturbed(trained):
             for rows in texts.mask.sum(-1).argsort(stable=True).split(batch_size):
                 asks = texts.asks[rows]
-                ours, theirs = (_log_policy(one, texts, rows) for one in (base, trained))
-                there = rows[asks.nonzero()[:, 0]], asks.nonzero()[:, 1]
-                kl[there] = (theirs.exp() * (theirs - ours)).sum(-1).clamp(min=0).cpu()
-                entropy[there] = -(ours.exp() * ours).sum(-1).cpu()
-                likeliest = [one.argmax(-1) for one in (theirs, ours)]
-                preferred[there] = torch.stack(likeliest, -1).cpu()
+                ours, theirs = (_last(one, texts, rows) for one in (base, trained))
+                text, position = rows[asks.nonzero()[:, 0]], asks.nonzero()[:, 1]
+                for part in torch.arange(len(text)).split(AT_ONCE):
+                    there = text[part], position[part]
+                    here = base.logits(ours[part]).log_softmax(-1)
+                    now = trained.logits(theirs[part]).log_softmax(-1)
+                    kl[there] = (now.exp() * (now - here)).sum(-1).clamp(min=0).cpu()
+                    entropy[there] = -(here.exp() * here).sum(-1).cpu()
+                    likeliest = [one.argmax(-1) for one in (now, here)]
+                    preferred[there] = torch.stack(likeliest, -1).cpu()
         return cls(kl, entropy, preferred, texts.asks)
 
     @property
@@ -85,10 +90,9 @@ def _share_of_tokens(amount: Tensor, asks: Tensor) -> float:
     return float(inside.sum() / asks.sum()) if bool(inside.any()) else float("nan")
 
 
-def _log_policy(decoder: Decoder, texts: Texts, rows: Tensor) -> Tensor:
-    """Float32 [place, vocabulary]: log probabilities where the texts ask, row by row."""
+def _last(decoder: Decoder, texts: Texts, rows: Tensor) -> Tensor:
+    """[place, width]: what `lm_head` reads where the texts ask, row by row."""
     longest = int(texts.mask[rows].sum(-1).max())
     ids, mask = (part[rows, :longest].to(decoder.device) for part in (texts.token_ids, texts.mask))
     last = run(decoder, embed(decoder, ids), mask)
-    asked = texts.asks[rows, :longest].to(last.device)
-    return decoder.logits(last[asked]).log_softmax(-1)
+    return last[texts.asks[rows, :longest].to(last.device)]

@@ -14,6 +14,7 @@ const drawShift = (host, run) => {
 
 const shiftTable = ({ shift }, label) => tableOf({
   step: shift.step,
+  asked: shift.asked,
   "nats a token": shift.nats,
   "90 % on tokens": shift.concentration,
   "by entropy": shift.concentration_of_entropy,

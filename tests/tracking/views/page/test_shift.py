@@ -12,7 +12,13 @@ def test_every_step_stands_in_a_row_and_a_run_without_has_a_line(
     show: Shown, tmp_path: Path
 ) -> None:
     run, bare = (write_run(tmp_path / name) for name in ("run", "bare"))
-    figures = {"tokens": 90, "nats": 0.25, "concentration": 0.1, "concentration_of_entropy": 0.3}
+    figures = {
+        "asked": 20,
+        "tokens": 90,
+        "nats": 0.25,
+        "concentration": 0.1,
+        "concentration_of_entropy": 0.3,
+    }
     figures |= {"places": 22, "prompts": 17, "level": 0.2, "behaviour": 1.5}
     bounds = {"behaviour_low": 1.25, "behaviour_high": 1.75}
     nothing = {**dict.fromkeys([*figures, *bounds]), "nats": 0.0, "places": 0, "prompts": 0}
