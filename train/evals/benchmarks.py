@@ -138,13 +138,17 @@ def _tiny(name: str) -> tuple[Problem, ...]:
 
 
 def _of_generator(name: str) -> Benchmark:
-    """Different questions that no training run has met. The benchmark is called after generator
-    and parameters, these in the order of their names."""
+    """Different questions that no training run has met which asks in the same words, the
+    generator's or those of `question`. The benchmark is called after generator and parameters,
+    these in the order of their names."""
     generator, _, query = name.removeprefix(SOURCE).partition("?")
     parameters = dict(sorted(_parameters(name, query).items()))
-    said = "&".join(f"{key}={json.dumps(value)}" for key, value in parameters.items())
-    called = f"{SOURCE}{generator}?{said}" if said else f"{SOURCE}{generator}"
-    items = Generator(generator, parameters).draw("test", 0, 2 * HELD_OUT * DRAWN)
+    asked_for = "&".join(f"{key}={json.dumps(value)}" for key, value in parameters.items())
+    called = f"{SOURCE}{generator}?{asked_for}" if asked_for else f"{SOURCE}{generator}"
+    wording = parameters.pop("question", None)
+    if wording is not None and not isinstance(wording, str):
+        raise BadInput(f"{name}: question is {wording!r}; it must be words like 'What is {{x}}?'")
+    items = Generator(generator, parameters, wording).draw("test", 0, 2 * HELD_OUT * DRAWN)
     asked = tuple(Problem(called, i.question, i.answer, i.place) for i in islice(items, DRAWN))
     if not asked:
         raise BadInput(f"{name}: no question of its test split that its scorer can grade")

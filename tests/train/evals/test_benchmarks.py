@@ -1,6 +1,7 @@
 """Benchmarks by name: the shared files as they lie, the tasks that are drawn, what is refused."""
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.builders.word_problems import needs_shared
 from tracking import BadInput
 from train.evals.benchmarks import benchmarks
 from train.evals.problems import Problem
+from train.gym.generator import Generator
 from train.tiny.task import Problem as Tiny
 
 DATA = SHARED / "data"
@@ -74,6 +76,20 @@ def test_a_generator_takes_parameters_in_its_name() -> None:
         assert sum(problem.question.count(sign) for sign in (" + ", " - ")) == 1
     with pytest.raises(BadInput, match="2 benchmarks are called"):
         benchmarks([name, "reasoning-gym/chain_sum?max_terms=2&min_terms=2&allow_negation=false"])
+
+
+def test_a_generator_is_asked_in_a_runs_own_words() -> None:
+    pytest.importorskip("reasoning_gym")
+    name = "reasoning-gym/chain_sum?min_terms=2&max_terms=2&question=What is {expression}?"
+    (named,) = benchmarks([name], limit=5)
+    assert named.name.endswith('&question="What is {expression}?"')
+    held_out = Generator("chain_sum", {"min_terms": 2, "max_terms": 2}, "What is {expression}?")
+    wanted = [item.question for item in islice(held_out.draw("test", 0, 4096), 5)]
+    assert [problem.question for problem in named.problems] == wanted
+    assert all(question.startswith("What is ") for question in wanted)
+    for words, message in (("7", "question is 7"), ("What is {sum}?", "cannot be filled in")):
+        with pytest.raises(BadInput, match=message):
+            benchmarks([f"reasoning-gym/chain_sum?question={words}"])
 
 
 def test_a_question_that_comes_again_is_asked_once(
