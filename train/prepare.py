@@ -112,6 +112,9 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     if job.ours.track:
         by = f", by sparks track {job.folder} --watch" if job.watched else ""
         say(f"tracking   {preflight.describe_tracking(job, len(train))}{by}")
+    if shifted is not None:
+        count = len(shifted.asked.problems)
+        say(f"shift      beside the base on {count} prompts at every checkpoint, not counted below")
     identity = Identity.of(job, train)
     if first:
         resume.check(job, first, identity)

@@ -69,7 +69,7 @@ def shift_plan(job: Job, start: Start, train: Dataset) -> ShiftPlan | None:
     if count < FEWEST:
         raise BadInput(f"track_shift is {count}; it must be 0 or at least {FEWEST} prompts")
     if not job.ours.track or job.watched:
-        raise BadInput("track_shift is for jobs that track inline; sparks compare sees it later")
+        raise BadInput("track_shift needs track, and track_mode inline; or sparks compare later")
     if sharded(job.training):
         raise BadInput(
             "track_shift under ZeRO-3 or FSDP: no process holds whole weights; look afterwards: "
@@ -143,7 +143,8 @@ class ShiftCallback(TrainerCallback):
             if not main or not step or step in run.shifts():
                 return
             try:
-                self._show(args, step, self._written(run, step, model))
+                shift = self._written(run, step, model)
+                self._show(args, step, run.ledger.offset + step, shift)
             except AskedToEnd:
                 self.view.note(f"step {step}: its shift is left to the job that goes on")
             except Exception as error:
@@ -156,12 +157,16 @@ class ShiftCallback(TrainerCallback):
         folder, decode = run.shift(step), decoder_of(self.tokenizer)
         shutil.rmtree(folder, ignore_errors=True)  # what a job that was killed has left
         folder.mkdir(parents=True)
-        shown = page(texts, shift.divergence, decode, f"Step {step} and its base on the same texts")
+        place = run.ledger.offset + step
+        shown = page(
+            texts, shift.divergence, decode, f"Step {place} and its base on the same texts"
+        )
         write_whole(folder / "texts.html", shown.encode())
         table = positions(texts, shift.divergence, decode)
-        write([shift_section(f"step-{step}", "its base", shift, table)], folder)
-        asked = {"step": run.ledger.offset + step, "asked": len(self.plan.asked.problems)}
-        row = {**asked, **_known(shift.figures), "nodes": _carriers(shift)}
+        write([shift_section(f"step-{place}", "its base", shift, table)], folder)
+        asked = {"step": place, "asked": len(self.plan.asked.problems)}
+        nodes = {"nodes": _carriers(shift), "why_not": shift.why_not}
+        row = {**asked, **_known(shift.figures), **nodes}
         write_whole(folder / "figures.json", json.dumps(row, indent=1).encode())
         return shift
 
@@ -180,8 +185,9 @@ class ShiftCallback(TrainerCallback):
         judged = judged_by(self.plan.thresholds, trained.graph)
         return Shift.of(base, model, together, judged, BATCH), together
 
-    def _show(self, args: TrainingArguments, step: int, shift: Shift) -> None:
-        self.view.note(f"step {step} shifts {_line(shift)}")
+    def _show(self, args: TrainingArguments, step: int, place: int, shift: Shift) -> None:
+        """`place` is the step as a run of several stages counts it."""
+        self.view.note(f"step {place} shifts {_line(shift)}")
         named = {f"shift/{name}": one for name, one in _known(shift.figures).items()}
         scalars = {name: one for name, one in named.items() if one is not None}
         self.scalars.show(args, step, {**scalars, "shift/nodes": len(_carriers(shift))})
@@ -202,4 +208,6 @@ def _line(shift: Shift) -> str:
         return f"{policies}; nobody is said to carry it: {shift.why_not}"
     carriers = _carriers(shift)
     named = " ".join(carriers[:NAMED]) + (" ..." if len(carriers) > NAMED else "")
-    return f"{policies}; at {shift.carried.places.count} places {named or 'no node comes out'}"
+    where = shift.carried.places
+    at = f"{where.count} places of {where.prompts} prompts ({where.held:.0%} of it)"
+    return f"{policies}; at {at} {named or 'no node comes out'}"

@@ -159,8 +159,11 @@ def test_a_failure_is_said_and_training_goes_on(
     ("keys", "message"),
     [
         ({"track_shift": 3}, "track_shift is 3; it must be 0 or at least 4"),
-        ({"track_shift": 8, "no_track": []}, "track_shift is for jobs that track inline"),
-        ({"track_shift": 8, "track_mode": "watch"}, "track_shift is for jobs that track inline"),
+        ({"track_shift": 8, "no_track": []}, "track_shift needs track, and track_mode inline"),
+        (
+            {"track_shift": 8, "track_mode": "watch"},
+            "track_shift needs track, and track_mode inline",
+        ),
         ({"track_shift": 8, "max_completion_length": 120}, "max_new_tokens is 120, but"),
     ],
 )

@@ -67,10 +67,14 @@ def _where(carried: Carried, table: pd.DataFrame) -> Iterator[str]:
     places = carried.places
     kinds = preferences(table).head(KINDS).to_dict("records")
     named = ", ".join(f"{one['trained']!r} for {one['base']!r} ({one['places']})" for one in kinds)
+    if places.agreeing:
+        yield (
+            f"At {places.agreeing} of the positions that carry it both prefer the same token: "
+            "these are left out."
+        )
     yield (
-        f"Of the positions that carry it both prefer the same token at {places.agreeing}, which "
-        f"are left out; at {places.count}, in texts of {places.prompts} prompts, with "
-        f"{places.held:.0%} of the divergence, they do not: {named}."
+        f"At {places.count} positions, in texts of {places.prompts} prompts, with "
+        f"{places.held:.0%} of the divergence, they prefer different ones: {named}."
     )
     yield (
         f"There the trained model prefers its token to the base's by {_of(carried.behaviour)} "
@@ -83,8 +87,15 @@ def _who(carried: Carried) -> Iterator[str]:
     if carried.carriers:
         each = listed([f"{name} ({_short(nodes[name])})" for name in carried.carriers])
         yield f"Single nodes of one model in the other carry it: {each}."
-    else:
+    elif not carried.uncorrected:
         yield f"No single node comes out: none is sure to carry {carried.least:.2g} of it alone."
+    if carried.uncorrected:
+        each = listed([f"{name} ({_short(nodes[name])})" for name in carried.uncorrected])
+        none = "" if carried.carriers else "No single node comes out. "
+        yield (
+            f"{none}Not after correction over {len(nodes)} nodes and two ways, with texts of "
+            f"{carried.places.prompts} prompts, but each by itself: {each}."
+        )
     if TOGETHER in parts:
         yield f"These together: {_long(parts[TOGETHER])}; they were chosen on these very texts."
     yield from _weights(_rows(carried.by_weights, "part"))

@@ -96,7 +96,13 @@ class Carried:
     @property
     def carriers(self) -> list[str]:
         """The nodes that come out, those of the largest share first."""
-        return _carriers(self.nodes)
+        return _largest_first(self.nodes[self.nodes["comes_out"]])
+
+    @property
+    def uncorrected(self) -> list[str]:
+        """The nodes that would come out if each were the only one asked about."""
+        sure = surely(self.nodes, self.least) & ~self.nodes["comes_out"]
+        return _largest_first(self.nodes[sure])
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,7 @@ class Shift:
 
     divergence: Divergence
     carried: Carried | None
+    places: Places | None  # None where both prefer the same token everywhere
     why_not: str = ""  # nobody is said to carry it
 
     @classmethod
@@ -120,27 +127,29 @@ class Shift:
         divergence = Divergence.of(ours, theirs, texts, batch_size)
         places = Places.of(texts, divergence)
         if not bool(divergence.carrying.any()):
-            return cls(divergence, None, "the two policies do not differ on any token")
+            return cls(divergence, None, None, "the two policies do not differ on any token")
         if places is None:
             where = int(divergence.carrying.sum())
             return cls(
-                divergence, None,
+                divergence, None, None,
                 f"both prefer the same token at all {where} positions at which they differ most: "
                 "how sure they are has changed, not what they would say",
             )  # fmt: skip
         if places.prompts < FEWEST:
             return cls(
-                divergence, None,
-                f"they prefer different tokens in texts of {places.prompts} prompts only; "
+                divergence, None, places,
+                f"they prefer different tokens in texts of {_prompts(places.prompts)} only; "
                 f"{FEWEST} at least are needed to say who carries it",
             )  # fmt: skip
-        return cls(divergence, carried(base, trained, places, judged or Judged(), batch_size))
+        who = carried(base, trained, places, judged or Judged(), batch_size)
+        return cls(divergence, who, places)
 
     @property
     def figures(self) -> dict[str, float]:
         """Its figures by name; `behaviour` and what belongs to it NaN where nobody is said to carry
         it."""
-        policy, carried, none = self.divergence, self.carried, float("nan")
+        policy, carried, places = self.divergence, self.carried, self.places
+        none = float("nan")
         low = mean = high = none
         if carried is not None:
             mean, low, high = (float(end) for end in vars(carried.behaviour).values())
@@ -149,8 +158,8 @@ class Shift:
             "nats": policy.mean,
             "concentration": policy.concentration,
             "concentration_of_entropy": policy.concentration_of_entropy,
-            "places": carried.places.count if carried else 0,
-            "prompts": carried.places.prompts if carried else 0,
+            "places": places.count if places else 0,
+            "prompts": places.prompts if places else 0,
             "behaviour": mean,
             "behaviour_low": low,
             "behaviour_high": high,
@@ -172,7 +181,7 @@ def carried(
     names = [graph.nodes[place] for place in measured.nonzero()[:, 0].tolist()]
     nodes = effect_table("node", names, each, weights, judged.error)
     nodes = nodes.assign(comes_out=nodes["significant"] & surely(nodes, judged.share))
-    carriers = _carriers(nodes)
+    carriers = _largest_first(nodes[nodes["comes_out"]])
     parts = [*whole(graph), *_together(graph.nodes, carriers)]
     together = places.by_prompt(crossed_parts(ours, theirs, looks, parts, batch_size))
     swapped = [_part(graph.nodes, [name]) for name in carriers[:WEIGHED]]
@@ -194,11 +203,14 @@ def carried(
     )
 
 
-def _carriers(nodes: pd.DataFrame) -> list[str]:
-    """The nodes that come out, those of the largest share first."""
-    mine = nodes[nodes["comes_out"]]
-    size = mine[[f"{way}_share" for way in WAYS]].abs().max(axis=1)
-    return mine.loc[size.sort_values(ascending=False, kind="stable").index, "node"].tolist()
+def _largest_first(nodes: pd.DataFrame) -> list[str]:
+    """By their shares, lost or gained."""
+    size = nodes[[f"{way}_share" for way in WAYS]].abs().max(axis=1)
+    return nodes.loc[size.sort_values(ascending=False, kind="stable").index, "node"].tolist()
+
+
+def _prompts(count: int) -> str:
+    return "1 prompt" if count == 1 else f"{count} prompts"
 
 
 def surely(table: pd.DataFrame, least: float, like: pd.DataFrame | None = None) -> pd.Series:

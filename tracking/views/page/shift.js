@@ -22,7 +22,7 @@ const shiftTable = ({ shift }, label) => tableOf({
   prompts: shift.prompts,
   "behaviour there": shift.step.map((_, i) => (known(shift.behaviour[i])
     ? `${num(shift.behaviour[i])} (${span(shift.behaviour_low[i], shift.behaviour_high[i])})` : "–")),
-  "nodes that come out": shift.nodes.map((nodes) => nodes.join(" ") || "–"),
+  "nodes that come out": shift.nodes.map((nodes, i) => nodes.join(" ") || shift.why_not[i] || "none"),
 }, label);
 
 const shifted = (run) => (run.shift ? [

@@ -87,6 +87,15 @@ def test_the_section_says_how_much_no_node_carries(base: Any) -> None:
     assert "No single node comes out: none is sure to carry 1.5 of it alone." in section.sentences
 
 
+def test_the_section_does_not_deny_what_correction_alone_leaves_out(base: Any) -> None:
+    shift = Shift.of(base, miscopying(base), TEXTS, Judged(error=1e-12))
+    section = shift_section("run", "base", shift, positions(TEXTS, shift.divergence, str))
+    sentences = " ".join(section.sentences)
+    assert "No single node comes out. Not after correction over" in sentences
+    assert f"but each by itself: {COPY} (lost 1.00, gained 1.00)." in sentences
+    assert "none is sure to carry" not in sentences
+
+
 def test_the_section_of_no_change_says_so(base: Any) -> None:
     shift = Shift.of(base, copy.deepcopy(base), TEXTS)
     section = shift_section("run", "base", shift, positions(TEXTS, shift.divergence, str))

@@ -92,6 +92,16 @@ def test_few_prompts_are_not_enough_and_it_says_so() -> None:
     base = planted(noise=0.01)
     shift = Shift.of(base, miscopying(base), planted_texts(3))
     assert shift.carried is None and "in texts of 3 prompts only" in shift.why_not
+    assert shift.figures["prompts"] == 3 and shift.figures["places"] >= 3
+    assert math.isnan(shift.figures["behaviour"])
+
+
+def test_a_node_that_would_come_out_by_itself_is_named_as_that(tiny_decoder) -> None:
+    by_itself = Shift.of(*random_texts(tiny_decoder), Judged(share=0.0)).carried
+    strict = Shift.of(*random_texts(tiny_decoder), Judged(share=0.0, error=1e-12)).carried
+    assert by_itself is not None and strict is not None
+    assert strict.carriers == [] and set(by_itself.carriers) <= set(strict.uncorrected)
+    assert not set(by_itself.carriers) & set(by_itself.uncorrected)
 
 
 def random_texts(tiny_decoder, count: int = 24) -> tuple[Any, Any, Texts]:

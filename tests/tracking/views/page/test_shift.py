@@ -25,11 +25,12 @@ def test_every_step_stands_in_a_row_and_a_run_without_has_a_line(
     for step, row, nodes in ((20, nothing, []), (40, {**figures, **bounds}, ["M1", "L0H1"])):
         folder = RunFolder(run).shift(step)
         folder.mkdir(parents=True)
-        text = json.dumps({"step": step, **row, "nodes": nodes})
+        why = "" if nodes else "nothing differs"
+        text = json.dumps({"step": step, **row, "nodes": nodes, "why_not": why})
         (folder / "figures.json").write_text(text)
     page = show({"run": run, "bare": bare})
     rows = page.locator("#shift table tr").all()
-    assert rows[1].locator("td").all_inner_texts()[-2:] == ["–", "–"]
+    assert rows[1].locator("td").all_inner_texts()[-2:] == ["–", "nothing differs"]
     cells = rows[2].locator("td").all_inner_texts()
     assert cells[-2:] == ["1.5 (1.25 to 1.75)", "M1 L0H1"]
     assert "not set beside its base" in page.locator('#shift [data-run="bare"]').inner_text()
