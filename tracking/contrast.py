@@ -160,10 +160,14 @@ class Tried:
 
     @classmethod
     def of(cls, ends: AllEnds, weights: Tensor) -> Tried:
-        pairs, whole = len(ends.pairs), Experiment(ends, metrics.resolve(METRIC))
-        count = min(pairs, max(FEW_PAIRS, pairs // 4))
-        rows = torch.linspace(0, pairs - 1, count).round().long()
-        return cls(whole, weights, whole.among(rows), rows, resamples(len(weights), count))
+        whole, rows = Experiment(ends, metrics.resolve(METRIC)), few(len(ends.pairs))
+        return cls(whole, weights, whole.among(rows), rows, resamples(len(weights), len(rows)))
+
+
+def few(pairs: int) -> Tensor:
+    """LongTensor [pair]: places of a part of so many pairs, evenly, for what is tried often."""
+    count = min(pairs, max(FEW_PAIRS, pairs // 4))
+    return torch.linspace(0, pairs - 1, count).round().long()
 
 
 def _size(part: Experiment, ranked: Tensor, selection: Selection, curve: Curve) -> int:

@@ -110,17 +110,6 @@ class ShiftCallback(TrainerCallback):
         self.plan, self.tokenizer, self.load, self.ending = plan, tokenizer, load, ending
         self.view, self.scalars = Table(), Scalars("shift")
 
-    def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        """Of a resumed run, what the job before has left of its checkpoint."""
-        self._look(args, state, model)
-
     def on_save(
         self,
         args: TrainingArguments,
@@ -130,26 +119,28 @@ class ShiftCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """The checkpoint that has just been written."""
-        self._look(args, state, model)
+        with alone(state.is_world_process_zero) as main:
+            if main:
+                self._look(args, state.global_step, model)
+
+    on_train_begin = on_save  # of a resumed run, what the job before has left of its checkpoint
 
     def close(self) -> None:
         """Close TensorBoard's file."""
         self.scalars.close()
 
-    def _look(self, args: TrainingArguments, state: TrainerState, model: Any) -> None:
-        """At step 0 the two are one model."""
-        run, step = RunFolder(Path(args.output_dir or ".")), state.global_step
-        with alone(state.is_world_process_zero) as main:
-            if not main or not step or step in run.shifts():
-                return
-            try:
-                shift = self._written(run, step, model)
-                self._show(args, step, run.ledger.offset + step, shift)
-            except AskedToEnd:
-                self.view.note(f"step {step}: its shift is left to the job that goes on")
-            except Exception as error:
-                log.exception("what training changed failed at step %d; training goes on", step)
-                self.view.note(f"step {step}: its shift failed: {error}; training goes on")
+    def _look(self, args: TrainingArguments, step: int, model: Any) -> None:
+        run = RunFolder(Path(args.output_dir or "."))
+        if not step or step in run.shifts():  # at step 0 the two are one model
+            return
+        try:
+            shift = self._written(run, step, model)
+            self._show(args, step, run.ledger.offset + step, shift)
+        except AskedToEnd:
+            self.view.note(f"step {step}: its shift is left to the job that goes on")
+        except Exception as error:
+            log.exception("what training changed failed at step %d; training goes on", step)
+            self.view.note(f"step {step}: its shift failed: {error}; training goes on")
 
     def _written(self, run: RunFolder, step: int, model: Any) -> Shift:
         """The shift of a step, once all of it lies in its folder."""

@@ -20,7 +20,7 @@ from tracking.attribution import metrics
 from tracking.comparison.party import Comparison, Party
 from tracking.comparison.section import Section
 from tracking.comparison.wiring import findings, ranked, rankings
-from tracking.contrast import FEW_PAIRS, METRIC
+from tracking.contrast import METRIC, few
 from tracking.ledger.record import Analysis
 from tracking.model.decoder import Decoder
 from tracking.model.ends import MEMORY_GB, AllEnds
@@ -72,12 +72,14 @@ def node_matrix(
     heads = heads.index_fill(0, party.record.graph.node_heads, True)
     for tried in tasks:
         ask = Question.of(model, party, tried, batch_size)
-        few = ask.on_few
+        on_few = ask.on_few
         for (kind, among), of in product((("heads", heads), ("MLPs", ~heads)), tasks):
             nodes = active[of] & among
             lost = ask.lost(nodes[None])
             some_left = bool((among & ~nodes).any())
-            drawn = few.lost(_random(nodes, among)).mean if some_left else torch.tensor([torch.nan])
+            drawn = (
+                on_few.lost(_random(nodes, among)).mean if some_left else torch.tensor([torch.nan])
+            )
             rows.append({"model": party.name, "kind": kind, "nodes_of": of, "tried": tried,
                          "nodes": int(nodes.sum()), "both": int((nodes & active[tried]).sum()),
                          "lost": lost.mean.item(), "low": lost.low.item(),
@@ -106,10 +108,8 @@ class Question:
     @property
     def on_few(self) -> Question:
         """On a part of the pairs, for random sets: as many as curves over sizes take."""
-        pairs = len(self.behaviour)
-        count = min(pairs, max(FEW_PAIRS, pairs // 4))
-        rows = torch.linspace(0, pairs - 1, count).round().long()
-        weights = resamples(len(self.weights), count)
+        rows = few(len(self.behaviour))
+        weights = resamples(len(self.weights), len(rows))
         return Question(self.ends.among(rows), self.behaviour[rows], weights)
 
     def lost(self, sets: Tensor) -> Interval:

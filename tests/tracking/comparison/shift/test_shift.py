@@ -24,7 +24,7 @@ def found() -> Shift:
 
 def test_only_the_head_whose_write_was_changed_comes_out(found: Shift) -> None:
     carried = found.carried
-    assert carried is not None and carried.carriers == [COPY]
+    assert carried is not None and carried.carriers == [COPY] and carried.uncorrected == []
     nodes: Any = carried.nodes.set_index("node")
     for way in ("lost_share", "gained_share"):
         assert nodes.loc[COPY, way] == pytest.approx(1, abs=1e-3)
