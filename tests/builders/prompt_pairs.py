@@ -15,13 +15,15 @@ def make_pairs(
     side: str = "right",
     looks: int = 1,
     labels: bool = True,
+    shared: int = 0,
     seed: int = 0,
 ) -> PromptPairs:
-    """Random pairs that differ between clean and corrupted in their first token and in others.
+    """Random pairs that differ between clean and corrupted in the first token after `shared` ones
+    that are the same, and in others behind it.
 
     `ragged` ones have from half of `length` to all of it; padding, on `side`, is random tokens that
-    differ between clean and corrupted too. The metric looks at `looks` random positions and always
-    at the last one.
+    differ between clean and corrupted too. The metric looks at `looks` random positions behind the
+    shared ones and always at the last one.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -34,9 +36,12 @@ def make_pairs(
     mask = (positions >= starts) & (positions < starts + sizes[:, None])
     clean = drawn(0, vocabulary, pairs, length)
     other = (clean + drawn(1, vocabulary, pairs, length)) % vocabulary
-    changed = (drawn(0, 3, pairs, length) == 0) | (positions == starts) | ~mask
+    begins = starts + shared
+    changed = (drawn(0, 3, pairs, length) == 0) & (positions > begins)
+    changed = changed | (positions == begins) | ~mask
     last = positions == starts + sizes[:, None] - 1
-    rank = torch.rand(pairs, length, generator=generator).masked_fill(~mask, 2)
+    seen = mask & (positions >= begins)
+    rank = torch.rand(pairs, length, generator=generator).masked_fill(~seen, 2)
     rank = rank.masked_fill(last, -1).argsort(1).argsort(1)
     first = drawn(0, vocabulary, pairs, 1)
     second = (first + drawn(1, vocabulary, pairs, 1)) % vocabulary
@@ -45,7 +50,7 @@ def make_pairs(
         torch.where(changed, other, clean),
         mask.long(),
         torch.cat([first, second], dim=1) if labels else None,
-        (rank < looks) & mask,
+        (rank < looks) & seen,
     )
 
 

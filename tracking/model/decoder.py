@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import Cache, DynamicCache
 
 from tracking.errors import BadInput
 from tracking.model.adapters import bias_of, effective_weight, unwrap
 from tracking.model.architecture import Block, architecture_of
 from tracking.model.graph import Graph
+from tracking.model.past import Past
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,13 @@ class Decoder:
     def dtype(self) -> torch.dtype:
         """The precision of the passes."""
         return self.blocks[0].attention_norm.weight.dtype
+
+    @property
+    def turns_by_length(self) -> bool:
+        """Whether rotary embeddings depend on how long a pass is, not on positions alone."""
+        kinds = self.backbone.rotary_emb.rope_type
+        each = kinds.values() if isinstance(kinds, dict) else [kinds]
+        return any(kind == "longrope" or "dynamic" in kind for kind in each)
 
     @property
     def mlp_width(self) -> int:
@@ -199,19 +208,39 @@ def embed(decoder: Decoder, token_ids: Tensor) -> Tensor:
     return decoder.embedding(token_ids)
 
 
-def run(decoder: Decoder, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
-    """One pass from embeddings [row, position, width] to the last norm's output, same shape.
+def run(
+    decoder: Decoder, embeddings: Tensor, attention_mask: Tensor, past: Past | None = None
+) -> Tensor:
+    """One pass from embeddings [row, position, width] to the last norm's output, same shape, going
+    on from a `past` where there is one.
 
     Positions are counted from each row's first real token, so padding on either side is alike.
     What comes out is on the decoder's device, wherever `embeddings` are.
     """
-    padded = not bool(attention_mask.all())  # without padding attention has a faster kernel
-    positions = (attention_mask.cumsum(-1) - 1).clamp(min=0) if padded else None
+    if past is None:
+        return _pass(decoder, embeddings, attention_mask, None)
+    return _pass(decoder, embeddings, past.mask_before(attention_mask), past.cache())
+
+
+def past_of(decoder: Decoder, token_ids: Tensor, attention_mask: Tensor) -> Past:
+    """What passes go on from that begin with `token_ids` [row, position]."""
+    cache = DynamicCache()
+    with torch.no_grad():
+        _pass(decoder, embed(decoder, token_ids), attention_mask, cache)
+    keys, values, _windows = zip(*cache, strict=True)
+    return Past(list(keys), list(values), attention_mask, decoder.n_heads)
+
+
+def _pass(decoder: Decoder, embeddings: Tensor, mask: Tensor, cache: Cache | None) -> Tensor:
+    """As `run`; `mask` begins with what `cache` has."""
+    padded = not bool(mask.all())  # without padding attention has a faster kernel
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -embeddings.shape[1] :] if padded else None
     with torch.autocast(embeddings.device.type, enabled=False):
         out = decoder.backbone(
             inputs_embeds=embeddings.to(decoder.device),
-            attention_mask=attention_mask if padded else None,
+            attention_mask=mask if padded else None,
             position_ids=positions,
+            past_key_values=cache,
             use_cache=False,
         )
     return out.last_hidden_state.to(decoder.device)

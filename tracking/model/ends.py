@@ -13,8 +13,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from tracking.model.decoder import Decoder, embed, run
-from tracking.model.passes import Batch, Metric, Outputs, by_length, check, trimmed
+from tracking.model.decoder import Decoder, embed, past_of, run
+from tracking.model.passes import Batch, Metric, Outputs, check, trimmed, within
+from tracking.model.past import Past, alike, by_rest, ending_together
 from tracking.model.taps import tapped, undisturbed
 from tracking.pairs.prompt_pairs import PromptPairs, look
 
@@ -23,6 +24,10 @@ MEMORY_GB = 16.0
 
 KEPT_SHARE = 1 / 8
 """Of this memory, for ends that are kept."""
+
+LEAST_SHARED = 1 / 8
+"""Of all positions: fewer that prompts begin with alike are not run apart, as attention then takes
+a mask, which is slower."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +62,26 @@ class Kept:
     layers: list[KeptLayer]
     last_stream: Tensor  # [row, position, width], what the last norm reads
     last: Tensor  # [row, look, width], what `lm_head` reads
+    past: Past | None = None  # that the pass went on from
 
     @classmethod
-    def of(cls, decoder: Decoder, token_ids: Tensor, mask: Tensor, positions: Tensor) -> Kept:
-        """Of the pass on `token_ids` [row, position], looked at at `positions` [row, look]; `mask`
-        [row, position] is 0 on padding."""
+    def of(
+        cls,
+        decoder: Decoder,
+        token_ids: Tensor,
+        mask: Tensor,
+        positions: Tensor,
+        past: Past | None = None,
+    ) -> Kept:
+        """Of the pass on `token_ids` [row, position] that goes on from a `past`, looked at at
+        `positions` [row, look]; `mask` [row, position] is 0 on padding."""
         with torch.no_grad(), tapped(decoder) as taps:
             embeddings = embed(decoder, token_ids).detach()  # a hook may ask for gradients
-            last = run(decoder, embeddings, mask)
+            last = run(decoder, embeddings, mask, past)
             layers = [
                 KeptLayer(tap.stream, tap.z, tap.mlp_stream, tap.mlp_out) for tap in taps.layers
             ]
-            return cls(decoder, embeddings, layers, taps.logits_stream, at(last, positions))
+            return cls(decoder, embeddings, layers, taps.logits_stream, at(last, positions), past)
 
     def rows(self, rows: Tensor) -> Kept:
         """Of the rows at `rows`."""
@@ -78,6 +91,7 @@ class Kept:
             [layer.rows(rows) for layer in self.layers],
             self.last_stream[rows.to(self.last_stream.device)],
             self.last[rows.to(self.last.device)],
+            self.past and self.past.rows(rows),
         )
 
     @cached_property
@@ -92,9 +106,9 @@ class Kept:
 
 @dataclass(frozen=True)
 class Ends:
-    """The clean and the corrupted pass of a batch of pairs."""
+    """The clean and the corrupted pass of a batch of pairs, from where these begin to differ."""
 
-    pairs: PromptPairs
+    pairs: PromptPairs  # their positions from there on
     clean: Kept
     corrupted: Kept
     clean_logits: Tensor  # float32 [pair, look, vocabulary]
@@ -102,12 +116,13 @@ class Ends:
 
     @classmethod
     def of(cls, decoder: Decoder, pairs: PromptPairs) -> Ends:
-        """By one pass each."""
+        """By one pass each, and one on what they begin with alike."""
         pairs = pairs.to(decoder.device)
-        positions = look(pairs)[0]
         with undisturbed(decoder):
+            past, pairs = _shared(decoder, pairs)
+            positions = look(pairs)[0]
             clean, corrupted = (
-                Kept.of(decoder, ids, pairs.attention_mask, positions)
+                Kept.of(decoder, ids, pairs.attention_mask, positions, past)
                 for ids in (pairs.clean, pairs.corrupted)
             )
             logits = [decoder.logits(end.last) for end in (clean, corrupted)]
@@ -128,7 +143,7 @@ class Ends:
         """The path between the two, and metrics at both ends."""
         clean, corrupted = self.losses(losses)
         embeddings = self.clean.embeddings, self.corrupted.embeddings
-        return Batch(self.pairs, *embeddings, self.clean_logits, clean, corrupted)
+        return Batch(self.pairs, *embeddings, self.clean_logits, clean, corrupted, self.clean.past)
 
     def losses(self, losses: Sequence[Metric]) -> Tensor:
         """Metrics under the clean and the corrupted prompts: [end, metric, pair]."""
@@ -140,10 +155,22 @@ class Ends:
         return torch.stack(each).unflatten(0, (2, -1))
 
 
+def _shared(decoder: Decoder, pairs: PromptPairs) -> tuple[Past | None, PromptPairs]:
+    """What the prompts of all pairs begin with alike, where it is worth a pass of its own, and the
+    pairs from there on."""
+    count = int(alike(pairs).min())
+    if decoder.turns_by_length or count < LEAST_SHARED * pairs.clean.shape[1]:
+        return None, pairs
+    before, rest = slice(count), slice(count, None)
+    past = past_of(decoder, pairs.clean[:, before], pairs.attention_mask[:, before])
+    return past, within(pairs, rest)
+
+
 @dataclass(frozen=True)
 class AllEnds:
     """Both ends of pairs, batch by batch: `ends[i]` are those of the pairs at `rows[i]`. Batches
-    are of pairs of like length, `batch_size` at most; where they are kept, each is run once."""
+    are of pairs that differ over like lengths, `batch_size` at most; where they are kept, each is
+    run once."""
 
     decoder: Decoder
     pairs: PromptPairs
@@ -160,7 +187,7 @@ class AllEnds:
         `memory_gb` (`kept_gb`). Raises `BadInput` where the pairs do not fit the decoder, or its
         weights are not finite."""
         check(decoder, pairs, batch_size)
-        return cls(decoder, pairs, batch_size, memory_gb, list(by_length(pairs, batch_size)))
+        return cls(decoder, pairs, batch_size, memory_gb, list(by_rest(pairs, batch_size)))
 
     @cached_property
     def keeps(self) -> bool:
@@ -170,7 +197,7 @@ class AllEnds:
     def __getitem__(self, number: int) -> Ends:
         if number in self.kept:
             return self.kept[number]
-        ends = Ends.of(self.decoder, trimmed(self.pairs[self.rows[number]]))
+        ends = Ends.of(self.decoder, ending_together(trimmed(self.pairs[self.rows[number]])))
         if self.keeps:
             self.kept[number] = ends
         return ends
@@ -184,7 +211,7 @@ class AllEnds:
         kept, or else passes of their own, which may be few enough to be kept."""
         pairs = self.pairs[places]
         if not self.keeps:
-            rows = list(by_length(pairs, self.batch_size))
+            rows = list(by_rest(pairs, self.batch_size))
             return AllEnds(self.decoder, pairs, self.batch_size, self.memory_gb, rows)
         place_of = torch.full((len(self.pairs),), -1)
         place_of[places] = torch.arange(len(places))

@@ -12,6 +12,7 @@ from torch import Tensor
 from tracking.errors import BadInput
 from tracking.model.decoder import Decoder, run
 from tracking.model.graph import Graph
+from tracking.model.past import Past
 from tracking.model.taps import Taps
 from tracking.pairs.prompt_pairs import PromptPairs, look
 
@@ -29,13 +30,17 @@ def by_length(pairs: PromptPairs, batch_size: int) -> Iterator[Tensor]:
 def trimmed(pairs: PromptPairs) -> PromptPairs:
     """The same pairs without the columns in which all are padding."""
     columns = pairs.attention_mask.any(0).nonzero()[:, 0]
-    kept = slice(int(columns[0]), int(columns[-1]) + 1)
+    return within(pairs, slice(int(columns[0]), int(columns[-1]) + 1))
+
+
+def within(pairs: PromptPairs, columns: slice) -> PromptPairs:
+    """The same pairs with these positions alone."""
     return PromptPairs(
-        pairs.clean[:, kept],
-        pairs.corrupted[:, kept],
-        pairs.attention_mask[:, kept],
+        pairs.clean[:, columns],
+        pairs.corrupted[:, columns],
+        pairs.attention_mask[:, columns],
         pairs.labels,
-        pairs.supervised[:, kept],
+        pairs.supervised[:, columns],
     )
 
 
@@ -99,10 +104,12 @@ def check(decoder: Decoder, pairs: PromptPairs, batch_size: int) -> None:
             raise BadInput(f"weight {name!r} is not finite; nothing can be attributed")
 
 
-def logits(decoder: Decoder, embeddings: Tensor, pairs: PromptPairs) -> Tensor:
+def logits(
+    decoder: Decoder, embeddings: Tensor, pairs: PromptPairs, past: Past | None = None
+) -> Tensor:
     """Float32 [pair, look, vocabulary]: logits where the metric looks, and nowhere else, of a
-    pass from `embeddings` [pair, position, width]."""
-    stream = run(decoder, embeddings, pairs.attention_mask)
+    pass from `embeddings` [pair, position, width] that goes on from a `past`."""
+    stream = run(decoder, embeddings, pairs.attention_mask, past)
     positions = look(pairs)[0]
     rows = torch.arange(len(positions), device=positions.device)[:, None]
     return decoder.logits(stream[rows, positions])
@@ -210,6 +217,7 @@ class Batch:
     clean_logits: Tensor  # float32 [pair, look, vocabulary]
     clean_loss: Tensor  # [metric, pair]
     corrupted_loss: Tensor  # [metric, pair]
+    past: Past | None = None  # what both prompts of each pair begin with
 
     def at(self, place: Tensor) -> Tensor:
         """Embeddings [pair, position, width] at `place` [pair] of each pair's path."""
@@ -229,6 +237,7 @@ class Batch:
             self.clean_logits[rows, : look(pairs)[0].shape[1]],
             self.clean_loss[:, rows],
             self.corrupted_loss[:, rows],
+            self.past and self.past.rows(rows),
         )
 
 
@@ -248,7 +257,7 @@ class Passes:
     def value(self, batch: Batch, place: Tensor) -> Tensor:
         """The first metric [pair] at `place` [pair] on the path."""
         with torch.no_grad():
-            given = logits(self.decoder, batch.at(place), batch.pairs)
+            given = logits(self.decoder, batch.at(place), batch.pairs, batch.past)
             return self.losses[0](given, batch.clean_logits, batch.pairs)
 
     def gradients(
@@ -258,7 +267,7 @@ class Passes:
         pass from `embeddings`; None where it does not depend on one. One forward pass for all."""
         with torch.enable_grad():
             begin = embeddings.detach().requires_grad_()
-            given = logits(self.decoder, begin, batch.pairs)
+            given = logits(self.decoder, begin, batch.pairs, batch.past)
             sums = self.measured(given, batch.clean_logits, batch.pairs).sum(1)
             if not sums.requires_grad:
                 raise BadInput(

@@ -219,7 +219,7 @@ class Exchanged:
         decoder, out = here.decoder, []
         for nodes in sets.view(len(sets), len(decoder.blocks), decoder.n_heads + 1):
             with exchanged(decoder, nodes, other):
-                given = logits(decoder, here.embeddings, self.ends.pairs)
+                given = logits(decoder, here.embeddings, self.ends.pairs, here.past)
             out.append(self.of_logits(given))
         return torch.stack(out)
 

@@ -180,4 +180,5 @@ def patched_logits(
     with torch.no_grad(), edited(decoder, patch):
         embeddings = embed(decoder, pairs.clean)
         patch.embed(embeddings)
-        return logits(decoder, embeddings, pairs)
+        past = corrupted.past and corrupted.past.read_by(patch.heads)
+        return logits(decoder, embeddings, pairs, past)

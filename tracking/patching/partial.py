@@ -28,6 +28,7 @@ from tracking.model.architecture import Block
 from tracking.model.decoder import Decoder, run
 from tracking.model.ends import Kept, KeptLayer, at
 from tracking.model.graph import Graph
+from tracking.model.past import Past
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def streams_with(
         streams = torch.cat([streams, (ours.mid + theirs.mlp_out)[None]])
     count = len(streams)
     mask, where = mask.repeat(count, 1), positions.repeat(count, 1)
-    last = last_stream(decoder, layer + 1, streams.flatten(0, 1), mask, where)
+    last = last_stream(decoder, layer + 1, streams.flatten(0, 1), mask, where, here.past)
     return last.unflatten(0, (count, -1))
 
 
@@ -94,17 +95,23 @@ def _writes(weight: Tensor, z: Tensor, size: int, heads: Tensor) -> Tensor:
 
 
 def last_stream(
-    decoder: Decoder, layer: int, stream: Tensor, mask: Tensor, positions: Tensor
+    decoder: Decoder,
+    layer: int,
+    stream: Tensor,
+    mask: Tensor,
+    positions: Tensor,
+    past: Past | None = None,
 ) -> Tensor:
     """[row, look, width]: what `lm_head` reads at `positions` [row, look] in a pass that begins
-    before `layer` with `stream` [row, position, width]; `mask` [row, position] is 0 on padding.
+    before `layer` with `stream` [row, position, width] and goes on from a `past`; `mask` [row,
+    position] is 0 on padding.
 
     After the last layer (`layer` is their number) `stream` is [row, look, width] already.
     """
     if layer == len(decoder.blocks):
         return decoder.last_norm(stream).to(decoder.device)
     with _beginning(decoder, layer, positions):
-        return run(decoder, stream, mask)
+        return run(decoder, stream, mask, past)
 
 
 @contextmanager

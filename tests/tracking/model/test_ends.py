@@ -52,9 +52,9 @@ def test_the_ends_of_some_pairs_are_those_of_their_own_passes(
     some, own = Ends.of(decoder, pairs).rows(rows), Ends.of(decoder, pairs[rows])
     for ours, theirs in ((some.clean, own.clean), (some.corrupted, own.corrupted)):
         for place in range(len(rows)):
-            real = own.pairs.attention_mask[place].bool()
+            real = own.pairs.attention_mask[place].bool()  # fewer may begin alike for longer
             for mine, wanted in zip(ours.layers, theirs.layers, strict=True):
-                assert_close(mine.mid[place, real], wanted.mid[place, real])
+                assert_close(mine.mid[place, -len(real) :][real], wanted.mid[place, real])
     assert_close(some.losses([resolve(metric)]), own.losses([resolve(metric)]))
 
 
