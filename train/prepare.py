@@ -114,7 +114,7 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
         say(f"tracking   {preflight.describe_tracking(job, len(train))}{by}")
     if shifted is not None:
         count = len(shifted.asked.problems)
-        say(f"shift      {count} prompts beside the base at every checkpoint; no cost counts it")
+        say(f"shift      {count} prompts beside the base at every checkpoint; no time counts it")
     identity = Identity.of(job, train)
     if first:
         resume.check(job, first, identity)

@@ -29,6 +29,7 @@ TEMPLATES = {
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": "deepseek_r1_distill",
     "meta-llama/Llama-3.2-1B-Instruct": "llama3_2",
     "microsoft/Phi-4-mini-instruct": "phi3",
+    "google/gemma-3-1b-it": "gemma3",
 }
 OURS = ("tiny", "smollm2")  # their models and data are no Hub's: tried where they are run
 
@@ -90,6 +91,7 @@ def test_a_dry_run_counts_its_pairs_and_memory(
         ("qwen2.5-math-7b/grpo.yaml", "<|im_start|>assistant\n"),
         ("r1-distill-qwen-7b/grpo.yaml", "<think>\n"),
         ("llama-3.2-1b/grpo.yaml", "Today Date: 26 Jul 2024"),
+        ("gemma-3-1b/grpo.yaml", "<start_of_turn>user\nReason step by step"),
     ],
 )
 def test_pairs_stand_in_the_prompts_of_the_training(

@@ -77,4 +77,6 @@ def _parts(counted: Sizes) -> list[str]:
         parts.append(f"or generation's cache {size(counted.cache)}")
     if counted.analysis:
         parts.append(f"or the analysis {size(counted.analysis)}")
+    if counted.shift:
+        parts.append(f"or the shift's models {size(counted.shift)}")
     return parts

@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM
 from trl import get_peft_config, maybe_apply_chat_template
 
 from tracking.errors import BadInput
+from tracking.model.adapters import without_adapters
 from tracking.model.decoder import Decoder
 from tracking.model.ends import kept_gb
 from tracking.model.passes import bytes_each, fitting
@@ -52,6 +53,7 @@ class Sizes:
     teacher_parameters: int
     cache: int  # of generation in this process
     analysis: int  # of the heads, at other times than training's
+    shift: int  # the weights that `track_shift` holds then beside the model
     checkpoint: int  # on disk
     sequences: int  # of one pass
     tokens: int  # of the longest sequence
@@ -60,7 +62,7 @@ class Sizes:
     def peak(self) -> int:
         """The most at any time; what the libraries themselves take comes on top."""
         held = self.weights + self.gradients + (self.optimizer or 0) + self.teacher
-        return held + max(self.activations, self.cache, self.analysis)
+        return held + max(self.activations, self.cache, self.analysis, self.shift)
 
 
 def sizes(
@@ -92,6 +94,7 @@ def sizes(
         teacher_parameters=sum(one.numel() for one in taught),
         cache=_cache(job, model, batch, tokens),
         analysis=_analysis(job, model, pairs),
+        shift=_copies(job, model) * weights,
         checkpoint=saved + (0 if args.save_only_model else optimizer or 0),
         sequences=batch,
         tokens=tokens,
@@ -215,6 +218,14 @@ def _analysis(job: Job, model: nn.Module, pairs: Mapping[str, PromptPairs]) -> i
         count = min(fits, settings.batch_size)
         most = max(most, count * bytes_each(decoder, of_contrast) + int(1e9 * kept))
     return most
+
+
+def _copies(job: Job, model: nn.Module) -> int:
+    """How many models a live shift holds beside the one that is trained: one into which weights are
+    exchanged, and the base where the model without its adapters is not."""
+    if not job.ours.track_shift:
+        return 0
+    return 2 if without_adapters(model) is None else 1
 
 
 def _optimizer(name: str, trained: list[Any]) -> int | None:

@@ -159,6 +159,20 @@ def test_an_analysis_takes_what_its_batch_was_cut_to(
     assert most[2] - most[1] == 2 * (most[1] - most[0]) > 0  # what is kept besides is the same
 
 
+@pytest.mark.parametrize(
+    ("keys", "copies"),
+    [({}, 2), (LORA, 1), ({**LORA, "lora_modules_to_save": "lm_head"}, 2)],
+    ids=["whole", "LoRA", "LoRA and a module"],
+)
+def test_a_live_shift_holds_its_base_where_no_adapter_can_be_left_out_and_a_copy(
+    small_words: Callable[..., list[str]], tmp_path: Path, keys: dict[str, object], copies: int
+) -> None:
+    assert counted(small_words("sft", tmp_path / "run", **keys)).shift == 0
+    ours = counted(small_words("sft", tmp_path / "run", track_shift=8, **keys))
+    assert ours.shift == copies * ours.weights
+    assert ours.peak >= ours.weights + ours.shift
+
+
 def test_an_adapter_that_fits_no_part_of_the_model_is_refused(
     small_words: Callable[..., list[str]], tmp_path: Path
 ) -> None:
