@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from tracking.errors import BadInput
 from tracking.model.decoder import Decoder, embed
-from tracking.model.passes import by_length, logits
+from tracking.model.passes import logits
+from tracking.model.rest import by_length
 from tracking.pairs.prompt_pairs import PromptPairs
 
 

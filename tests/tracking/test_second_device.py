@@ -19,7 +19,7 @@ from tracking.circuits.select import select
 from tracking.model.decoder import Decoder
 from tracking.nodes.effects import effects
 
-RAGGED = make_pairs(6, ragged=True, looks=2)
+RAGGED = make_pairs(6, ragged=True, looks=2, shared=2)
 
 
 def model() -> Any:
@@ -50,7 +50,7 @@ def test_the_second_device_refuses_what_a_gpu_would() -> None:
 
 
 def test_a_record_is_the_same_on_another_device() -> None:
-    pairs = told_apart(model(), make_pairs(6), batch_size=6)
+    pairs = told_apart(model(), make_pairs(6, shared=3), batch_size=6)
     quick = {"ig_steps": 2, "max_ig_steps": 2, "resamples": 10}
     assert_second_record_alike(on_both, model(), make_decoder(seed=1), pairs, **quick)
 

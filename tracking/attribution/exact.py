@@ -18,7 +18,7 @@ def exact(decoder: Decoder, graph: Graph, ends: Ends, loss: Metric, rows: int) -
     pairs, corrupted = ends.pairs, ends.corrupted
     whole = graph.edge_mask.to(pairs.clean.device)
     scores = torch.zeros(len(pairs), *graph.edge_mask.shape, device=pairs.clean.device)
-    clean_logits = patched_logits(decoder, graph, pairs, corrupted, whole)
+    clean_logits = patched_logits(decoder, graph, ends.rest, corrupted, whole)
     clean = loss(clean_logits, clean_logits, pairs)
     edges = graph.edge_mask.nonzero().to(pairs.clean.device)
     jobs = torch.cartesian_prod(torch.arange(len(pairs)), torch.arange(len(edges)))
@@ -27,7 +27,8 @@ def exact(decoder: Decoder, graph: Graph, ends: Ends, loss: Metric, rows: int) -
         kept = whole.repeat(len(part), 1, 1)
         kept[torch.arange(len(part)), source, target] = False
         some = pairs[pair]
-        patched = patched_logits(decoder, graph, some, corrupted.rows(pair), kept)
+        rest = ends.rest.rows(pair)
+        patched = patched_logits(decoder, graph, rest, corrupted.rows(pair), kept)
         changed = loss(patched, clean_logits[pair], some)
         scores[pair, source, target] = changed - clean[pair]
     return scores

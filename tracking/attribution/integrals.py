@@ -86,7 +86,7 @@ class EdgeIntegral:
 
     def zeros(self) -> list[_Sums]:
         """Empty sums, one for every metric."""
-        graph, (pairs, positions) = self.graph, self.batch.pairs.clean.shape
+        graph, (pairs, positions) = self.graph, self.batch.clean.shape[:2]
         reads = (pairs, positions, 3 * graph.n_heads, self.decoder.head_dim)
         edges = (pairs, len(graph.sources), len(graph.targets))
         devices = [self.decoder.device_of(layer) for layer in range(graph.n_layers)]
@@ -177,7 +177,7 @@ class EdgeIntegral:
             weights = self.decoder.read_weights(layer)  # [3 * head, head_dim, width]
             for part, read, weight in zip(into, reads.chunk(3), weights.chunk(3), strict=True):
                 streams = torch.bmm(read, weight).transpose(0, 1)  # [row, head, width]
-                streams = streams.unflatten(0, self.batch.pairs.clean.shape)
+                streams = streams.unflatten(0, self.batch.clean.shape[:2])
                 part += self.differences.along(seen, streams).sum(1).to(part.device)
         return edges
 

@@ -124,7 +124,7 @@ class Experiment:
             clean[rows], corrupted[rows] = against.clean.cpu(), against.corrupted.cpu()
             clean_right[rows] = _right(against.clean_logits, ends.pairs)
             for place, edges in enumerate(kept):
-                given = patched_logits(decoder, self.graph, ends.pairs, ends.corrupted, edges)
+                given = patched_logits(decoder, self.graph, ends.rest, ends.corrupted, edges)
                 patched[place, rows] = self.loss(given, against.clean_logits, ends.pairs).cpu()
                 right[place, rows] = _right(given, ends.pairs)
         return Runs(clean, corrupted, patched, clean_right, right)
@@ -140,7 +140,7 @@ class Experiment:
         else:
             full = self.graph.edge_mask.to(decoder.device)
             clean, corrupted = (
-                patched_logits(decoder, self.graph, ends.pairs, ends.corrupted, edges)
+                patched_logits(decoder, self.graph, ends.rest, ends.corrupted, edges)
                 for edges in (full, torch.zeros_like(full))
             )
             losses = (self.loss(given, clean, ends.pairs) for given in (clean, corrupted))

@@ -94,12 +94,16 @@ class Decoder:
         """The precision of the passes."""
         return self.blocks[0].attention_norm.weight.dtype
 
-    @property
-    def turns_by_length(self) -> bool:
-        """Whether rotary embeddings depend on how long a pass is, not on positions alone."""
-        kinds = self.backbone.rotary_emb.rope_type
+    def turned_by_length(self, positions: int) -> bool:
+        """Whether rotary embeddings of passes of so many positions depend on that number, and not
+        on the positions alone."""
+        kinds = self.backbone.rotary_emb.rope_type  # of all layers, or by their kind
         each = kinds.values() if isinstance(kinds, dict) else [kinds]
-        return any(kind == "longrope" or "dynamic" in kind for kind in each)
+        if not any(kind == "longrope" or "dynamic" in kind for kind in each):
+            return False
+        config = self.causal.config
+        original = config.rope_parameters.get("original_max_position_embeddings")
+        return positions >= (original or config.max_position_embeddings)
 
     @property
     def mlp_width(self) -> int:
@@ -219,7 +223,7 @@ def run(
     """
     if past is None:
         return _pass(decoder, embeddings, attention_mask, None)
-    return _pass(decoder, embeddings, past.mask_before(attention_mask), past.cache())
+    return _pass(decoder, embeddings, past.mask_with(attention_mask), past.cache())
 
 
 def past_of(decoder: Decoder, token_ids: Tensor, attention_mask: Tensor) -> Past:
@@ -227,12 +231,12 @@ def past_of(decoder: Decoder, token_ids: Tensor, attention_mask: Tensor) -> Past
     cache = DynamicCache()
     with torch.no_grad():
         _pass(decoder, embed(decoder, token_ids), attention_mask, cache)
-    keys, values, _windows = zip(*cache, strict=True)
-    return Past(list(keys), list(values), attention_mask, decoder.n_heads)
+    return Past(cache.layers, attention_mask, decoder.n_heads)
 
 
 def _pass(decoder: Decoder, embeddings: Tensor, mask: Tensor, cache: Cache | None) -> Tensor:
-    """As `run`; `mask` begins with what `cache` has."""
+    """A pass from embeddings [row, position, width] to the last norm's output; `mask` [row,
+    position] is that of all positions, those of the `cache` first."""
     padded = not bool(mask.all())  # without padding attention has a faster kernel
     positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -embeddings.shape[1] :] if padded else None
     with torch.autocast(embeddings.device.type, enabled=False):

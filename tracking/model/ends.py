@@ -13,9 +13,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from tracking.model.decoder import Decoder, embed, past_of, run
-from tracking.model.passes import Batch, Metric, Outputs, check, trimmed, within
-from tracking.model.past import Past, alike, by_rest, ending_together
+from tracking.model.decoder import Decoder, embed, run
+from tracking.model.passes import Batch, Metric, Outputs, check
+from tracking.model.past import Past
+from tracking.model.rest import Rest, batches, most, trimmed
 from tracking.model.taps import tapped, undisturbed
 from tracking.pairs.prompt_pairs import PromptPairs, look
 
@@ -24,10 +25,6 @@ MEMORY_GB = 16.0
 
 KEPT_SHARE = 1 / 8
 """Of this memory, for ends that are kept."""
-
-LEAST_SHARED = 1 / 8
-"""Of all positions: fewer that prompts begin with alike are not run apart, as attention then takes
-a mask, which is slower."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,6 @@ class Kept:
     layers: list[KeptLayer]
     last_stream: Tensor  # [row, position, width], what the last norm reads
     last: Tensor  # [row, look, width], what `lm_head` reads
-    past: Past | None = None  # that the pass went on from
 
     @classmethod
     def of(
@@ -81,7 +77,7 @@ class Kept:
             layers = [
                 KeptLayer(tap.stream, tap.z, tap.mlp_stream, tap.mlp_out) for tap in taps.layers
             ]
-            return cls(decoder, embeddings, layers, taps.logits_stream, at(last, positions), past)
+            return cls(decoder, embeddings, layers, taps.logits_stream, at(last, positions))
 
     def rows(self, rows: Tensor) -> Kept:
         """Of the rows at `rows`."""
@@ -91,7 +87,6 @@ class Kept:
             [layer.rows(rows) for layer in self.layers],
             self.last_stream[rows.to(self.last_stream.device)],
             self.last[rows.to(self.last.device)],
-            self.past and self.past.rows(rows),
         )
 
     @cached_property
@@ -106,9 +101,10 @@ class Kept:
 
 @dataclass(frozen=True)
 class Ends:
-    """The clean and the corrupted pass of a batch of pairs, from where these begin to differ."""
+    """The clean and the corrupted pass of a batch of pairs."""
 
-    pairs: PromptPairs  # their positions from there on
+    pairs: PromptPairs  # whole, as metrics take them
+    rest: Rest  # of them, that is run: whose positions are those of both passes
     clean: Kept
     corrupted: Kept
     clean_logits: Tensor  # float32 [pair, look, vocabulary]
@@ -119,14 +115,14 @@ class Ends:
         """By one pass each, and one on what they begin with alike."""
         pairs = pairs.to(decoder.device)
         with undisturbed(decoder):
-            past, pairs = _shared(decoder, pairs)
-            positions = look(pairs)[0]
+            rest = Rest.of(decoder, pairs)
+            mask, positions = rest.pairs.attention_mask, look(rest.pairs)[0]
             clean, corrupted = (
-                Kept.of(decoder, ids, pairs.attention_mask, positions, past)
-                for ids in (pairs.clean, pairs.corrupted)
+                Kept.of(decoder, ids, mask, positions, rest.past)
+                for ids in (rest.pairs.clean, rest.pairs.corrupted)
             )
             logits = [decoder.logits(end.last) for end in (clean, corrupted)]
-        return cls(pairs, clean, corrupted, *logits)
+        return cls(pairs, rest, clean, corrupted, *logits)
 
     def rows(self, rows: Tensor) -> Ends:
         """Of the pairs at `rows`; itself where these are all, in order."""
@@ -137,13 +133,13 @@ class Ends:
         clean, corrupted = (end.rows(rows) for end in (self.clean, self.corrupted))
         places = rows.to(self.clean_logits.device)
         logits = (end[places, :looks] for end in (self.clean_logits, self.corrupted_logits))
-        return Ends(pairs, clean, corrupted, *logits)
+        return Ends(pairs, self.rest.rows(rows), clean, corrupted, *logits)
 
     def batch(self, losses: Sequence[Metric]) -> Batch:
         """The path between the two, and metrics at both ends."""
         clean, corrupted = self.losses(losses)
         embeddings = self.clean.embeddings, self.corrupted.embeddings
-        return Batch(self.pairs, *embeddings, self.clean_logits, clean, corrupted, self.clean.past)
+        return Batch(self.pairs, self.rest, *embeddings, self.clean_logits, clean, corrupted)
 
     def losses(self, losses: Sequence[Metric]) -> Tensor:
         """Metrics under the clean and the corrupted prompts: [end, metric, pair]."""
@@ -153,17 +149,6 @@ class Ends:
             for loss in losses
         ]
         return torch.stack(each).unflatten(0, (2, -1))
-
-
-def _shared(decoder: Decoder, pairs: PromptPairs) -> tuple[Past | None, PromptPairs]:
-    """What the prompts of all pairs begin with alike, where it is worth a pass of its own, and the
-    pairs from there on."""
-    count = int(alike(pairs).min())
-    if decoder.turns_by_length or count < LEAST_SHARED * pairs.clean.shape[1]:
-        return None, pairs
-    before, rest = slice(count), slice(count, None)
-    past = past_of(decoder, pairs.clean[:, before], pairs.attention_mask[:, before])
-    return past, within(pairs, rest)
 
 
 @dataclass(frozen=True)
@@ -187,7 +172,7 @@ class AllEnds:
         `memory_gb` (`kept_gb`). Raises `BadInput` where the pairs do not fit the decoder, or its
         weights are not finite."""
         check(decoder, pairs, batch_size)
-        return cls(decoder, pairs, batch_size, memory_gb, list(by_rest(pairs, batch_size)))
+        return cls(decoder, pairs, batch_size, memory_gb, list(batches(decoder, pairs, batch_size)))
 
     @cached_property
     def keeps(self) -> bool:
@@ -197,7 +182,7 @@ class AllEnds:
     def __getitem__(self, number: int) -> Ends:
         if number in self.kept:
             return self.kept[number]
-        ends = Ends.of(self.decoder, ending_together(trimmed(self.pairs[self.rows[number]])))
+        ends = Ends.of(self.decoder, trimmed(self.pairs[self.rows[number]]))
         if self.keeps:
             self.kept[number] = ends
         return ends
@@ -211,7 +196,7 @@ class AllEnds:
         kept, or else passes of their own, which may be few enough to be kept."""
         pairs = self.pairs[places]
         if not self.keeps:
-            rows = list(by_rest(pairs, self.batch_size))
+            rows = list(batches(self.decoder, pairs, self.batch_size))
             return AllEnds(self.decoder, pairs, self.batch_size, self.memory_gb, rows)
         place_of = torch.full((len(self.pairs),), -1)
         place_of[places] = torch.arange(len(places))
@@ -240,9 +225,11 @@ def kept_gb(decoder: Decoder, pairs: PromptPairs, memory_gb: float) -> float:
     position = number * (layers * (heads + 3 * width) + 2 * width)
     if number < 4:  # what the parts gave is there in float32 too
         position += 4 * (layers * (heads + width) + width)
+    runs, before = most(decoder, pairs)
+    past = number * layers * 2 * decoder.n_kv_heads * decoder.head_dim
     looks = int(pairs.supervised.sum(-1).max())
     logits = looks * (4 * decoder.lm_head.out_features + number * width)
-    each = 2 * (pairs.clean.shape[1] * position + logits)
+    each = 2 * (runs * position + logits) + before * past
     gb = len(pairs) * each / 1e9
     return gb if gb <= KEPT_SHARE * memory_gb else 0.0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -13,35 +13,13 @@ from tracking.errors import BadInput
 from tracking.model.decoder import Decoder, run
 from tracking.model.graph import Graph
 from tracking.model.past import Past
+from tracking.model.rest import Rest, most
 from tracking.model.taps import Taps
 from tracking.pairs.prompt_pairs import PromptPairs, look
 
 Metric = Callable[[Tensor, Tensor, PromptPairs], Tensor]
 """A loss [pair] of logits and clean logits, [pair, look, vocabulary] each; `attribution.metrics`
 has them by name."""
-
-
-def by_length(pairs: PromptPairs, batch_size: int) -> Iterator[Tensor]:
-    """Indices, on the CPU, of batches of pairs of like length: little padding is computed."""
-    order = pairs.attention_mask.sum(-1).argsort(stable=True).cpu()
-    yield from order.split(batch_size)
-
-
-def trimmed(pairs: PromptPairs) -> PromptPairs:
-    """The same pairs without the columns in which all are padding."""
-    columns = pairs.attention_mask.any(0).nonzero()[:, 0]
-    return within(pairs, slice(int(columns[0]), int(columns[-1]) + 1))
-
-
-def within(pairs: PromptPairs, columns: slice) -> PromptPairs:
-    """The same pairs with these positions alone."""
-    return PromptPairs(
-        pairs.clean[:, columns],
-        pairs.corrupted[:, columns],
-        pairs.attention_mask[:, columns],
-        pairs.labels,
-        pairs.supervised[:, columns],
-    )
 
 
 def fitting(decoder: Decoder, pairs: PromptPairs, memory_gb: float) -> int:
@@ -60,11 +38,14 @@ def fitting(decoder: Decoder, pairs: PromptPairs, memory_gb: float) -> int:
 def bytes_each(decoder: Decoder, pairs: PromptPairs) -> int:
     """Bytes that attribution takes for each pair of a batch, at the most.
 
-    Counts, per position: the source differences, twice, as pairs that are done again have a copy of
-    theirs, the sums over steps, and what one forward pass keeps for its backward pass: what the
-    norms read, q, k, v and z (eager attention keeps its weights too), three times the hidden units
-    of an MLP. No parameter has a gradient, so what other matrices read is not kept. Beside these
-    the logits, and the scores. Of a model on several devices it is what all take together.
+    Counts, per position that is run: the source differences, twice, as pairs that are done again
+    have a copy of theirs, the sums over steps, and what one forward pass keeps for its backward
+    pass: what the norms read, q, k, v and z (eager attention keeps its weights too), three times
+    the hidden units of an MLP. No parameter has a gradient, so what other matrices read is not
+    kept. Beside these
+    the logits, and the scores; and keys and values of positions before those that are run, once
+    for KV heads and once for query heads. Of a model on several devices it is what all take
+    together.
     """
     layers, width = len(decoder.blocks), decoder.width
     heads = decoder.n_heads * decoder.head_dim
@@ -73,12 +54,14 @@ def bytes_each(decoder: Decoder, pairs: PromptPairs) -> int:
     sums = layers * (3 * heads + width)
     number = torch.finfo(decoder.dtype).bits // 8
     kept = layers * (4 * 2 * width + number * (4 * heads + 3 * mlp))
-    positions = pairs.clean.shape[1]
+    runs, before = most(decoder, pairs)
+    past = layers * number * 2 * (heads + decoder.n_kv_heads * decoder.head_dim)
     look = int(pairs.supervised.sum(-1).max())
     logits = 4 * look * decoder.lm_head.out_features
     graph = decoder.graph
     scores = 2 * len(graph.sources) * len(graph.targets)
-    return positions * (4 * (2 * differences + sums) + kept) + 4 * (logits + scores)
+    each = 4 * (2 * differences + sums) + kept
+    return runs * each + before * past + 4 * (logits + scores)
 
 
 def check(decoder: Decoder, pairs: PromptPairs, batch_size: int) -> None:
@@ -212,12 +195,12 @@ class Batch:
     """A batch of pairs, and the metric at both ends of its path."""
 
     pairs: PromptPairs
+    rest: Rest  # of them, that is run
     clean: Tensor  # [pair, position, width], embeddings
     corrupted: Tensor  # [pair, position, width]
     clean_logits: Tensor  # float32 [pair, look, vocabulary]
     clean_loss: Tensor  # [metric, pair]
     corrupted_loss: Tensor  # [metric, pair]
-    past: Past | None = None  # what both prompts of each pair begin with
 
     def at(self, place: Tensor) -> Tensor:
         """Embeddings [pair, position, width] at `place` [pair] of each pair's path."""
@@ -232,12 +215,12 @@ class Batch:
         pairs = self.pairs[rows]
         return Batch(
             pairs,
+            self.rest.rows(rows),
             self.clean[rows],
             self.corrupted[rows],
             self.clean_logits[rows, : look(pairs)[0].shape[1]],
             self.clean_loss[:, rows],
             self.corrupted_loss[:, rows],
-            self.past and self.past.rows(rows),
         )
 
 
@@ -257,7 +240,7 @@ class Passes:
     def value(self, batch: Batch, place: Tensor) -> Tensor:
         """The first metric [pair] at `place` [pair] on the path."""
         with torch.no_grad():
-            given = logits(self.decoder, batch.at(place), batch.pairs, batch.past)
+            given = logits(self.decoder, batch.at(place), batch.rest.pairs, batch.rest.past)
             return self.losses[0](given, batch.clean_logits, batch.pairs)
 
     def gradients(
@@ -267,7 +250,7 @@ class Passes:
         pass from `embeddings`; None where it does not depend on one. One forward pass for all."""
         with torch.enable_grad():
             begin = embeddings.detach().requires_grad_()
-            given = logits(self.decoder, begin, batch.pairs, batch.past)
+            given = logits(self.decoder, begin, batch.rest.pairs, batch.rest.past)
             sums = self.measured(given, batch.clean_logits, batch.pairs).sum(1)
             if not sums.requires_grad:
                 raise BadInput(

@@ -216,16 +216,17 @@ class Exchanged:
 
     def _losses_together(self, sets: Tensor, here: Kept, other: Kept) -> Tensor:
         """[set, pair]: of the run `here`, with all nodes of a set at their values in the other."""
-        decoder, out = here.decoder, []
+        decoder, rest, out = here.decoder, self.ends.rest, []
         for nodes in sets.view(len(sets), len(decoder.blocks), decoder.n_heads + 1):
             with exchanged(decoder, nodes, other):
-                given = logits(decoder, here.embeddings, self.ends.pairs, here.past)
+                given = logits(decoder, here.embeddings, rest.pairs, rest.past)
             out.append(self.of_logits(given))
         return torch.stack(out)
 
     def _losses(self, chosen: Chosen, here: Kept, other: Kept) -> Tensor:
         """[node, pair]: of the run `here`, one node at its value in the other."""
-        pairs, decoder = self.ends.pairs, here.decoder
-        each = streams_with(here, other, chosen, pairs.attention_mask, look(pairs)[0])
+        decoder, rest = here.decoder, self.ends.rest
+        mask, positions = rest.pairs.attention_mask, look(rest.pairs)[0]
+        each = streams_with(here, other, chosen, mask, positions, rest.past)
         # logits of one node at a time: those of all would fill the memory
         return torch.stack([self.of_logits(decoder.logits(one)) for one in each])

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from tracking.errors import BadInput
 from tracking.model.decoder import Decoder, embed, run
-from tracking.model.passes import check, trimmed
+from tracking.model.passes import check
+from tracking.model.rest import trimmed
 from tracking.model.taps import attention_patterns, quiet
 from tracking.nodes.patterns import (
     copying,

@@ -19,7 +19,7 @@ from tracking.model.decoder import Decoder, embed
 from tracking.model.ends import Kept
 from tracking.model.graph import Graph
 from tracking.model.passes import logits
-from tracking.pairs.prompt_pairs import PromptPairs
+from tracking.model.rest import Rest
 from tracking.patching.edits import edited
 
 
@@ -169,16 +169,16 @@ class Patch:
 
 
 def patched_logits(
-    decoder: Decoder, graph: Graph, pairs: PromptPairs, corrupted: Kept, kept: Tensor
+    decoder: Decoder, graph: Graph, rest: Rest, corrupted: Kept, kept: Tensor
 ) -> Tensor:
     """Float32 [row, look, vocabulary] with only the edges `kept`, the others corrupted.
 
     `kept` is a BoolTensor [source, target] for all rows alike, or [row, source, target];
-    `corrupted` is the pass on the corrupted prompts of the `pairs`, row by row.
+    `corrupted` is the pass on the corrupted prompts of the `rest`, row by row.
     """
     patch = Patch(decoder, graph, corrupted, kept)
     with torch.no_grad(), edited(decoder, patch):
-        embeddings = embed(decoder, pairs.clean)
+        embeddings = embed(decoder, rest.pairs.clean)
         patch.embed(embeddings)
-        past = corrupted.past and corrupted.past.read_by(patch.heads)
-        return logits(decoder, embeddings, pairs, past)
+        past = rest.past and rest.past.read_by(patch.heads)
+        return logits(decoder, embeddings, rest.pairs, past)

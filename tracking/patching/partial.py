@@ -51,11 +51,16 @@ def side_by_side(graph: Graph, nodes: Tensor, count: int) -> Iterator[Chosen]:
 
 
 def streams_with(
-    here: Kept, other: Kept, chosen: Chosen, mask: Tensor, positions: Tensor
+    here: Kept,
+    other: Kept,
+    chosen: Chosen,
+    mask: Tensor,
+    positions: Tensor,
+    past: Past | None = None,
 ) -> Tensor:
     """[node, row, look, width]: what `lm_head` reads at `positions` [row, look] of the run `here`
     where each of the chosen nodes alone writes what it wrote in the other run, which is the same
-    decoder's, or another's of its shape."""
+    decoder's, or another's of its shape. Both go on from the `past`."""
     decoder, layer = here.decoder, chosen.layer
     ours, theirs = here.layers[layer], other.layers[layer]
     if layer == len(decoder.blocks) - 1:  # nothing reads the other positions any more
@@ -65,7 +70,7 @@ def streams_with(
         streams = torch.cat([streams, (ours.mid + theirs.mlp_out)[None]])
     count = len(streams)
     mask, where = mask.repeat(count, 1), positions.repeat(count, 1)
-    last = last_stream(decoder, layer + 1, streams.flatten(0, 1), mask, where, here.past)
+    last = last_stream(decoder, layer + 1, streams.flatten(0, 1), mask, where, past)
     return last.unflatten(0, (count, -1))
 
 

@@ -13,7 +13,8 @@ from torch import nn
 
 from tracking.errors import BadInput
 from tracking.model.decoder import Decoder, embed
-from tracking.model.passes import by_length, logits, trimmed
+from tracking.model.passes import logits
+from tracking.model.rest import by_length, trimmed
 from tracking.model.taps import quiet
 from tracking.pairs.prompt_pairs import PromptPairs
 

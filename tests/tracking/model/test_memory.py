@@ -20,6 +20,10 @@ from tracking.model.taps import tapped
 TOLERANCE = 0.15
 M_MMAP_THRESHOLD = -3
 PAIRS = 12
+MANY_HEADS = {"layers": 6, "heads": 8, "head_dim": 32, "width": 256}
+MANY_TOKENS = {"layers": 4, "heads": 4, "kv_heads": 4, "head_dim": 64, "width": 256} | {
+    "vocabulary": 8000
+}
 
 
 def status(line: str) -> int:
@@ -27,13 +31,13 @@ def status(line: str) -> int:
     return int(Path("/proc/self/status").read_text().partition(f"{line}:")[2].split()[0]) * 1024
 
 
-def grow(shape: dict[str, Any], answer: Any) -> None:
+def grow(shape: dict[str, Any], shared: int, answer: Any) -> None:
     """Send the bytes by which an attribution makes this process larger in which all pairs but one
     are done again, which takes the most; and the bytes that are counted."""
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 65536)  # what is let go of is given back
     torch.set_num_threads(1)
     decoder = Decoder.of(make_decoder(**shape))
-    pairs = make_pairs(PAIRS, length=32)
+    pairs = make_pairs(PAIRS, length=32, shared=shared)
 
     def attribute(count: int) -> None:
         again, losses = max(count - 1, 1), (resolve("neg_logit_diff"),)
@@ -55,16 +59,27 @@ def grow(shape: dict[str, Any], answer: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "shape",
+    ("shape", "shared"),
     [
-        {"layers": 6, "heads": 8, "head_dim": 32, "width": 256},
-        {"layers": 4, "heads": 4, "kv_heads": 4, "head_dim": 64, "width": 256, "vocabulary": 8000},
+        (MANY_HEADS, 0),
+        (MANY_HEADS, 16),
+        (
+            {
+                "layers": 4,
+                "heads": 4,
+                "kv_heads": 4,
+                "head_dim": 64,
+                "width": 256,
+                "vocabulary": 8000,
+            },
+            0,
+        ),
     ],
-    ids=["many heads", "many tokens"],
+    ids=["many heads", "many heads, half alike", "many tokens"],
 )
-def test_attribution_takes_what_is_counted(shape: dict[str, Any]) -> None:
+def test_attribution_takes_what_is_counted(shape: dict[str, Any], shared: int) -> None:
     taken, answer = processes.Pipe(duplex=False)
-    process = processes.Process(target=grow, args=(shape, answer))
+    process = processes.Process(target=grow, args=(shape, shared, answer))
     process.start()
     process.join()
     measured, counted = taken.recv()

@@ -21,7 +21,7 @@ from tracking.circuits.select import select
 from tracking.model.decoder import Decoder
 from tracking.nodes.effects import effects
 
-RAGGED = make_pairs(6, ragged=True, looks=2)
+RAGGED = make_pairs(6, ragged=True, looks=2, shared=2)
 # GPUs of the embeddings, the layers, the last norm, the head: in a row, and as tied weights lie
 SPLITS = [(0, (0, 1, 1), 1, 1), (0, (1, 1, 2), 2, 0)]
 
@@ -46,7 +46,7 @@ def on_both(work: Callable[[Any], Any], split: tuple) -> tuple[Any, Any]:
 
 
 def test_a_record_is_the_same_on_several_devices() -> None:
-    pairs = told_apart(model(), make_pairs(4), batch_size=4)
+    pairs = told_apart(model(), make_pairs(4, shared=1), batch_size=4)
     both, base = partial(on_both, split=SPLITS[1]), make_decoder(seed=1, layers=3)
     quick = {"ig_steps": 2, "max_ig_steps": 4, "resamples": 10}
     assert_second_record_alike(both, model(), base, pairs, **quick)

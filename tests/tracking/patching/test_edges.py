@@ -46,26 +46,26 @@ def test_rows_with_circuits_of_their_own_do_as_each_alone(
 ) -> None:
     model, pairs = tiny_decoder(arch, seed=seed), random_pairs(pairs=3, seed=seed)
     decoder = Decoder.of(model)
-    corrupted = Ends.of(decoder, pairs).corrupted
+    ends = Ends.of(decoder, pairs)
     circuits = drawn(decoder.graph, kept, seed, 3)
-    found = patched_logits(decoder, decoder.graph, pairs, corrupted, circuits)
+    found = patched_logits(decoder, decoder.graph, ends.rest, ends.corrupted, circuits)
     for row, circuit in enumerate(circuits):
-        shared = patched_logits(decoder, decoder.graph, pairs, corrupted, circuit)
+        shared = patched_logits(decoder, decoder.graph, ends.rest, ends.corrupted, circuit)
         assert_close(found[row], shared[row], 1e-5)
 
 
 def test_only_what_the_circuit_keeps_is_computed(tiny_decoder, random_pairs) -> None:
     model, pairs = tiny_decoder(layers=3), random_pairs()
     decoder = Decoder.of(model)
-    corrupted = Ends.of(decoder, pairs).corrupted
+    ends = Ends.of(decoder, pairs)
     edges = ["embed->L0H1.v", "embed->L0H2.k", "L0H1->M2", "L0H2->M2", "M2->logits"]
     circuit = Circuit.of(decoder.graph, edges)
     with counted(model) as seen:
-        patched_logits(decoder, decoder.graph, pairs, corrupted, circuit.edge_mask)
+        patched_logits(decoder, decoder.graph, ends.rest, ends.corrupted, circuit.edge_mask)
     assert seen == {"heads of 0": 2, "M2": 1}
     with counted(model) as seen:
         nothing = torch.zeros_like(decoder.graph.edge_mask)
-        patched_logits(decoder, decoder.graph, pairs, corrupted, nothing)
+        patched_logits(decoder, decoder.graph, ends.rest, ends.corrupted, nothing)
     assert not seen
 
 
@@ -88,6 +88,6 @@ def test_a_forward_that_was_replaced_before_is_put_back(tiny_decoder, random_pai
     model, pairs = tiny_decoder(), random_pairs()
     decoder, mlp = Decoder.of(model), model.model.layers[0].mlp
     mlp.forward = own = mlp.forward
-    corrupted = Ends.of(decoder, pairs).corrupted
-    patched_logits(decoder, decoder.graph, pairs, corrupted, decoder.graph.edge_mask)
+    ends = Ends.of(decoder, pairs)
+    patched_logits(decoder, decoder.graph, ends.rest, ends.corrupted, decoder.graph.edge_mask)
     assert mlp.forward is own and "forward" not in vars(model.model.layers[1].mlp)
