@@ -53,7 +53,7 @@ class Sizes:
     teacher_parameters: int
     cache: int  # of generation in this process
     analysis: int  # of the heads, at other times than training's
-    shift: int  # the weights that `track_shift` holds then beside the model
+    shift: int  # weights that `track_shift` holds beside the model, at other times too
     checkpoint: int  # on disk
     sequences: int  # of one pass
     tokens: int  # of the longest sequence
@@ -94,7 +94,7 @@ def sizes(
         teacher_parameters=sum(one.numel() for one in taught),
         cache=_cache(job, model, batch, tokens),
         analysis=_analysis(job, model, pairs),
-        shift=_copies(job, model) * weights,
+        shift=_shift(job, model, weights),
         checkpoint=saved + (0 if args.save_only_model else optimizer or 0),
         sequences=batch,
         tokens=tokens,
@@ -220,12 +220,16 @@ def _analysis(job: Job, model: nn.Module, pairs: Mapping[str, PromptPairs]) -> i
     return most
 
 
-def _copies(job: Job, model: nn.Module) -> int:
-    """How many models a live shift holds beside the one that is trained: one into which weights are
-    exchanged, and the base where the model without its adapters is not."""
+def _shift(job: Job, model: Any, weights: int) -> int:
+    """Bytes of the models that a live shift holds beside the one that is trained: one into which
+    weights are exchanged, its unembedding apart from its embeddings, and the base where this is not
+    the model without its adapters."""
     if not job.ours.track_shift:
         return 0
-    return 2 if without_adapters(model) is None else 1
+    decoder = Decoder.of(model)
+    tied = decoder.lm_head.weight is decoder.embedding.weight
+    apart = decoder.embedding.weight.nbytes if tied else 0
+    return (2 if without_adapters(model) is None else 1) * weights + apart
 
 
 def _optimizer(name: str, trained: list[Any]) -> int | None:
