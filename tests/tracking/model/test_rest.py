@@ -1,7 +1,8 @@
 """Running only where prompts differ changes nothing that is said of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from tracking.circuits.faithfulness import Experiment
 from tracking.model import rest as module
 from tracking.model.decoder import Decoder
 from tracking.model.ends import AllEnds
+from tracking.model.passes import Metric
 from tracking.model.rest import alike, batches, ending_together, most
 from tracking.nodes.effects import node_effects, together
 from tracking.pairs.prompt_pairs import PromptPairs
@@ -38,29 +40,31 @@ def apart() -> Iterator[None]:
         module.alike = before
 
 
-def all_of(decoder: Decoder, pairs: PromptPairs, sharing: bool) -> list[Tensor]:
-    """Scores by every way, runs of random circuits, effects of nodes one by one and together, of
-    pairs and of a part of them."""
+def all_of(
+    decoder: Decoder,
+    pairs: PromptPairs,
+    sharing: bool,
+    metric: Metric = METRIC,
+    methods: Sequence[str] = ("eap-ig",),
+) -> list[Tensor]:
+    """Scores by the methods, runs of random circuits, effects of nodes one by one and together, of
+    a part of the pairs."""
     generator, graph = torch.Generator().manual_seed(len(pairs)), decoder.graph
     drawn = (torch.rand(3, *graph.edge_mask.shape, generator=generator) < 0.6) & graph.edge_mask
     nodes = torch.ones(len(graph.nodes), dtype=torch.bool)
     some = torch.rand(2, len(nodes), generator=generator) < 0.5
-    out = []
-    for memory_gb, metric in ((0.0, METRIC), (ROOM_GB, second_token)):
-        ends = AllEnds.of(decoder, pairs, 3, memory_gb)
-        assert all((end.rest.past is not None) == sharing for _, end in ends)
-        for method in ("eap-ig", "eap-ig-activations", "node-ig", "exact"):
-            plan = Plan(method, "adaptive", 2, 8) if method == "eap-ig" else None
-            plan = plan or Plan(method, "midpoint", 2, 2)
-            (scores,) = attributed(ends, [metric], plan, per_pair=True)
-            assert scores.per_pair is not None
-            out.append(scores.per_pair)
-        for part in (ends, ends.among(torch.tensor([3, 0]))):
-            runs = Experiment(part, metric).run([*drawn, graph.edge_mask])
-            effects = node_effects(part, nodes, metric, least=0.05)
-            out += [runs.clean, runs.corrupted, runs.patched, *together(part, some, metric)]
-            out += [effects.corrupt, effects.restore, effects.behaviour]
-    return out
+    ends, out = AllEnds.of(decoder, pairs, 3, ROOM_GB), []
+    assert all((end.rest.past is not None) == sharing for _, end in ends)
+    for method in methods:
+        rule = "adaptive" if method == "eap-ig" else "midpoint"
+        (scores,) = attributed(ends, [metric], Plan(method, rule, 2, 8), per_pair=True)
+        assert scores.per_pair is not None
+        out.append(scores.per_pair)
+    part = ends.among(torch.tensor([3, 0, 4]))
+    runs = Experiment(part, metric).run([*drawn, graph.edge_mask])
+    effects = node_effects(part, nodes, metric, least=0.05)
+    out += [runs.clean, runs.corrupted, runs.patched, *together(part, some, metric)]
+    return [*out, effects.corrupt, effects.restore, effects.behaviour]
 
 
 def second_token(logits: Tensor, clean_logits: Tensor, pairs: PromptPairs) -> Tensor:
@@ -69,13 +73,13 @@ def second_token(logits: Tensor, clean_logits: Tensor, pairs: PromptPairs) -> Te
     return -logits[:, 0].gather(1, pairs.clean.gather(1, first + 1))[:, 0]
 
 
-def check(decoder: Decoder, pairs: PromptPairs, tolerance: float = 1e-4) -> None:
-    ours = all_of(decoder, pairs, sharing=True)
+def check(decoder: Decoder, pairs: PromptPairs, **more: Any) -> None:
+    ours = all_of(decoder, pairs, sharing=True, **more)
     with apart():
-        wanted = all_of(decoder, pairs, sharing=False)
+        wanted = all_of(decoder, pairs, sharing=False, **more)
     for mine, one in zip(ours, wanted, strict=True):
         assert torch.equal(mine.isnan(), one.isnan())
-        assert_close(mine.nan_to_num(), one.nan_to_num(), tolerance)
+        assert_close(mine.nan_to_num(), one.nan_to_num(), 1e-4)
 
 
 @pytest.mark.parametrize(("arch", "variant"), CASES, ids=str)
@@ -96,6 +100,14 @@ def test_what_is_said_of_pairs_is_the_same_from_where_they_differ(
         decoder,
         random_pairs(length=8, ragged=True, side=side, looks=looks, shared=shared, seed=seed),
     )
+
+
+@pytest.mark.parametrize("method", ["eap-ig-activations", "node-ig", "exact"])
+def test_other_methods_and_metrics_of_one_s_own_say_the_same(
+    tiny_decoder, random_pairs, method: str
+) -> None:
+    pairs = random_pairs(length=8, ragged=True, shared=3)
+    check(Decoder.of(tiny_decoder()), pairs, metric=second_token, methods=[method])
 
 
 def test_adapters_are_read_behind_what_is_alike_too(tiny_decoder, random_pairs) -> None:
