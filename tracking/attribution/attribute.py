@@ -12,8 +12,9 @@ Conventions, those of the reference implementation (Hanna et al. 2403.17806):
 
 For each batch of pairs (`tracking.attribution.integrals`):
 
-1. one clean and one corrupted pass; their difference is expanded once to what every source writes,
-   `differences` [pair, position, source, width];
+1. one clean and one corrupted pass, from where the prompts of the batch begin to differ
+   (`tracking.model.rest`; all later passes too); their difference is expanded once to what every
+   source writes, `differences` [pair, position, source, width];
 2. one forward and backward pass per step of the path, with gradients g to what the heads' q, k
    and v projections give, to what the MLPs read and to what the last norm reads, nothing else;
 3. q, k and v go back through their RMS norm y = w x r, r = (mean(x^2) + eps)^-1/2 by
