@@ -104,7 +104,7 @@ class Ends:
     """The clean and the corrupted pass of a batch of pairs."""
 
     pairs: PromptPairs  # whole, as metrics take them
-    rest: Rest  # of them, that is run: whose positions are those of both passes
+    rest: Rest  # the positions of them that both passes ran
     clean: Kept
     corrupted: Kept
     clean_logits: Tensor  # float32 [pair, look, vocabulary]

@@ -195,7 +195,7 @@ class Batch:
     """A batch of pairs, and the metric at both ends of its path."""
 
     pairs: PromptPairs
-    rest: Rest  # of them, that is run
+    rest: Rest  # the positions of them that passes run
     clean: Tensor  # [pair, position, width], embeddings
     corrupted: Tensor  # [pair, position, width]
     clean_logits: Tensor  # float32 [pair, look, vocabulary]

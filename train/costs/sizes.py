@@ -53,7 +53,7 @@ class Sizes:
     teacher_parameters: int
     cache: int  # of generation in this process
     analysis: int  # of the heads, at other times than training's
-    shift: int  # weights that `track_shift` holds beside the model, at other times too
+    shift: int  # weights that `track_shift` holds beside the model, between steps
     checkpoint: int  # on disk
     sequences: int  # of one pass
     tokens: int  # of the longest sequence

@@ -36,6 +36,19 @@ def test_quantised_weights_are_not_counted_as_whole_ones(
     assert ("activations" in printed) != quantised
 
 
+@pytest.mark.parametrize("prompts", [0, 8])
+def test_the_models_of_a_live_shift_are_named_where_one_is_asked_for(
+    prompts: int,
+    small_words: Callable[..., list[str]],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    words = small_words("sft", tmp_path / "run", track_shift=prompts)
+    job = config.load("sft", [*words, "--dry_run", "true"])
+    describe(job, model.start(job), for_sft(job, "train"), {})
+    assert ("or the shift's models" in capsys.readouterr().out) == (prompts > 0)
+
+
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
