@@ -78,7 +78,7 @@ def measure(
 
 def _told(analysis: Analysis) -> str:
     """What tells that a record is right, and what its time hangs on."""
-    circuit, measured = analysis.circuit, ~analysis.nodes.corrupt.isnan().all(0)
+    circuit, measured = analysis.circuit, analysis.nodes.measured
     return (
         f"Behaviour with all edges patched {circuit.all_edges:.3f} of the model's own, with none "
         f"{circuit.no_edges:.3f}; gap of the integral {analysis.scores.gap:.3f}; a circuit of "

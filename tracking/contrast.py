@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -58,11 +58,16 @@ class Subject:
 
 @dataclasses.dataclass(frozen=True)
 class Before:
-    """What a run's earlier records settle for the next one, on one contrast."""
+    """What a run's earlier records settle for the next one, on one contrast.
+
+    `meanwhile` is asked where other workers may be at earlier checkpoints: it tells them which
+    nodes this checkpoint's scores make likely, BoolTensor [node], and gives what theirs do.
+    """
 
     ranked: Tensor | None = None  # float32 [source, target], step 0's scores
     size: int | None = None  # of circuits, by the first checkpoint that had the behaviour
     measured: Tensor | None = None  # BoolTensor [node], at any checkpoint
+    meanwhile: Callable[[Tensor], Tensor] = torch.zeros_like
 
     @classmethod
     def of(cls, analyses: Sequence[Analysis], rank: str) -> Before:
@@ -70,17 +75,15 @@ class Before:
         if not analyses:
             return cls()
         there = (one.circuit.size for one in analyses if one.circuit.size and Shares.of(one).there)
-        measured = [~one.nodes.corrupt.isnan().all(0) & ~one.nodes.sampled for one in analyses]
+        measured = [one.nodes.chosen for one in analyses]
         base = analyses[0].scores
         ranked = base.edge_scores if rank == "signed" else base.strength
         return cls(ranked, next(there, None), torch.stack(measured).any(0))
 
     @property
     def settled(self) -> bool:
-        """Whether further records change none of it: circuits have their size, and every node is
-        measured at every checkpoint."""
-        few = self.measured is not None and len(self.measured) <= ALL_NODES
-        return self.size is not None and few
+        """Whether circuits have their size, which no further record changes."""
+        return self.size is not None
 
 
 def analyse_contrast(
@@ -290,11 +293,13 @@ def _nodes(
 
 def _chosen(likely: Tensor, there: bool, before: Before) -> tuple[Tensor, Tensor]:
     """BoolTensors [node]: those to be measured on their merits, and a sample of the others. All,
-    where these are few; else those that the scores make `likely` and those that were measured
-    before. Where the behaviour is not `there` nothing has a share of it, and none is sampled."""
+    where these are few; else those that the scores make `likely`, here or at an earlier checkpoint.
+    Where the behaviour is not `there` nothing has a share of it, and none is sampled."""
     if len(likely) <= ALL_NODES:
         return torch.ones_like(likely), torch.zeros_like(likely)
-    chosen = likely if before.measured is None else likely | before.measured
+    chosen = likely | before.meanwhile(likely)
+    if before.measured is not None:
+        chosen |= before.measured
     return chosen, _sample(~chosen) if there else torch.zeros_like(chosen)
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import nn
@@ -24,6 +25,7 @@ from tracking.errors import BadInput
 from tracking.ledger.ledger import Ledger, Mark
 from tracking.ledger.record import Record
 from tracking.ledger.reward import Reward
+from tracking.ledger.screens import OutOfTurn, Screens
 from tracking.model.decoder import Decoder
 from tracking.model.passes import check
 from tracking.model.sharded import outside_sharding
@@ -105,19 +107,32 @@ class Worker:
         load: Callable[[], nn.Module],
         reward: Reward,
         current: Callable[[], bool] = lambda: True,
+        awaited: Collection[int] = (),
     ) -> Record | None:
         """Analyse the model of a step and write its record; None where the step has one, where
         another process is at it, or where what was analysed is no longer the run's: `current()` is
         asked before the record is written, since a run may be resumed from an earlier step
-        meanwhile. A failure is marked in the ledger and raised."""
+        meanwhile. A failure is marked in the ledger and raised.
+
+        `awaited` are earlier steps that other workers are at: what their scores make likely is
+        measured here too. Raises `OutOfTurn`, with no mark, where one of them is given up.
+        """
         with self.ledger.claim(step) as claimed:
             if not claimed or step in self.ledger.steps():
                 return None
+            screens = Screens(self.ledger, step, awaited)
             try:
+                screens.withdraw()
                 self.analysing = True
                 place = self.ledger.offset + step
                 earlier = [one for one in self.ledger.records() if one.step < place]
-                before = {contrast: self._before(earlier, contrast) for contrast in self.pairs}
+                before = {
+                    contrast: replace(
+                        self._before(earlier, contrast),
+                        meanwhile=partial(screens.exchange, contrast),
+                    )
+                    for contrast in self.pairs
+                }
                 analysed = record(
                     load(),
                     self.pairs,
@@ -134,6 +149,8 @@ class Worker:
                     if not current():
                         return None
                     self.ledger.write(analysed)
+            except OutOfTurn:
+                raise
             except Exception as error:
                 if not current():
                     return None
@@ -142,12 +159,14 @@ class Worker:
                 raise
             finally:
                 self.analysing = False
+                screens.withdraw()
             return analysed
 
     def in_turn(self, step: int, lacking: Collection[int]) -> bool:
         """Whether the record of a step would come out now as if all steps were taken in order,
         while those of `lacking` have none: all earlier ones have theirs, or those before the first
-        that has none have settled what later records take over."""
+        that has none have settled the size of circuits. What earlier ones measure beside is
+        waited for within `work`."""
         gap = min((other for other in lacking if other < step), default=None)
         if gap is None:
             return True

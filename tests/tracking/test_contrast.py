@@ -201,9 +201,8 @@ def test_large_models_measure_likely_nodes_known_ones_and_a_sample(
     graph = Decoder.of(models[0]).graph
     for record in (first, second):
         nodes = record.analyses["pairs"].nodes
-        measured = ~nodes.corrupt.isnan().all(0)
-        assert int(nodes.sampled.sum()) == 2 and bool(measured[nodes.sampled].all())
-        names = [graph.nodes[i] for i in (measured & ~nodes.sampled).nonzero()[:, 0].tolist()]
+        assert int(nodes.sampled.sum()) == 2 and bool(nodes.measured[nodes.sampled].all())
+        names = [graph.nodes[i] for i in nodes.chosen.nonzero()[:, 0].tolist()]
         assert names == [plants.COPY]
     states = Timeline.of([first, second]).nodes
     assert set(states.loc[~states["measured"], "state"]) == {"inactive"}

@@ -115,7 +115,7 @@ def test_a_failure_of_what_is_no_longer_the_runs_is_none(tmp_path: Path) -> None
     [
         (5, 8, (0, 4), [0, 2, 4, 6, 8]),  # step 0 has settled all that later records take over
         (0, 8, (0, 4), [0, 2]),  # no record before the gap has a size
-        (5, 65, (0, 4), [0, 2]),  # what is measured at 2 is measured at 6 too
+        (5, 65, (0, 4), [0, 2, 4, 6, 8]),  # what 2 measures, 6 waits for
         (0, 8, (0, 2, 4), [0, 2, 4, 6]),
         (5, 8, (), [0]),
     ],

@@ -43,7 +43,7 @@ def _with(party: Party, parties: Sequence[Party], batch_size: int) -> Party:
 
 def _seen(analysis: Analysis) -> Tensor:
     """BoolTensor [node], measured on any pair."""
-    return ~analysis.nodes.corrupt.isnan().all(0)
+    return analysis.nodes.measured
 
 
 def _measured(

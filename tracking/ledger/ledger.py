@@ -28,6 +28,8 @@ from tracking.errors import BadInput
 from tracking.ledger.codec import read_record, to_bytes
 from tracking.ledger.record import Record
 
+PATIENCE = 0.1  # seconds within which a process that only looks whether a step is claimed lets go
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -154,7 +156,7 @@ class Ledger:
         return [self.path(step).rename(target)]
 
     @contextmanager
-    def claim(self, step: int) -> Iterator[bool]:
+    def claim(self, step: int, patience: float = PATIENCE) -> Iterator[bool]:
         """Within it no other process makes the record of a step; False where one does already.
 
         Claims end with their process, however it ends. A claim says nothing of records that are
@@ -163,7 +165,7 @@ class Ledger:
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / f".claim-{step:08d}")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=patience, poll_interval=0.01)
         except Timeout:
             yield False
             return
@@ -172,6 +174,11 @@ class Ledger:
         finally:
             Path(lock.lock_file).unlink(missing_ok=True)
             lock.release()
+
+    def claimed(self, step: int) -> bool:
+        """Whether a process is making the record of a step."""
+        with self.claim(step, patience=0) as free:
+            return not free
 
     def set_aside_damaged(self) -> list[str]:
         """Move records that cannot be read to `superseded/`; what was wrong with each. What killed

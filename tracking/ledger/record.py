@@ -115,6 +115,16 @@ class NodeResult:
     together_corrupt: Tensor  # float32 [pair], all of these at once
     together_restore: Tensor
 
+    @property
+    def measured(self) -> Tensor:
+        """BoolTensor [node]: on any pair."""
+        return ~self.corrupt.isnan().all(0)
+
+    @property
+    def chosen(self) -> Tensor:
+        """BoolTensor [node]: measured because scores made it likely, here or before."""
+        return self.measured & ~self.sampled
+
 
 @dataclass(frozen=True)
 class HeadResult:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,9 @@ class Analyst:
             Subject(base, digit_ids(self.start.tokenizer)),
         )
 
-    def work(self, step: int, checkpoints: Mapping[int, Path]) -> Record | None:
+    def work(
+        self, step: int, checkpoints: Mapping[int, Path], awaited: Collection[int] = ()
+    ) -> Record | None:
         """Make the record of a step, `checkpoints` being those that can be analysed; None as of
         `Worker.work`, and it raises what that does, and where the checkpoint cannot be read."""
         current = waiting.unchanged(self.run, step) if step else lambda: True
@@ -52,7 +54,7 @@ class Analyst:
         expected = "reward" if self.job.name == "grpo" else "loss"
         reward = reward_between(history, before, step, expected)
         load = model.at_steps(self.job, self.start, checkpoints)[step]
-        return self.worker.work(step, load, reward, current)
+        return self.worker.work(step, load, reward, current, awaited)
 
 
 def _pairs(job: Job, start: Start, ledger: Ledger) -> dict[str, PromptPairs]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
 from tracking.ledger.record import Record
+from tracking.ledger.screens import OutOfTurn
 from tracking.run_folder import RunFolder
 from tracking.timeline.timeline import Timeline
 from tracking.views.dashboard import Dashboard
@@ -109,16 +110,23 @@ class Watcher:
         for step in todo:
             if not self.analyst.worker.in_turn(step, todo):
                 break
-            if self._work(step, checkpoints) is not None:
+            awaited = [earlier for earlier in todo if earlier < step]
+            try:
+                record = self._work(step, checkpoints, awaited)
+            except OutOfTurn:  # an earlier step is free again
+                break
+            if record is not None:
                 release(self.run)
                 self._show(step)
                 return True
         release(self.run)  # also what others have made
         return False
 
-    def _work(self, step: int, checkpoints: Mapping[int, Path]) -> Record | None:
+    def _work(
+        self, step: int, checkpoints: Mapping[int, Path], awaited: Collection[int]
+    ) -> Record | None:
         try:
-            return self.analyst.work(step, checkpoints)
+            return self.analyst.work(step, checkpoints, awaited)
         except (OSError, ValueError, RuntimeError) as error:
             self.failures[step] += 1
             self.view.failed(step, error)

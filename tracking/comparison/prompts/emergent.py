@@ -84,7 +84,7 @@ def emergent_table(emerged: Emergence, nodes: Sequence[str]) -> pd.DataFrame:
 
 def _measured(analyses: Mapping[str, Analysis]) -> Tensor:
     """BoolTensor [node]: measured in all."""
-    each = [~one.nodes.corrupt.isnan().all(0) for one in analyses.values()]
+    each = [one.nodes.measured for one in analyses.values()]
     if not (measured := torch.stack(each).all(0)).any():
         raise BadInput("no node was measured in both models: no 2 x 2 of weights and opening")
     return measured
