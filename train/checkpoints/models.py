@@ -57,6 +57,11 @@ class Model:
     base: Source | None
     config: Any
 
+    @property
+    def precision(self) -> torch.dtype:
+        """In which its weights were saved, as its configuration says; float32 where it does not."""
+        return self.config.dtype or torch.float32
+
     def differs(self, other: Model) -> str:
         """What is another in the shape of two models, in words; empty where nothing is."""
         for key, name in SHAPE.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -62,23 +62,30 @@ def same_pairs(places: Sequence[Place], files: Sequence[str]) -> list[Pairs]:
 
 
 def parties(places: Sequence[Place], pairs: Sequence[Pairs], how: Procedure) -> list[Party]:
-    """Each place with its record on its pairs. Raises `BadInput` where one has none and its weights
-    are gone."""
+    """Each place with its record on its pairs, all models read in one precision: that of the
+    records that are there, or else that in which models were saved; the widest of several.
+
+    Raises `BadInput` where one has no record and its weights are gone.
+    """
+    there = [_record(place, of_place) for place, of_place in zip(places, pairs, strict=True)]
+    precisions = [getattr(torch, record.precision) for record in there if record]
+    saved = [place.model.precision for place in places if place.model]
+    precision = reduce(torch.promote_types, precisions or saved)
     return [
-        _party(place, _record(place, of_place, how), of_place)
-        for place, of_place in zip(places, pairs, strict=True)
+        _party(place, record or _made(place, of_place, how, precision), of_place, precision)
+        for place, record, of_place in zip(places, there, pairs, strict=True)
     ]
 
 
-def _party(place: Place, record: Record, pairs: Pairs) -> Party:
-    load = partial(_in_precision, place.model, record.precision) if place.model else None
+def _party(place: Place, record: Record, pairs: Pairs, precision: torch.dtype) -> Party:
+    load = partial(_in_precision, place.model, precision) if place.model else None
     return Party(place.name, record, pairs, load, place.base)
 
 
-def _in_precision(model: models.Model, precision: str) -> Any:
-    """The model as its record was made of it: a run may train in another precision than its base
-    was saved in."""
-    return model.load().to(getattr(torch, precision))
+def _in_precision(model: models.Model, precision: torch.dtype) -> Any:
+    """A run may train in another precision than its base was saved in, and parts of models that
+    are exchanged must be of one."""
+    return model.load().to(precision)
 
 
 def relations(compared: Sequence[Party]) -> dict[tuple[str, str], Relation]:
@@ -106,7 +113,8 @@ def _relation(one: Party, other: Party, weights: Mapping[str, Snapshot]) -> Rela
     return by_name(one.base, other.base)
 
 
-def _record(place: Place, pairs: Pairs, how: Procedure) -> Record:
+def _record(place: Place, pairs: Pairs) -> Record | None:
+    """The run's own record, where it is of these pairs."""
     if place.run and place.step in place.run.ledger.steps():
         there = place.run.ledger.read(place.step)
         if there.pairs == pairs_hash(pairs):
@@ -116,14 +124,14 @@ def _record(place: Place, pairs: Pairs, how: Procedure) -> Record:
             f"{place.name}: its record is of other prompt pairs, and its weights are gone; compare "
             "on its own pairs, naming it first"
         )
-    return _made(place, pairs, how)
+    return None
 
 
-def _made(place: Place, pairs: Pairs, how: Procedure) -> Record:
-    """The record of a model alone, in a folder of the model and its pairs."""
+def _made(place: Place, pairs: Pairs, how: Procedure, precision: torch.dtype) -> Record:
+    """The record of a model alone, in a folder of the model, its pairs and its precision."""
     model = place.model
     assert model is not None
-    facts = f"{model.source} {folders.identity(model.source.files)} {pairs_hash(pairs)}"
+    facts = f"{model.source} {folders.identity(model.source.files)} {pairs_hash(pairs)} {precision}"
     name = f"{place.name.replace('/', '-')}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"
     run = RunFolder(how.folder / name)
     worker = Worker(run.ledger, pairs, how.settings, how.thresholds)
@@ -133,12 +141,13 @@ def _made(place: Place, pairs: Pairs, how: Procedure) -> Record:
     if not run.ledger.steps():
         say(f"analysing  {place.name}")
         worker.subject = Subject(None, digit_ids(tokenizer_of(place)))
-        worker.work(0, partial(_checked, worker, model), Reward(None, "reward"))
+        load = partial(_checked, worker, model, precision)
+        worker.work(0, load, Reward(None, "reward"))
     return run.ledger.read(0)
 
 
-def _checked(worker: Worker, model: models.Model) -> Any:
-    loaded = model.load()
+def _checked(worker: Worker, model: models.Model, precision: torch.dtype) -> Any:
+    loaded = _in_precision(model, precision)
     worker.check(loaded)
     return loaded
 

@@ -49,6 +49,30 @@ def test_a_copy_differs_in_nothing(tmp_path: Path, capsys: Printed) -> None:
     assert "one and other are of one base" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("tracked", "read_in"),
+    [("", "float32"), ("float32", "float32"), ("bfloat16", "bfloat16")],
+)
+def test_models_saved_in_two_precisions_are_read_in_one(
+    tmp_path: Path, capsys: Printed, tracked: str, read_in: str
+) -> None:
+    """In that of the records that are there, or else in the wider."""
+    theirs, pairs = save_checkpoints(tmp_path / "theirs", (3,)), write_pairs(tmp_path, 16)
+    one, run = theirs / "checkpoint-3", tmp_path / "run"
+    other = louder(one, 2.0, tmp_path / "other")
+    halved = other if tracked == "float32" else one
+    model: Any = AutoModelForCausalLM.from_pretrained(halved)
+    model.bfloat16().save_pretrained(halved)
+    if tracked:
+        words = (theirs, "--pairs", pairs, "--output_dir", run, *QUICK)
+        track.main([str(word) for word in words])
+    out = compared(tmp_path / "out", run if tracked else one, other, "--pairs", pairs)
+    records = [Ledger(heads).read(0) for heads in out.glob("records/*/heads")]
+    assert [record.precision for record in records] == [read_in] * (1 if tracked else 2)
+    assert "different precisions" not in capsys.readouterr().out
+    assert len(read(out, "parts"))
+
+
 def test_a_gain_changes_the_behaviour_alone(tmp_path: Path) -> None:
     one = save_model(tmp_path / "one", seed=3)
     other = louder(one, 2.0, tmp_path / "other")
