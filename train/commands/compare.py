@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -64,6 +64,7 @@ from train.comparison.thinking import ablations, in_modes
 from train.flags.control import add_control
 from train.flags.parsing import make_parser
 from train.run.console import quieten, say
+from train.run.folder import holds_run
 
 SECTIONS = (
     bases_section,
@@ -98,7 +99,7 @@ def main(arguments: Sequence[str]) -> None:
         raise BadInput("--control goes with neither --thinking nor --contrast")
     quieten()
     compared = places(options.models)
-    folder = Path(options.output_dir or _folder(compared))
+    folder = _folder(options, [place.name for place in compared])
     comparison = _comparison(options, flags, compared, folder)
     count = options.problems if plain else 0
     shifts = subjects(comparison, compared, count) if count else ()
@@ -145,7 +146,7 @@ def _compare_groups(options: argparse.Namespace, flags: Sequence[str]) -> None:
         raise BadInput("--group compares runs by their records: it takes --output_dir alone")
     groups = groups_of(options.group)
     section = groups_section(groups, Thresholds())
-    folder = Path(options.output_dir or Path("runs") / f"compare-{'-'.join(groups)[:80]}")
+    folder = _folder(options, groups)
     show(section)
     say(f"\ntables     {len(write([section], folder)) - 1} in {folder}, sentences in findings.txt")
 
@@ -209,9 +210,15 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     return options, [word for name, value in given.items() for word in (f"--{name}", value)]
 
 
-def _folder(compared: Sequence[Place]) -> Path:
-    names = "-".join(place.name.replace("/", "-") for place in compared)
-    return Path("runs") / f"compare-{names[:80]}"
+def _folder(options: argparse.Namespace, names: Iterable[str]) -> Path:
+    """Where tables go: what was asked for, or named after all that is compared; never a run."""
+    joined = "-".join(name.replace("/", "-") for name in names)
+    folder = Path(options.output_dir or Path("runs") / f"compare-{joined[:80]}")
+    if folder.is_file():
+        raise BadInput(f"--output_dir {folder} is a file; name a folder for the tables")
+    if holds_run(folder):
+        raise BadInput(f"--output_dir {folder} is a run; name another folder for the tables")
+    return folder
 
 
 def _before(compared: Sequence[Place]) -> dict[str, object]:
