@@ -12,6 +12,7 @@ runs that are trained; a random reward's is a control for a run of your own with
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import tempfile
 import time
@@ -29,6 +30,7 @@ from scripts.control.rewired import rewired
 from scripts.control.simulated import fluctuating, unrelated
 from scripts.control.still import gain, noise, other_pairs
 from scripts.control.trained import own_replies, plateau, random_reward, shuffled_solutions
+from train.run.console import quieten
 
 AT_ONCE = 2
 UNTAUGHT = "at most one node changes state, no lasting word"
@@ -102,6 +104,8 @@ def rows(chosen: Sequence[int], world: World) -> Iterator[Row]:
 def timed(place: int, world: World) -> tuple[Outcome, float]:
     """Make one control: what came out, and the seconds that it took."""
     torch.set_num_threads(1)
+    quieten()
+    logging.getLogger("tracking").setLevel(logging.ERROR)  # four steps are few, and known to be
     begin = time.monotonic()
     outcome = CONTROLS[place].make(world)
     return outcome, time.monotonic() - begin
