@@ -132,7 +132,7 @@ class Ledger:
 
     def supersede(self, after: int) -> list[Path]:
         """Move records of steps later than `after` to `superseded/`; where they lie now. Marks of
-        such steps go, and what a killed write left."""
+        such steps go, what a killed write left, and what workers have said of their steps."""
         if not self.folder.exists():
             return []
         with self.alone():
@@ -140,6 +140,8 @@ class Ledger:
                 if step > after:
                     self.mark_path(step).unlink(missing_ok=True)
             self._clear()
+            for path in self.folder.glob(".screen-*.json"):  # a live worker's record will do too
+                path.unlink(missing_ok=True)
             later = [step for step in self.own_steps() if step > after]
             return [moved for step in later for moved in self.set_aside(step)]
 
@@ -236,6 +238,10 @@ class Ledger:
     def mark_path(self, step: int) -> Path:
         """Where the mark of a step lies that has no record."""
         return self.folder / f"missing-{step:08d}.json"
+
+    def screen_path(self, step: int) -> Path:
+        """Where the worker at a step says what it will measure; see `tracking.ledger.screens`."""
+        return self.folder / f".screen-{step:08d}.json"
 
     @contextmanager
     def alone(self) -> Iterator[None]:

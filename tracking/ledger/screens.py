@@ -29,7 +29,7 @@ class OutOfTurn(Exception):
 
 @dataclass(frozen=True)
 class Screens:
-    """What the worker at `step` tells and is told; `awaited` are earlier steps without a record,
+    """What the worker at `step` says and hears; `awaited` are earlier steps without a record,
     each of which another worker had claimed."""
 
     ledger: Ledger
@@ -42,7 +42,7 @@ class Screens:
 
         Raises `OutOfTurn`.
         """
-        path = _path(self.ledger, self.step)
+        path = self.ledger.screen_path(self.step)
         write_whole(path, json.dumps({**_read(path), contrast: _places(likely)}).encode())
         out = torch.zeros_like(likely)
         for step in sorted(self.awaited):
@@ -50,8 +50,8 @@ class Screens:
         return out
 
     def withdraw(self) -> None:
-        """Take back what this step's worker, or one that was killed at it, has told."""
-        _path(self.ledger, self.step).unlink(missing_ok=True)
+        """Take back what this step's worker, or one that was killed at it, has said."""
+        self.ledger.screen_path(self.step).unlink(missing_ok=True)
 
     def _likely_at(self, step: int, contrast: str) -> list[int]:
         while True:
@@ -60,14 +60,10 @@ class Screens:
                 return _places(self.ledger.read(step).analyses[contrast].nodes.chosen)
             if not claimed:
                 raise OutOfTurn(f"step {step} has no record, and no worker is at it")
-            places = _read(_path(self.ledger, step))
+            places = _read(self.ledger.screen_path(step))
             if contrast in places:
                 return places[contrast]
             time.sleep(PAUSE)
-
-
-def _path(ledger: Ledger, step: int) -> Path:
-    return ledger.folder / f".screen-{step:08d}.json"
 
 
 def _places(nodes: Tensor) -> list[int]:
@@ -75,7 +71,7 @@ def _places(nodes: Tensor) -> list[int]:
 
 
 def _read(path: Path) -> dict[str, list[int]]:
-    """Places of nodes by contrast; none where the step's worker has told nothing yet."""
+    """Places of nodes by contrast; none where the step's worker has said nothing yet."""
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:

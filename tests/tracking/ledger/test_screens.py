@@ -109,3 +109,11 @@ def test_what_a_killed_worker_left_is_gone_before_its_step_is_made(tmp_path: Pat
     Screens(ledger, 2).exchange("pairs", torch.ones(15, dtype=torch.bool))
     worker(tmp_path).work(2, load, REWARD)
     assert seen == [] and list(tmp_path.glob(".screen-*")) == []
+
+
+def test_what_was_said_before_a_run_is_resumed_is_gone(tmp_path: Path) -> None:
+    ledger, every = Ledger(tmp_path), torch.ones(15, dtype=torch.bool)
+    Screens(ledger, 2).exchange("pairs", every)
+    assert ledger.screen_path(2).exists()
+    ledger.supersede(after=0)
+    assert not ledger.screen_path(2).exists()
