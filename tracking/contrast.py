@@ -80,11 +80,6 @@ class Before:
         ranked = base.edge_scores if rank == "signed" else base.strength
         return cls(ranked, next(there, None), torch.stack(measured).any(0))
 
-    @property
-    def settled(self) -> bool:
-        """Whether circuits have their size, which no further record changes."""
-        return self.size is not None
-
 
 def analyse_contrast(
     model: nn.Module,

@@ -118,11 +118,13 @@ class Worker:
         measured here too. Raises `OutOfTurn`, with no mark, where one of them is given up.
         """
         with self.ledger.claim(step) as claimed:
-            if not claimed or step in self.ledger.steps():
+            if not claimed:
                 return None
             screens = Screens(self.ledger, step, awaited)
+            screens.withdraw()
+            if step in self.ledger.steps():
+                return None
             try:
-                screens.withdraw()
                 self.analysing = True
                 place = self.ledger.offset + step
                 earlier = [one for one in self.ledger.records() if one.step < place]
@@ -144,6 +146,7 @@ class Worker:
                     before,
                     label=f"heads at step {place}",
                 )
+                screens.confirm(analysed.analyses)
                 self.analysing = False
                 with self.ledger.alone():  # a run that is resumed moves its records so
                     if not current():
@@ -173,7 +176,7 @@ class Worker:
         with self.ledger.alone():
             place = self.ledger.offset + gap
             settled = [record for record in self.ledger.records() if record.step < place]
-        return all(self._before(settled, contrast).settled for contrast in self.pairs)
+        return all(self._before(settled, contrast).size is not None for contrast in self.pairs)
 
     def _before(self, earlier: Sequence[Record], contrast: str) -> Before:
         return Before.of([one.analyses[contrast] for one in earlier], self.settings.rank)

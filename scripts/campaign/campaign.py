@@ -48,7 +48,7 @@ class World:
         log = run.with_name(f"{run.name}.log")
         return Running(variant, self.arguments(variant, run, **more), log, fault)
 
-    def watch(self, run: Path, fault: Fault | None = None, name: str = "watcher") -> Running:
+    def watch(self, run: Path, fault: Disturbance | None = None, name: str = "watcher") -> Running:
         """Begin to watch a run."""
         log = run.with_name(f"{run.name}-{name}.log")
         return Running(Variant("watcher", "track"), [str(run), "--watch"], log, fault)

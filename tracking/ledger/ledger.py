@@ -147,6 +147,7 @@ class Ledger:
 
     def set_aside(self, step: int) -> list[Path]:
         """Move a step's record, if there is one, to `superseded/`; where it lies now."""
+        self.screen_path(step).unlink(missing_ok=True)
         if not self.path(step).exists():
             return []
         target = self.folder / "superseded" / self.path(step).name

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub import snapshot_download
@@ -59,8 +59,9 @@ class Model:
 
     @property
     def precision(self) -> torch.dtype:
-        """In which its weights were saved, as its configuration says; float32 where it does not."""
-        return self.config.dtype or torch.float32
+        """In which its weights were saved, as its configuration says; float32 where it does not,
+        into which any weights go unchanged."""
+        return self.config.get_text_config().dtype or torch.float32
 
     def differs(self, other: Model) -> str:
         """What is another in the shape of two models, in words; empty where nothing is."""
@@ -70,13 +71,15 @@ class Model:
                 return f"{self.source} has {name} {mine}, {other.source} has {others}"
         return ""
 
-    def load(self, device_map: str | None = None) -> Any:
+    def load(
+        self, device_map: str | None = None, precision: torch.dtype | Literal["auto"] = "auto"
+    ) -> Any:
         """The model with its weights, on the GPU where there is one, or on several by accelerate's
-        `device_map`, in the precision that they were saved in; `BadInput` where its files lack some
-        of them."""
+        `device_map`, in a precision, by default that in which they were saved; adapters and what a
+        model keeps wider stay as they are. `BadInput` where its files lack weights."""
         whole = self.base or self.source
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            whole.name, revision=whole.revision, dtype="auto", output_loading_info=True,
+            whole.name, revision=whole.revision, dtype=precision, output_loading_info=True,
             device_map=device_map,
         )  # fmt: skip
         model, report = loaded

@@ -106,19 +106,18 @@ class Watcher:
 
     def _made_one(self, checkpoints: Mapping[int, Path]) -> bool:
         """Make one record, the earliest that is free and in turn; whether there was one."""
-        todo = self._todo(checkpoints)
+        ledger, todo = self.run.ledger, self._todo(checkpoints)
         for step in todo:
-            if not self.analyst.worker.in_turn(step, todo):
+            earlier = [other for other in self._lacking(checkpoints) if other < step]
+            awaited = [other for other in earlier if other in todo or ledger.claimed(other)]
+            if not self.analyst.worker.in_turn(step, awaited):
                 break
-            awaited = [earlier for earlier in todo if earlier < step]
-            try:
-                record = self._work(step, checkpoints, awaited)
-            except OutOfTurn:  # an earlier step is free again
-                break
-            if record is not None:
+            if self._work(step, checkpoints, awaited) is not None:
                 release(self.run)
                 self._show(step)
                 return True
+            if not ledger.claimed(step) and step not in ledger.steps():
+                break  # it failed, or its turn has not come
         release(self.run)  # also what others have made
         return False
 
@@ -127,6 +126,8 @@ class Watcher:
     ) -> Record | None:
         try:
             return self.analyst.work(step, checkpoints, awaited)
+        except OutOfTurn:
+            return None
         except (OSError, ValueError, RuntimeError) as error:
             self.failures[step] += 1
             self.view.failed(step, error)

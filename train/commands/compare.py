@@ -211,13 +211,15 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _folder(options: argparse.Namespace, names: Iterable[str]) -> Path:
-    """Where tables go: what was asked for, or named after all that is compared; never a run."""
+    """Where tables go: what was asked for, or named after all that is compared; no run's folder."""
     joined = "-".join(name.replace("/", "-") for name in names)
     folder = Path(options.output_dir or Path("runs") / f"compare-{joined[:80]}")
     if folder.is_file():
-        raise BadInput(f"--output_dir {folder} is a file; name a folder for the tables")
+        raise BadInput(f"{folder} is a file; name a folder for the tables with --output_dir")
     if holds_run(folder):
-        raise BadInput(f"--output_dir {folder} is a run; name another folder for the tables")
+        raise BadInput(
+            f"{folder} holds a run or a model; name another folder for the tables with --output_dir"
+        )
     return folder
 
 

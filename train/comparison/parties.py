@@ -62,8 +62,9 @@ def same_pairs(places: Sequence[Place], files: Sequence[str]) -> list[Pairs]:
 
 
 def parties(places: Sequence[Place], pairs: Sequence[Pairs], how: Procedure) -> list[Party]:
-    """Each place with its record on its pairs, all models read in one precision: that of the
-    records that are there, or else that in which models were saved; the widest of several.
+    """Each place with its record on its pairs, all models read in one precision, as parts of them
+    are exchanged: that of the records that are there, or else that in which models were saved; the
+    widest of several.
 
     Raises `BadInput` where one has no record and its weights are gone.
     """
@@ -78,14 +79,8 @@ def parties(places: Sequence[Place], pairs: Sequence[Pairs], how: Procedure) -> 
 
 
 def _party(place: Place, record: Record, pairs: Pairs, precision: torch.dtype) -> Party:
-    load = partial(_in_precision, place.model, precision) if place.model else None
+    load = partial(place.model.load, precision=precision) if place.model else None
     return Party(place.name, record, pairs, load, place.base)
-
-
-def _in_precision(model: models.Model, precision: torch.dtype) -> Any:
-    """A run may train in another precision than its base was saved in, and parts of models that
-    are exchanged must be of one."""
-    return model.load().to(precision)
 
 
 def relations(compared: Sequence[Party]) -> dict[tuple[str, str], Relation]:
@@ -147,7 +142,7 @@ def _made(place: Place, pairs: Pairs, how: Procedure, precision: torch.dtype) ->
 
 
 def _checked(worker: Worker, model: models.Model, precision: torch.dtype) -> Any:
-    loaded = _in_precision(model, precision)
+    loaded = model.load(precision=precision)
     worker.check(loaded)
     return loaded
 

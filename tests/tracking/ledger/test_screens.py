@@ -16,6 +16,7 @@ from tracking.ledger.ledger import Ledger
 from tracking.ledger.record import Record
 from tracking.ledger.reward import Reward
 from tracking.ledger.screens import OutOfTurn, Screens
+from tracking.model.decoder import Decoder
 from tracking.settings import Settings
 from tracking.timeline.activity import Thresholds
 from tracking.worker import Worker
@@ -71,7 +72,7 @@ def test_records_made_at_once_are_those_made_one_by_one(tmp_path: Path) -> None:
         one = context.Process(target=work, args=(shared.folder, step, STEPS[1:place]))
         one.start()
         processes.append(one)
-        while not shared.claimed(step) and step not in shared.steps():
+        while one.is_alive() and not shared.claimed(step):
             time.sleep(0.01)
     for one in processes:
         one.join(60)
@@ -80,13 +81,25 @@ def test_records_made_at_once_are_those_made_one_by_one(tmp_path: Path) -> None:
     assert list(shared.folder.glob(".*-0*")) == []
 
 
-def test_what_an_awaited_step_makes_likely_is_measured_later_too(tmp_path: Path) -> None:
-    ledger, every = Ledger(tmp_path), torch.ones(15, dtype=torch.bool)
+@pytest.mark.parametrize("honest", [True, False])
+def test_what_was_heard_is_held_against_the_record(tmp_path: Path, honest: bool) -> None:
+    """Another's failure, or a run that was resumed meanwhile, leaves no trace in a record."""
+    ledger, ours = Ledger(tmp_path), Screens(Ledger(tmp_path), 4, (2,))
     work(tmp_path, 0)
+    said = torch.zeros(15, dtype=torch.bool)
+    said[Decoder.of(crossed(0)).graph.nodes.index(DIRECT[0] if honest else "M0")] = True
     with ledger.claim(2):
-        Screens(ledger, 2).exchange("pairs", every)
-        work(tmp_path, 4, awaited=(2,))
-    assert chosen(ledger, 4) == every.tolist() != chosen(ledger, 0)
+        Screens(ledger, 2).exchange("pairs", said)
+        assert torch.equal(ours.exchange("pairs", torch.zeros_like(said)), said)
+    assert work(tmp_path, 2) is not None
+    analyses = ledger.read(2).analyses
+    if honest:
+        ours.confirm(analyses)
+    else:
+        with pytest.raises(OutOfTurn, match="the record of step 2 is not what its worker said"):
+            ours.confirm(analyses)
+    with pytest.raises(OutOfTurn):  # what it measured is not measured here
+        ours.confirm(ledger.read(0).analyses)
 
 
 def test_a_step_that_its_worker_gives_up_is_not_waited_for(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from tests.builders.checkpoints import save_adapter, save_model
 from tracking import BadInput
@@ -33,6 +35,27 @@ def test_weights_keep_the_precision_that_they_were_saved_in(tmp_path: Path) -> N
     folder = save_model(tmp_path / "model", 0)
     described(folder).load().to(torch.bfloat16).save_pretrained(tmp_path / "half")
     assert described(tmp_path / "half").load().dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_a_precision_asked_for_is_the_weights_alone(tmp_path: Path, adapted: bool) -> None:
+    """Rotations and adapters are as they are in the precision that weights were saved in."""
+    base = save_model(tmp_path / "base", seed=0)
+    AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(base)
+    folder = save_adapter(tmp_path / "adapter", base, seed=1) if adapted else base
+    model = described(folder)
+    assert model.precision == torch.bfloat16
+    saved, asked = model.load(), model.load(precision=torch.bfloat16)
+    for one, other in zip(all_of(saved), all_of(asked), strict=True):
+        assert one.dtype == other.dtype and torch.equal(one, other)
+    wide = model.load(precision=torch.float32)
+    for one, other in zip(all_of(saved), all_of(wide), strict=True):
+        assert other.dtype == torch.float32 and torch.equal(one.float(), other)
+
+
+def all_of(model: Any) -> list[torch.Tensor]:
+    """Parameters and buffers, also those that are not saved."""
+    return [*model.parameters(), *model.buffers()]
 
 
 def test_tied_embeddings_lack_nothing(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from scripts.campaign.faults import WRITE_RECORD, Fault, Place
 from scripts.campaign.outcome import Outcome
 from scripts.campaign.running import tail
 from scripts.campaign.variants import WATCHED, Variant
-from tests.builders.campaigns import AT, GRPO, SFT
+from tests.builders.campaigns import AT, GRPO, SFT, ManyNodes
 from tests.builders.wandb_files import history
 from tracking import BadInput, Ledger, contrast
 from tracking.run_folder import RunFolder
@@ -71,6 +71,20 @@ def test_watchers_share_a_run_and_one_killed_in_a_record_loses_nothing(
     assert sorted(rows(both[0].log) + rows(both[1].log)) == [4, 6]
     assert [*(run / "heads").glob(".*.tmp")] == []
     assert RunFolder(run).waiting.checkpoints() == {}
+
+
+def test_watchers_share_a_run_of_many_nodes_and_one_killed_changes_no_record(
+    campaign: Campaign, run: Path, tmp_path: Path
+) -> None:
+    alone = Path(shutil.copytree(run, tmp_path / "alone"))
+    assert campaign.world.watch(alone, ManyNodes()).wait() == 0
+    torn = ManyNodes(Fault("in a record", WRITE_RECORD, 2, True, "step-"))
+    assert campaign.world.watch(run, torn, "first").wait() == -signal.SIGKILL
+    assert [path.name for path in (run / "heads").glob(".screen-*")] == [".screen-00000002.json"]
+    both = [campaign.world.watch(run, ManyNodes(), name) for name in ("second", "third")]
+    assert [watcher.wait() for watcher in both] == [0, 0], tail(both[0].log)
+    assert Outcome.of(run).differences(Outcome.of(alone)) == []
+    assert [*(run / "heads").glob(".screen-*")] == []
 
 
 def test_a_watcher_asked_to_end_leaves_the_rest_to_sparks_track(

@@ -201,7 +201,7 @@ def test_a_control_gives_every_figure_its_level(tmp_path: Path, capsys: Printed)
     words = [theirs, "--pairs", pairs, "--output_dir", tmp_path / "run", *QUICK]
     track.main([str(word) for word in words])
     run = tmp_path / "run"
-    with pytest.raises(BadInput, match="run is a run; name another folder"):
+    with pytest.raises(BadInput, match="run holds a run or a model; name another folder"):
         compared(run, f"{run}@100", run)
     with pytest.raises(BadInput, match="jsonl is a file; name a folder"):
         compared(pairs, f"{run}@100", run)
