@@ -115,7 +115,8 @@ class Worker:
         meanwhile. A failure is marked in the ledger and raised.
 
         `awaited` are earlier steps that other workers are at: what their scores make likely is
-        measured here too. Raises `OutOfTurn`, with no mark, where one of them is given up.
+        measured here too. Raises `OutOfTurn`, with no mark, where one of them is given up, or its
+        record is not what its worker said.
         """
         with self.ledger.claim(step) as claimed:
             if not claimed:
