@@ -29,6 +29,7 @@ NONE = "no head emerged"
 MANY = 60  # rows of a raster, above which nodes that were never active are left out
 BENCHMARKS = (POSITIVE, NEGATIVE, LOOKS["surviving"].color, INK)  # in turn, as in the report
 SIGNS = ("o", "s", "^", "D", "X")
+MARGINS = (0.95, 1.1, 1.15, 0.4, 0.26)  # of panels: left, right, below, above, between; inches
 SHARES = LinearSegmentedColormap.from_list("shares", [NEGATIVE, "white", POSITIVE])
 
 
@@ -86,6 +87,36 @@ def axes(title: str, ylabel: str, xlabel: str = "training step") -> tuple[Figure
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure, axes
+
+
+def panels(heights: Sequence[float], wide: float, columns: int = 1) -> tuple[Figure, np.ndarray]:
+    """A figure of axes [row, column] over one axis of steps, of these heights and this width in
+    inches, with room for `colours` beside and a `legend` below.
+
+    The margins are fixed: `layout="constrained"` measures every text twice, which takes as long as
+    drawing does, in a picture that is drawn at every checkpoint."""
+    left, right, bottom, top, gap = MARGINS
+    across = left + wide + right
+    size = (columns * across, bottom + sum(heights) + gap * (len(heights) - 1) + top)
+    figure = Figure(figsize=size)
+    FigureCanvasAgg(figure)
+    grid = {
+        "left": left / size[0],
+        "right": 1 - right / size[0],
+        "wspace": (left + right) / wide,
+        "bottom": bottom / size[1],
+        "top": 1 - top / size[1],
+        "hspace": gap / (sum(heights) / len(heights)),
+        "height_ratios": heights,
+    }
+    shape = (len(heights), columns)
+    return figure, figure.subplots(*shape, sharex=True, squeeze=False, gridspec_kw=grid)
+
+
+def colours(mesh: QuadMesh, axes: Axes, label: str) -> None:
+    """What the colours mean, beside a panel."""
+    bar = axes.inset_axes((1.02, 0, 0.03, 1))
+    axes.figure.colorbar(mesh, cax=bar, label=label)
 
 
 def say(axes: Axes, text: str) -> None:
@@ -246,8 +277,8 @@ def pale(axes: Axes, nodes: pd.DataFrame, edges: np.ndarray) -> None:
         axes.axvspan(edges[place], edges[place + 1], **span)
 
 
-def legend(figure: Figure, states: pd.Series, columns: int) -> None:
-    """The marks of the states that occur, under a figure."""
+def legend(figure: Figure, states: pd.Series) -> None:
+    """The marks of the states that occur, under `panels`."""
     there = {MARKS[state]: state for state in MARKS if (states == state).any()}
     handles: list[Line2D | Patch] = [
         Line2D([], [], linestyle="none", label=word.replace("base", "base, retained"),
@@ -262,8 +293,8 @@ def legend(figure: Figure, states: pd.Series, columns: int) -> None:
             label="cannot tell here, or says otherwise",
         )
     )
-    style = {"ncols": columns, "frameon": False, "fontsize": 9}
-    figure.legend(handles=handles, loc="outside lower center", **style)
+    style = {"ncols": int(figure.get_figwidth() // 1.6), "frameon": False, "fontsize": 8}
+    figure.legend(handles=handles, loc="lower center", **style)
 
 
 def shown(nodes: pd.DataFrame) -> tuple[list[str], int]:

@@ -57,11 +57,7 @@ def picture(
     tall = max(1.6, 0.14 * most)  # inches, so that the names of many nodes can be read
     extra = [1.2] if solved else []
     heights = [1.7, 1.2, 1.2, *extra, tall]
-    size = (1.8 + 5.6 * len(contrasts), 5.6 + tall + sum(extra))
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(len(heights), len(contrasts), sharex=True, squeeze=False,
-                             gridspec_kw={"height_ratios": heights})  # fmt: skip
+    figure, panels = drawing.panels(heights, wide=4.9, columns=len(contrasts))
     steps = {record.step for record in timeline.records}
     for column, (contrast, (nodes, counts)) in enumerate(zip(contrasts, told, strict=True)):
         top, second, third, *fourth, below = panels[:, column]
@@ -73,13 +69,13 @@ def picture(
             steps |= {*accuracy["step"]}
         mesh = drawing.raster(below, nodes)
         if mesh is not None:
-            figure.colorbar(mesh, ax=below, label="share of the behaviour", shrink=0.9)
+            drawing.colours(mesh, below, "share of the behaviour")
         drawing.stages(panels[:, column], timeline.stages)
         top.set_title(f"{contrast!r} pairs", fontsize=11)
         below.set_xlabel("training step")
     drawing.over_steps(panels[0, 0], sorted(steps))
     states = pd.concat([nodes["state"] for nodes, _ in told])
-    drawing.legend(figure, states, columns=min(9, 5 * len(contrasts)))
+    drawing.legend(figure, states)
     return figure
 
 
@@ -89,9 +85,7 @@ def node_map(timeline: Timeline, step: int, contrast: str) -> Figure:
     rows = timeline.at(step, contrast)
     layers = int(rows["layer"].max()) + 1
     wide = len(rows) // layers
-    figure = Figure(figsize=(max(2.4 + 0.5 * wide, 4.2), 1.9 + 0.36 * layers), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    figure, ((axes,),) = drawing.panels([max(0.34 * layers, 1)], wide=max(0.42 * wide, 4.4))
     shares = rows["share"].to_numpy().reshape(layers, wide)
     edges = np.arange(wide + 1) - 0.5
     style = {"cmap": drawing.SHARES, "norm": drawing.scale(rows["share"]), "edgecolor": "#ddd"}
@@ -105,9 +99,9 @@ def node_map(timeline: Timeline, step: int, contrast: str) -> Figure:
     axes.axvline(wide - 1.5, color=INK, linewidth=0.8)
     axes.set_xticks(range(wide), [*map(str, range(wide - 1)), "MLP"])
     axes.set(xlabel="head", ylabel="layer", title=f"{contrast!r} pairs, step {step}: {verdict}")
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.colorbar(mesh, ax=axes, label="share")
-    drawing.legend(figure, rows["state"], columns=max(2, int(figure.get_figwidth() // 1.4)))
+    axes.set_yticks(range(layers))
+    drawing.colours(mesh, axes, "share")
+    drawing.legend(figure, rows["state"])
     return figure
 
 

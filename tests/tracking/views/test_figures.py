@@ -3,8 +3,9 @@
 import io
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +21,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.transforms import Bbox
 
 from tests.builders.analyses import PAIRS, make_analysis
 from tracking import Record, Timeline
@@ -211,6 +213,41 @@ def test_weak_and_absent_records_are_pale_and_no_others() -> None:
 
 
 LIVES = [[0.3, 0, 0, 0], [0.3, 0.3, 0.3, 0], [0.3, 0.3, 0, 0], [0.3, 0.3, 0.3, 0.3]]
+
+
+def boxes(figure: Figure) -> list[Bbox]:
+    """Of a figure's panels with all their text, and of its legend, in dots."""
+    canvas = drawing.canvas(figure, 100)
+    canvas.draw()
+    parts = [*figure.axes, *figure.legends]
+    return [one for part in parts if (one := part.get_tightbbox(canvas.get_renderer()))]
+
+
+def everything() -> Iterator[Figure]:
+    """The pictures of a run of many nodes with a reward of many digits; and all states' signs."""
+    large, generator = Graph(28, 12), torch.Generator().manual_seed(0)
+    records = []
+    for step in range(3):
+        shares = 0.1 * torch.randn(28 * 13, generator=generator)
+        shares[torch.rand(28 * 13, generator=generator) > 0.2] = 0
+        more = {} if step else {"wiring": None}
+        one = make_analysis(large, shares, 0.02, **more)
+        reward = -299.87 * step if step else None
+        records.append(Record(10_000 * step, 28, 12, "0", {"cue": one, "operand": one}, reward))
+    yield picture(Timeline.of(records))
+    yield node_map(Timeline.of(records), 10_000, "cue")
+    figure, _ = drawing.panels([1.0], wide=4.4)
+    drawing.legend(figure, pd.Series([*drawing.MARKS]))
+    yield figure
+
+
+def test_nothing_is_cut_off_and_nothing_overlaps() -> None:
+    for figure in (*everything(), picture(timeline(RUN)), node_map(timeline(RUN), 20, "cue")):
+        parts, page = boxes(figure), figure.bbox
+        for place, one in enumerate(parts):
+            assert page.x0 <= one.x0 and one.x1 <= page.x1, place
+            assert page.y0 <= one.y0 and one.y1 <= page.y1, place
+        assert not any(one.overlaps(other) for one, other in combinations(parts, 2))
 
 
 def test_the_map_has_layer_0_lowest_the_mlp_apart_and_a_legend() -> None:
