@@ -33,6 +33,7 @@ def random_reward(world: World) -> Outcome:
             f"coin-{seed}",
             "grpo",
             seed=seed,
+            save_steps=20,
             reward_funcs="scripts.control.coin.coin",
             log_completions="false",
         )
