@@ -2,7 +2,8 @@
 
     bash scripts/chaos.sh [--quick] [--seed 0] [--only grpo] [--folder DIR]
 
-Each kind of training runs once undisturbed. Then its jobs are killed with SIGKILL, at random
+Each kind of training runs once undisturbed; what several processes made of its checkpoints is held
+against what one makes of them, to 1e-5. Then its jobs are killed with SIGKILL, at random
 moments and at chosen ones, and resumed with `--resume_from_checkpoint latest` until they end; or
 the watcher is killed that makes their records, and begun again. A run ended equal where its
 weights, its last checkpoint, its timeline, its records and its log are those of the undisturbed
@@ -25,21 +26,24 @@ from rich.table import Table
 from scripts.campaign.campaign import Campaign, Trial, World
 from scripts.campaign.faults import AGAIN, FAULTS
 from scripts.campaign.running import warm_up
-from scripts.campaign.variants import VARIANTS, Variant
+from scripts.campaign.variants import LAUNCHED, VARIANTS, Variant
 from train.tiny.base import base_model
 
 
 def plan(campaign: Campaign, variants: Sequence[Variant], quick: bool) -> Iterator[Trial]:
-    """Make all trials: every fault with one kind of training after another, then random moments, of
-    jobs and of watchers."""
+    """Make all trials: what processes make together by one of them, every fault with one kind of
+    training after another, then random moments, of jobs and of watchers."""
+    launched = [variant for variant in variants if variant.ranks > 1]
+    for variant in launched[:1] if quick else launched:
+        yield campaign.by_one_process(variant)
     chosen = FAULTS[4::4] if quick else FAULTS
     for index, fault in enumerate(chosen):
         yield campaign.faults(variants[index % len(variants)], fault.name, fault)
     yield campaign.faults(variants[0], "before a manifest, and in its resume", *AGAIN)
     for variant in variants[:2] if quick else variants:
-        for _ in range(1 if quick else 2):
+        for _ in range(1 if quick or variant in launched else 2):
             yield campaign.random_kills(variant, 2)
-    for variant in variants[:1] if quick else variants[:3]:
+    for variant in variants[:1] if quick else [*variants[:3], *launched[::5]]:
         yield campaign.watcher_kills(variant, 3)
 
 
@@ -70,7 +74,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the runs are kept")
     options = parser.parse_args()
     console, begin = Console(highlight=False, width=104), time.monotonic()
-    variants = [variant for variant in VARIANTS if options.only in variant.name]
+    variants = [one for one in (*VARIANTS, *LAUNCHED) if options.only in one.name]
     if find_spec("deepspeed") is None:
         variants = [variant for variant in variants if "ZeRO" not in variant.name]
     base_model()

@@ -7,14 +7,15 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scripts.campaign.faults import Fault
-from scripts.campaign.outcome import Outcome
+from scripts.campaign.outcome import Outcome, far_apart
 from scripts.campaign.running import Disturbance, Running, tail
 from scripts.campaign.variants import FAST, JOBS, WATCHED, Variant
 from tracking.errors import BadInput
+from tracking.ledger.ledger import Ledger
 from train.run.manifest import Manifest
 
 REPO = Path(__file__).resolve().parents[2]
@@ -125,7 +126,7 @@ class Campaign:
     def watcher_kills(self, variant: Variant, kills: int) -> Trial:
         """Train in watch mode beside a watcher that is killed so often at random moments, and begun
         again."""
-        watched = Variant(variant.name, variant.job, {**variant.keys, **WATCHED}, variant.ranks)
+        watched = replace(variant, keys={**variant.keys, **WATCHED})
 
         def disturb(run: Path) -> int:
             killed, job = 0, self.world.start(watched, run)
@@ -142,6 +143,23 @@ class Campaign:
             return killed
 
         return self._trial(variant, "a watcher, at random moments", disturb)
+
+    def by_one_process(self, variant: Variant) -> Trial:
+        """Analyse the checkpoints of the undisturbed run again, in one process, and hold the
+        records against those that its processes made."""
+        self.undisturbed(variant)
+        begin, run = time.monotonic(), self.folder(variant)
+        one = run.with_name(f"{_slug(variant.name)}-one")
+        shutil.copytree(run, one, ignore=shutil.ignore_patterns("step-*", "*.parquet"))
+        job = Running(Variant("one process", "track"), [str(one)], run.with_name(f"{one.name}.log"))
+        problems = [] if job.wait() == 0 else [tail(job.log, 1)]
+        ours, theirs = (Ledger(each / "heads") for each in (run, one))
+        lost = len({*ours.steps()} ^ {*theirs.steps()})
+        problems += far_apart(ours, theirs)
+        name = "not killed, but analysed by one process"
+        trial = Trial(variant.name, name, 0, problems, lost, time.monotonic() - begin)
+        self.trials.append(trial)
+        return trial
 
     def _trial(self, variant: Variant, name: str, disturb: Callable[[Path], int]) -> Trial:
         whole, begin = self.undisturbed(variant), time.monotonic()

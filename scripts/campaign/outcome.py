@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from tracking.ledger.codec import to_bytes
 from tracking.ledger.ledger import Ledger
@@ -50,6 +51,27 @@ class Outcome:
         """What is not the same."""
         names = sorted({*self.hashes, *other.hashes})
         return [name for name in names if self.hashes.get(name) != other.hashes.get(name)]
+
+
+def far_apart(one: Ledger, other: Ledger, most: float = 1e-5) -> list[str]:
+    """What differs between records of the same steps: names of their tensors that differ in a value
+    by more than `most` of the largest, or in anything that is no float."""
+    names = []
+    for step in sorted({*one.steps()} & {*other.steps()}):
+        ours, theirs = (load_file(ledger.path(step)) for ledger in (one, other))
+        for name in sorted({*ours, *theirs}):
+            if not _near(ours.get(name), theirs.get(name), most):
+                names.append(f"step {step}: {name}")
+    return names
+
+
+def _near(one: torch.Tensor | None, other: torch.Tensor | None, most: float) -> bool:
+    if one is None or other is None or one.shape != other.shape:
+        return False
+    if not one.is_floating_point():
+        return torch.equal(one, other)
+    largest = float(other.nan_to_num().abs().max()) if other.numel() else 0.0
+    return torch.allclose(one, other, rtol=0, atol=most * max(largest, 1e-12), equal_nan=True)
 
 
 def _plain(state: Any) -> Any:

@@ -48,9 +48,11 @@ VARIANTS = (
     Variant("sft, accumulation", "sft", {"gradient_accumulation_steps": 2}),
     Variant("grpo, accumulation", "grpo", {"gradient_accumulation_steps": 2}),
     Variant("grpo, batch kept 3 steps", "grpo", {"num_iterations": 3}),
-    Variant("sft, 2 processes", "sft", ranks=2),
-    Variant("grpo, 2 processes", "grpo", ranks=2),
-    Variant("grpo, ZeRO-2", "grpo", ranks=2, launch=ZERO2),
-    Variant("sft, ZeRO-3", "sft", ranks=2, launch=ZERO3),
-    Variant("grpo, FSDP2", "grpo", ranks=2, launch=FSDP2),
+)
+LAYOUTS = {"2 processes": None, "ZeRO-2": ZERO2, "ZeRO-3": ZERO3, "FSDP2": FSDP2}
+LAUNCHED = tuple(  # by each way to share a training
+    Variant(f"{job}{', LoRA' if lora else ''}, {name}", job, LORA if lora else {}, 2, launch)
+    for name, launch in LAYOUTS.items()
+    for job in ("sft", "grpo")
+    for lora in (False, True)
 )
