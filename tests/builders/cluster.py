@@ -5,7 +5,8 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -20,11 +21,13 @@ class Cluster:
 
     def __init__(self, folder: Path, nodes: Sequence[str] = ("localhost",), tasks: int = 1) -> None:
         folder.mkdir()
+        job = str(os.getpid())  # the port of its processes is made from it
         self.folder, self._steps, self._requeued = folder, folder / "steps", folder / "requeued"
+        self.said = ""  # by the last job of the queue
         self.environment = {
             **os.environ,
             "PATH": f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "SLURM_JOB_ID": "4711",
+            "SLURM_JOB_ID": job,
             "SLURM_JOB_NODELIST": ",".join(nodes),
             "SLURM_NTASKS": str(tasks * len(nodes)),
             "SLURM_NTASKS_PER_NODE": str(tasks),
@@ -36,7 +39,7 @@ class Cluster:
             "scontrol",
             f"""case "$1 $2" in
             "show hostnames") printf '%s\\n' {names} ;;
-            "requeue 4711") touch {shlex.quote(str(self._requeued))} ;;
+            "requeue {job}") touch {shlex.quote(str(self._requeued))} ;;
             *) exit 9 ;;
             esac""",
         )
@@ -54,6 +57,20 @@ class Cluster:
             ["bash", str(script), *map(str, words)],
             env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
+
+    def queue(self, script: Path, *words: object, asked_at: Callable[[], object]) -> list[int]:
+        """Begin a batch script, tell its steps to end once `asked_at` holds, and begin it again as
+        often as it asks for that; the codes that it ended with."""
+        job, codes = self.start(script, *words), []
+        while not asked_at() and job.poll() is None:
+            time.sleep(0.05)
+        self.signal(job)
+        while True:
+            self.said, _ = job.communicate()
+            codes.append(job.returncode)
+            if not self.requeued:
+                return codes
+            job = self.start(script, *words)
 
     def signal(self, job: subprocess.Popen[str], number: int = signal.SIGUSR1) -> None:
         """Tell all steps of a job, as `#SBATCH --signal` does; the script itself is not told."""

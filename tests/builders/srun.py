@@ -18,13 +18,18 @@ def main() -> int:
     count = int(options.ntasks or os.environ["SLURM_NTASKS"])
     with open(os.environ["SLURM_STEPS"], "a") as steps:
         steps.write(f"{options.nodelist} {count}: {' '.join(command)}\n")
+    step = {
+        "SLURM_NTASKS": str(count), "SLURM_STEP_NUM_TASKS": str(count), "SLURM_STEP_ID": "0",
+        "SLURM_STEP_NODELIST": options.nodelist or os.environ["SLURM_JOB_NODELIST"],
+        "SLURM_NODEID": "0",
+    }  # fmt: skip
     tasks = [
         subprocess.Popen(
-            command, env={**os.environ, "SLURM_NTASKS": str(count), "SLURM_PROCID": str(rank),
-                          "SLURM_LOCALID": str(rank), "SLURM_NODEID": "0"}
+            command,
+            env={**os.environ, **step, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
         )
         for rank in range(count)
-    ]  # fmt: skip
+    ]
 
     def hand_on(number: int, _: object) -> None:
         for task in tasks:

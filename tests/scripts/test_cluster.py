@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -82,18 +81,14 @@ def test_a_server_without_a_node_of_its_own_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_job_whose_time_is_up_goes_on_and_ends(tmp_path: Path) -> None:
-    cluster, run = Cluster(tmp_path / "bin"), tmp_path / "run"
-    keys = {**FAST, "max_steps": 12, "save_steps": 6}
+def test_a_job_of_two_tasks_whose_time_is_up_is_queued_again_and_ends(tmp_path: Path) -> None:
+    cluster, run = Cluster(tmp_path / "bin", tasks=2), tmp_path / "run"
+    keys = {**FAST, "max_steps": 6, "save_steps": 3}
     words = [word for key, value in keys.items() for word in (f"--{key}", str(value))]
-    job = cluster.start(SLURM / "sft.sbatch", TINY / "sft.yaml", run, *words)
-    while not resume.complete(run) and job.poll() is None:
-        time.sleep(0.05)
-    cluster.signal(job)
-    said, _ = job.communicate()
-    assert (job.returncode, cluster.requeued) == (85, True), said
-    again = cluster.start(SLURM / "sft.sbatch", TINY / "sft.yaml", run, *words)
-    said, _ = again.communicate()
-    assert (again.returncode, cluster.requeued) == (0, False), said
-    assert Manifest.read(run).step == 12
-    assert {0, 6, 12} <= {*Ledger(run / "heads").steps()}
+    codes = cluster.queue(
+        SLURM / "sft.sbatch", TINY / "sft.yaml", run, *words, asked_at=lambda: resume.complete(run)
+    )
+    assert codes == [85, 0], cluster.said
+    manifest = Manifest.read(run)
+    assert manifest.step == 6 and manifest.identity.layout["processes"] == 2
+    assert {0, 3, 6} <= {*Ledger(run / "heads").steps()}
