@@ -37,8 +37,9 @@ def plan(campaign: Campaign, variants: Sequence[Variant], quick: bool) -> Iterat
     for variant in launched[:1] if quick else launched:
         yield campaign.by_one_process(variant)
     chosen = FAULTS[4::4] if quick else FAULTS
+    struck = [*(one for one in variants if one not in launched), *launched[::3]]
     for index, fault in enumerate(chosen):
-        yield campaign.faults(variants[index % len(variants)], fault.name, fault)
+        yield campaign.faults(struck[index % len(struck)], fault.name, fault)
     yield campaign.faults(variants[0], "before a manifest, and in its resume", *AGAIN)
     for variant in variants[:2] if quick else variants:
         for _ in range(1 if quick or variant in launched else 2):
