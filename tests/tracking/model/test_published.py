@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from tests.builders.closeness import assert_close
+from tests.builders.comparisons import comparison_of
 from tests.builders.decoders import drawn_weights
 from tests.builders.edges import drawn
 from tests.builders.node_patching import by_brute_force
 from tests.builders.patched_twin import slowly
 from tests.builders.published import PUBLISHED, scaled_down
+from tests.builders.two_models import changed
 from tracking.circuits.all_edges import check_all_edges
 from tracking.circuits.faithfulness import Experiment
 from tracking.errors import BadInput
@@ -21,6 +23,7 @@ from tracking.model.decoder import Decoder
 from tracking.nodes.effects import effects
 from tracking.settings import Settings
 from tracking.worker import Worker
+from train.commands.compare import SECTIONS
 
 FITTING = [name for name, config in PUBLISHED.items() if config["model_type"] not in REFUSED]
 OTHERS = [name for name in PUBLISHED if name not in FITTING]
@@ -47,6 +50,17 @@ def test_a_record_is_made_of_it(random_pairs, tmp_path: Path, name: str) -> None
     worker = Worker(Ledger(tmp_path), {"letters": random_pairs()}, quick)
     record = worker.work(0, lambda: drawn_weights(scaled_down(name)), Reward(None, ""))
     assert record is not None and "letters" in record.analyses
+
+
+@pytest.mark.parametrize("name", FITTING)
+def test_it_is_compared_with_what_training_made_of_it(random_pairs, name: str) -> None:
+    base = drawn_weights(scaled_down(name))
+    models = {"base": base, "trained": changed(base, seed=1)}
+    compared = comparison_of(models, random_pairs(), ig_steps=2, max_ig_steps=2, resamples=10)
+    said = {section.title: section for make in SECTIONS if (section := make(compared))}
+    assert len(said) >= 6
+    nodes = next(one.tables["nodes"] for one in said.values() if "nodes" in one.tables)
+    assert {*Decoder.of(base).graph.nodes} == {*nodes["node"]}
 
 
 @pytest.mark.parametrize("name", OTHERS)

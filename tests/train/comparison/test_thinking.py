@@ -1,10 +1,12 @@
 """Modes of thinking wrap the same pairs: turn, question, written part and labels stay."""
 
+import shlex
 from copy import copy, deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 import trl
@@ -14,8 +16,10 @@ from tests.builders.paths import SHARED
 from tests.builders.prompt_pairs import same
 from tests.builders.tokenizers import CHARACTERS
 from tracking import BadInput, PromptPairs
+from tracking.comparison.section import Section
 from tracking.pairs.prompt_pairs import last_token
-from train.comparison.thinking import NAMES, Modes
+from train.commands import ablate
+from train.comparison.thinking import NAMES, Modes, ablations
 from train.tiny import tokenizer as tiny
 
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"
@@ -152,3 +156,20 @@ def test_prompts_that_are_no_chats_are_refused_by_their_number() -> None:
 def test_a_tokenizer_without_a_chat_template_has_no_modes() -> None:
     with pytest.raises(BadInput, match="no template"):
         Modes.of(deepcopy(CHARACTERS))
+
+
+def test_heads_that_are_active_only_off_are_named_in_a_line_that_ablate_takes() -> None:
+    rows = [
+        ("cue", "L0H1", "off only"), ("cue", "M0", "off only"), ("cue", "L1H2", "off only"),
+        ("cue", "L0H0", "on only"), ("operand", "M1", "off only"), ("result", "L0H3", "off only"),
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["contrast", "node", "mode"])
+    first, second = ablations(Section("", (), {"modes": table}), "runs/mine")
+    words = shlex.split(first, comments=True)
+    assert words[:2] == ["sparks", "ablate"] and first.endswith("active only off, 'cue'")
+    options = ablate._parse(words[2:])
+    assert options.heads == ["L0H1,L1H2"] and options.thinking == "off"
+    assert options.mode == ["zero", "scale:1.3"]
+    assert "--heads L0H3 " in second and second.endswith("'result'")
+    none = table[table["mode"] == "on only"]
+    assert ablations(Section("", (), {"modes": none}), "runs/mine") == []
