@@ -196,9 +196,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path: Path) -> None:
         compared(tmp_path / "out", *models, "--problems", "-1")
 
 
-def test_a_control_gives_the_behaviour_its_level(
-    tmp_path: Path, capsys: Printed
-) -> None:
+def test_a_control_gives_the_behaviour_its_level(tmp_path: Path, capsys: Printed) -> None:
     theirs, pairs = save_checkpoints(tmp_path / "theirs", (100, 200)), write_pairs(tmp_path)
     words = [theirs, "--pairs", pairs, "--output_dir", tmp_path / "run", *QUICK]
     track.main([str(word) for word in words])
