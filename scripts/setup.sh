@@ -33,7 +33,5 @@ fi
 "${install[@]}" -c constraints.txt -e '.[tasks]' ||
     echo "setup: reasoning-gym could not be installed (a part of it needs a C compiler);" \
         "its tasks are refused and their tests skipped" >&2
-"${install[@]}" -c constraints.txt -e '.[deepspeed]' ||
-    echo "setup: DeepSpeed could not be installed; ZeRO is refused and its tests skipped" >&2
 echo "$wanted" > "$stamp"
 echo "setup: done; .venv/bin/sparks demo"

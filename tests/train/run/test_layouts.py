@@ -25,7 +25,8 @@ zero3 = pytest.param(
     Variant("grpo, ZeRO-3", "grpo", SHORT, ranks=2, launch=ZERO3),
     "DEEPSPEED ZeRO-3",
     marks=pytest.mark.skipif(
-        not (find_spec("deepspeed") and can_compile), reason="DeepSpeed cannot run here"
+        not (find_spec("deepspeed") and can_compile),
+        reason="no DeepSpeed (pip install -e '.[deepspeed]', which every job then imports) or no g++",
     ),
     id="GRPO, ZeRO-3",
 )
