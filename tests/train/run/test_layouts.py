@@ -26,7 +26,7 @@ zero3 = pytest.param(
     "DEEPSPEED ZeRO-3",
     marks=pytest.mark.skipif(
         not (find_spec("deepspeed") and can_compile),
-        reason="no DeepSpeed (pip install -e '.[deepspeed]', which every job then imports) or no g++",
+        reason="no g++, or no DeepSpeed: pip install -e '.[deepspeed]'",
     ),
     id="GRPO, ZeRO-3",
 )
