@@ -109,6 +109,7 @@ def test_any_flags_are_taken_or_refused(words: list[str]) -> None:
     ).map(lambda lines: "\n".join(lines).encode())
 )
 @example(b'{" ":9223372036854775808,"":[null,null]}')
+@example(b'{"problem": null, "solution": [null, null], "messages": 0}\n{"messages": 0.0}')
 def test_any_rows_are_read_or_refused(content: bytes) -> None:
     base = config.load("grpo", ["--config", str(RECIPE)])
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from datasets import Dataset, load_dataset
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from pyarrow import ArrowException
 from trl import get_dataset
 
 from tracking.errors import BadInput
@@ -42,7 +43,7 @@ def rows(name: str, split: str, config: str | None = None) -> Dataset:
     except DatasetGenerationError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise BadInput(f"data set {name!r} cannot be read: {reason}") from None
-    except (DatasetNotFoundError, OSError, OverflowError, ValueError) as error:
+    except (DatasetNotFoundError, ArrowException, OSError, OverflowError, ValueError) as error:
         if isinstance(error, BadInput):
             raise
         raise BadInput(f"data set {name!r}: {str(error).strip().splitlines()[0]}") from None
