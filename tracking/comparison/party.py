@@ -63,6 +63,16 @@ class Comparison:
         return families
 
     @property
+    def related(self) -> list[Sequence[Party]]:
+        """The families, and the ends of the control as one more."""
+        return [*self.families, *([self.control.parties] if self.control else [])]
+
+    @property
+    def with_control(self) -> list[Party]:
+        """The parties, and what the control ended with as one more."""
+        return [*self.parties, *(self.control.parties[-1:] if self.control else [])]
+
+    @property
     def couples(self) -> list[tuple[Party, Party]]:
         """Every two parties, in their order."""
         return list(combinations(self.parties, 2))

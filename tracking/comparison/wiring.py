@@ -30,9 +30,10 @@ WORDS = {  # the gravest first
 
 
 def wiring_section(comparison: Comparison) -> Section:
-    """Every ranking in every other model, on every contrast."""
+    """Every ranking in every other model of its family, and of a control's ends in each other, on
+    every contrast."""
     parts, sentences = [], []
-    for family in comparison.families:
+    for family in comparison.related:
         if len(family) < 2:
             continue
         for party in family:
@@ -50,13 +51,6 @@ def wiring_section(comparison: Comparison) -> Section:
                 table = rankings(party, by, contrast, comparison.batch_size)
                 parts.append(table)
                 sentences += findings(table)
-    if comparison.control:
-        first, last = comparison.control.parties
-        for contrast in comparison.contrasts if last.load else ():
-            by = {first.name: ranked(first, contrast)}
-            table = rankings(last, by, contrast, comparison.batch_size)
-            parts.append(table)
-            sentences += findings(table)
     if len(comparison.families) > 1:
         sentences.append("Between bases rankings are not tried: an edge's name means another edge.")
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

@@ -52,3 +52,14 @@ def test_a_model_that_is_gone_ranks_and_is_not_tried() -> None:
     section = wiring_section(replace(comparison, parties=[replace(first, load=None), second]))
     assert section.sentences[0] == "a's weights are gone: no ranking is tried in it."
     assert set(section.tables["wiring"]["ranked_by"]) == {"a"}
+
+
+def test_the_ends_of_a_control_are_tried_in_each_other() -> None:
+    run, ends = (
+        comparison_of({name: rewired(False) for name in names}, plants.pairs(32), **EXACT)
+        for names in (("a", "b"), ("control@0", "control@9"))
+    )
+    table = wiring_section(replace(run, control=ends)).tables["wiring"]
+    tried = set(table[["ranked_by", "model"]].itertuples(index=False, name=None))
+    beside = {("control@0", "control@9"), ("control@9", "control@0")}
+    assert tried == {("a", "b"), ("b", "a")} | beside

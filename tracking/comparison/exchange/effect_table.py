@@ -44,6 +44,30 @@ def effect_table(
     return table.assign(significant=np.atleast_1d(discoveries(p, level).any(axis=1)))
 
 
+def beside(run: Crossed, control: Crossed) -> tuple[Crossed, Crossed]:
+    """The exchanges of a control, and those of a run less these, both against the run's behaviour;
+    of the same parts in the same rows."""
+    less = (run.lost - control.lost, run.gained - control.gained)
+    return (
+        Crossed(run.base, run.trained, control.lost, control.gained),
+        Crossed(run.base, run.trained, *less),
+    )
+
+
+def surely(table: pd.DataFrame, least: float, like: pd.DataFrame | None = None) -> pd.Series:
+    """bool [row]: whether a share, lost or gained, is surely at least `least` in size; with the
+    sign of the same share in the table `like`, where that is given."""
+    like = table if like is None else like
+    above, below = (
+        [
+            (sign * table[f"{way}_share{end}"] >= least) & (sign * like[f"{way}_share"] > 0)
+            for way in WAYS
+        ]
+        for sign, end in ((1, "_low"), (-1, "_high"))
+    )
+    return above[0] | above[1] | below[0] | below[1]
+
+
 def is_there(behaviour: Tensor, weights: Tensor) -> bool:
     """Whether the 95 % interval of the mean over rows [row] leaves out 0."""
     whole = interval(behaviour[:, None], weights)

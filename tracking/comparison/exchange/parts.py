@@ -8,7 +8,7 @@ and nothing by weights; where the change was made, say the weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,13 @@ from tracking.comparison.exchange.crossed import (
     layer_heads,
     whole,
 )
-from tracking.comparison.exchange.effect_table import effect_table, is_there
+from tracking.comparison.exchange.effect_table import (
+    WAYS,
+    beside,
+    effect_table,
+    is_there,
+    surely,
+)
 from tracking.comparison.exchange.transplant import figures, transplanted
 from tracking.model.decoder import Decoder
 from tracking.pairs.prompt_pairs import PromptPairs
@@ -47,6 +53,25 @@ class PartEffects:
     difference: Interval  # trained less base
     there: bool
     table: pd.DataFrame  # `part`, `by` and the columns of `effect_table`
+    exchanges: Mapping[str, Crossed]  # `by` of the table: rows are pairs, columns its parts
+
+    def against(self, control: PartEffects, least: float) -> pd.DataFrame:
+        """What the same parts do between a control's ends, on the same pairs: `lost_control` and
+        `gained_control` in logits, a row for each of the table; and whether a part goes `beyond`:
+        in a direction its effect less the control's has the sign of its own, is surely at least
+        `least` of the behaviour, and significant after correction over parts."""
+        weights, rows = resamples(RESAMPLES, len(self.exchanges["writes"].base)), []
+        for by, mine in self.exchanges.items():
+            names = self.table.loc[self.table["by"] == by, "part"].tolist()
+            own = effect_table("part", names, mine, weights, ERROR)
+            theirs, less = (
+                effect_table("part", names, one, weights, ERROR)
+                for one in beside(mine, control.exchanges[by])
+            )
+            more = self.there & less["significant"] & surely(less, least, own)
+            levels = {f"{way}_control": theirs[way] for way in WAYS}
+            rows.append(pd.DataFrame({**levels, "beyond": more}))
+        return pd.concat(rows, ignore_index=True)
 
 
 def part_effects(base: Any, trained: Any, pairs: PromptPairs, batch_size: int = 8) -> PartEffects:
@@ -80,7 +105,7 @@ def _part_effects(by: dict[str, Crossed], names: Sequence[str]) -> PartEffects:
         interval(one[:, None], weights)
         for one in (behaviour.base, behaviour.trained, behaviour.behaviour)
     )
-    return PartEffects(base, trained, difference, there, table)
+    return PartEffects(base, trained, difference, there, table, by)
 
 
 def _by_weights(

@@ -12,15 +12,17 @@ from tracking.comparison.exchange.effect_table import WAYS
 from tracking.comparison.exchange.parts import PartEffects, part_effects
 from tracking.comparison.party import Comparison, Party
 from tracking.comparison.section import Section
-from tracking.timeline.summary import Figure
+from tracking.timeline.summary import Figure, listed
 
 PARTS = ("attention", "MLPs", "embeddings", "unembedding")
 BY = ("writes", "weights")
 
 
 def parts_section(comparison: Comparison) -> Section:
-    """Every model of a family against its first, on every contrast."""
+    """Every model of a family against its first, on every contrast; those of the first family
+    beside the ends of a control."""
     tables, sentences, shown = [], [], []
+    levels = _levels(comparison)
     for first, *others in comparison.families:
         for party in others:
             if first.load is None or party.load is None:
@@ -33,6 +35,10 @@ def parts_section(comparison: Comparison) -> Section:
                 named = {"contrast": contrast, "model": party.name, "against": first.name}
                 tables.append(effects.table.assign(**named))
                 sentences += _sentences(effects, **named)
+                if contrast in levels and first is comparison.parties[0]:
+                    beside = effects.against(levels[contrast], comparison.thresholds.share)
+                    tables[-1] = tables[-1].join(beside)
+                    sentences.append(_controlled(tables[-1], levels[contrast], **named))
                 shown.append(_shown(effects, contrast, party.name))
     return Section(
         "Parts of one model in the other",
@@ -40,6 +46,15 @@ def parts_section(comparison: Comparison) -> Section:
         {"parts": pd.concat(tables, ignore_index=True)} if tables else {},
         pd.concat(shown, ignore_index=True) if shown else None,
     )
+
+
+def _levels(comparison: Comparison) -> dict[str, PartEffects]:
+    """What parts do between the ends of a control, by contrast; empty without their weights."""
+    first, last = comparison.control.parties if comparison.control else (None, None)
+    if first is None or last is None or first.load is None or last.load is None:
+        return {}
+    models = first.load(), last.load()
+    return {c: _effects(models, last, c, comparison.batch_size) for c in comparison.contrasts}
 
 
 def _effects(
@@ -64,6 +79,21 @@ def _sentences(effects: PartEffects, contrast: str, model: str, against: str) ->
             key=lambda name: max(rows[name][f"{way}_share"] for way in WAYS),
         )
         yield f"by {by}, {each}; of the layers most {layer}, {_shares(rows[layer])}."
+
+
+def _controlled(
+    table: pd.DataFrame, control: PartEffects, contrast: str, model: str, against: str
+) -> str:
+    """What parts of a control move, and which parts of the model carry more than that."""
+    size = Figure(*(float(end) for end in vars(control.difference).values()))
+    named = table[table["part"].isin(PARTS)]
+    largest = named[[f"{way}_control" for way in WAYS]].abs().max(axis=None)
+    more = [f"{row['part']} by {row['by']}" for _, row in named[named["beyond"]].iterrows()]
+    return (
+        f"On {contrast!r} pairs a control run's behaviour moves by {size} logits, by no part of it "
+        f"more than {largest:.2g}; more than the control's carries of {model}'s less {against}'s: "
+        f"{listed(more) if more else 'no part for sure'}."
+    )
 
 
 def _shown(effects: PartEffects, contrast: str, model: str) -> pd.DataFrame:

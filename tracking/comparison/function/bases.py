@@ -15,11 +15,10 @@ KINDS = {"head": "heads", "mlp": "MLPs"}
 
 
 def matching_section(comparison: Comparison) -> Section:
-    """Every two models that are not of one base, on every contrast that both show."""
+    """Every two models that are not of one base, on every contrast that both show; and what a
+    control, of the first one's base, ended with."""
     sentences, parts = [], []
-    for one, other in comparison.couples:
-        if comparison.relations[one.name, other.name].one_base:
-            continue
+    for one, other in _couples(comparison):
         for contrast in comparison.contrasts:
             for kind in KINDS:
                 matched = _matched(one, other, contrast, kind, comparison.thresholds)
@@ -33,6 +32,18 @@ def matching_section(comparison: Comparison) -> Section:
         {"matches": table} if parts else {},
         _shown(table) if len(table) else None,
     )
+
+
+def _couples(comparison: Comparison) -> list[tuple[Party, Party]]:
+    """Those whose nodes' names mean other nodes."""
+    apart = [
+        couple
+        for couple in comparison.couples
+        if not comparison.relations[couple[0].name, couple[1].name].one_base
+    ]
+    first = comparison.parties[0]
+    levels = comparison.control.parties[-1:] if comparison.control else ()
+    return apart + [(level, other) for level in levels for one, other in apart if one is first]
 
 
 def _matched(

@@ -27,15 +27,20 @@ LEAST = 0.1  # of a role's score
 
 
 def heads_section(comparison: Comparison) -> Section:
-    """Every two models of one base whose weights are there."""
+    """Every two models of one base whose weights are there, and the ends of a control; those of
+    the control's base are held against what its heads do."""
     parts, sentences = [], []
-    for family in comparison.families:
+    for family in comparison.related:
         there = [party for party in family if party.load]
+        largest = _in_control(comparison) if family[0] is comparison.parties[0] else {}
         weights: dict[str, Snapshot] = {}
         levels: dict[str, dict[str, np.ndarray]] = {}
         for party in there if len(there) > 1 else ():
             model = _loaded(party)
-            levels[party.name] = {c: _level(model, party.pairs[c]) for c in comparison.contrasts}
+            levels[party.name] = {
+                c: np.fmax(_level(model, party.pairs[c]), largest.get(c, np.nan))
+                for c in comparison.contrasts
+            }
             for before in there:
                 if before.name not in weights:
                     continue
@@ -54,14 +59,12 @@ def heads_section(comparison: Comparison) -> Section:
 def head_table(
     before: Party, party: Party, contrast: str, levels: Mapping[str, np.ndarray]
 ) -> pd.DataFrame:
-    """One row a head: its `role` in both models, the score that differs most beyond its level, by
-    how much, and whether the role `differs`. `levels` [role] are what halves of the pairs give."""
+    """One row a head: its `role` in both models, the score that differs most beyond its `level`, by
+    how much, and whether the role `differs`. `levels` [role] are what halves of the pairs give, or
+    a control where that gives more."""
     graph = party.record.graph
-    then, now = (
-        Roles.of(graph.head_names, one.record.analyses[contrast].heads.roles)
-        for one in (before, party)
-    )
-    by_score = np.stack([(now.scores[n] - then.scores[n]).numpy() for n in THRESHOLDS])
+    then, now = (_roles_of(one, contrast) for one in (before, party))
+    by_score = _changes(before, party, contrast)
     level = np.fmax(*levels.values())[:, None]  # NaN: not known
     beyond = np.where(np.isnan(level), -np.inf, np.abs(np.nan_to_num(by_score)) - level)
     most = beyond.argmax(axis=0)
@@ -77,9 +80,30 @@ def head_table(
             "role_against": then.main,
             "score": np.array(list(THRESHOLDS))[most],
             "change": change,
+            "level": level[most, 0],
             "differs": (excess > 0) & (np.abs(change) >= LEAST),
         }
     )
+
+
+def _roles_of(party: Party, contrast: str) -> Roles:
+    return Roles.of(party.record.graph.head_names, party.record.analyses[contrast].heads.roles)
+
+
+def _changes(before: Party, party: Party, contrast: str) -> np.ndarray:
+    """float [role, head]: of the scores."""
+    then, now = (_roles_of(one, contrast).scores for one in (before, party))
+    return np.stack([(now[name] - then[name]).numpy() for name in THRESHOLDS])
+
+
+def _in_control(comparison: Comparison) -> dict[str, np.ndarray]:
+    """float [role], by contrast: by how much a score of any head differs between the ends of a
+    control; empty without one."""
+    if comparison.control is None:
+        return {}
+    ends = comparison.control.parties
+    apart = {c: np.abs(_changes(*ends, c)) for c in comparison.contrasts}
+    return {contrast: np.fmax.reduce(each, axis=1) for contrast, each in apart.items()}
 
 
 def _level(model: nn.Module, pairs: PromptPairs) -> np.ndarray:

@@ -22,18 +22,29 @@ KINDS = ("heads", "MLPs")
 
 
 def layers_section(comparison: Comparison) -> Section:
-    """Profiles and depths of all models that show the behaviour, whatever their base."""
+    """Profiles and depths of all models that show the behaviour, whatever their base; beside what
+    a control ended with, and by how much deeper that is than what it began with."""
     profiles, depths, sentences = [], [], []
     for contrast in comparison.contrasts:
-        analyses = comparison.analyses(contrast)
-        graphs = {party.name: party.record.graph for party in comparison.parties}
+        analyses = {one.name: one.record.analyses[contrast] for one in comparison.with_control}
+        graphs = {one.name: one.record.graph for one in comparison.with_control}
         profiles.append(profile_table(graphs, analyses, comparison.thresholds))
-        depths.append(depth_table(graphs, analyses, comparison.thresholds.error))
+        depths.append(_depths_of(comparison, contrast))
         for table in (profiles[-1], depths[-1]):
             table.insert(0, "contrast", contrast)
         sentences += [_sentence(row) for _, row in depths[-1].iterrows()]
+        if comparison.control:
+            levels = _depths_of(comparison.control, contrast)
+            named = levels[["kind", "difference"]].rename(columns={"difference": "control"})
+            depths[-1] = depths[-1].merge(named, on="kind", how="left")
+            sentences += [_controlled(contrast, row) for _, row in levels.iterrows()]
     tables = {"layers": pd.concat(profiles), "depths": pd.concat(depths)}
     return Section("Layers", sentences, tables, _shown(tables["layers"]))
+
+
+def _depths_of(comparison: Comparison, contrast: str) -> pd.DataFrame:
+    graphs = {party.name: party.record.graph for party in comparison.parties}
+    return depth_table(graphs, comparison.analyses(contrast), comparison.thresholds.error)
 
 
 def profile_table(
@@ -116,6 +127,12 @@ def _sentence(row: pd.Series) -> str:
         f"On {row['contrast']!r} pairs the mean depth of what {row['kind']} carry is {both}: "
         f"{verdict}."
     )
+
+
+def _controlled(contrast: str, row: pd.Series) -> str:
+    size = Figure(row["difference"], row["low"], row["high"])
+    kind = row["kind"]
+    return f"On {contrast!r} pairs the mean depth of {kind} moves by {size} in a control run."
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:

@@ -34,9 +34,10 @@ RANDOM = 10  # sets of nodes to compare with
 
 
 def specificity_section(comparison: Comparison) -> Section:
-    """In every model whose weights are there, of contrasts that it shows; empty of one contrast."""
+    """In every model whose weights are there, also what a control ended with, of contrasts that it
+    shows; empty of one contrast."""
     nodes, wires, sentences = [], [], []
-    for party in comparison.parties if len(comparison.contrasts) > 1 else ():
+    for party in comparison.with_control if len(comparison.contrasts) > 1 else ():
         if party.load is None:
             sentences.append(f"{party.name}'s weights are gone: its tasks are not told apart.")
             continue

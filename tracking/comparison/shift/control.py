@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tracking.comparison.exchange.crossed import Crossed, crossed_nodes
-from tracking.comparison.exchange.effect_table import effect_table
-from tracking.comparison.shift.shift import RESAMPLES, Carried, Judged, Shift, surely
+from tracking.comparison.exchange.crossed import crossed_nodes
+from tracking.comparison.exchange.effect_table import beside, effect_table, surely
+from tracking.comparison.shift.shift import RESAMPLES, Carried, Judged, Shift
 from tracking.comparison.shift.texts import Texts
 from tracking.model.decoder import Decoder
 from tracking.stability.bootstrap import Interval, resamples, share
@@ -56,10 +56,9 @@ def control_level(
     weights = resamples(RESAMPLES, places.prompts)
     moved = share(level.behaviour[:, None], run.behaviour, weights)
     names = carried.nodes["node"].tolist()
-    beside = Crossed(run.base, run.trained, level.lost, level.gained)
-    less = Crossed(run.base, run.trained, run.lost - level.lost, run.gained - level.gained)
-    table = effect_table("node", names, beside, weights, judged.error)
-    apart = effect_table("node", names, less, weights, judged.error)
+    table, apart = (
+        effect_table("node", names, one, weights, judged.error) for one in beside(run, level)
+    )
     more = apart["significant"] & surely(apart, judged.share, carried.nodes)
     renamed = apart.drop(columns="node").add_prefix("beyond_")
     return ControlLevel(own, moved, pd.concat([table, renamed], axis=1).assign(beyond=more))

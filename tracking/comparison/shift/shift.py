@@ -30,7 +30,7 @@ from tracking.comparison.exchange.crossed import (
     crossed_parts,
     whole,
 )
-from tracking.comparison.exchange.effect_table import WAYS, effect_table
+from tracking.comparison.exchange.effect_table import WAYS, effect_table, surely
 from tracking.comparison.exchange.estimates import estimated_nodes
 from tracking.comparison.exchange.transplant import figures, transplanted
 from tracking.comparison.shift.divergence import Divergence
@@ -211,20 +211,6 @@ def _largest_first(nodes: pd.DataFrame) -> list[str]:
 
 def _prompts(count: int) -> str:
     return "1 prompt" if count == 1 else f"{count} prompts"
-
-
-def surely(table: pd.DataFrame, least: float, like: pd.DataFrame | None = None) -> pd.Series:
-    """bool [row]: whether a share, lost or gained, is surely at least `least` in size; with the
-    sign of the same share in the table `like`, where that is given."""
-    like = table if like is None else like
-    above, below = (
-        [
-            (sign * table[f"{way}_share{end}"] >= least) & (sign * like[f"{way}_share"] > 0)
-            for way in WAYS
-        ]
-        for sign, end in ((1, "_low"), (-1, "_high"))
-    )
-    return above[0] | above[1] | below[0] | below[1]
 
 
 def _screen(

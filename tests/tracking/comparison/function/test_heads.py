@@ -1,5 +1,6 @@
 """A head attends otherwise where halves of the pairs do not explain it."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,3 +28,19 @@ def test_a_model_attends_as_itself() -> None:
     assert "On 'pairs' pairs no head attends otherwise in b than in a." in section.sentences
     assert "The weights of q, k, v and o are the same in a and b." in section.sentences
     assert (section.tables["heads"]["weight_change"] == 0).all()
+
+
+def test_a_head_that_a_control_moves_as_far_does_not_attend_otherwise() -> None:
+    more: Any = plants.planted()
+    with torch.no_grad():
+        plants.plant(more.model.layers[1].self_attn, 1)
+    pairs = plants.pairs(32)
+    run = comparison_of({"a": plants.planted(), "b": more}, pairs)
+    still = comparison_of({"c@0": plants.planted(), "c@9": plants.planted()}, pairs)
+    moving = comparison_of({"c@0": plants.planted(), "c@9": more}, pairs)
+    for control, words in ((still, "attend otherwise in b than in a: L1H1"), (moving, "no head")):
+        section = heads_section(replace(run, control=control))
+        (sentence,) = (one for one in section.sentences if one.endswith("in a.") or "in b" in one)
+        assert words in sentence
+    table = section.tables["heads"].set_index(["model", "head"])
+    assert table.loc[("c@9", "L1H1"), "differs"]  # the control's own ends have no control

@@ -44,3 +44,16 @@ def test_depth_is_relative_where_models_have_other_layers() -> None:
     table = depth_table({"a": GRAPH, "b": deep}, each, 0.05).set_index("kind")
     assert table.loc["heads", "depth"] == pytest.approx(0.5)
     assert table.loc["heads", "depth_against"] == pytest.approx(0.5)
+
+
+def test_a_depth_stands_beside_that_of_a_control() -> None:
+    run = {"a": carried_by(L0H0=0.4, M1=0.5), "b": carried_by(L2H0=0.4, M1=0.5)}
+    ends = {"c@0": carried_by(L0H0=0.4, M1=0.5), "c@9": carried_by(L1H0=0.4, M1=0.5)}
+    control = comparison_by(GRAPH, ends)
+    section = layers_section(comparison_by(GRAPH, run, control=control))
+    depths = section.tables["depths"].set_index("kind")
+    assert depths.loc["heads", "difference"] == pytest.approx(1, abs=0.05)
+    assert depths.loc["heads", "control"] == pytest.approx(0.5, abs=0.05)
+    assert depths.loc["MLPs", "control"] == pytest.approx(0, abs=0.05)
+    assert any("of heads moves by 0.5" in one for one in section.sentences)
+    assert set(section.tables["layers"]["model"]) == {"a", "b", "c@9"}

@@ -1,5 +1,6 @@
 """Heads that have only changed places are found again; of unlike ones chance alone is matched."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,16 @@ def test_heads_that_changed_places_are_matched_with_themselves(moved) -> None:
     assert heads["likeness"].min() > 0.99
     mlps = table[table["kind"] == "mlp"]
     assert (mlps["node"] == mlps["match"]).all()
+
+
+def test_what_a_control_ended_with_is_matched_as_the_first_model_is(moved) -> None:
+    comparison, _ = moved
+    first = comparison.parties[0]
+    ends = [replace(first, name=name) for name in ("control@0", "control@9")]
+    control = Comparison(ends, {}, comparison.thresholds)
+    table = matching_section(replace(comparison, control=control)).tables["matches"]
+    matches = [table[table["model"] == name] for name in ("base", "control@9")]
+    assert matches[0]["match"].tolist() == matches[1]["match"].tolist() != []
 
 
 def unlike(seed: int, nodes: int = 6, pairs: int = 40) -> Nodes:

@@ -107,3 +107,13 @@ def test_wires_of_one_task_are_tried_on_the_other(party: Party) -> None:
     assert set(tried["contrast"]) == {"cue", "operand"}
     assert set(tried["ranked_by"]) == {"'cue' pairs", "'operand' pairs"}
     assert sum("circuits ranked by" in sentence for sentence in section.sentences) == 2
+
+
+def test_what_a_control_ended_with_stands_beside_it(party: Party) -> None:
+    ends = [replace(party, name=name) for name in ("control@0", "control@9")]
+    control = Comparison(ends, {}, Thresholds())
+    section = specificity_section(Comparison([party], {}, Thresholds(), control=control))
+    table = section.tables["specificity"]
+    assert list(table["model"].unique()) == ["base", "control@9"]
+    mine, theirs = (table[table["model"] == name]["lost"] for name in ("base", "control@9"))
+    assert mine.tolist() == theirs.tolist()
