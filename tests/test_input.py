@@ -24,7 +24,7 @@ from tracking.pairs.prompt_pairs import PromptPairs
 from train import config
 from train.commands import track
 from train.run.manifest import MANIFEST, Manifest
-from train.tasks.registry import for_grpo
+from train.tasks.registry import rows_of
 
 RECIPE = TINY / "grpo.yaml"
 KEYS = sorted(config.make_parser("grpo")._option_string_actions)
@@ -115,7 +115,7 @@ def test_any_rows_are_read_or_refused(content: bytes) -> None:
 
     def rows(path: Path) -> object:
         base.script.dataset_name = str(path)
-        return for_grpo(base, "train")
+        return rows_of(base, "train")
 
     read(rows, "rows.jsonl", content)
 

@@ -147,6 +147,26 @@ def _of(part: Any, track: Any) -> Any:
     return part(**{name: getattr(track, f"track_{name}") for name in names})
 
 
+def of_run(folder: Path, flags: Sequence[str] = ()) -> Job:
+    """The job that made a run, as its `config.yaml` tells, but for what `flags` say.
+
+    Raises `BadInput` where there is no such file, or it does not say so.
+    """
+    path = RunFolder(folder).config_path
+    try:
+        words = path.read_text().splitlines()[0].split()
+    except (OSError, UnicodeDecodeError, IndexError):
+        raise BadInput(
+            f"{folder} is no run of Sparks: it has no readable config.yaml; for checkpoints of any "
+            "trainer: sparks track FOLDER --pairs FILE.jsonl --output_dir RUN"
+        ) from None
+    if words[:2] != ["#", "sparks"] or len(words) < 3 or words[2] not in TYPES:
+        raise BadInput(
+            f"{path} does not say which job it is; its first line must be '# sparks ...'"
+        )
+    return load(words[2], ["--config", str(path), "--output_dir", str(folder), *flags], False)
+
+
 def write(job: Job) -> Path:
     """Write `config.yaml` into the run's folder: enough to run it again, and no secret."""
     from tracking.atomic import write_whole

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -52,7 +51,7 @@ from train.run.stop import (
     disk_full,
     end_evaluations_early,
 )
-from train.tasks.registry import training_task
+from train.tasks.registry import rows_of, training_task
 
 AGAIN = "go on with --resume_from_checkpoint latest"
 
@@ -80,11 +79,11 @@ class NeedsWeights(Exception):
     """Prompt pairs that cannot be made without the model: they take what it writes."""
 
 
-def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
+def prepare(job: Job) -> Prepared | None:
     """Check and load everything but the weights; None where that was all (`--dry_run`).
 
-    `load(job, split)` gives the rows of a split. Raises `BadInput` for every mistake that can be
-    found without training. What is returned holds the run's lock.
+    Raises `BadInput` for every mistake that can be found without training. What is returned holds
+    the run's lock.
     """
     quieten()
     preflight.check_machine(job)
@@ -102,9 +101,9 @@ def prepare(job: Job, load: Callable[[Job, str], Dataset]) -> Prepared | None:
     if teacher is not None:
         say(f"teacher    {teacher.path}")
     solved = plan(job, start)
-    train = load(job, job.script.dataset_train_split)
+    train = rows_of(job, job.script.dataset_train_split)
     evaluated = job.training.eval_strategy != "no"
-    evaluation = load(job, job.script.dataset_test_split) if evaluated else None
+    evaluation = rows_of(job, job.script.dataset_test_split) if evaluated else None
     say(f"data       {job.script.dataset_name or 'mixture'}: {len(train)} rows")
     say(f"evaluation {preflight.describe_evaluation(job, evaluation)}")
     preflight.check_rows(job, start.tokenizer, train)

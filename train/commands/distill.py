@@ -21,9 +21,8 @@ def main(arguments: Sequence[str]) -> None:
 
     from train.model import loading_teacher
     from train.prepare import finish, prepare
-    from train.tasks.registry import for_grpo
 
-    prepared = prepare(job, for_grpo)  # prompts alone are read of these rows
+    prepared = prepare(job)
     if prepared is None:
         return
     assert prepared.teacher is not None

@@ -26,11 +26,10 @@ def main(arguments: Sequence[str]) -> None:
     # What takes seconds to load: a mistake in the recipe is told before.
     from train.prepare import finish, prepare
     from train.rewards import registry as rewards
-    from train.tasks.registry import for_grpo
 
     names, length = job.script.reward_funcs or [], job.training.max_completion_length
     rewards.resolve(names, length)  # a mistake is told before anything is loaded
-    prepared = prepare(job, for_grpo)
+    prepared = prepare(job)
     if prepared is None:
         return
     scorers: list[Scorer] = []

@@ -17,9 +17,8 @@ def main(arguments: Sequence[str]) -> None:
     from trl import SFTTrainer, get_peft_config, get_quantization_config
 
     from train.prepare import finish, prepare
-    from train.tasks.registry import for_sft
 
-    prepared = prepare(job, for_sft)
+    prepared = prepare(job)
     if prepared is None:
         return
     with prepared.lock:

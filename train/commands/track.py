@@ -181,21 +181,9 @@ def _rewire(job: Job, ledger: Ledger) -> None:
 
 
 def _job(folder: Path, flags: Sequence[str], device_map: str | None = None) -> Job:
-    """The job that made the run, as its `config.yaml` tells; its models are loaded by accelerate's
-    `device_map`, where one is given."""
-    path = RunFolder(folder).config_path
-    try:
-        words = path.read_text().splitlines()[0].split()
-    except (OSError, UnicodeDecodeError, IndexError):
-        raise BadInput(
-            f"{folder} is no run of Sparks: it has no readable config.yaml; for checkpoints of any "
-            "trainer give --pairs FILE.jsonl --output_dir RUN"
-        ) from None
-    if words[:2] != ["#", "sparks"] or len(words) < 3 or words[2] not in config.TYPES:
-        raise BadInput(
-            f"{path} does not say which job it is; its first line must be '# sparks ...'"
-        )
-    job = config.load(words[2], ["--config", str(path), "--output_dir", str(folder), *flags], False)
+    """The job that made the run; its models are loaded by accelerate's `device_map`, where one is
+    given."""
+    job = config.of_run(folder, flags)
     if device_map:
         given = job.training.model_init_kwargs or {}
         job.training.model_init_kwargs = {**given, "device_map": device_map}

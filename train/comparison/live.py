@@ -35,7 +35,7 @@ from tracking.views.terminal import Table
 from tracking.worker import whole
 from train.comparison.output import write
 from train.comparison.shift import BATCH, judged_by, sampling_of
-from train.comparison.texts import Asked, drawn_problems, drawn_texts
+from train.comparison.texts import Asked, asked_in, drawn_problems, drawn_texts
 from train.config import Job
 from train.evals.callback import AskedToEnd
 from train.evals.sampling import Sampling, check_room, every_sample
@@ -75,7 +75,7 @@ def shift_plan(job: Job, start: Start, train: Dataset) -> ShiftPlan | None:
             "track_shift under ZeRO-3 or FSDP: no process holds whole weights; look afterwards: "
             f"sparks compare {job.folder}@0 {job.folder}"
         )
-    asked = drawn_problems(_prompts(train), "the training data", count)
+    asked = drawn_problems(asked_in(train, "the training data"), "the training data", count)
     if len(asked.problems) < FEWEST:
         raise BadInput(
             f"track_shift: {len(asked.problems)} different questions in the data; at least {FEWEST}"
@@ -85,15 +85,6 @@ def shift_plan(job: Job, start: Start, train: Dataset) -> ShiftPlan | None:
     sampling = sampling_of(tokens, config.max_position_embeddings, asked.system_prompt)
     check_room(config, start.tokenizer, every_sample(asked.problems, 1, sampling), sampling)
     return ShiftPlan(asked, sampling, job.thresholds)
-
-
-def _prompts(train: Dataset) -> list[Any]:
-    """What the model is asked in each row."""
-    if "prompt" in train.column_names:
-        return train["prompt"]
-    if "messages" in train.column_names:
-        return [messages[:-1] for messages in train["messages"]]
-    raise BadInput("track_shift asks the model its training prompts; these rows have only text")
 
 
 class ShiftCallback(TrainerCallback):

@@ -24,7 +24,7 @@ from tracking.run_folder import RunFolder
 from tracking.timeline.activity import Thresholds
 from train.checkpoints import models
 from train.comparison.places import Place, began_with
-from train.comparison.texts import Asked, drawn_texts, logged_problems
+from train.comparison.texts import Asked, drawn_texts, problems_of
 from train.evals.sampling import Sampling
 from train.run.console import say
 
@@ -63,7 +63,7 @@ def subjects(comparison: Comparison, compared: Sequence[Place], count: int) -> l
                     f"{first.name}; name {place.run.path}@0 first")  # fmt: skip
                 continue
             try:
-                problems = logged_problems(place.run.path, count)
+                problems = problems_of(place.run.path, count)
             except BadInput as reason:
                 say(f"note       what changed in {party.name} is not looked for: {reason}")
                 continue

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from datasets import Dataset
 
 from tracking.comparison.shift.texts import Text
 from tracking.errors import BadInput
 from tracking.views.completions import files
+from train import config
 from train.evals.problems import Problem
 from train.evals.sampling import Sampling, check_room, every_sample, prompts_of, respond
+from train.tasks.registry import rows_of
 
 OWN = "the run's own"
 
@@ -27,17 +30,36 @@ class Asked:
     system_prompt: str | None
 
 
-def logged_problems(run: Path, count: int, seed: int = 0) -> Asked:
-    """Up to `count` problems that a run was trained on, drawn by `seed` from its completions files
-    (`log_completions: true`).
+def problems_of(run: Path, count: int, seed: int = 0) -> Asked:
+    """Up to `count` problems that a run was trained on, drawn by `seed`: those of its completions
+    files (`log_completions: true`), or where it has none, as under SFT, of the rows that its
+    `config.yaml` names.
 
-    Raises `BadInput` where it has none, or its prompts are not chats of one question.
+    Raises `BadInput` where there are neither, or its prompts are not chats of one question.
     """
     logged = files(run)
-    if not logged:
-        raise BadInput(f"{run} has no completions: train it with log_completions: true")
     tables = (pd.read_parquet(path, columns=["prompt"]) for path in logged.values())
-    return drawn_problems((one for table in tables for one in table["prompt"]), run, count, seed)
+    prompts = (one for table in tables for one in table["prompt"]) if logged else _trained_on(run)
+    return drawn_problems(prompts, run, count, seed)
+
+
+def _trained_on(run: Path) -> list[Any]:
+    try:
+        job = config.of_run(run)
+        rows = rows_of(job, job.script.dataset_train_split)
+    except BadInput as reason:
+        raise BadInput(f"it has no completions, and no data to ask again: {reason}") from None
+    return asked_in(rows, run)
+
+
+def asked_in(rows: Dataset, of: object) -> list[Any]:
+    """What the model is asked in each of the rows that `of` is trained on; `BadInput` where they
+    are text alone."""
+    if "prompt" in rows.column_names:
+        return rows["prompt"]
+    if "messages" in rows.column_names:
+        return [messages[:-1] for messages in rows["messages"]]
+    raise BadInput(f"{of}: both models are asked its prompts; these rows have only text")
 
 
 def drawn_problems(prompts: Iterable[Any], of: object, count: int, seed: int = 0) -> Asked:

@@ -74,12 +74,9 @@ def _kind(name: str | None) -> type[Task]:
     return TASKS.get(f"{name}") or TASKS.get(family, WordProblems)
 
 
-def for_grpo(job: Job, split: str) -> Dataset:
-    """The rows of a split that the job trains on with GRPO: a conversational `prompt`, and
-    `solution` or `answer` for the rewards."""
-    return training_task(job).for_grpo(split)
-
-
-def for_sft(job: Job, split: str) -> Dataset:
-    """The same for SFT: `messages`, or `prompt` and `completion`, or `text`."""
-    return training_task(job).for_sft(split)
+def rows_of(job: Job, split: str) -> Dataset:
+    """The rows of a split that the job trains on. With GRPO a conversational `prompt`, and
+    `solution` or `answer` for the rewards; these for distillation too, which reads the prompts
+    alone; with SFT `messages`, or `prompt` and `completion`, or `text`."""
+    task = training_task(job)
+    return task.for_sft(split) if job.name == "sft" else task.for_grpo(split)

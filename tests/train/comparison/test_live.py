@@ -24,7 +24,7 @@ from train.comparison import live
 from train.comparison.live import ShiftCallback, shift_plan
 from train.comparison.shift import BATCH, judged_by
 from train.comparison.texts import drawn_texts
-from train.tasks.registry import for_grpo, for_sft
+from train.tasks.registry import rows_of
 
 Run = Callable[..., Path]
 LORA = {"use_peft": "true", "lora_r": 4, "lora_target_modules": "all-linear"}
@@ -45,7 +45,7 @@ def looked_at_afterwards(small_model: Path, run: Path, step: int, **keys: Any) -
     """The shift between the base and a checkpoint, both loaded from their files."""
     job = config.load("grpo", words(small_model, "grpo", run, **keys))
     start = model.start(job)
-    plan = shift_plan(job, start, for_grpo(job, "train"))
+    plan = shift_plan(job, start, rows_of(job, "train"))
     assert plan is not None
     base = AutoModelForCausalLM.from_pretrained(small_model, dtype=torch.float32)
     checkpoint = run / f"checkpoint-{step}"
@@ -110,7 +110,7 @@ def test_a_resumed_run_has_every_checkpoint_once(run_job: Run, tmp_path: Path) -
 
 def test_rows_of_sft_are_asked_up_to_the_models_turn(small_model: Path, tmp_path: Path) -> None:
     job = config.load("sft", words(small_model, "sft", tmp_path / "run", track_shift=6))
-    data = for_sft(job, "train")
+    data = rows_of(job, "train")
     plan = shift_plan(job, model.start(job), data)
     assert plan is not None
     asked = {messages[0]["content"] for messages in data["messages"]}

@@ -1,6 +1,8 @@
 """Texts are the models' own completions of the run's own problems."""
 
 import copy
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +10,8 @@ import pytest
 
 from tests.builders.two_models import write_completions
 from tracking import BadInput
-from train.comparison.texts import drawn_texts, logged_problems
+from train import config
+from train.comparison.texts import drawn_texts, problems_of
 from train.evals.problems import Problem
 from train.evals.sampling import Sampling
 from train.tiny.tokenizer import tokenizer
@@ -23,26 +26,45 @@ def log(run: Path, prompts: list) -> None:
 def test_problems_are_those_of_the_run_each_once(tmp_path: Path) -> None:
     write_completions(tmp_path, ["1+1", "1+1", "2+2"], step=1, system="sum")
     write_completions(tmp_path, ["3+3", "2+2"], step=2, system="sum")
-    asked = logged_problems(tmp_path, 10)
+    asked = problems_of(tmp_path, 10)
     assert sorted(one.question for one in asked.problems) == ["1+1", "2+2", "3+3"]
     assert asked.system_prompt == "sum"
-    fewer = logged_problems(tmp_path, 2)
-    assert len(fewer.problems) == 2 and fewer == logged_problems(tmp_path, 2)
+    fewer = problems_of(tmp_path, 2)
+    assert len(fewer.problems) == 2 and fewer == problems_of(tmp_path, 2)
+
+
+def test_a_run_without_completions_is_asked_what_it_was_trained_on(
+    small_words: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    run, data = tmp_path / "run", tmp_path / "rows.jsonl"
+    for words in ({}, {"system_prompt": "Add."}):
+        job = config.load("sft", small_words("sft", run, dataset_name=data, **words))
+        questions = [f"{n} and {n}?" for n in range(5)]
+        rows = [{"question": one, "answer": "2+2 = <<2+2=4>>4\n#### 4"} for one in questions]
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        config.write(job)
+        asked = problems_of(run, 10)
+        assert sorted(one.question for one in asked.problems) == questions
+        assert asked.system_prompt == words.get("system_prompt")
+        assert problems_of(run, 3) == problems_of(run, 3) != asked
+    data.unlink()
+    with pytest.raises(BadInput, match=r"no data to ask again: data set .* no such file"):
+        problems_of(run, 3)
 
 
 def test_problems_that_cannot_be_asked_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="has no completions: train it with log_completions"):
-        logged_problems(tmp_path, 2)
+    with pytest.raises(BadInput, match=r"no data to ask again: .* is no run of"):
+        problems_of(tmp_path, 2)
     log(tmp_path / "text", ["1+1"])
     with pytest.raises(BadInput, match="no chats of one question, but texts"):
-        logged_problems(tmp_path / "text", 2)
+        problems_of(tmp_path / "text", 2)
     log(tmp_path / "turns", [[{"role": "user", "content": "1+1"}] * 2])
     with pytest.raises(BadInput, match=r"but \['user', 'user'\]"):
-        logged_problems(tmp_path / "turns", 2)
+        problems_of(tmp_path / "turns", 2)
     write_completions(tmp_path / "two", ["1+1"], step=1, system="a")
     write_completions(tmp_path / "two", ["2+2"], step=2, system="b")
     with pytest.raises(BadInput, match="2 different system prompts"):
-        logged_problems(tmp_path / "two", 2)
+        problems_of(tmp_path / "two", 2)
 
 
 def test_what_two_models_write_alike_stands_once(tiny_decoder) -> None:

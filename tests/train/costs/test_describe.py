@@ -8,7 +8,7 @@ import pytest
 
 from train import config, model
 from train.costs.describe import describe, size
-from train.tasks.registry import for_grpo, for_sft
+from train.tasks.registry import rows_of
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_quantised_weights_are_not_counted_as_whole_ones(
 ) -> None:
     job = config.load("sft", [*small_words("sft", tmp_path / "run"), "--dry_run", "true"])
     job = replace(job, model=replace(job.model, load_in_4bit=quantised))
-    describe(job, model.start(job), for_sft(job, "train"), {})
+    describe(job, model.start(job), rows_of(job, "train"), {})
     printed = capsys.readouterr().out
     assert said in printed
     assert ("activations" in printed) != quantised
@@ -45,7 +45,7 @@ def test_the_models_of_a_live_shift_are_named_where_one_is_asked_for(
 ) -> None:
     words = small_words("sft", tmp_path / "run", track_shift=prompts)
     job = config.load("sft", [*words, "--dry_run", "true"])
-    describe(job, model.start(job), for_sft(job, "train"), {})
+    describe(job, model.start(job), rows_of(job, "train"), {})
     assert ("or the shift's models" in capsys.readouterr().out) == (prompts > 0)
 
 
@@ -68,6 +68,6 @@ def test_vllm_takes_a_part_of_the_gpu_or_another_gpu(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     words = small_words("grpo", tmp_path / "run", use_vllm="true", dry_run="true", **keys)
     job = config.load("grpo", words)
-    describe(job, model.start(job), for_grpo(job, "train"), {})
+    describe(job, model.start(job), rows_of(job, "train"), {})
     printed = capsys.readouterr().out
     assert said in printed and "cache" not in printed

@@ -11,14 +11,14 @@ from tracking.pairs.prompt_pairs import PromptPairs
 from train import config, model
 from train.costs.share import operations_a_step, share
 from train.costs.sizes import sizes
-from train.tasks.registry import for_grpo, for_sft
+from train.tasks.registry import rows_of
 
 
 @pytest.fixture
 def of(small_words: Callable[..., list[str]], tmp_path: Path) -> Callable[..., Any]:
     def of(name: str, **keys: object) -> Any:
         job = config.load(name, [*small_words(name, tmp_path, **keys), "--dry_run", "true"])
-        rows = (for_grpo if name == "grpo" else for_sft)(job, "train")
+        rows = rows_of(job, "train")
         return job, sizes(job, model.start(job), rows, {})
 
     return of

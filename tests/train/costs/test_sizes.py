@@ -19,7 +19,7 @@ from train.config import Job
 from train.costs.sizes import Sizes, _activations, longest, sizes
 from train.data import contrasts
 from train.model import Start
-from train.tasks.registry import for_grpo, for_sft
+from train.tasks.registry import rows_of
 from train.tiny.base import base_model
 
 TOLERANCE = 0.15
@@ -28,7 +28,7 @@ M_MMAP_THRESHOLD = -3
 
 def job_of(words: list[str], name: str = "sft") -> tuple[Job, Start, Any]:
     job = config.load(name, [*words, "--dry_run", "true"])
-    return job, model.start(job), (for_grpo if name == "grpo" else for_sft)(job, "train")
+    return job, model.start(job), rows_of(job, "train")
 
 
 def counted(words: list[str], name: str = "sft") -> Sizes:

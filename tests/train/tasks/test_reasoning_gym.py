@@ -14,7 +14,7 @@ from tracking.pairs.frozen import load_pairs
 from train import config
 from train.commands import grpo
 from train.rewards.registry import guarded
-from train.tasks.registry import for_grpo, for_sft, pairs_task, training_task
+from train.tasks.registry import pairs_task, rows_of, training_task
 
 pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed")
 DIGITS = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
@@ -40,12 +40,12 @@ def recipe(folder: Path, name: str = "grpo", **keys: object) -> str:
 
 def test_a_recipe_gives_rows_with_what_the_reward_reads(tmp_path: Path) -> None:
     job = config.load("grpo", ["--config", recipe(tmp_path, system_prompt="Think.")])
-    rows = for_grpo(job, "train")
-    assert len(rows) == 64 and 1 <= len(for_grpo(job, "test")) <= 8
+    rows = rows_of(job, "train")
+    assert len(rows) == 64 and 1 <= len(rows_of(job, "test")) <= 8
     assert rows[0]["prompt"][0] == {"role": "system", "content": "Think."}
     assert rows[0]["prompt"][1]["content"].startswith("What is ")
     assert len({row["prompt"][1]["content"] for row in rows.to_list()}) == 64
-    worked = for_sft(config.load("sft", ["--config", recipe(tmp_path, "sft")]), "train")
+    worked = rows_of(config.load("sft", ["--config", recipe(tmp_path, "sft")]), "train")
     assert worked[0]["messages"][-1]["content"].endswith(f"= {rows[0]['answer']}")
 
 
@@ -59,13 +59,13 @@ def test_parameters_may_stand_on_the_command_line_as_json(tmp_path: Path) -> Non
 
 def test_few_questions_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job = config.load("grpo", ["--config", recipe(tmp_path, dataset_size=512)])
-    rows = for_grpo(job, "train")
+    rows = rows_of(job, "train")
     assert f"{len(rows)} different questions in 1024 draws, 512 wanted" in capsys.readouterr().out
 
 
 def test_the_reward_scores_in_its_own_process(tmp_path: Path) -> None:
     job = config.load("grpo", ["--config", recipe(tmp_path)])
-    rows = for_grpo(job, "train")[:3]
+    rows = rows_of(job, "train")[:3]
     said = [f"it is {rows['answer'][0]}", "17 or so", "####"]
     completions = [[{"role": "assistant", "content": text}] for text in said]
     (reward,) = guarded(["reasoning_gym_reward"], 12, 60.0)
@@ -112,7 +112,7 @@ def test_what_names_no_answer_cannot_be_learned_by_heart(tmp_path: Path) -> None
     keys = {"dataset_name": "reasoning-gym/rubiks_cube", "dataset_parameters": None}
     path = recipe(tmp_path, "sft", dataset_question=None, dataset_size=4, **keys)
     with pytest.raises(BadInput, match="SFT needs answers"):
-        for_sft(config.load("sft", ["--config", path]), "train")
+        rows_of(config.load("sft", ["--config", path]), "train")
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from train import config
 from train.data import contrasts
 from train.data.rows import question
 from train.rewards.registry import resolve
-from train.tasks.registry import TASKS, for_grpo, for_sft, pairs_task, training_task
+from train.tasks.registry import TASKS, pairs_task, rows_of, training_task
 from train.tasks.task import Task
 from train.tasks.word_problems import WordProblems
 from train.tiny.task import chat
@@ -91,8 +91,8 @@ class Echo(Task):
 def test_a_task_is_added_by_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TASKS, "echo", Echo)
     ours = job("grpo", "echo", "--track_contrasts", "letter", "--track_pairs_count", "20")
-    assert for_grpo(ours, "train")["answer"] == [*LETTERS]
-    assert len(for_sft(ours, "train")) == len(LETTERS)
+    assert rows_of(ours, "train")["answer"] == [*LETTERS]
+    assert len(training_task(ours).for_sft("train")) == len(LETTERS)
     pairs = contrasts.build(ours, tokenizer(), no_model)
     assert contrasts.describe(pairs) == "20 letter"
     assert pairs["letter"].texts[0] == ("<|user|>a<|assistant|>⟦a⟧", "<|user|>b<|assistant|>⟦b⟧")
@@ -111,7 +111,7 @@ def test_plain_data_is_used_as_it_is_and_has_no_pairs_of_its_own(tmp_path: Path)
     row = {"prompt": [{"role": "user", "content": "?"}], "answer": "1"}
     path.write_text(json.dumps(row) + "\n")
     ours = job("grpo", path, "--track_contrasts", "operand")
-    assert for_grpo(ours, "train")[0] == row
+    assert rows_of(ours, "train")[0] == row
     with pytest.raises(BadInput, match="or name your own, track_pairs_file"):
         contrasts.build(ours, tokenizer(), no_model)
 

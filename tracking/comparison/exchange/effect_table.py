@@ -46,11 +46,20 @@ def effect_table(
 
 def beside(run: Crossed, control: Crossed) -> tuple[Crossed, Crossed]:
     """The exchanges of a control, and those of a run less these, both against the run's behaviour;
-    of the same parts in the same rows."""
-    less = (run.lost - control.lost, run.gained - control.gained)
+    of the same parts in the same rows. A control's that goes the other way is turned before it is
+    taken off: what it is held against is its size."""
+
+    def less(mine: Tensor, its: Tensor) -> Tensor:
+        return mine - its * (mine.mean(0) * its.mean(0)).sign()
+
     return (
         Crossed(run.base, run.trained, control.lost, control.gained),
-        Crossed(run.base, run.trained, *less),
+        Crossed(
+            run.base,
+            run.trained,
+            less(run.lost, control.lost),
+            less(run.gained, control.gained),
+        ),
     )
 
 

@@ -58,8 +58,8 @@ class PartEffects:
     def against(self, control: PartEffects, least: float) -> pd.DataFrame:
         """What the same parts do between a control's ends, on the same pairs: `lost_control` and
         `gained_control` in logits, a row for each of the table; and whether a part goes `beyond`:
-        in a direction its effect less the control's has the sign of its own, is surely at least
-        `least` of the behaviour, and significant after correction over parts."""
+        in a direction its effect less the control's, in size, has the sign of its own, is surely at
+        least `least` of the behaviour, and significant after correction over parts."""
         weights, rows = resamples(RESAMPLES, len(self.exchanges["writes"].base)), []
         for by, mine in self.exchanges.items():
             names = self.table.loc[self.table["by"] == by, "part"].tolist()

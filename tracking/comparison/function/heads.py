@@ -50,7 +50,7 @@ def heads_section(comparison: Comparison) -> Section:
                     both = {one.name: levels[one.name][contrast] for one in (before, party)}
                     table = head_table(before, party, contrast, both)
                     parts.append(table.assign(weight_change=moved["change"].to_numpy()))
-                    sentences.append(_roles(before, party, contrast, table))
+                    sentences.append(_roles(before, party, contrast, table, bool(largest)))
             weights[party.name] = snapshot(model)
     tables = {"heads": pd.concat(parts, ignore_index=True)} if parts else {}
     return Section("Roles and weights of heads", sentences, tables)
@@ -131,11 +131,14 @@ def _moved(before: Party, party: Party, moved: pd.DataFrame) -> str:
     )
 
 
-def _roles(before: Party, party: Party, contrast: str, table: pd.DataFrame) -> str:
+def _roles(
+    before: Party, party: Party, contrast: str, table: pd.DataFrame, controlled: bool
+) -> str:
     begin = f"On {contrast!r} pairs"
+    beyond = ", beyond any head of the control" if controlled else ""
     changed = table[table["differs"]]
     if changed.empty:
-        return f"{begin} no head attends otherwise in {party.name} than in {before.name}."
+        return f"{begin} no head attends otherwise in {party.name} than in {before.name}{beyond}."
     changed = changed.sort_values("change", key=abs, ascending=False)
     each = listed(
         [
@@ -143,4 +146,5 @@ def _roles(before: Party, party: Party, contrast: str, table: pd.DataFrame) -> s
             for _, row in changed.iterrows()
         ]
     )
-    return f"{begin} heads attend otherwise in {party.name} than in {before.name}: {each}."
+    apart = f"{party.name} than in {before.name}{beyond}"
+    return f"{begin} heads attend otherwise in {apart}: {each}."

@@ -42,9 +42,11 @@ def control_level(
     """Of a `control` that began with the same base, on `texts` of base and control, and at the
     places of a run's shift. Nodes are those that were measured there.
 
-    `beyond` of a node: in a direction its share less the control's has the sign of its share, is
-    surely as large as `judged.share`, and significant after correction over nodes. Where the
-    control's is the larger one, it is not. Raises `BadInput` as `Shift.of`.
+    `beyond` of a node: in a direction its share less the control's, in size, has the sign of its
+    share, is surely as large as `judged.share`, and significant after correction over nodes. Where
+    the control's is the larger one, it is not, whichever way that goes.
+
+    Raises `BadInput` as `Shift.of`.
     """
     judged = judged or Judged()
     own = Shift.of(base, control, texts, judged, batch_size)

@@ -44,6 +44,7 @@ def louder(factor: float) -> Comparison:
         (1.1, "attention by writes, attention by weights"),
         (1.5, "no part for sure"),
         (2.0, "no part for sure"),
+        (0.5, "no part for sure"),  # as large a change, the other way
     ],
 )
 def test_a_part_goes_beyond_a_control_that_changed_it_less(control: float, more: str) -> None:
