@@ -6,6 +6,7 @@ family's own chat template, and the data is GSM8K from a file.
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from transformers import AutoTokenizer
 from tests.builders.paths import REPO, SHARED
 from tests.builders.published import PUBLISHED
 from train import config
-from train.commands import grpo
+from train.commands import grpo, sft
 from train.data import contrasts
 
 GSM8K, TOKENIZER = SHARED / "data" / "gsm8k_train.jsonl", SHARED / "qwen-tokenizer"
@@ -81,6 +82,45 @@ def test_a_dry_run_counts_its_pairs_and_memory(
     printed = capsys.readouterr().out
     assert "pairs      64 operand, 64 result\n" in printed
     assert "in each process" in printed and "or the analysis" in printed
+
+
+def traces(folder: Path) -> Path:
+    """Conversations as of a reasoning model, a chat a row."""
+    chats = []
+    for line in GSM8K.read_text().splitlines()[:200]:
+        row = json.loads(line)
+        reply = f"<think>\n{row['answer']}\n</think>\n\nSo it is that."
+        asked = {"role": "user", "content": row["question"]}
+        chats.append({"messages": [asked, {"role": "assistant", "content": reply}]})
+    path = folder / "traces.jsonl"
+    path.write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+    return path
+
+
+@pytest.mark.slow
+@NEEDS
+@pytest.mark.parametrize(
+    ("name", "rows"), [("sft", lambda _: GSM8K), ("distill", traces)], ids=["sft", "distill"]
+)
+def test_a_dry_run_of_sft_counts_its_rows_and_length(
+    name: str, rows: Callable[[Path], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path("qwen2.5-math-1.5b") / f"{name}.yaml"
+    keys = {
+        "config": REPO / "recipes" / path,
+        "model_name_or_path": stand_in(tmp_path / "model", RECIPES[path]["model_name_or_path"]),
+        "dataset_name": rows(tmp_path),
+        "dataset_size": 200,
+        "track_pairs_dataset": GSM8K,
+        "output_dir": tmp_path / "run",
+        "report_to": "none",
+        "dry_run": "true",
+    }
+    sft.main([str(word) for key, value in keys.items() for word in (f"--{key}", value)])
+    printed = capsys.readouterr().out
+    assert "200 rows" in printed and "pairs      64 operand, 64 result\n" in printed
+    assert f"sft: {RECIPES[path]['num_train_epochs']}.0 epochs" in printed
+    assert "in each process" in printed
 
 
 @NEEDS
