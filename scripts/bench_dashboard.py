@@ -1,6 +1,6 @@
 """How much a long run logs to W&B, by part: offline, of a synthetic ledger, with no model.
 
-    python -m scripts.bench_dashboard [--checkpoints 100]
+    python -m scripts.bench_dashboard [--checkpoints 100]     # exit code 1 above 50 MB
 
 28 layers of 12 heads and an MLP, 3 contrasts, random shares of which most nodes are active at some
 time: the table has nearly all of its rows. To be quick, checkpoints without images are logged ten
@@ -25,6 +25,7 @@ from tracking.model.graph import Graph
 from tracking.views.dashboard import Dashboard, ever_active, pictured
 
 CONTRASTS = ("operand", "result", "answer")
+MOST = 50e6  # bytes
 
 
 def main() -> None:
@@ -33,10 +34,13 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=int, default=100)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        _measure(Path(folder), options.checkpoints)
+        whole = _measure(Path(folder), options.checkpoints)
+    if whole > MOST:
+        raise SystemExit(f"above {MOST / 1e6:.0f} MB")
 
 
-def _measure(folder: Path, checkpoints: int) -> None:
+def _measure(folder: Path, checkpoints: int) -> float:
+    """Bytes that a run logs."""
     ledger = Ledger(folder / "run" / "heads")
     for step in range(checkpoints):
         write_run(folder / "run", (100 * step,), Graph(28, 12), CONTRASTS)
@@ -70,6 +74,7 @@ def _measure(folder: Path, checkpoints: int) -> None:
     }
     for part, size in {**parts, "all": sum(parts.values())}.items():
         print(f"{part:26} {size / 1e6:7.2f} MB")
+    return sum(parts.values())
 
 
 def _bytes(folder: Path) -> int:
