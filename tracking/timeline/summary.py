@@ -80,7 +80,7 @@ class Summary:
     weaknesses: Sequence[str]  # of the last record
     absent: int  # checkpoints between the first and the last without the behaviour
     sound: int  # checkpoints whose verdict is sound
-    control: Sequence[Sequence[str]] | None  # nodes that emerged, and that faded, in a control run
+    control: Summary | None  # of a run in which nothing was taught
     regime: Regime
 
     @classmethod
@@ -129,7 +129,7 @@ class Summary:
             weaknesses=weaknesses(analyses[-1], shares, timeline.thresholds),
             absent=int((counts["verdict"].iloc[1:-1] == "absent").sum()),
             sound=int((counts["verdict"] == "sound").sum()),
-            control=timeline.control and _turned(timeline.control, contrast),
+            control=timeline.control and Summary.of(timeline.control, contrast),
             regime=Regime.of(nodes, counts, contrast),
         )
 
@@ -278,9 +278,7 @@ class Summary:
                 else "; none is beyond the run's own fluctuation"
                 + (" (that takes 6 checkpoints)" if self.checkpoints < 6 else "")
             )
-        text += (
-            "; no control was given" if self.control is None else self._controlled(*self.control)
-        )
+        text += "; no control was given" if self.control is None else self.control.as_level
         text += f"; {self.sound} of {self.checkpoints} records are sound"
         if self.weaknesses and self.verdict != "absent":
             text += f", the last is not: {'; '.join(self.weaknesses)}"
@@ -288,13 +286,20 @@ class Summary:
             text += f"; the run {self.regime.word}"
         return text + "."
 
-    def _controlled(self, emerged: Sequence[str], faded: Sequence[str]) -> str:
-        """What a control run, in which nothing was taught, has of the same."""
+    @property
+    def as_level(self) -> str:
+        """What a run in which nothing was taught has of the same."""
+        emerged, faded = (*self.cohorts, *self.transient), self.faded
         parts = [
             f"{counted(names)} {word} ({listed(names)})" if names else f"no node {word}"
             for names, word in ((emerged, "emerged"), (faded, "faded"))
         ]
-        return f"; drift is set against a control run, in which {' and '.join(parts)}"
+        text = f"; drift is set against a control run, in which {' and '.join(parts)}"
+        if not np.isnan(self.growth.value):
+            text += f", the behaviour moved by {self.growth} logits"
+        if not np.isnan(self.wiring.value):
+            text += f" and circuits by step {self.steps[0]}'s scores carry {self.wiring}"
+        return text
 
 
 def _relative(
@@ -327,13 +332,6 @@ def _crossed(nodes: pd.DataFrame, there: pd.DataFrame) -> tuple[str, ...]:
     active = nodes[nodes["active"] & nodes["node"].isin(there.index)]
     began = active.groupby("node")["share"].first()
     return tuple(str(name) for name in there.index if began[name] * there["share"][name] < 0)
-
-
-def _turned(control: Timeline, contrast: str) -> Sequence[Sequence[str]]:
-    """The nodes that ever emerged, and those that have faded, by the end of a run."""
-    nodes = control.of_contrast(contrast)[0]
-    last = nodes[nodes["step"] == nodes["step"].max()].set_index("node")
-    return tuple(last.index[last["cohort"].notna()]), tuple(last.index[last["state"] == "faded"])
 
 
 def wired(kept: Figure, null: Figure) -> str:

@@ -155,7 +155,11 @@ def test_drift_has_grown_only_beyond_a_control() -> None:
 def test_what_emerged_and_faded_in_the_control_is_told() -> None:
     paths = {"L0H0": [0, 0.4, 0.4], "L0H1": [0, 0.4, 0], "M0": [0.4, 0.4, 0]}
     said = summed({"L1H0": [0, 0.4, 0.4]}, Timeline.of(records_named(GRAPH, paths)))
-    assert said.control == (("L0H0", "L0H1"), ("M0",))
+    assert said.control is not None
+    assert [*said.control.cohorts, *said.control.transient] == ["L0H0", "L0H1"]
+    assert said.control.faded == ("M0",)
+    assert f"the behaviour moved by {said.control.growth} logits" in said.supported
+    assert f"scores carry {said.control.wiring}; " in said.supported
     assert "in which 2 heads emerged (L0H0, L0H1) and 1 MLP faded (M0)" in said.supported
     assert summed(paths).control is None
 
