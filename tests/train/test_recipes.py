@@ -71,6 +71,7 @@ def test_a_dry_run_counts_its_pairs_and_memory(
         "model_name_or_path": stand_in(tmp_path / "model", RECIPES[path]["model_name_or_path"]),
         "dataset_name": GSM8K,
         "dataset_size": 300,
+        "track_pairs_count": 16,
         "output_dir": tmp_path / "run",
         "report_to": "none",
         "dry_run": "true",
@@ -80,7 +81,7 @@ def test_a_dry_run_counts_its_pairs_and_memory(
     words = [str(word) for key, value in keys.items() for word in (f"--{key}", value)]
     grpo.main(words)
     printed = capsys.readouterr().out
-    assert "pairs      64 operand, 64 result\n" in printed
+    assert "pairs      16 operand, 16 result\n" in printed
     assert "in each process" in printed and "or the analysis" in printed
 
 
@@ -112,13 +113,14 @@ def test_a_dry_run_of_sft_counts_its_rows_and_length(
         "dataset_name": rows(tmp_path),
         "dataset_size": 200,
         "track_pairs_dataset": GSM8K,
+        "track_pairs_count": 16,
         "output_dir": tmp_path / "run",
         "report_to": "none",
         "dry_run": "true",
     }
     sft.main([str(word) for key, value in keys.items() for word in (f"--{key}", value)])
     printed = capsys.readouterr().out
-    assert "200 rows" in printed and "pairs      64 operand, 64 result\n" in printed
+    assert "200 rows" in printed and "pairs      16 operand, 16 result\n" in printed
     assert f"sft: {RECIPES[path]['num_train_epochs']}.0 epochs" in printed
     assert "in each process" in printed
 

@@ -30,7 +30,7 @@ from tracking.stability.bootstrap import resamples
 
 
 @arches
-@few(6)
+@few(4)
 @given(data=st.data())
 def test_a_model_with_some_of_its_edges_does_what_the_slow_twin_does(
     tiny_decoder, random_pairs, arch: str, data: st.DataObject

@@ -101,8 +101,8 @@ def _in_control(comparison: Comparison) -> dict[str, np.ndarray]:
     control; empty without one."""
     if comparison.control is None:
         return {}
-    ends = comparison.control.parties
-    apart = {c: np.abs(_changes(*ends, c)) for c in comparison.contrasts}
+    first, last = comparison.control.parties
+    apart = {c: np.abs(_changes(first, last, c)) for c in comparison.contrasts}
     return {contrast: np.fmax.reduce(each, axis=1) for contrast, each in apart.items()}
 
 

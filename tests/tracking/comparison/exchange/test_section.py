@@ -40,19 +40,18 @@ def louder(factor: float) -> Comparison:
 @pytest.mark.parametrize(
     ("control", "more"),
     [
-        (1.0, "attention by writes, attention by weights"),
         (1.1, "attention by writes, attention by weights"),
         (1.5, "no part for sure"),
-        (2.0, "no part for sure"),
         (0.5, "no part for sure"),  # as large a change, the other way
     ],
 )
 def test_a_part_goes_beyond_a_control_that_changed_it_less(control: float, more: str) -> None:
-    section = parts_section(replace(louder(1.5), control=louder(control)))
+    beside = louder(control)
+    section = parts_section(replace(louder(1.5), control=beside))
     assert section.sentences[-1].endswith(
         f"more than the control's carries of run's less base's: {more}."
     )
-    table, own = (one.tables["parts"] for one in (section, parts_section(louder(control))))
+    table, own = (one.tables["parts"] for one in (section, parts_section(beside)))
     for way in ("lost", "gained"):
         assert table[f"{way}_control"].tolist() == pytest.approx(own[way].tolist(), abs=1e-5)
 
