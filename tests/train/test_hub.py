@@ -1,11 +1,15 @@
 """What of a run would be uploaded, read with the Hub's own card reader and with git; no upload."""
 
 import subprocess
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from huggingface_hub import ModelCard
+import pytest
+from huggingface_hub import HfApi, ModelCard, RepoUrl
+from huggingface_hub.utils import filter_repo_objects
 from trl.trainer.utils import generate_model_card
 
 from tests.builders.runs import write_run
@@ -78,3 +82,39 @@ def test_a_run_without_a_card_gets_none(tmp_path: Path) -> None:
     run = RunFolder(write_run(tmp_path))
     put_section(run, card_section(run, Timeline.read(tmp_path)))
     assert not run.card_path.exists()
+
+
+def test_a_job_that_is_pushed_uploads_its_section_and_report(
+    run_job: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads: list[dict[str, bytes]] = []  # what the Hub would be sent, by path
+
+    def create(_: HfApi, repo_id: str, **_more: object) -> RepoUrl:
+        return RepoUrl(f"https://huggingface.co/{repo_id}")
+
+    def upload(
+        _: HfApi, folder_path: str, ignore_patterns: list[str], **_more: object
+    ) -> Future[None]:
+        folder = Path(folder_path)
+        paths = [str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file()]
+        kept = filter_repo_objects(paths, ignore_patterns=ignore_patterns)
+        uploads.append({path: (folder / path).read_bytes() for path in kept})
+        future: Future[None] = Future()
+        future.set_result(None)
+        return future
+
+    monkeypatch.setattr(HfApi, "create_repo", create)
+    monkeypatch.setattr(HfApi, "upload_folder", upload)
+    monkeypatch.setenv("HF_TOKEN", "hf_never")
+    keys = {"push_to_hub": "true", "hub_model_id": "me/tiny"}
+    run = RunFolder(run_job("grpo", tmp_path / "run", track_contrasts="cue", **keys))
+    last = uploads[-1]
+    assert {"README.md", "report.html", "report.png", "heads/timeline.parquet"} <= {*last}
+    assert {"model.safetensors", ".gitignore"} <= {*last}
+    assert not any(path.startswith("checkpoint-") for path in last)
+    card = ModelCard(last["README.md"].decode(), ignore_metadata_errors=False)
+    assert card.data.library_name == "transformers" and "grpo" in (card.data.tags or [])
+    assert card.text.count("## What training did to its heads") == 1
+    assert Summary.of(Timeline.read(run.path), "cue").sentence in card.text
+    assert last["report.html"] == run.report_path.read_bytes()
+    assert not any(b"hf_never" in content for one in uploads for content in one.values())
