@@ -55,15 +55,16 @@ def test_the_ledger_of_shared_weights_is_that_of_one_process(
         COMMANDS[variant.job].main(campaign.world.arguments(variant, run, **more))
 
 
+@pytest.mark.parametrize("launch", [None, FSDP2], ids=["DDP", "FSDP2"])
 @pytest.mark.parametrize(
     ("dead", "where"),
     [(0, Place(contrast, "attributed")), (1, Place(PreemptionCallback, "on_step_end"))],
     ids=["while it is waited for", "in training"],
 )
 def test_the_death_of_a_process_ends_the_other_in_one_line(
-    campaign: Campaign, tmp_path: Path, dead: int, where: Place
+    campaign: Campaign, tmp_path: Path, launch: Path | None, dead: int, where: Place
 ) -> None:
-    both = Variant("sft, 2 processes", "sft", SHORT, ranks=2)
+    both = Variant("sft, 2 processes", "sft", SHORT, ranks=2, launch=launch)
     job = campaign.world.start(both, tmp_path / "run", Fault("", where, rank=dead))
     job.wait()
     codes = [rank.exitcode for rank in job.ranks]
