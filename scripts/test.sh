@@ -20,9 +20,10 @@ fi
 types=$(mktemp)
 trap 'rm -f "$types"' EXIT
 NODE_OPTIONS="${NODE_OPTIONS:-} --max-semi-space-size=128" .venv/bin/pyright >"$types" 2>&1 &
-# One process per core, with one thread each: the tests' models are tiny.
+# Processes of one thread each, as the tests' models are tiny; one more than cores, as many tests wait
+# for processes of their own.
 failed=0
-OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile "$@" || failed=$?
+OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(($(nproc) + 1)) --dist loadfile "$@" || failed=$?
 wait $! || failed=1
 cat "$types"
 exit "$failed"

@@ -7,7 +7,15 @@ from scripts.campaign.faults import FAULTS, Fault
 from scripts.campaign.variants import Variant
 from tracking import contrast
 
-FAST = {**variants.FAST, "max_steps": 6, "save_steps": 2, "track_contrasts": "cue"}
+FAST = {
+    **variants.FAST,
+    "max_steps": 6,
+    "save_steps": 2,
+    "track_contrasts": "cue",
+    "track_select": "edges=9",
+    "track_ig_steps": 2,
+    "track_max_ig_steps": 2,
+}
 
 
 CLOSE = {"reward_funcs": "tests.builders.digits.digits", "max_completion_length": 12}

@@ -12,8 +12,9 @@ SMALL = {
     "track_contrasts": "cue",
     "track_pairs_count": 16,
     "track_resamples": 20,
-    "track_ig_steps": 3,
-    "track_max_ig_steps": 6,
+    "track_select": "edges=9",
+    "track_ig_steps": 2,
+    "track_max_ig_steps": 2,
 }
 
 

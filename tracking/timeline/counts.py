@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -88,9 +89,10 @@ def _states(nodes: pd.DataFrame) -> dict[str, int]:
     out = {}
     for kind, prefix in (("head", ""), ("mlp", "mlps_")):
         rows = nodes[nodes["kind"] == kind]
+        states = Counter(rows["state"])
         out[f"{prefix}active"] = int(rows["active"].sum())
-        out[f"{prefix}emergent"] = int(rows["state"].isin(EMERGENT).sum())
-        out |= {f"{prefix}{state}": int((rows["state"] == state).sum()) for state in COUNTED}
+        out[f"{prefix}emergent"] = sum(states[state] for state in EMERGENT)
+        out |= {f"{prefix}{state}": states[state] for state in COUNTED}
         out[f"{prefix}undecided"] = int(rows["undecided"].sum())
         out[f"{prefix}drifted"] = int((rows["drift"] != "").sum())
     return out

@@ -146,7 +146,7 @@ def test_the_views_show_all_stages_on_one_axis(second: Path) -> None:
     [
         ({"track_base": "/no/such"}, "/no/such: it is no run of a training"),
         ({"model_name_or_path": "tiny"}, "model_name_or_path tiny no model of it"),
-        ({"track_ig_steps": 4}, "its records were made with track_ig_steps 3, not 4"),
+        ({"track_ig_steps": 4}, "its records were made with track_ig_steps 2, not 4"),
         ({"track_contrasts": "operand"}, "its contrasts are cue, not operand"),
         ({"track_pairs_file": "mine.jsonl"}, "leave out track_pairs_file"),
         ({"track": "false"}, "it needs track"),
