@@ -113,7 +113,8 @@ def test_a_job_that_is_pushed_uploads_its_section_and_report(
     assert {"model.safetensors", ".gitignore"} <= {*last}
     assert not any(path.startswith("checkpoint-") for path in last)
     card = ModelCard(last["README.md"].decode(), ignore_metadata_errors=False)
-    assert card.data.library_name == "transformers" and "grpo" in (card.data.tags or [])
+    facts = card.data.to_dict()
+    assert facts["library_name"] == "transformers" and "grpo" in facts["tags"]
     assert card.text.count("## What training did to its heads") == 1
     assert Summary.of(Timeline.read(run.path), "cue").sentence in card.text
     assert last["report.html"] == run.report_path.read_bytes()
