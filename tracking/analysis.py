@@ -22,6 +22,7 @@ from tracking.model.ends import kept_gb
 from tracking.model.passes import fitting
 from tracking.pairs.frozen import pairs_hash
 from tracking.pairs.prompt_pairs import PromptPairs
+from tracking.ranks import NoRoom, Peers, out_of_memory
 from tracking.settings import Settings
 from tracking.timeline.activity import Thresholds
 
@@ -40,11 +41,13 @@ def record(
     thresholds: Thresholds | None = None,
     before: Mapping[str, Before] | None = None,
     label: str = "",
+    peers: Peers | None = None,
 ) -> Record:
     """The record of `model` at a step; neither the model nor any random state is changed.
 
     `thresholds` are kept beside it, for those who read the record; `before` is what the run's
     earlier records settle, by contrast. `label` heads the progress bar; without one there is none.
+    With `peers`, all of them call this at once.
     """
     begin, graph = time.monotonic(), Decoder.of(model).graph
     return Record(
@@ -52,7 +55,7 @@ def record(
         n_layers=graph.n_layers,
         n_heads=graph.n_heads,
         pairs=pairs_hash(pairs),
-        analyses=analyse(model, pairs, settings, subject, thresholds, before, label),
+        analyses=analyse(model, pairs, settings, subject, thresholds, before, label, peers),
         reward=reward.value,
         reward_name=reward.name,
         reward_parts=reward.parts,
@@ -72,6 +75,7 @@ def analyse(
     thresholds: Thresholds | None = None,
     before: Mapping[str, Before] | None = None,
     label: str = "",
+    peers: Peers | None = None,
 ) -> dict[str, Analysis]:
     """Behaviour, scores, circuit and wiring, and what every node does, by contrast."""
     analyses, subject = {}, subject or Subject()
@@ -80,11 +84,8 @@ def analyse(
         for contrast, of_contrast in pairs.items():
             if len(of_contrast) < 2:
                 raise BadInput("1 pair: how sure a circuit is takes at least 2, better 128")
-            decoder = Decoder.of(model)
-            kept = kept_gb(decoder, of_contrast, settings.memory_gb)
-            fits = fitting(decoder, of_contrast, settings.memory_gb - kept)
             analyses[contrast] = _halving(
-                min(settings.batch_size, fits, len(of_contrast)),
+                at_once(model, of_contrast, settings),
                 partial(
                     analyse_contrast,
                     model,
@@ -94,9 +95,18 @@ def analyse(
                     subject,
                     (before or {}).get(contrast, Before()),
                     label and f"{label} {contrast}",
+                    peers,
                 ),
+                NoRoom if peers else Exception,
             )
     return analyses
+
+
+def at_once(model: nn.Module, pairs: PromptPairs, settings: Settings) -> int:
+    """How many of the pairs an analysis takes in one pass, by the memory that it may take."""
+    decoder = Decoder.of(model)
+    kept = kept_gb(decoder, pairs, settings.memory_gb)
+    return min(settings.batch_size, fitting(decoder, pairs, settings.memory_gb - kept), len(pairs))
 
 
 def _versions() -> dict[str, str]:
@@ -108,20 +118,18 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _halving(batch_size: int, make: Callable[[int], Analysis]) -> Analysis:
-    """What `make` makes of a batch size, half as large as often as memory runs out."""
+def _halving(
+    batch_size: int, make: Callable[[int], Analysis], by: type[Exception] = Exception
+) -> Analysis:
+    """What `make` makes of a batch size, half as large as often as memory runs out, which an error
+    of the class `by` says."""
     while True:
         try:
             return make(batch_size)
-        except (MemoryError, RuntimeError) as error:
-            if batch_size == 1 or not _out_of_memory(error):
+        except by as error:
+            if batch_size == 1 or not (isinstance(error, NoRoom) or out_of_memory(error)):
                 raise
         batch_size //= 2  # out here, where the failed attempt's tensors are gone
         log.warning("out of memory: the analysis goes on with %d pairs a batch", batch_size)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def _out_of_memory(error: Exception) -> bool:
-    kinds = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)  # the CPU's

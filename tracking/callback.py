@@ -4,11 +4,12 @@
 
     trainer = GRPOTrainer(..., callbacks=[HeadTracker(TrackingConfig(pairs))])
 
-It works with TRL's trainers and with a plain `Trainer`, in one process or several; where these
-share the model's weights (ZeRO-3, FSDP2), the checkpoint is analysed instead of the live model. It
-never changes the training: parameters, gradients, optimizer, random states and mode are as before,
-and a failure of its own is logged, marked in the ledger and training goes on (`on_error="raise"` to
-stop instead). Mistakes of its user are raised before training begins.
+It works with TRL's trainers and with a plain `Trainer`, in one process or several. These make an
+analysis together; where they share the model's weights (ZeRO-3, FSDP2), the first of them analyses
+the checkpoint instead of the live model. It never changes the training: parameters, gradients,
+optimizer, random states and mode are as before, and a failure of its own is logged, marked in the
+ledger and training goes on (`on_error="raise"` to stop instead). Mistakes of its user are raised
+before training begins.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class HeadTracker(TrainerCallback):
             models=self._models(state.global_step),
         )
         self.begun = True
-        with alone(state.is_world_process_zero) as main:
+        with alone(state.is_world_process_zero, partial(self.worker.help, model=model)) as main:
             if main:
                 self._begin(args, state.global_step, model)
                 for step in self.worker.lacking(state.global_step):
@@ -120,7 +121,7 @@ class HeadTracker(TrainerCallback):
         """Analyse the checkpoint that has just been written."""
         assert model is not None
         self.worker.models = self._models(state.global_step)
-        with alone(state.is_world_process_zero) as main:
+        with alone(state.is_world_process_zero, partial(self.worker.help, model=model)) as main:
             if main:
                 self._track(args, state, state.global_step, model)
 
@@ -142,9 +143,8 @@ class HeadTracker(TrainerCallback):
         Made for a signal's handler: it ends an analysis by raising `Postponed` inside it.
         """
         self.postponed = True
-        if self.begun and self.worker.analysing:
-            self.worker.analysing = False  # a second signal finds nothing to end
-            raise Postponed
+        if self.begun:
+            self.worker.postpone()
 
     def _models(self, now: int) -> Mapping[int, Callable[[], nn.Module]]:
         """What loads the models of other steps than `now`; where no process holds all weights, that
@@ -229,15 +229,15 @@ class HeadTracker(TrainerCallback):
     def _record(
         self, args: TrainingArguments, state: TrainerState, step: int, model: nn.Module
     ) -> None:
+        live = step == state.global_step and not self.sharded
+
         def load() -> nn.Module:
-            if step == state.global_step and not self.sharded:
-                return model
-            return self.worker.model(step).to(args.device)
+            return model if live else self.worker.model(step).to(args.device)
 
         wanted = "reward" if hasattr(args, "num_generations") else "loss"
         before = self.worker.ledger.before(step, self.config.models)
         reward = reward_between(state.log_history, before, step, wanted)
-        record = self.worker.work(step, load, reward)
+        record = self.worker.work(step, load, reward, shared=live)
         if record is not None:
             timeline = self.worker.derive()
             self.view.show(timeline, self.run.ledger.offset + step)

@@ -34,6 +34,7 @@ from tracking.nodes.effects import node_effects, together
 from tracking.nodes.roles import roles
 from tracking.nodes.weight_change import CHANGES, Snapshot, weight_change
 from tracking.pairs.prompt_pairs import PromptPairs
+from tracking.ranks import Peers
 from tracking.settings import Settings
 from tracking.stability.agreement import agreement, entries, pairs_needed
 from tracking.stability.bootstrap import resamples
@@ -89,13 +90,14 @@ def analyse_contrast(
     subject: Subject,
     before: Before,
     label: str,
+    peers: Peers | None,
     batch_size: int,
 ) -> Analysis:
     """Behaviour, scores, circuit, stability, effects of nodes, roles and wiring of `model`, with at
     most `batch_size` pairs a pass. `before` is what the run's earlier records settle; `label` heads
-    the progress bar."""
+    the progress bar. `peers` take their share of the batches."""
     decoder = Decoder.of(model)
-    ends = AllEnds.of(decoder, pairs, batch_size, settings.memory_gb)
+    ends = AllEnds.of(decoder, pairs, batch_size, settings.memory_gb, peers)
     scores = scored(ends, settings, label)
     assert scores.per_pair is not None
     ranks = Ranks.of(scores, settings.rank)

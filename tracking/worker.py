@@ -11,17 +11,17 @@ by one of them at a time.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 import torch
 from torch import nn
 
-from tracking.analysis import record
+from tracking.analysis import analyse, at_once, record
 from tracking.circuits.all_edges import check_all_edges
 from tracking.contrast import Before, Subject
-from tracking.errors import BadInput
+from tracking.errors import BadInput, Postponed
 from tracking.ledger.ledger import Ledger, Mark
 from tracking.ledger.record import Record
 from tracking.ledger.reward import Reward
@@ -31,9 +31,18 @@ from tracking.model.passes import check
 from tracking.model.sharded import outside_sharding
 from tracking.pairs.frozen import freeze, load_pairs, pairs_hash
 from tracking.pairs.prompt_pairs import PromptPairs
+from tracking.ranks import Peers
 from tracking.settings import Settings
 from tracking.timeline.activity import Thresholds
 from tracking.timeline.timeline import Timeline
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the main process asks of the others: to make an analysis with it."""
+
+    pairs: str  # their hash
+    before: Mapping[str, Before]  # by contrast
 
 
 @dataclass
@@ -51,6 +60,7 @@ class Worker:
     subject: Subject = field(default_factory=Subject)
     models: Mapping[int, Callable[[], nn.Module]] = field(default_factory=dict)
     analysing: bool = False  # while nothing is lost where an analysis is broken off
+    postponed: bool = False
 
     def check(self, model: nn.Module) -> None:
         """Refuse now what the first analysis would stumble over."""
@@ -108,6 +118,7 @@ class Worker:
         reward: Reward,
         current: Callable[[], bool] = lambda: True,
         awaited: Collection[int] = (),
+        shared: bool = False,
     ) -> Record | None:
         """Analyse the model of a step and write its record; None where the step has one, where
         another process is at it, or where what was analysed is no longer the run's: `current()` is
@@ -116,7 +127,8 @@ class Worker:
 
         `awaited` are earlier steps that other workers are at: what their scores make likely is
         measured here too. Raises `OutOfTurn`, with no mark, where one of them is given up, or its
-        record is not what its worker said.
+        record is not what its worker said. A `shared` model is one that all processes of a training
+        hold: where it takes several passes, they `help`.
         """
         with self.ledger.claim(step) as claimed:
             if not claimed:
@@ -127,26 +139,7 @@ class Worker:
                 return None
             try:
                 self.analysing = True
-                place = self.ledger.offset + step
-                earlier = [one for one in self.ledger.records() if one.step < place]
-                before = {
-                    contrast: replace(
-                        self._before(earlier, contrast),
-                        meanwhile=partial(screens.exchange, contrast),
-                    )
-                    for contrast in self.pairs
-                }
-                analysed = record(
-                    load(),
-                    self.pairs,
-                    self.settings,
-                    step,
-                    reward,
-                    self.subject,
-                    self.thresholds,
-                    before,
-                    label=f"heads at step {place}",
-                )
+                analysed = self._analysed(step, load(), reward, screens, shared)
                 screens.confirm(analysed.analyses)
                 self.analysing = False
                 with self.ledger.alone():  # a run that is resumed moves its records so
@@ -165,6 +158,69 @@ class Worker:
                 self.analysing = False
                 screens.withdraw()
             return analysed
+
+    def _analysed(
+        self, step: int, model: nn.Module, reward: Reward, screens: Screens, shared: bool
+    ) -> Record:
+        place = self.ledger.offset + step
+        earlier = [one for one in self.ledger.records() if one.step < place]
+        settled = {contrast: self._before(earlier, contrast) for contrast in self.pairs}
+        before = {
+            contrast: replace(one, meanwhile=partial(screens.exchange, contrast))
+            for contrast, one in settled.items()
+        }
+        peers = Peers.of_world(self.sheltered) if shared and self._divides(model) else None
+        call = Call(pairs_hash(self.pairs), settled)
+        with peers.together(call) if peers else contextlib.nullcontext():
+            return record(
+                model,
+                self.pairs,
+                self.settings,
+                step,
+                reward,
+                self.subject,
+                self.thresholds,
+                _heard(before, peers),
+                label=f"heads at step {place}",
+                peers=peers,
+            )
+
+    def help(self, call: Call, model: nn.Module) -> None:
+        """Take a share of the analysis that the main process is at, of the model that all hold."""
+        if peers := Peers.of_world():
+            with peers.together():
+                if call.pairs != (ours := pairs_hash(self.pairs)):
+                    raise BadInput(f"its pairs are {ours}, those of the first {call.pairs}")
+                before = _heard(call.before, peers)
+                analyse(
+                    model,
+                    self.pairs,
+                    self.settings,
+                    thresholds=self.thresholds,
+                    before=before,
+                    peers=peers,
+                )
+
+    def _divides(self, model: nn.Module) -> bool:
+        """Whether the pairs make more than one batch."""
+        each = self.pairs.values()
+        return any(at_once(model, pairs, self.settings) < len(pairs) for pairs in each)
+
+    def postpone(self) -> None:
+        """End an analysis that is under way by raising `Postponed` inside it; none begins later."""
+        self.postponed = True
+        if self.analysing:
+            self.analysing = False  # a second signal finds nothing to end
+            raise Postponed
+
+    @contextlib.contextmanager
+    def sheltered(self) -> Iterator[None]:
+        """Within it no analysis is ended: that is done on leaving it."""
+        analysing, self.analysing = self.analysing, False
+        yield
+        if analysing and self.postponed:
+            raise Postponed
+        self.analysing = analysing
 
     def in_turn(self, step: int, lacking: Collection[int]) -> bool:
         """Whether the record of a step would come out now as if all steps were taken in order,
@@ -194,6 +250,16 @@ class Worker:
             timeline = Timeline.of(self.ledger.records(), self.thresholds)
             self.ledger.write_timeline(timeline.nodes, timeline.counts)
         return timeline
+
+
+def _heard(before: Mapping[str, Before], peers: Peers | None) -> Mapping[str, Before]:
+    """Where the main process alone hears of other workers, what it hears."""
+    if peers is None:
+        return before
+    return {
+        contrast: replace(one, meanwhile=partial(peers.of_main, one.meanwhile))
+        for contrast, one in before.items()
+    }
 
 
 def whole(load: Callable[[], nn.Module]) -> nn.Module:

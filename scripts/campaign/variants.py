@@ -49,9 +49,16 @@ VARIANTS = (
     Variant("grpo, accumulation", "grpo", {"gradient_accumulation_steps": 2}),
     Variant("grpo, batch kept 3 steps", "grpo", {"num_iterations": 3}),
 )
+SHARED = {"track_batch_size": 6}  # several batches of pairs, for several processes
 LAYOUTS = {"2 processes": None, "ZeRO-2": ZERO2, "ZeRO-3": ZERO3, "FSDP2": FSDP2}
 LAUNCHED = tuple(  # by each way to share a training
-    Variant(f"{job}{', LoRA' if lora else ''}, {name}", job, LORA if lora else {}, 2, launch)
+    Variant(
+        f"{job}{', LoRA' if lora else ''}, {name}",
+        job,
+        {**SHARED, **(LORA if lora else {})},
+        2,
+        launch,
+    )
     for name, launch in LAYOUTS.items()
     for job in ("sft", "grpo")
     for lora in (False, True)

@@ -2,20 +2,27 @@
 
 import multiprocessing
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
-from tests.builders.analyses import make_analysis
+from tests.builders.analyses import flat, make_analysis
 from tests.builders.decoders import make_decoder
 from tests.builders.prompt_pairs import make_pairs
-from tracking.errors import BadInput
+from tests.builders.ranks import in_two
+from tracking import analysis
+from tracking.contrast import analyse_contrast
+from tracking.errors import BadInput, Postponed
 from tracking.ledger.ledger import Ledger
 from tracking.ledger.record import Record
 from tracking.ledger.reward import Reward
 from tracking.model.graph import Graph
+from tracking.ranks import alone
 from tracking.settings import Settings
 from tracking.worker import Worker
 
@@ -130,3 +137,118 @@ def test_a_step_is_in_turn_where_no_earlier_record_could_change_its_own(
     steps = (0, 2, 4, 6, 8)
     lacking = [step for step in steps if step not in recorded]
     assert [step for step in steps if mine.in_turn(step, lacking)] == wanted
+
+
+def in_batches(folder: Path, size: int = 2, seed: int = 0) -> Worker:
+    pairs = {name: make_pairs(7, seed=seed + place) for place, name in enumerate("ab")}
+    settings = replace(QUICK, batch_size=size, select="faithfulness=0.8")
+    return Worker(Ledger(folder), pairs, settings)
+
+
+def recorded(folder: Path) -> dict[int, Record]:
+    ledger = Ledger(folder)
+    return {step: ledger.read(step) for step in ledger.steps()}
+
+
+def assert_equal(ours: Record, theirs: Record) -> None:
+    for contrast in "ab":
+        wanted = flat(ours.analyses[contrast])
+        for name, value in flat(theirs.analyses[contrast]).items():
+            torch.testing.assert_close(value, wanted[name], rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_record_that_two_processes_make_is_that_of_one(tmp_path: Path) -> None:
+    def work(rank: int) -> None:
+        mine = in_batches(tmp_path / "two")
+        for step in (0, 2):
+            model = make_decoder(seed=step)
+            with alone(rank == 0, partial(mine.help, model=model)) as main:
+                if main:
+                    mine.work(step, lambda of=model: of, REWARD, shared=True)
+        assert not mine.analysing
+
+    one = in_batches(tmp_path / "one")
+    for step in (0, 2):
+        one.work(step, lambda seed=step: make_decoder(seed=seed), REWARD, shared=True)
+    assert in_two(tmp_path, work) == [0, 0]
+    ours, theirs = recorded(tmp_path / "one"), recorded(tmp_path / "two")
+    assert [*ours] == [*theirs] == [0, 2]
+    for step in ours:
+        assert_equal(ours[step], theirs[step])
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_where_memory_runs_out_in_one_process_both_take_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    tried: list[int] = []
+
+    def work(mine: int) -> None:
+        def short(*given: Any) -> Any:
+            tried.append(given[-1])
+            if given[-1] > 2 and mine == rank:
+                decoder = given[0].model.layers[0]
+                hook = decoder.register_forward_pre_hook(lambda *_: exec("raise MemoryError"))
+                try:
+                    return analyse_contrast(*given)
+                finally:
+                    hook.remove()
+            return analyse_contrast(*given)
+
+        monkeypatch.setattr(analysis, "analyse_contrast", short)
+        worker = in_batches(tmp_path / "heads", size=4)
+        model = make_decoder()
+        with alone(mine == 0, partial(worker.help, model=model)) as main:
+            if main:
+                worker.work(0, lambda: model, REWARD, shared=True)
+        assert tried == [4, 2, 4, 2]
+
+    assert in_two(tmp_path, work) == [0, 0]
+    in_batches(tmp_path / "one").work(0, make_decoder, REWARD)
+    assert_equal(recorded(tmp_path / "one")[0], recorded(tmp_path / "heads")[0])
+
+
+def test_a_process_with_other_pairs_is_no_help_and_the_step_says_so(tmp_path: Path) -> None:
+    def work(rank: int) -> None:
+        mine = in_batches(tmp_path / "heads", seed=rank)
+        with alone(rank == 0, partial(mine.help, model=make_decoder())) as main:
+            if main:
+                with pytest.raises(RuntimeError, match="process 1 failed: its pairs are"):
+                    mine.work(0, make_decoder, REWARD, shared=True)
+        assert rank or "process 1" in mine.ledger.marks()[0].message
+
+    assert in_two(tmp_path, work) == [0, 0]
+
+
+def test_an_analysis_that_is_put_off_lets_the_helpers_go(tmp_path: Path) -> None:
+    def work(rank: int) -> None:
+        mine, model = in_batches(tmp_path / "heads"), make_decoder()
+        layer = model.model.layers[1]
+        if rank == 0:  # in the middle of its own pass, and of none that others wait for
+            passes = iter(range(100))
+
+            def ask(*_: Any) -> None:
+                if next(passes) == 5:
+                    mine.postpone()
+
+            layer.register_forward_hook(ask)
+        with alone(rank == 0, partial(mine.help, model=model)) as main:
+            if main:
+                with pytest.raises(Postponed):
+                    mine.work(0, lambda: model, REWARD, shared=True)
+                assert mine.ledger.marks() == {} and mine.ledger.steps() == []
+        with alone(rank == 0):
+            pass
+
+    assert in_two(tmp_path, work) == [0, 0]
+
+
+def test_what_is_asked_while_processes_exchange_is_done_behind_it(tmp_path: Path) -> None:
+    mine = worker(tmp_path)
+    mine.analysing = True
+    with pytest.raises(Postponed), mine.sheltered():
+        mine.postpone()
+        done = True
+    assert done and not mine.analysing
+    with mine.sheltered():  # outside an analysis there is nothing to end
+        mine.postpone()

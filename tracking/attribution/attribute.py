@@ -30,10 +30,11 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -48,6 +49,7 @@ from tracking.model.graph import Graph
 from tracking.model.passes import Batch, Metric, Passes, fitting
 from tracking.model.taps import tapped
 from tracking.pairs.prompt_pairs import PromptPairs
+from tracking.ranks import Peers
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +81,7 @@ def attribute(
     - `node-ig`: as `eap-ig` for whole nodes, at a fraction of the cost; see `Scores.nodes`.
 
     `batch_size` is in pairs; `memory_gb` chooses one that fits. With `split_over_ranks` every
-    process of `torch.distributed` takes its share of the pairs and all get the whole result.
+    process of `torch.distributed` takes its share of the batches and all get the whole result.
     Scores are on the CPU, in float32. With a `label` a progress bar counts the pairs, on a
     terminal. Raises `BadInput` for unknown names, unsupported models, token ids outside the
     vocabulary, weights that are not finite and metrics of the wrong shape.
@@ -120,8 +122,10 @@ def attribute_all(
     plan = Plan(method, quadrature, steps, 16 * steps if max_steps is None else max_steps)
     if memory_gb is not None:
         batch_size = fitting(decoder, pairs, memory_gb)
-    ends = AllEnds.of(decoder, pairs, batch_size)
-    return attributed(ends, by, plan, per_pair, split_over_ranks, label)
+    peers = Peers.of_world() if split_over_ranks else None
+    with peers.together() if peers else nullcontext():
+        ends = AllEnds.of(decoder, pairs, batch_size, peers=peers)
+        return attributed(ends, by, plan, per_pair, label)
 
 
 def attributed(
@@ -129,7 +133,6 @@ def attributed(
     by: Sequence[str | Metric],
     plan: Plan,
     per_pair: bool,
-    split_over_ranks: bool = False,
     label: str = "",
 ) -> list[Scores]:
     """As `attribute_all`, of pairs that were checked, from both ends of theirs."""
@@ -138,7 +141,7 @@ def attributed(
         clean, corrupted = ends.losses(losses[:1])
         scale = float((corrupted - clean).abs().mean())
         plan = replace(plan, tolerance=TOLERANCE * scale)
-    work = _Work(ends, losses, per_pair, split_over_ranks, label)
+    work = _Work(ends, losses, per_pair, label)
     while True:
         tallies = zip(work.tallied(plan), by, strict=True)
         scores = [tally.scores(graph, plan.method, metric) for tally, metric in tallies]
@@ -173,12 +176,10 @@ class Tally:
     ) -> None:
         """A batch's scores [pair, source, target], metric at both ends and steps [pair], of the
         pairs at `rows`."""
-        scores = scores.cpu()
         self.total.add_(scores.sum(0))
         self.strength.add_(scores.abs().sum(0))
         sums = scores[:, 0].sum(-1)
-        ends = clean.cpu(), corrupted.cpu(), sums, taken.float().cpu()
-        self.ends[:, rows] = torch.stack(ends)
+        self.ends[:, rows] = torch.stack([clean, corrupted, sums, taken.float()])
         if self.per_pair is not None:
             self.per_pair[rows] = scores
 
@@ -199,14 +200,6 @@ class Tally:
             loss=metric,
         )
 
-    def sum_over_ranks(self, device: torch.device) -> None:
-        """Add up what the processes have; `device` is one that their backend can send."""
-        for tensor in (self.total, self.strength, self.ends, self.per_pair):
-            if tensor is not None:
-                sent = tensor.to(device)
-                dist.all_reduce(sent)
-                tensor.copy_(sent)
-
 
 @dataclass(frozen=True)
 class _Work:
@@ -215,29 +208,27 @@ class _Work:
     ends: AllEnds
     losses: tuple[Metric, ...]
     per_pair: bool
-    split_over_ranks: bool
     label: str
 
     def tallied(self, plan: Plan) -> list[Tally]:
         """The sums over all batches, one for every metric."""
-        rank, ranks = (dist.get_rank(), dist.get_world_size()) if self.split_over_ranks else (0, 1)
         graph, pairs = self.ends.decoder.graph, len(self.ends.pairs)
         shape = len(graph.sources), 1 if plan.method == "node-ig" else len(graph.targets)
         tallies = [Tally.zeros(pairs, shape, self.per_pair) for _ in self.losses]
         quiet = not (self.label and sys.stderr.isatty())
-        total = pairs // ranks
-        with tqdm(total=total, desc=self.label, unit="pair", leave=False, disable=quiet) as bar:
-            for number in range(rank, len(self.ends.rows), ranks):
-                rows = self.ends.rows[number]
-                scores, batch, steps = self.batch_scores(plan, number)
-                each = zip(tallies, scores, batch.clean_loss, batch.corrupted_loss, strict=True)
-                for tally, of_metric, clean, corrupted in each:
-                    tally.add(rows, of_metric, clean, corrupted, steps)
+        with tqdm(total=pairs, desc=self.label, unit="pair", leave=False, disable=quiet) as bar:
+            for rows, of_batch in self.ends.each(partial(self.of_batch, plan)):
+                *by_metric, steps = of_batch
+                for tally, scores, clean, corrupted in zip(tallies, *by_metric, strict=True):
+                    tally.add(rows, scores, clean, corrupted, steps)
                 bar.update(len(rows))
-        if ranks > 1:
-            for tally in tallies:
-                tally.sum_over_ranks(self.ends.decoder.device)
         return tallies
+
+    def of_batch(self, plan: Plan, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """On the CPU: its scores [metric, pair, source, target], the metrics of its clean and its
+        corrupted prompts [metric, pair], and the steps taken [pair]."""
+        scores, batch, steps = self.batch_scores(plan, number)
+        return scores.cpu(), batch.clean_loss.cpu(), batch.corrupted_loss.cpu(), steps.cpu()
 
     def batch_scores(self, plan: Plan, number: int) -> tuple[Tensor, Batch, Tensor]:
         """Of a batch: scores [metric, pair, source, target], its path, and steps taken [pair]."""

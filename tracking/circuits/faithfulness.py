@@ -115,19 +115,27 @@ class Experiment:
         return replace(runs, patched=runs.patched[places], right=runs.right[places])
 
     def _run(self, circuits: Sequence[Tensor]) -> Runs:
-        decoder, count, total = self.ends.decoder, len(circuits), len(self.pairs)
+        kept = [edges.to(self.ends.decoder.device) for edges in circuits]
+        count, total = len(circuits), len(self.pairs)
         clean, corrupted, clean_right = torch.zeros(3, total)
         patched, right = torch.zeros(2, count, total)
-        kept = [edges.to(decoder.device) for edges in circuits]
-        for number, (rows, ends) in enumerate(self.ends):
-            against = self._compared(number, ends)
-            clean[rows], corrupted[rows] = against.clean.cpu(), against.corrupted.cpu()
-            clean_right[rows] = _right(against.clean_logits, ends.pairs)
-            for place, edges in enumerate(kept):
-                given = patched_logits(decoder, self.graph, ends.rest, ends.corrupted, edges)
-                patched[place, rows] = self.loss(given, against.clean_logits, ends.pairs).cpu()
-                right[place, rows] = _right(given, ends.pairs)
+        for rows, runs in self.ends.each(lambda number: self._run_batch(number, kept)):
+            clean[rows], corrupted[rows], clean_right[rows] = (
+                runs.clean, runs.corrupted, runs.clean_right,
+            )  # fmt: skip
+            patched[:, rows], right[:, rows] = runs.patched, runs.right
         return Runs(clean, corrupted, patched, clean_right, right)
+
+    def _run_batch(self, number: int, circuits: Sequence[Tensor]) -> Runs:
+        decoder, ends = self.ends.decoder, self.ends[number]
+        against = self._compared(number, ends)
+        patched, right = torch.zeros(2, len(circuits), len(ends.pairs))
+        for place, edges in enumerate(circuits):
+            given = patched_logits(decoder, self.graph, ends.rest, ends.corrupted, edges)
+            patched[place] = self.loss(given, against.clean_logits, ends.pairs).cpu()
+            right[place] = _right(given, ends.pairs)
+        clean_right = _right(against.clean_logits, ends.pairs)
+        return Runs(against.clean.cpu(), against.corrupted.cpu(), patched, clean_right, right)
 
     def _compared(self, number: int, ends: Ends) -> Compared:
         """Both ends of a batch; in less than float32 as patched runs give them, with all edges and

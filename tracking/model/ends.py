@@ -6,9 +6,10 @@ by batch, and where it keeps them, once for everything that a record says of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ from tracking.model.past import Past
 from tracking.model.rest import Rest, batches, most, trimmed
 from tracking.model.taps import tapped, undisturbed
 from tracking.pairs.prompt_pairs import PromptPairs, look
+from tracking.ranks import Peers
+
+T = TypeVar("T")
 
 MEMORY_GB = 16.0
 """That an analysis may take, where nothing else is said."""
@@ -155,24 +159,34 @@ class Ends:
 class AllEnds:
     """Both ends of pairs, batch by batch: `ends[i]` are those of the pairs at `rows[i]`. Batches
     are of pairs that differ over like lengths, `batch_size` at most; where they are kept, each is
-    run once."""
+    run once. Several processes that hold the model may deal them out among themselves."""
 
     decoder: Decoder
     pairs: PromptPairs
     batch_size: int
     memory_gb: float
     rows: Sequence[Tensor]  # LongTensor [pair] each, places in `pairs`
+    peers: Peers | None
+    owners: Sequence[int]  # the process whose rank runs a batch
+    parts: Mapping[int, tuple[AllEnds, int, Tensor]] = field(default_factory=dict)  # of whose batch
     kept: dict[int, Ends] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, decoder: Decoder, pairs: PromptPairs, batch_size: int, memory_gb: float = 0.0
+        cls,
+        decoder: Decoder,
+        pairs: PromptPairs,
+        batch_size: int,
+        memory_gb: float = 0.0,
+        peers: Peers | None = None,
     ) -> AllEnds:
         """Nothing is run yet; what will be is kept where it fits beside an analysis that may take
         `memory_gb` (`kept_gb`). Raises `BadInput` where the pairs do not fit the decoder, or its
         weights are not finite."""
         check(decoder, pairs, batch_size)
-        return cls(decoder, pairs, batch_size, memory_gb, list(batches(decoder, pairs, batch_size)))
+        rows = list(batches(decoder, pairs, batch_size))
+        owners = [number % (peers.count if peers else 1) for number in range(len(rows))]
+        return cls(decoder, pairs, batch_size, memory_gb, rows, peers, owners)
 
     @cached_property
     def keeps(self) -> bool:
@@ -182,38 +196,45 @@ class AllEnds:
     def __getitem__(self, number: int) -> Ends:
         if number in self.kept:
             return self.kept[number]
-        ends = Ends.of(self.decoder, trimmed(self.pairs[self.rows[number]]))
+        if number in self.parts:
+            whole, place, within = self.parts[number]
+            ends = whole[place].rows(within)
+        else:
+            ends = Ends.of(self.decoder, trimmed(self.pairs[self.rows[number]]))
         if self.keeps:
             self.kept[number] = ends
         return ends
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Ends]]:
-        """Every batch's rows and ends."""
-        return ((rows, self[number]) for number, rows in enumerate(self.rows))
+    def each(self, make: Callable[[int], T]) -> Iterator[tuple[Tensor, T]]:
+        """Every batch's rows, with what `make` gives for its number in the process that runs it:
+        tensors on the CPU. All processes are given all."""
+        if self.peers is None:
+            return ((rows, make(number)) for number, rows in enumerate(self.rows))
+        return ((self.rows[at], given) for at, given in self.peers.each(self.owners, make))
 
     def among(self, places: Tensor) -> AllEnds:
         """Those of the pairs at `places`, LongTensor [pair] with no place twice: a copy of what is
         kept, or else passes of their own, which may be few enough to be kept."""
-        pairs = self.pairs[places]
+        settings = self.batch_size, self.memory_gb
         if not self.keeps:
-            rows = list(batches(self.decoder, pairs, self.batch_size))
-            return AllEnds(self.decoder, pairs, self.batch_size, self.memory_gb, rows)
+            return AllEnds.of(self.decoder, self.pairs[places], *settings, self.peers)
         place_of = torch.full((len(self.pairs),), -1)
         place_of[places] = torch.arange(len(places))
-        rows, kept = [], {}
-        for of_batch, ends in self:
+        rows, owners, parts = [], [], {}
+        for number, of_batch in enumerate(self.rows):
             within = (place_of[of_batch] >= 0).nonzero()[:, 0]
             if len(within):
-                kept[len(rows)] = ends.rows(within)
+                parts[len(rows)] = self, number, within
                 rows.append(place_of[of_batch[within]])
-        return AllEnds(self.decoder, pairs, self.batch_size, self.memory_gb, rows, kept)
+                owners.append(self.owners[number])
+        return AllEnds(self.decoder, self.pairs[places], *settings, rows, self.peers, owners, parts)
 
     def losses(self, losses: Sequence[Metric]) -> Tensor:
         """Metrics under all clean and all corrupted prompts, float32 [end, metric, pair] on the
         CPU."""
         out = torch.zeros(2, len(losses), len(self.pairs))
-        for rows, ends in self:
-            out[:, :, rows] = ends.losses(losses).cpu()
+        for rows, of_batch in self.each(lambda number: self[number].losses(losses).cpu()):
+            out[:, :, rows] = of_batch
         return out
 
 

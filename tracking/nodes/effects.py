@@ -121,13 +121,16 @@ def node_effects(
     behaviour = torch.zeros(pairs)
 
     def measure(part: Tensor, nodes: Tensor) -> None:
-        for places, of_batch in ends.among(part):
-            rows, batch = part[places], Exchanged.of(of_batch, loss)
-            behaviour[rows] = (batch.corrupted_loss - batch.clean_loss).cpu()
-            for chosen in side_by_side(graph, nodes, AT_ONCE * ends.batch_size // len(rows)):
-                lost, gained = batch.effects(chosen)
-                corrupt[rows[:, None], chosen.places] = lost.T.cpu()
-                restore[rows[:, None], chosen.places] = gained.T.cpu()
+        some = ends.among(part)
+        for places, measured in some.each(lambda number: of_batch(some[number], nodes)):
+            corrupt[part[places]], restore[part[places]], behaviour[part[places]] = measured
+
+    def of_batch(of_pairs: Ends, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        batch, count = Exchanged.of(of_pairs, loss), len(of_pairs.pairs)
+        effects = torch.full((2, count, len(nodes)), torch.nan)
+        for chosen in side_by_side(graph, nodes, AT_ONCE * ends.batch_size // count):
+            effects[:, :, chosen.places] = torch.stack(batch.effects(chosen)).mT.cpu()
+        return effects[0], effects[1], (batch.corrupted_loss - batch.clean_loss).cpu()
 
     first, rest = _parts(pairs, thrifty=least is not None)
     with undisturbed(ends.decoder):
@@ -163,12 +166,15 @@ def surely_within(effect: Tensor, behaviour: Tensor, share: float) -> Tensor:
 def together(ends: AllEnds, sets: Tensor, loss: Metric) -> tuple[Tensor, Tensor]:
     """Corrupt and restore, float32 [pair, set] each, with all nodes of a set exchanged at once;
     `sets` is BoolTensor [set, node]."""
+
+    def of_batch(number: int) -> tuple[Tensor, Tensor]:
+        batch = Exchanged.of(ends[number], loss)
+        return batch.corrupt_together(sets), batch.restore_together(sets)
+
     corrupt, restore = torch.zeros(2, len(ends.pairs), len(sets))
     with undisturbed(ends.decoder):
-        for rows, of_batch in ends:
-            batch = Exchanged.of(of_batch, loss)
-            corrupt[rows] = batch.corrupt_together(sets)
-            restore[rows] = batch.restore_together(sets)
+        for rows, both in ends.each(of_batch):
+            corrupt[rows], restore[rows] = both
     return corrupt, restore
 
 
@@ -176,8 +182,10 @@ def corrupt_together(ends: AllEnds, sets: Tensor, loss: Metric) -> Tensor:
     """The first of these two alone."""
     corrupt = torch.zeros(len(ends.pairs), len(sets))
     with undisturbed(ends.decoder):
-        for rows, of_batch in ends:
-            corrupt[rows] = Exchanged.of(of_batch, loss).corrupt_together(sets)
+        for rows, of_batch in ends.each(
+            lambda number: Exchanged.of(ends[number], loss).corrupt_together(sets)
+        ):
+            corrupt[rows] = of_batch
     return corrupt
 
 

@@ -55,7 +55,7 @@ def all_of(
     nodes = torch.ones(len(graph.nodes), dtype=torch.bool)
     some = torch.rand(2, len(nodes), generator=generator) < 0.5
     ends, out = AllEnds.of(decoder, pairs, 3, ROOM_GB), []
-    assert all((end.rest.past is not None) == sharing for _, end in ends)
+    assert all((end.rest.past is not None) == sharing for end in ends)
     for method in methods:
         rule = "adaptive" if method == "eap-ig" else "midpoint"
         (scores,) = attributed(ends, [metric], Plan(method, rule, 2, 8), per_pair=True)
@@ -165,7 +165,7 @@ def test_where_rotation_depends_on_the_length_long_prompts_are_run_whole(
     model = tiny_decoder(arch, **more)
     for length, sharing in ((10, False), (5, True)):
         pairs = random_pairs(length=length, shared=3)
-        (_, ends), *_ = AllEnds.of(Decoder.of(model), pairs, 8)
+        ends = AllEnds.of(Decoder.of(model), pairs, 8)[0]
         assert (ends.rest.past is not None) == sharing
         assert most(Decoder.of(model), pairs) == ((2, 3) if sharing else (10, 0))
         with torch.no_grad():
@@ -184,5 +184,5 @@ def test_no_batch_runs_more_positions_than_are_counted(
     )
     runs, before = most(decoder, pairs)
     assert runs + before == 12
-    for _, ends in AllEnds.of(decoder, pairs, size):
+    for ends in AllEnds.of(decoder, pairs, size):
         assert ends.rest.pairs.clean.shape[1] <= runs

@@ -19,6 +19,7 @@ from train.run.stop import PreemptionCallback
 
 COMMANDS = {"grpo": grpo, "sft": sft}
 SHORT: dict[str, object] = {"max_steps": 2, "track_contrasts": "operand"}
+SHARED = {**SHORT, "track_batch_size": 5}  # of 16 pairs
 can_compile = shutil.which("g++") and shutil.which("ninja")  # what DeepSpeed needs on a CPU
 
 zero3 = pytest.param(
@@ -55,16 +56,28 @@ def test_the_ledger_of_shared_weights_is_that_of_one_process(
         COMMANDS[variant.job].main(campaign.world.arguments(variant, run, **more))
 
 
-@pytest.mark.parametrize("launch", [None, FSDP2], ids=["DDP", "FSDP2"])
+def test_pairs_that_processes_share_have_the_records_of_one_process(campaign: Campaign) -> None:
+    variant = Variant("grpo, LoRA, shared pairs", "grpo", {**SHARED, **LORA}, ranks=2)
+    trial = campaign.by_one_process(variant)
+    assert (trial.problems, trial.lost) == ([], 0)
+    assert Ledger(campaign.folder(variant) / "heads").steps() == [0, 2]
+
+
 @pytest.mark.parametrize(
-    ("dead", "where"),
-    [(0, Place(contrast, "attributed")), (1, Place(PreemptionCallback, "on_step_end"))],
-    ids=["while it is waited for", "in training"],
+    ("launch", "dead", "where"),
+    [
+        (None, 0, Place(contrast, "attributed")),
+        (None, 1, Place(contrast, "node_effects")),
+        (None, 1, Place(PreemptionCallback, "on_step_end")),
+        (FSDP2, 0, Place(contrast, "attributed")),
+        (FSDP2, 1, Place(PreemptionCallback, "on_step_end")),
+    ],
+    ids=["DDP, helped", "DDP, helping", "DDP, training", "FSDP2, waited for", "FSDP2, training"],
 )
 def test_the_death_of_a_process_ends_the_other_in_one_line(
     campaign: Campaign, tmp_path: Path, launch: Path | None, dead: int, where: Place
 ) -> None:
-    both = Variant("sft, 2 processes", "sft", SHORT, ranks=2, launch=launch)
+    both = Variant("sft, 2 processes", "sft", SHARED, ranks=2, launch=launch)
     job = campaign.world.start(both, tmp_path / "run", Fault("", where, rank=dead))
     job.wait()
     codes = [rank.exitcode for rank in job.ranks]
