@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 
 import numpy as np
 import pandas as pd
@@ -67,6 +68,7 @@ class Summary:
     transient: Sequence[str]  # emerged and active no more
     relative: Sequence[str]  # emerged or faded by share alone: in logits they did not move so
     drifted: dict[str, Sequence[str]]  # by `drift`
+    furthest: float  # of any node's share since the first checkpoint (`Timeline.drift`)
     lasting: Sequence[str]  # changed for more than the run's own fluctuation
     undecided: Sequence[str]  # step 0 could not tell, so they have no history
     unsettled: Sequence[str]  # of these, those that are surely active today
@@ -116,6 +118,7 @@ class Summary:
             transient=tuple(now.index[now["state"] == "pruned"]),
             relative=_relative(began, now, float(first["behaviour"]), float(last["behaviour"])),
             drifted={w: tuple(drift[drift == w].index) for w in drift.unique() if w},
+            furthest=timeline.drift(contrast) if len(counts) > 1 else nan,
             lasting=tuple(now.index[now["lasting"] & (now["state"] != "undecided")]),
             undecided=tuple(now.index[now["state"] == "undecided"]),
             unsettled=tuple(now.index[(now["state"] == "undecided") & today.active]),
@@ -289,12 +292,17 @@ class Summary:
     @property
     def as_level(self) -> str:
         """What a run in which nothing was taught has of the same."""
+        if np.isnan(self.furthest):
+            return "; the control run does not show the behaviour, so it gives drift no level"
         emerged, faded = (*self.cohorts, *self.transient), self.faded
         parts = [
             f"{counted(names)} {word} ({listed(names)})" if names else f"no node {word}"
             for names, word in ((emerged, "emerged"), (faded, "faded"))
         ]
-        text = f"; drift is set against a control run, in which {' and '.join(parts)}"
+        text = (
+            f"; drift is set against a control run of {self.steps[1] - self.steps[0]} steps, in "
+            f"which shares moved by {self.furthest:.2f} at most, {' and '.join(parts)}"
+        )
         if not np.isnan(self.growth.value):
             text += f", the behaviour moved by {self.growth} logits"
         if not np.isnan(self.wiring.value):

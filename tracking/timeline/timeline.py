@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 
 import pandas as pd
@@ -105,8 +106,13 @@ class Timeline:
         return self.nodes[(self.nodes["step"] == step) & (self.nodes["contrast"] == contrast)]
 
     def drift(self, contrast: str) -> float:
-        """The largest change of any node's share since step 0, at any checkpoint; `BadInput` for
-        an unknown contrast, and for a single checkpoint, which has none."""
+        """The largest change of any node's share since step 0, at any checkpoint; NaN where step 0
+        or all later ones have no behaviour that something could be a share of. `BadInput` for an
+        unknown contrast, and for a single checkpoint, which has no drift."""
         if len(self.records) < 2:
             raise BadInput("a control run of one checkpoint says nothing of drift; it takes two")
-        return float(self.of_contrast(contrast)[0]["change"].abs().max())
+        nodes, counts = self.of_contrast(contrast)
+        there = counts.loc[counts["verdict"] != "absent", "step"].tolist()
+        if self.records[0].step not in there:
+            return nan
+        return float(nodes.loc[nodes["step"].isin(there[1:]), "change"].abs().max())

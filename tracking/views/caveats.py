@@ -87,10 +87,18 @@ def _few(timeline: Timeline) -> Iterator[str]:
 
 
 def _control(timeline: Timeline) -> Iterator[str]:
-    if len(timeline.records) > 1 and timeline.control is None:
+    control, last = timeline.control, timeline.records[-1].step
+    if len(timeline.records) == 1:
+        return
+    if control is None:
         yield (
             "No control was given: shares drift under a random reward too, and how far is not "
             "known (--control RUN, a run in which nothing is taught)."
+        )
+    elif (end := control.records[-1].step) < last:
+        yield (
+            f"The control ends at step {end}, the run at step {last}: in as many steps it could "
+            "have drifted further."
         )
 
 

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tracking.errors import BadInput
+from tracking.ledger.record import Record
 from tracking.run_folder import RunFolder
 from tracking.timeline.timeline import Timeline
+
+ALIKE = 0.1  # of the logit differences' size, by which two precisions of one model may differ
 
 
 def add_control(parser: argparse.ArgumentParser) -> None:
@@ -23,12 +26,14 @@ def add_control(parser: argparse.ArgumentParser) -> None:
 def control_of(runs: Sequence[Path], control: Path | None) -> Timeline | None:
     """The control's timeline, None where none is named.
 
-    `BadInput` where it has other pairs than a run, or is of a model of another shape: then
-    nothing that drifts in it says how far the run's nodes drift. A run that has no record yet is
-    not looked at.
+    `BadInput` where it is the only run, has other pairs, or is of a model of another shape or base:
+    then nothing that drifts in it says how far the run's nodes drift. A run that has no record yet
+    is not looked at.
     """
     if control is None:
         return None
+    if {run.resolve() for run in runs} == {control.resolve()}:
+        raise BadInput(f"{control} is no control of itself; name a run that was taught nothing")
     beside = Timeline.read(control)
     theirs = beside.records[0]
     for run in runs:
@@ -47,4 +52,21 @@ def control_of(runs: Sequence[Path], control: Path | None) -> Timeline | None:
                 f"{control} cannot be the control of {run}: its prompt pairs are others; train it "
                 "by the same recipe and seed"
             )
+        if not _began_alike(ours, theirs):
+            raise BadInput(
+                f"{control} cannot be the control of {run}: it began with another model, as the "
+                "logits at their first checkpoints say; train it from the same base"
+            )
     return beside
+
+
+def _began_alike(run: Record, control: Record) -> bool:
+    """Whether the models of step 0 say the same of the same pairs, but for their precision; True
+    where one of them has no such record, or one of before logit differences."""
+    if run.step or control.step:
+        return True
+    for contrast, analysis in run.analyses.items():
+        ours, theirs = analysis.behaviour.clean, control.analyses[contrast].behaviour.clean
+        if (ours - theirs).norm() > ALIKE * theirs.norm():
+            return False
+    return True

@@ -1,6 +1,7 @@
 """A timeline is a pure function of its records, and all but fates is blind to the future."""
 
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tracking.errors import BadInput
 from tracking.ledger.ledger import Ledger
 from tracking.model.graph import Graph
 from tracking.timeline.activity import Thresholds
+from tracking.timeline.summary import Summary
 from tracking.timeline.timeline import Timeline
 
 GRAPH = Graph(1, 2)
@@ -57,6 +59,23 @@ def test_a_control_s_level_is_the_largest_change_of_any_node() -> None:
     assert control.drift("cue") == pytest.approx(0.15, abs=1e-4)
     assert control.control is None
     assert Timeline.of(records_from(["##"]), control=control).control is control
+
+
+def test_a_control_without_the_behaviour_gives_no_level() -> None:
+    still = [0.5, 0.5, 0.5]
+    for gone in ((0,), (1, 2)):  # the checkpoints at which it is not there
+        records = records_named(GRAPH, {"L0H0": still})
+        for place in gone:
+            analysis = records[place].analyses["cue"]
+            flat = replace(analysis.behaviour, clean=analysis.behaviour.corrupted)
+            records[place] = replace(
+                records[place], analyses={"cue": replace(analysis, behaviour=flat)}
+            )
+        control = Timeline.of(records)
+        assert isnan(control.drift("cue"))
+        run = Timeline.of(records_named(GRAPH, {"L0H0": [0.4, 0.6, 0.8]}), control=control)
+        assert "drifted" in set(run.nodes["drift"]) and "grown" not in set(run.nodes["drift"])
+        assert "so it gives drift no level" in Summary.of(run, "cue").sentence
 
 
 def test_a_control_of_one_checkpoint_is_refused() -> None:

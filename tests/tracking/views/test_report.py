@@ -289,6 +289,14 @@ def test_a_long_sound_run_with_a_control_has_few_caveats(tmp_path: Path) -> None
     assert ["beside the reward" in line for line in told] == [True]  # it takes 80 to say little
 
 
+def test_a_control_of_fewer_steps_is_told(tmp_path: Path) -> None:
+    run, short = write_run(tmp_path / "run", (0, 10, 20)), write_run(tmp_path / "short", (0, 10))
+    told = caveats(run, Timeline.read(run, control=Timeline.read(short)))
+    assert any("ends at step 10, the run at step 20" in line for line in told)
+    told = caveats(short, Timeline.read(short, control=Timeline.read(run)))
+    assert not any("control" in line.lower() for line in told)
+
+
 def test_records_of_before_are_told(tmp_path: Path) -> None:
     unknown = torch.full((16,), torch.nan)
     run = write_run(tmp_path / "run", (0,), clean=unknown, corrupted=unknown)

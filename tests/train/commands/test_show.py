@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,17 +200,21 @@ def test_drift_stands_against_a_control(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    ("graph", "contrast", "said"),
+    ("graph", "pairs", "clean", "said"),
     [
-        (Graph(2, 3), "cue", "it is of 2 layers of 3 heads, the run of 2 of 2"),
-        (Graph(2, 2), "operand", "its prompt pairs are others"),
+        (Graph(2, 3), "0", 1.0, "it is of 2 layers of 3 heads, the run of 2 of 2"),
+        (Graph(2, 2), "1", 1.0, "its prompt pairs are others"),
+        (Graph(2, 2), "0", 1.2, "it began with another model"),
     ],
 )
 def test_a_control_that_does_not_fit_is_told_in_one_line(
-    graph: Graph, contrast: str, said: str, tmp_path: Path
+    graph: Graph, pairs: str, clean: float, said: str, tmp_path: Path
 ) -> None:
     add(tmp_path / "run", 0)
-    record = Record(0, graph.n_layers, graph.n_heads, contrast, {contrast: make_analysis(graph)})
+    analysis = make_analysis(graph)
+    behaviour = replace(analysis.behaviour, clean=clean * analysis.behaviour.clean)
+    analyses = {"cue": replace(analysis, behaviour=behaviour)}
+    record = Record(0, graph.n_layers, graph.n_heads, pairs, analyses)
     Ledger(tmp_path / "other" / "heads").write(record)
     words = [str(tmp_path / "run"), "--control", str(tmp_path / "other")]
     for command in (show.main, report.main):
