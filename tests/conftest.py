@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from tests.builders.browser import Shown
     from tracking.pairs.prompt_pairs import PromptPairs
 
-hypothesis.settings.register_profile("untimed", deadline=None)  # whatever else the machine does
-hypothesis.settings.load_profile("untimed")
+# No limit of time, whatever else the machine does; every run of the tests draws other examples.
+hypothesis.settings.register_profile("here", deadline=None, max_examples=50)
+hypothesis.settings.load_profile("here")
 
 
 def pytest_collection() -> None:

@@ -25,7 +25,7 @@ pytestmark = [
 ]
 COMMON = {
     "dataset_name": GSM8K,
-    "dataset_size": 300,
+    "dataset_size": 100,
     "max_steps": 1,
     "save_steps": 1,
     "logging_steps": 1,
@@ -33,7 +33,8 @@ COMMON = {
     "bf16": "false",
     "activation_checkpointing": "false",
     "report_to": "none",
-    "track_pairs_count": 16,
+    "track_pairs_count": 8,
+    "track_pairs_minimum": 8,
     "track_resamples": 20,
     "track_ig_steps": 3,
     "track_max_ig_steps": 3,
@@ -97,7 +98,7 @@ def test_grpo_on_gsm8k(model: Path, tmp_path: Path) -> None:
 
 
 def test_sft_on_gsm8k(model: Path, tmp_path: Path) -> None:
-    shape = {"per_device_train_batch_size": 2, "max_length": 512, "assistant_only_loss": "true"}
+    shape = {"per_device_train_batch_size": 1, "max_length": 384, "assistant_only_loss": "true"}
     keys = {"track_contrasts": "result", **shape}
     sft.main(words(model_name_or_path=model, output_dir=tmp_path / "run", **COMMON, **keys))
     records = Ledger(tmp_path / "run" / "heads").records()
