@@ -20,8 +20,6 @@ fi
 types=$(mktemp)
 trap 'rm -f "$types"' EXIT
 NODE_OPTIONS="${NODE_OPTIONS:-} --max-semi-space-size=128" .venv/bin/pyright >"$types" 2>&1 &
-# The C library keeps memory that is given back, else it is mapped and cleared anew for each tensor.
-export MALLOC_MMAP_THRESHOLD_=1000000000 MALLOC_TRIM_THRESHOLD_=1000000000
 # Processes of one thread each, as the tests' models are tiny; one more than cores, as many tests wait
 # for processes of their own.
 failed=0
