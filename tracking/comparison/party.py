@@ -26,6 +26,7 @@ class Party:
     pairs: Mapping[str, PromptPairs]  # by contrast, in the tokens of its own tokenizer
     load: Callable[[], nn.Module] | None  # None where the weights are gone
     base: str | None = None  # the model that its run says it began with
+    step: int = 0  # of its run
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,20 @@ class Comparison:
         return list(combinations(self.parties, 2))
 
 
+def _shorter(comparison: Comparison) -> list[str]:
+    """That a control went on for fewer steps, where it did."""
+    if comparison.control is None:
+        return []
+    first, last = (party.step for party in comparison.control.parties)
+    longest = max(comparison.parties, key=lambda party: party.step)
+    if last - first >= longest.step:
+        return []
+    return [
+        f"The control's ends are {last - first} steps apart, and {longest.name} is of step "
+        f"{longest.step}: in as many steps the control could have moved further."
+    ]
+
+
 def bases_section(comparison: Comparison) -> Section:
     """Which two parties are of one base, and by which rule; and what their records were made with
     otherwise."""
@@ -93,4 +108,5 @@ def bases_section(comparison: Comparison) -> Section:
     ]
     records = {party.name: party.record for party in comparison.parties}
     sentences += [f"The records were made with different {what}." for what in differences(records)]
+    sentences += _shorter(comparison)
     return Section("Bases", sentences, {"bases": pd.DataFrame(rows)})

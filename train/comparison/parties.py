@@ -80,7 +80,7 @@ def parties(places: Sequence[Place], pairs: Sequence[Pairs], how: Procedure) -> 
 
 def _party(place: Place, record: Record, pairs: Pairs, precision: torch.dtype) -> Party:
     load = partial(place.model.load, precision=precision) if place.model else None
-    return Party(place.name, record, pairs, load, place.base)
+    return Party(place.name, record, pairs, load, place.base, place.step)
 
 
 def relations(compared: Sequence[Party]) -> dict[tuple[str, str], Relation]:
@@ -183,5 +183,6 @@ def tokenizer_of(place: Place) -> Any:
         raise BadInput(f"{place.name}: its weights are gone, so it cannot be tried on other pairs")
     described = [place.model]
     if place.run and folders.holds_model(place.run.path):
-        described.append(models.describe(models.locate(str(place.run.path))))
+        path = place.run.path
+        described.append(models.describe(models.Source(str(path), None, path)))  # weights or none
     return models.tokenizer(described)

@@ -211,7 +211,9 @@ def test_a_control_gives_the_behaviour_its_level(tmp_path: Path, capsys: Printed
     out = compared(tmp_path / "out", f"{run}@100", run, "--control", control)
     between = read(out, "behaviour_differences")
     assert between["control"].tolist() == pytest.approx(between["difference"].tolist())
-    assert "a control run's behaviour moves by" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "a control run's behaviour moves by" in printed
+    assert "The control's ends are 100 steps apart, and run is of step 200" in printed
     with pytest.raises(BadInput, match="it takes two checkpoints"):
         single = tmp_path / "single"
         words = [theirs / "checkpoint-100", "--pairs", pairs, "--output_dir", single, *QUICK]
