@@ -16,6 +16,7 @@ from torch.autograd.graph import GradientEdge
 from tracking.model.decoder import Decoder
 from tracking.model.graph import Graph
 from tracking.model.passes import Batch, Outputs, Passes, Written
+from tracking.model.rest import are_all
 from tracking.model.taps import LayerTaps, Taps
 from tracking.patching.edits import replaced
 
@@ -46,7 +47,7 @@ class EdgeIntegral:
 
     def rows(self, rows: Tensor) -> EdgeIntegral:
         """The integral of the pairs at `rows`; itself where these are all."""
-        if len(rows) == len(self.batch.pairs):
+        if are_all(rows, len(self.batch.pairs)):
             return self
         return EdgeIntegral(self.passes, self.batch.rows(rows), self.differences.rows(rows))
 
@@ -193,7 +194,7 @@ class NodeIntegral:
 
     def rows(self, rows: Tensor) -> NodeIntegral:
         """The integral of the pairs at `rows`; itself where these are all."""
-        if len(rows) == len(self.batch.pairs):
+        if are_all(rows, len(self.batch.pairs)):
             return self
         return NodeIntegral(self.passes, self.batch.rows(rows), self.differences.rows(rows))
 

@@ -74,7 +74,9 @@ class Plan:
             scores = part if steps == self.steps else scores.index_copy(1, rows, part)
             total[rows] += steps
             error = (part[0, :, 0].sum(-1) - difference[rows]).abs()
-            unfinished = error > self.tolerance
-            rows, sweep = rows[unfinished], sweep.rows(unfinished)
+            left = (error > self.tolerance).nonzero()[:, 0]
+            if len(left) == 1:  # one row's products round by where the weights lie in memory
+                left = left.repeat(2)
+            rows, sweep = rows[left], sweep.rows(left)
             steps *= 2
         return scores, total

@@ -17,7 +17,7 @@ from torch import Tensor
 from tracking.model.decoder import Decoder, embed, run
 from tracking.model.passes import Batch, Metric, Outputs, check
 from tracking.model.past import Past
-from tracking.model.rest import Rest, batches, most, trimmed
+from tracking.model.rest import Rest, are_all, batches, most, trimmed
 from tracking.model.taps import tapped, undisturbed
 from tracking.pairs.prompt_pairs import PromptPairs, look
 from tracking.ranks import Peers
@@ -130,7 +130,7 @@ class Ends:
 
     def rows(self, rows: Tensor) -> Ends:
         """Of the pairs at `rows`; itself where these are all, in order."""
-        if torch.equal(rows, torch.arange(len(self.pairs))):
+        if are_all(rows, len(self.pairs)):
             return self
         pairs = self.pairs[rows.to(self.pairs.clean.device)]
         looks = look(pairs)[0].shape[1]

@@ -13,7 +13,7 @@ from tracking.errors import BadInput
 from tracking.model.decoder import Decoder, run
 from tracking.model.graph import Graph
 from tracking.model.past import Past
-from tracking.model.rest import Rest, most
+from tracking.model.rest import Rest, are_all, most
 from tracking.model.taps import Taps
 from tracking.pairs.prompt_pairs import PromptPairs, look
 
@@ -209,8 +209,8 @@ class Batch:
         return between.to(self.clean)
 
     def rows(self, rows: Tensor) -> Batch:
-        """The batch of the pairs at `rows`; itself where these are all."""
-        if len(rows) == len(self.pairs):
+        """The batch of the pairs at `rows`; itself where these are all, in order."""
+        if are_all(rows, len(self.pairs)):
             return self
         pairs = self.pairs[rows]
         return Batch(

@@ -77,13 +77,23 @@ def batches(decoder: Decoder, pairs: PromptPairs, size: int) -> Iterator[Tensor]
     """Indices, on the CPU, of batches of pairs that are alike in how much of them is run."""
     if decoder.turned_by_length(pairs.clean.shape[1]):
         return by_length(pairs, size)
-    return iter(rest_of_each(pairs).argsort(stable=True).cpu().split(size))
+    return _split(rest_of_each(pairs).argsort(stable=True), size)
+
+
+def are_all(rows: Tensor, count: int) -> bool:
+    """Whether `rows` are all of so many, in order."""
+    return torch.equal(rows, torch.arange(count, device=rows.device))
 
 
 def by_length(pairs: PromptPairs, batch_size: int) -> Iterator[Tensor]:
     """Indices, on the CPU, of batches of pairs of like length: little padding is computed."""
-    order = pairs.attention_mask.sum(-1).argsort(stable=True).cpu()
-    yield from order.split(batch_size)
+    return _split(pairs.attention_mask.sum(-1).argsort(stable=True), batch_size)
+
+
+def _split(order: Tensor, size: int) -> Iterator[Tensor]:
+    """On the CPU, in as few parts as `size` allows, as even as can be: what is left over would be
+    run by few, or alone, and one row's products round by where the weights lie in memory."""
+    return iter(order.cpu().tensor_split(math.ceil(len(order) / size)))
 
 
 def ending_together(pairs: PromptPairs) -> PromptPairs:

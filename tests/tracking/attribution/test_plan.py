@@ -3,10 +3,12 @@
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from tests.builders.closeness import assert_close, correlation
 from tests.builders.decoders import jumping
 from tracking.attribution.attribute import attribute
+from tracking.attribution.integrals import EdgeIntegral
 from tracking.errors import BadInput
 from tracking.pairs.prompt_pairs import PromptPairs
 
@@ -47,11 +49,28 @@ def test_adaptive_steps_stop_at_the_most_that_are_allowed(tiny_decoder, random_p
 
 def test_adaptive_scores_do_not_depend_on_the_batch_size(tiny_decoder, random_pairs) -> None:
     model, pairs = jumping(tiny_decoder, random_pairs, 0, count=8)
-    one, all_at_once = (
+    one, *others = (
         attribute(model, pairs, metric="prob", quadrature="adaptive", steps=12, batch_size=size)
-        for size in (1, 8)
+        for size in (1, 2, 3, 8)
     )
-    assert_close(one.edges, all_at_once.edges, 1e-4)
+    for other in others:
+        assert_close(one.edges, other.edges, 1e-4)
+        assert one.steps == other.steps
+
+
+def test_a_pair_that_takes_more_steps_is_not_run_alone(
+    tiny_decoder, random_pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, pairs = jumping(tiny_decoder, random_pairs, 0, count=8)
+    counts, over = [], EdgeIntegral.over
+
+    def counted(self: EdgeIntegral, places: Tensor, weights: Tensor) -> Tensor:
+        counts.append((len(self.batch.pairs), len({*map(tuple, self.batch.pairs.clean.tolist())})))
+        return over(self, places, weights)
+
+    monkeypatch.setattr(EdgeIntegral, "over", counted)
+    attribute(model, pairs, metric="prob", quadrature="adaptive", steps=12, batch_size=8)
+    assert (2, 1) in counts and min(counts)[0] == 2  # the last one twice
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,8 @@ def test_pairs_that_end_together_are_the_same_pairs(
     assert sorted(torch.cat(rows).tolist()) == list(range(len(pairs)))
     rest = [10 - int(alike(moved[[row]])) for row in torch.cat(rows).tolist()]
     assert rest == sorted(rest)
+    sizes = [len(one) for one in rows]
+    assert len(sizes) == -(-len(pairs) // batch_size) and max(sizes) - min(sizes) <= 1
 
 
 LONG = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
