@@ -65,8 +65,8 @@ def compare(name: str, folder: Path, prompt: str, repeats: int, tokens: int) -> 
             seconds[way].append(time.process_time() - begin)
     plain = seconds["nothing"][1:]
     print(f"\n{name}: {ROWS} rows, {tokens} tokens, {statistics.median(plain):.2f} s")
-    for way, taken in seconds.items():
-        ratios = sorted(one / other for one, other in zip(taken[1:], plain, strict=True))
+    for way, times in seconds.items():
+        ratios = sorted(one / other for one, other in zip(times[1:], plain, strict=True))
         low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
         print(f"  {way:<36}{statistics.median(ratios):.3f} x  ({low:.3f} to {high:.3f})")
 

@@ -31,11 +31,14 @@ BATCH = 64
 
 def sums(tokenizer: Any) -> PromptPairs:
     """Pairs that differ in the second number of a sum, with another sum before it."""
-    told = "2 + 15 = 17\n{} + {} = "
+    problem = "2 + 15 = 17\n{} + {} = "
     drawn = [(first, second) for first in (1, 3, 4, 6) for second in (1, 2)]
     return PromptPairs.from_text(
         tokenizer,
-        [(told.format(a, b), told.format(a, b + 1), str(a + b), str(a + b + 1)) for a, b in drawn],
+        [
+            (problem.format(a, b), problem.format(a, b + 1), str(a + b), str(a + b + 1))
+            for a, b in drawn
+        ],
     )
 
 

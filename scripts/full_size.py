@@ -69,10 +69,12 @@ def measure(
         before = {"pairs": Before.of(earlier, settings.rank)}
         begin, reward = time.perf_counter(), Reward(None, "reward")
         with by_part(device, row):
-            made = record(model, {"pairs": pairs}, settings, step, reward, Subject(), before=before)
+            analysed = record(
+                model, {"pairs": pairs}, settings, step, reward, Subject(), before=before
+            )
         seconds = time.perf_counter() - begin
         say(f"| **whole record {step}** | {seconds:.2f} | {seconds / costs[0].seconds:.2f} | |")
-        earlier.append(made.analyses["pairs"])
+        earlier.append(analysed.analyses["pairs"])
     say(f"\n{_told(earlier[0])}\n")
 
 

@@ -156,7 +156,7 @@ def _with_kernel(
 def _not_here(error: Exception) -> bool:
     """Whether a kernel is not on this machine, or not for this device."""
     refusals = ("No available kernel", "No viable backend")
-    return isinstance(error, ImportError) or any(told in str(error) for told in refusals)
+    return isinstance(error, ImportError) or any(refusal in str(error) for refusal in refusals)
 
 
 def whole(dtype: torch.dtype, pairs: int, records: int, device: str, say: Say) -> None:
@@ -190,12 +190,12 @@ def run_part(part: str, device: str, seconds: float, say: Say) -> bool:
         code = process.wait()
         timer.cancel()
         errors.seek(0)
-        told = errors.read().strip() or f"exit code {code}"
+        reason = errors.read().strip() or f"exit code {code}"
     if code == -signal.SIGTERM:
-        told = f"not done after {seconds:.0f} s"
+        reason = f"not done after {seconds:.0f} s"
     if code:
-        print(told, file=sys.stderr)
-        say(f"\nfailed: {told.splitlines()[-1]}")
+        print(reason, file=sys.stderr)
+        say(f"\nfailed: {reason.splitlines()[-1]}")
     return not code
 
 

@@ -72,7 +72,7 @@ def tried(model: Any, tokenizer: Any, tasks: Sequence[Task]) -> list[tuple[str, 
         ids = torch.tensor([tokenizer(text)["input_ids"] for text, _ in rows])
         with torch.no_grad():
             top = tokenizer.batch_decode(model(ids).logits[:, -1].argmax(-1, keepdim=True))
-        right = sum(said == f" {word}" for said, (_, word) in zip(top, rows, strict=True))
+        right = sum(next_word == f" {word}" for next_word, (_, word) in zip(top, rows, strict=True))
         out.append((f"successor of a {kind}", len(rows), right / len(rows)))
     return out
 

@@ -62,9 +62,9 @@ def print_rule(draws: int, rng: np.random.Generator) -> None:
                 for controls in (5, 20):
                     world = (problems, samples, shared, spread, controls)
                     null = np.mean([comparison(rng, *world, None) for _ in range(draws)], axis=0)
-                    found = np.mean([comparison(rng, *world, -1.0) for _ in range(draws)], axis=0)
+                    planted = np.mean([comparison(rng, *world, -1.0) for _ in range(draws)], axis=0)
                     row = f"| {problems} x {samples} | {shared} | {spread} | {controls}"
-                    print(f"{row} | {null[0]:.3f} | {null[1]:.3f} | {found[1]:.3f} |", flush=True)
+                    print(f"{row} | {null[0]:.3f} | {null[1]:.3f} | {planted[1]:.3f} |", flush=True)
 
 
 def comparison(

@@ -116,3 +116,25 @@ def test_files_and_folders_are_small() -> None:
     assert {path: count for path, count in lines.items() if count > 400} == {}
     folders = Counter(path.parent for path in FILES)
     assert {path: count for path, count in folders.items() if count > 12} == {}
+
+
+SAYS_NOTHING = {"found", "made", "told", "said", "taken"}
+
+
+@pytest.mark.parametrize("room", ["tracking", "train", "scripts", "examples"])
+def test_names_say_what_they_hold(room: str) -> None:
+    files = sorted((REPO / room).rglob("*.py"))
+    assert files
+    for path in files:
+        names = {name for node in ast.walk(ast.parse(path.read_text())) for name in _bound(node)}
+        assert not SAYS_NOTHING & names, path
+
+
+def _bound(node: ast.AST) -> Iterator[str]:
+    """The names that a node of the syntax binds."""
+    if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+        yield node.id if isinstance(node, ast.Name) else node.attr
+    elif isinstance(node, ast.arg):
+        yield node.arg
+    elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+        yield node.name

@@ -57,8 +57,8 @@ class Running:
         self.ranks = []
         for rank in range(variant.ranks):
             world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": variant.ranks}
-            told = {**shared, **{key: str(value) for key, value in world.items()}}
-            environment = told if variant.ranks > 1 else {}
+            variables = {**shared, **{key: str(value) for key, value in world.items()}}
+            environment = variables if variant.ranks > 1 else {}
             words = [variant.job, *arguments]
             process = processes.Process(target=_run, args=(words, environment, log, fault))
             process.start()

@@ -23,10 +23,10 @@ FALSE = Thresholds().share / 2  # an emergent head whose true share is smaller
 
 def gain(world: World) -> Outcome:
     """The last norm's weight scaled up, everything else as it was."""
-    problems, without, made = [], [], 0
+    problems, without, count = [], [], 0
     gains = GAINS[::3] if world.quick else GAINS
     for name, subject in _trained_or_not(world):
-        (pairs,), made = subject.samples(PAIRS), made + 1
+        (pairs,), count = subject.samples(PAIRS), count + 1
         timeline = Timeline.of(records(_gained(subject.model, gains), pairs))
         counts, place = timeline.counts, f"{name}, {subject.contrast}"
         if not (counts["behaviour_low"] > 0).any():
@@ -40,7 +40,7 @@ def gain(world: World) -> Outcome:
             problems.append(f"{place}: {', '.join(changed)} changed state")
     absent = f"; the behaviour is absent in {'; '.join(without)}" if without else ""
     came = "; ".join(problems) or "no node changed state, wiring kept 1, the behaviour grew"
-    return Outcome(f"{made} runs of {len(gains)} checkpoints: {came}{absent}", not problems)
+    return Outcome(f"{count} runs of {len(gains)} checkpoints: {came}{absent}", not problems)
 
 
 def _trained_or_not(world: World) -> list[tuple[str, Subject]]:
@@ -67,10 +67,10 @@ def noise(share: float) -> Callable[[World], Outcome]:
         for draw in range(draws):
             subject = _subject(world, draw)
             pairs, fresh = subject.samples(PAIRS, FRESH, seed=draw)
-            said = emergent(Timeline.of(records(_noised(subject, share, draw), pairs)))
-            if said:
-                truth = shares(_noised(subject, share, draw), fresh, said)
-                largest = _largest(said, truth)
+            emerged = emergent(Timeline.of(records(_noised(subject, share, draw), pairs)))
+            if emerged:
+                truth = shares(_noised(subject, share, draw), fresh, emerged)
+                largest = _largest(emerged, truth)
                 any_emergent, false = any_emergent + 1, false + (min(largest) < FALSE)
                 sizes += largest
         came = (
@@ -100,9 +100,9 @@ def _noised(subject: Subject, share: float, draw: int) -> Iterator[Any]:
         yield model
 
 
-def _largest(said: dict[str, list[int]], truth: dict[str, np.ndarray]) -> list[float]:
+def _largest(emerged: dict[str, list[int]], truth: dict[str, np.ndarray]) -> list[float]:
     """For every head said to be emergent its largest share, by brute force, at such a step."""
-    return [float(np.abs(truth[node][steps]).max()) for node, steps in said.items()]
+    return [float(np.abs(truth[node][steps]).max()) for node, steps in emerged.items()]
 
 
 def other_pairs(world: World) -> Outcome:

@@ -59,12 +59,13 @@ def shuffled_solutions(world: World) -> Outcome:
     untaught, timeline = _untaught([run]), Timeline.read(run)
     parts = [untaught.came]
     for contrast in timeline.contrasts:
-        said = Summary.of(timeline, contrast)
-        changed = turned(timeline, contrast) | dict.fromkeys(said.lasting, said.steps[1])
+        summary = Summary.of(timeline, contrast)
+        changed = turned(timeline, contrast) | dict.fromkeys(summary.lasting, summary.steps[1])
         moved = _moved(run, contrast, changed)
         there = sum(by >= UNMOVED for by in moved.values())
         parts.append(
-            f"{contrast}: the behaviour {said.change}, {there} of {len(moved)} there on other pairs"
+            f"{contrast}: the behaviour {summary.change}, "
+            f"{there} of {len(moved)} there on other pairs"
         )
     return Outcome("; ".join(parts), untaught.as_asked)
 
@@ -117,10 +118,13 @@ def plateau(world: World) -> Outcome:
     problems = []
     for contrast in timeline.contrasts:
         nodes, counts = timeline.of_contrast(contrast)
-        said = {"changed state": turned(timeline, contrast), "lasting": lasting(timeline, contrast),
-                "drifted": nodes.loc[nodes["drift"] != "", "node"].unique()}  # fmt: skip
+        by_word = {
+            "changed state": turned(timeline, contrast),
+            "lasting": lasting(timeline, contrast),
+            "drifted": nodes.loc[nodes["drift"] != "", "node"].unique(),
+        }
         problems += [
-            f"{contrast}: {', '.join(one)} {word}" for word, one in said.items() if len(one)
+            f"{contrast}: {', '.join(one)} {word}" for word, one in by_word.items() if len(one)
         ]
         if (counts["wiring_kept"].dropna() - 1).abs().max() > 0:
             problems.append(f"{contrast}: wiring kept is not 1")

@@ -52,11 +52,11 @@ def tasks(studies: Sequence[Study]) -> str:
 
 
 def _task(study: Study) -> list[object]:
-    pairs, circuit, said = study.task.pairs, study.analysis.circuit, study.analysis.behaviour
+    pairs, circuit, result = study.task.pairs, study.analysis.circuit, study.analysis.behaviour
     weights = resamples(1000, len(pairs))
     behaviour = interval(study.behaviour[:, None], weights)
     chances = (
-        float(chance.mean()) for chance in (said.clean_probability, said.corrupted_probability)
+        float(chance.mean()) for chance in (result.clean_probability, result.corrupted_probability)
     )
     return [
         study.task.name,
@@ -134,13 +134,13 @@ def _class(study: Study, one: HeadClass) -> list[object]:
     named = [f"{study.graph.head_names[head]} {number(study.effects[0][head])}" for head in inside]
     more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
     copies = {1: ", writes for it", -1: ", writes against it", 0: ", does neither"}
-    told = f"{one.query} to {one.key}" + (copies[one.copies] if one.copies is not None else "")
+    attends = f"{one.query} to {one.key}" + (copies[one.copies] if one.copies is not None else "")
     if not inside:
-        return [one.name, told, "none", "", "", "", "", ""]
+        return [one.name, attends, "none", "", "", "", "", ""]
     corrupt, restore = study.together[one.name]
     return [
         one.name,
-        told,
+        attends,
         ", ".join(named[:NAMED]) + more,
         _bounds(corrupt),
         _bounds(restore),

@@ -132,14 +132,14 @@ def repeated_tokens(tokenizer: Any, count: int) -> Task:
     begin = [tokenizer.convert_tokens_to_ids("<|endoftext|>")]
     clean, corrupted, labels = [], [], []
     for _ in range(count):
-        said = random.sample(words, FIRST_HALF)
+        half = random.sample(words, FIRST_HALF)
         other = random.randrange(CUE + 2, FIRST_HALF - 1)
-        exchanged = list(said)
-        exchanged[CUE], exchanged[other] = said[other], said[CUE]
-        again = said[: CUE + 1]
-        clean.append(begin + said + again)
+        exchanged = list(half)
+        exchanged[CUE], exchanged[other] = half[other], half[CUE]
+        again = half[: CUE + 1]
+        clean.append(begin + half + again)
         corrupted.append(begin + exchanged + again)
-        labels.append((said[CUE + 1], said[other + 1]))
+        labels.append((half[CUE + 1], half[other + 1]))
     pairs = PromptPairs(torch.tensor(clean), torch.tensor(corrupted), labels=torch.tensor(labels))
     cue = torch.full((count,), len(begin) + CUE)
     return Task(

@@ -172,14 +172,14 @@ class Tally:
         return cls(total, torch.zeros_like(total), torch.zeros(4, pairs), kept)
 
     def add(
-        self, rows: Tensor, scores: Tensor, clean: Tensor, corrupted: Tensor, taken: Tensor
+        self, rows: Tensor, scores: Tensor, clean: Tensor, corrupted: Tensor, steps: Tensor
     ) -> None:
         """A batch's scores [pair, source, target], metric at both ends and steps [pair], of the
         pairs at `rows`."""
         self.total.add_(scores.sum(0))
         self.strength.add_(scores.abs().sum(0))
         sums = scores[:, 0].sum(-1)
-        self.ends[:, rows] = torch.stack([clean, corrupted, sums, taken.float()])
+        self.ends[:, rows] = torch.stack([clean, corrupted, sums, steps.float()])
         if self.per_pair is not None:
             self.per_pair[rows] = scores
 

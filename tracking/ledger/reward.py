@@ -44,10 +44,10 @@ def reward_between(
 
 def _parts(rows: Iterable[Mapping]) -> dict[str, float]:
     """The mean of each reward function; TRL logs NaN where one judged no completion."""
-    said: dict[str, list[float]] = {}
+    logged: dict[str, list[float]] = {}
     for row in rows:
         for key, value in row.items():
             part = PART.fullmatch(key)
             if part and not np.isnan(value):
-                said.setdefault(part[1], []).append(float(value))
-    return {name: fmean(values) for name, values in said.items()}
+                logged.setdefault(part[1], []).append(float(value))
+    return {name: fmean(values) for name, values in logged.items()}

@@ -49,7 +49,7 @@ def between(timelines: Mapping[str, Timeline]) -> list[str]:
     lines = []
     pairs = {name: one.records[0].pairs for name, one in timelines.items()}
     if len(set(pairs.values())) > 1:
-        hashes = ", ".join(f"{name} {made[:8]}" for name, made in pairs.items())
+        hashes = ", ".join(f"{name} {checksum[:8]}" for name, checksum in pairs.items())
         lines.append(
             f"The runs were tracked with different pairs ({hashes}): "
             "differences between them can be differences of the pairs."

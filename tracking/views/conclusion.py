@@ -49,13 +49,13 @@ def _write_report(run: RunFolder, timeline: Timeline) -> Path:
 def card_section(run: RunFolder, timeline: Timeline) -> str:
     """Markdown for the model card of a run: what happened, by contrast, with what supports it, and
     where the rest lies."""
-    said = [
+    sentences = [
         f"- {html.escape(Summary.of(timeline, contrast).sentence, quote=False)}\n"
         for contrast in timeline.contrasts
     ]
     table = run.ledger.timeline_path.relative_to(run.path)
     return (
-        f"{BEGIN}\n## What training did to its heads\n\n{''.join(said)}\n"
+        f"{BEGIN}\n## What training did to its heads\n\n{''.join(sentences)}\n"
         f"![Behaviour, reward, wiring and nodes by checkpoint]({run.picture_path.name})\n\n"
         f"Intervals are of 95 %, over the prompt pairs. The whole: `{run.report_path.name}`; every "
         f"head and MLP at every checkpoint: `{table}`. Made with Sparks.\n\n{END}"

@@ -220,9 +220,9 @@ def raster(axes: Axes, nodes: pd.DataFrame) -> QuadMesh | None:
         say(axes, "no node was active")
         axes.set_yticks([])
         return None
-    told = nodes.assign(undecided=untold(nodes))
+    settled = nodes.assign(undecided=untold(nodes))
     table = {
-        name: told.pivot(index="node", columns="step", values=name).loc[order]
+        name: settled.pivot(index="node", columns="step", values=name).loc[order]
         for name in ("share", "state", "undecided")
     }
     edges = bin_edges(table["share"].columns.to_numpy())

@@ -52,14 +52,14 @@ def picture(
     has it, stands between wiring and raster, where there is any."""
     contrasts = contrasts or timeline.contrasts
     solved = accuracy is not None and len(accuracy) > 0
-    told = [timeline.of_contrast(contrast) for contrast in contrasts]
-    most = max(len(drawing.shown(nodes)[0]) for nodes, _ in told)
+    tables = [timeline.of_contrast(contrast) for contrast in contrasts]
+    most = max(len(drawing.shown(nodes)[0]) for nodes, _ in tables)
     tall = max(1.6, 0.14 * most)  # inches, so that the names of many nodes can be read
     extra = [1.2] if solved else []
     heights = [1.7, 1.2, 1.2, *extra, tall]
     figure, panels = drawing.panels(heights, wide=4.9, columns=len(contrasts))
     steps = {record.step for record in timeline.records}
-    for column, (contrast, (nodes, counts)) in enumerate(zip(contrasts, told, strict=True)):
+    for column, (contrast, (nodes, counts)) in enumerate(zip(contrasts, tables, strict=True)):
         top, second, third, *fourth, below = panels[:, column]
         drawing.behaviour(top, counts)
         drawing.reward(second, counts)
@@ -74,7 +74,7 @@ def picture(
         top.set_title(f"{contrast!r} pairs", fontsize=11)
         below.set_xlabel("training step")
     drawing.over_steps(panels[0, 0], sorted(steps))
-    states = pd.concat([nodes["state"] for nodes, _ in told])
+    states = pd.concat([nodes["state"] for nodes, _ in tables])
     drawing.legend(figure, states)
     return figure
 

@@ -47,23 +47,23 @@ def export(
     what `accuracy` has of it in benchmarks. Of several runs also `together`. Names of runs and
     contrasts are made safe for any file system, and stay apart.
     """
-    made: list[Path] = []
+    paths: list[Path] = []
     for name, (run, timeline) in zip(_slugs(timelines), timelines.items(), strict=True):
         solved = accuracy.get(run)
         figure = picture(timeline, accuracy=solved)
-        made += _write(figure, timeline.counts, folder, f"{name}.picture")
+        paths += _write(figure, timeline.counts, folder, f"{name}.picture")
         tables = {"nodes": timeline.nodes}
         if solved is not None and len(solved):
             tables["accuracy"] = solved
         for what, table in tables.items():
-            made.append(folder / f"{name}.{what}.csv")
-            write_whole(made[-1], table.to_csv(index=False).encode())
+            paths.append(folder / f"{name}.{what}.csv")
+            write_whole(paths[-1], table.to_csv(index=False).encode())
         for contrast, slug in zip(timeline.contrasts, _slugs(timeline.contrasts), strict=True):
             for plot, (figure, data) in _plots(timeline, contrast).items():
-                made += _write(figure, data, folder, f"{name}.{slug}.{plot}")
+                paths += _write(figure, data, folder, f"{name}.{slug}.{plot}")
     if len(timelines) > 1:
-        made += _write(together(timelines), together_table(timelines), folder, "together")
-    return made
+        paths += _write(together(timelines), together_table(timelines), folder, "together")
+    return paths
 
 
 def _plots(timeline: Timeline, contrast: str) -> dict[str, tuple[Figure, pd.DataFrame]]:
@@ -101,12 +101,12 @@ def _write(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> list[
 
 def _slugs(names: Iterable[str]) -> list[str]:
     """A file name's part for each name: short, of letters, digits, `-` and `_`, no two alike."""
-    made: list[str] = []
+    slugs: list[str] = []
     for name in names:
         plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:60] or "unnamed"
         number, slug = 1, plain
-        while slug.lower() in [other.lower() for other in made]:
+        while slug.lower() in [other.lower() for other in slugs]:
             number += 1
             slug = f"{plain}-{number}"
-        made.append(slug)
-    return made
+        slugs.append(slug)
+    return slugs

@@ -122,23 +122,23 @@ def _of_contrast(timeline: Timeline, contrast: str) -> dict[str, Any]:
     }
 
 
-def _summary(told: Summary) -> dict[str, Any]:
+def _summary(summary: Summary) -> dict[str, Any]:
     return {
-        "sentence": told.sentence,
-        "parts": told.parts,
-        "carriers": {origin: list(names) for origin, names in told.carriers.items()},
-        "faded": list(told.faded),
-        "transient": list(told.transient),
-        "behaviour": _figure(told.behaviour[-1]),
-        "growth": _figure(told.growth),
-        "wiring": _figure(told.wiring),
-        "wiring_null": _figure(told.wiring_null),
-        "undecided": list(told.undecided),
-        "regime": told.regime.word,
-        "verdict": told.verdict,
-        "weaknesses": list(told.weaknesses),
-        "sound": told.sound,
-        "checkpoints": told.checkpoints,
+        "sentence": summary.sentence,
+        "parts": summary.parts,
+        "carriers": {origin: list(names) for origin, names in summary.carriers.items()},
+        "faded": list(summary.faded),
+        "transient": list(summary.transient),
+        "behaviour": _figure(summary.behaviour[-1]),
+        "growth": _figure(summary.growth),
+        "wiring": _figure(summary.wiring),
+        "wiring_null": _figure(summary.wiring_null),
+        "undecided": list(summary.undecided),
+        "regime": summary.regime.word,
+        "verdict": summary.verdict,
+        "weaknesses": list(summary.weaknesses),
+        "sound": summary.sound,
+        "checkpoints": summary.checkpoints,
     }
 
 
@@ -205,30 +205,30 @@ def _wiring(analysis: Analysis, absent: bool) -> dict[str, Any] | None:
     }
 
 
-def _coupling(told: Coupling) -> dict[str, Any]:
-    hazard = told.hazard
+def _coupling(coupling: Coupling) -> dict[str, Any]:
+    hazard = coupling.hazard
     return {
-        "table": columns(told.table),
-        "per_node": columns(told.per_node.sort_values(["p", "node"])),
+        "table": columns(coupling.table),
+        "per_node": columns(coupling.per_node.sort_values(["p", "node"])),
         "hazard": columns(hazard.table),
         "correlation": _number(hazard.correlation),
         "p": _number(hazard.p),
         "n": hazard.n,
-        "reward_name": called(told.reward_name),
-        "note": told.note,
+        "reward_name": called(coupling.reward_name),
+        "note": coupling.note,
         "caveat": CAVEAT,
     }
 
 
-def _completions(told: Digest | None, offset: int) -> dict[str, Any] | None:
+def _completions(digest: Digest | None, offset: int) -> dict[str, Any] | None:
     """At steps of all stages, the last of which begins at `offset`; None where the run has none."""
-    if told is None:
+    if digest is None:
         return None
     return {
-        "samples": [columns(one.assign(step=one["step"] + offset)) for one in told.samples],
-        "turned": columns(told.turned.assign(step=told.turned["step"] + offset)),
-        "solved": list(told.solved),
-        "failed": list(told.failed),
+        "samples": [columns(one.assign(step=one["step"] + offset)) for one in digest.samples],
+        "turned": columns(digest.turned.assign(step=digest.turned["step"] + offset)),
+        "solved": list(digest.solved),
+        "failed": list(digest.failed),
     }
 
 
@@ -257,8 +257,8 @@ def _study(folder: Path, table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _turned(told: Turned) -> dict[str, Any]:
-    return {**vars(told), "texts": columns(told.texts)}
+def _turned(problems: Turned) -> dict[str, Any]:
+    return {**vars(problems), "texts": columns(problems.texts)}
 
 
 def _facts(run: Path, timeline: Timeline) -> dict[str, str]:

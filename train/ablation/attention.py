@@ -131,14 +131,14 @@ class Tokens:
     def of(cls, tokenizer: Any, prompt: str, response: str) -> Tokens:
         templated = bool(getattr(tokenizer, "chat_template", None))  # it has the special tokens
         asked, pieces = _pieces(tokenizer, prompt, special=not templated)
-        said, more = _pieces(tokenizer, response, special=False)
-        return cls([*asked, *said], [*pieces, *more], len(asked) - 1)
+        answer, more = _pieces(tokenizer, response, special=False)
+        return cls([*asked, *answer], [*pieces, *more], len(asked) - 1)
 
 
 def _pieces(tokenizer: Any, text: str, special: bool) -> tuple[list[int], list[str]]:
     """Ids, and the text of each; what stands for no text has its name."""
-    told = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)
-    ids, spans = told["input_ids"], told["offset_mapping"]
+    encoded = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)
+    ids, spans = encoded["input_ids"], encoded["offset_mapping"]
     ends = [*(start for start, _ in spans[1:]), len(text)]
     pieces = [text[start:end] for (start, _), end in zip(spans, ends, strict=True)]
     names = tokenizer.convert_ids_to_tokens(ids)

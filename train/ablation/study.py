@@ -104,7 +104,10 @@ def reference_texts(folder: Path, as_it_is: pd.DataFrame) -> list[str]:
     path = folder / "reference.json"
     if not path.exists():
         rows = as_it_is.iloc[:: max(1, len(as_it_is) // TEXTS)].head(TEXTS)
-        texts = [asked + said for asked, said in zip(rows["prompt"], rows["response"], strict=True)]
+        texts = [
+            asked + response
+            for asked, response in zip(rows["prompt"], rows["response"], strict=True)
+        ]
         write_whole(path, json.dumps(texts).encode())
     try:
         return json.loads(path.read_bytes())

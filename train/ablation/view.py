@@ -76,8 +76,8 @@ def failed_in(each: Sequence[LabelShare]) -> list[str]:
     for benchmark, target, mode in dict.fromkeys(map(_place, each)):
         mine = [one for one in each if _place(one) == (benchmark, target, mode)]
         table = pd.DataFrame({one.label: one.shares for one in mine})
-        said = "; ".join(f"{part}: {in_words(shares)}" for part, shares in table.iterrows())
-        out.append(f"failures in {benchmark}, {target} at {mode}: {said}")
+        parts = "; ".join(f"{part}: {in_words(shares)}" for part, shares in table.iterrows())
+        out.append(f"failures in {benchmark}, {target} at {mode}: {parts}")
     return out
 
 
@@ -116,13 +116,13 @@ def _suffered(one: Harder) -> str:
     else:
         word = "suffers less" if easy.change.mean < 0 else "gains more"
     text = f"{begin}: {hard.benchmark} {word} ({_spread(one.more)})"
-    said = [
+    controls = [
         f"{'beyond' if name in one.beyond else 'not shown to be beyond'} random sets "
         f"{MATCHED[name]} ({_spread(against)})"
         for name, against in one.controls.items()
     ]
     room = "" if one.room else f"; {hard.benchmark}, at {hard.on:.2f}, has little room"
-    return f"{', '.join([text, *said])}{room}"
+    return f"{', '.join([text, *controls])}{room}"
 
 
 def _sentence(result: Result) -> str:
@@ -143,13 +143,13 @@ def _sentence(result: Result) -> str:
     if not result.controls:
         why = "too few random sets" if comparison.controls else "no random nodes"
         return f"{text}; there are {why} to compare with"
-    said = []
+    controls = []
     for name, (accuracy, against) in result.controls.items():
         beyond = "beyond" if name in result.beyond else "not shown to be beyond"
-        said.append(
+        controls.append(
             f"{beyond} {against.controls} random sets {MATCHED[name]} ({accuracy:.2f} with these)"
         )
-    return f"{text}, {' and '.join(said)}"
+    return f"{text}, {' and '.join(controls)}"
 
 
 def _name(result: Result) -> str:

@@ -150,13 +150,13 @@ def _halved(
     them, which are corrected by themselves."""
     sorting, whose = (grafted[0], "the base") if grafted else (rows, "the model")
     as_it_is = sorting[sorting["condition"] == ""]
-    told = [halves_of(one, as_it_is, whose) for one in asked.benchmarks]
-    for benchmark, one in zip(asked.benchmarks, told, strict=True):
+    halved = [halves_of(one, as_it_is, whose) for one in asked.benchmarks]
+    for benchmark, one in zip(asked.benchmarks, halved, strict=True):
         if isinstance(one, str):
             say(f"note       {benchmark.name} has no halves: {one}")
         else:
             say(f"halves     {one}")
-    halves = [one for one in told if isinstance(one, Halves)]
+    halves = [one for one in halved if isinstance(one, Halves)]
     if halves:
         each = results(in_halves(rows, halves), held)
         if grafted:

@@ -111,22 +111,22 @@ def _parse(
 
 def _choose(options: argparse.Namespace, flags: Sequence[str]) -> None:
     """A training run, or any other models."""
-    folder, said = Path(options.models[0]), (options.pairs, options.base, options.reward)
+    folder, named = Path(options.models[0]), (options.pairs, options.base, options.reward)
     ours = track_models.is_ours(folder)
-    if options.rebuild and (len(options.models) > 1 or options.output_dir or any(said)):
+    if options.rebuild and (len(options.models) > 1 or options.output_dir or any(named)):
         raise BadInput("--rebuild takes the folder of a run, and --track_... thresholds")
     if options.watch:
-        others = (options.rebuild, options.wiring, options.output_dir, *said)
+        others = (options.rebuild, options.wiring, options.output_dir, *named)
         if ours or len(options.models) > 1 or any(others):
             raise BadInput("--watch takes the folder of a training run, and no other option")
         _watch(folder, flags, options.device_map)
         return
-    if options.wiring and (options.rebuild or ours or len(options.models) > 1 or any(said)):
+    if options.wiring and (options.rebuild or ours or len(options.models) > 1 or any(named)):
         raise BadInput("--wiring takes the folder of a training run, without --rebuild")
     if options.rebuild and ours:
         track_models.rebuild(folder, flags)
-    elif ours or len(options.models) > 1 or options.output_dir or any(said):
-        asked = track_models.request(options.models, flags, options.output_dir, *said)
+    elif ours or len(options.models) > 1 or options.output_dir or any(named):
+        asked = track_models.request(options.models, flags, options.output_dir, *named)
         track_models.track(asked, options.device_map)
     else:
         for word in flags:

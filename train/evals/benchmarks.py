@@ -127,8 +127,8 @@ def _word_problem(name: str, where: str, row: Any) -> Problem:
 
 def _level(row: Mapping[str, Any]) -> int | None:
     """Of MATH, `5` or `Level 5`."""
-    said = re.fullmatch(r"(?:Level )?(\d+)", str(row.get("level")))
-    return int(said[1]) if said else None
+    level = re.fullmatch(r"(?:Level )?(\d+)", str(row.get("level")))
+    return int(level[1]) if level else None
 
 
 def _tiny(name: str) -> tuple[Problem, ...]:

@@ -55,9 +55,9 @@ def grade_math(
             ),
             ExprExtractionConfig(try_extract_without_anchor=not cut),
         ]
-        said = parse(completion.rpartition("</think>")[2], read)
-        grades.append(float(verify(wanted, said)) if wanted else None)
-        texts.append(next((part for part in said[::-1] if isinstance(part, str)), None))
+        parsed = parse(completion.rpartition("</think>")[2], read)
+        grades.append(float(verify(wanted, parsed)) if wanted else None)
+        texts.append(next((part for part in parsed[::-1] if isinstance(part, str)), None))
     log_extra("extracted", texts)
     return grades
 
@@ -120,10 +120,10 @@ class Grader:
 
 
 def _ask(scorer: Scorer, responses: Sequence[Response]) -> list[Verdict]:
-    said: list[str | None] = [None] * len(responses)
+    texts: list[str | None] = [None] * len(responses)
 
     def keep(name: str, values: list) -> None:
-        said[:] = values
+        texts[:] = values
 
     problems = [response.request.problem for response in responses]
     grades = scorer(
@@ -134,7 +134,7 @@ def _ask(scorer: Scorer, responses: Sequence[Response]) -> list[Verdict]:
         place=[problem.place for problem in problems],
         cut_off=[response.cut_off for response in responses],
     )
-    pairs = zip(grades, said, strict=True)
+    pairs = zip(grades, texts, strict=True)
     return [Verdict(None if grade is None else grade >= 1, text) for grade, text in pairs]
 
 

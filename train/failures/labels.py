@@ -67,7 +67,7 @@ def failures(response: Response, median_right: float | None) -> frozenset[str]:
     thoughts, _, last = response.text.rpartition("</think>")
     thought = answers(thoughts, response, cut_off=True)
     answered = answers(last, response, response.cut_off)
-    said = {
+    applies = {
         "loop": loops(response.text),
         "arithmetic slip": bool(false_equations(response.text, response.modulus)),
         "cut off": response.cut_off,
@@ -77,7 +77,7 @@ def failures(response: Response, median_right: float | None) -> frozenset[str]:
         and changed(thought + answered, response.answer),
         "long": median_right is not None and response.length > 2 * median_right,
     }
-    return frozenset(name for name in LABELS if said[name])
+    return frozenset(name for name in LABELS if applies[name])
 
 
 def answers(text: str, response: Response, cut_off: bool) -> list[str]:
@@ -108,8 +108,8 @@ def loops(text: str) -> bool:
     unnumbered = re.sub(r"\d[\d,.]*\d|\d", "0", re.sub(r"(?m)^\s*\d+[.)]\s", "", text))
     words = re.findall(r"\w+|[^\w\s]", unnumbered)
     passages = [tuple(words[i : i + WORDS]) for i in range(len(words) - WORDS + 1)]
-    said, repeated = Counter(passages), [False] * len(words)
+    times, repeated = Counter(passages), [False] * len(words)
     for start, passage in enumerate(passages):
-        if said[passage] >= TIMES:
+        if times[passage] >= TIMES:
             repeated[start : start + WORDS] = [True] * WORDS
     return sum(repeated[-LOOKED_AT:]) > REPEATED * LOOKED_AT

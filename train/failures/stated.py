@@ -33,16 +33,16 @@ def stated(text: str, right: str, cut_off: bool) -> list[str]:
 
     Where the `right` answer is a number, only a number is one, in the last sentence that has some.
     """
-    said = []
+    answers = []
     for match in NAMED.finditer(text):
         clause = match["marked"] or match["named"] or ""
         inside = match["boxed"] or match["before"] or "".join(boxed(clause)[:1])
-        said.append(inside.strip() or comes_to(clause, right))
-    said = list(filter(None, said))
-    if not said and not cut_off:
+        answers.append(inside.strip() or comes_to(clause, right))
+    answers = list(filter(None, answers))
+    if not answers and not cut_off:
         ends = (comes_to(sentence, right) for sentence in reversed(SENTENCE.split(text)))
-        said = list(islice(filter(None, ends), 1))
-    return said
+        answers = list(islice(filter(None, ends), 1))
+    return answers
 
 
 def comes_to(clause: str, right: str) -> str:

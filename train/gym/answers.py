@@ -21,12 +21,12 @@ def extracted(completion: str, right: str | None) -> str:
     It is what stands between its last `<answer>` tags; else, where the right answer is a number,
     the last number; else all of it. Thoughts (`<think> ... </think>`) are left out first.
     """
-    said = completion.rpartition("</think>")[2]
-    if tagged := TAGGED.findall(said):
-        said = tagged[-1]
+    answer = completion.rpartition("</think>")[2]
+    if tagged := TAGGED.findall(answer):
+        answer = tagged[-1]
     if right is None or not is_number(right):
-        return said.strip()
-    numbers = SIGNED.findall(said.replace("\u2212", "-"))
+        return answer.strip()
+    numbers = SIGNED.findall(answer.replace("\u2212", "-"))
     return numbers[-1].replace(",", "") if numbers else ""
 
 

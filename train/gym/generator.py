@@ -97,8 +97,8 @@ class Generator:
         try:
             entry = _entry(place)
         except Exception as error:  # of its random trials, whatever it is
-            said = " ".join(str(error).split())
-            raise BadInput(f"{SOURCE}{self.name} fails with these parameters: {said}") from None
+            reason = " ".join(str(error).split())
+            raise BadInput(f"{SOURCE}{self.name} fails with these parameters: {reason}") from None
         answer = "" if entry["answer"] is None else str(entry["answer"])
         return Item(self._worded(entry), answer, _expression(entry, answer), place)
 
@@ -122,12 +122,12 @@ def solves(completion: str, place: str) -> bool:
     says: all or nothing."""
     entry = _entry(place)
     right = entry["answer"]
-    said = extracted(completion, right)
-    if right and is_number(right) and said.startswith("-") != right.startswith("-"):
+    answer = extracted(completion, right)
+    if right and is_number(right) and answer.startswith("-") != right.startswith("-"):
         return False  # that of `gsm_symbolic` reads no sign
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # some tell of every mistake
-            return bool(said) and _at(place)[0].score_answer(said, entry) >= 1
+            return bool(answer) and _at(place)[0].score_answer(answer, entry) >= 1
     except Exception:  # scorers raise whatever they come upon in a model's text
         return False
 
@@ -193,8 +193,8 @@ def _check(name: str, parameters: Mapping[str, Any]) -> None:
             tried.validate()
         json.dumps(dict(parameters))
     except Exception as error:  # mostly its assertions
-        said = " ".join(str(error).split()) or "it refuses these values"
-        raise BadInput(f"dataset_parameters of {SOURCE}{name}: {said}") from None
+        reason = " ".join(str(error).split()) or "it refuses these values"
+        raise BadInput(f"dataset_parameters of {SOURCE}{name}: {reason}") from None
 
 
 def _check_values(name: str, parameters: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:

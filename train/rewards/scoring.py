@@ -220,8 +220,10 @@ def _score(function: Callable, columns: dict[str, Any], state: Any) -> tuple:
         metrics.append((name, float(value)))
 
     try:
-        said = function(**columns, trainer_state=state, log_extra=log_extra, log_metric=log_metric)
-        scores = [None if value is None else float(value) for value in said]
+        values = function(
+            **columns, trainer_state=state, log_extra=log_extra, log_metric=log_metric
+        )
+        scores = [None if value is None else float(value) for value in values]
     except BaseException as error:  # also what would end the process
         return (_one_line(error), [], {}, [])
     return (None, scores, extras, metrics)

@@ -155,13 +155,13 @@ def _held(parameter: torch.Tensor) -> torch.Tensor:
     return parameter.ds_tensor if is_deepspeed_zero3_enabled() else whole  # type: ignore[attr-defined]
 
 
-def any_rank(said: bool) -> bool:
+def any_rank(here: bool) -> bool:
     """Whether it is so on any rank; all must ask."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return said
+        return here
     backend = torch.distributed.get_backend()
     device = "cuda" if backend == "nccl" else "cpu"
-    flag = torch.tensor(int(said), device=device)
+    flag = torch.tensor(int(here), device=device)
     torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
     return bool(flag)
 

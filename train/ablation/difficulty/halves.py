@@ -81,8 +81,8 @@ def halves_of(benchmark: Benchmark, rows: pd.DataFrame, whose: str) -> Halves | 
     if (fewest := min(len(easier), len(harder))) < FEWEST:
         return f"one would have {fewest} problems, fewer than {FEWEST}"
     much = "all" if least == 1 else f"at least {least:.0%} of"
-    told = f"solved in {much} the even-numbered samples of {whose}"
-    by = told if sampled else f"up to level {-least:.0f}"
+    samples = f"solved in {much} the even-numbered samples of {whose}"
+    by = samples if sampled else f"up to level {-least:.0f}"
     return Halves(benchmark.name, easier, harder, by, sampled)
 
 
