@@ -41,8 +41,8 @@ def test_the_script_trains_and_tracks_a_model_of_its_own(own) -> None:
     assert set(last["verdict"]) <= {"sound", "weak"} and bool(last["active"].any())
     right = names["pairs"].labels[:, 0]
     with torch.no_grad():
-        found = names["model"](names["pairs"].clean).logits[:, -1].argmax(-1)
-    assert float((found == right).float().mean()) > 0.9  # it has learned what it is asked
+        result = names["model"](names["pairs"].clean).logits[:, -1].argmax(-1)
+    assert float((result == right).float().mean()) > 0.9  # it has learned what it is asked
 
 
 def test_the_notebook_reads_and_draws_the_scripts_run(own, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,13 +45,13 @@ def read(reader: Callable[[Path], object], name: str, content: bytes) -> object:
         path = Path(folder) / name
         path.write_bytes(content)
         try:
-            found = reader(path)
+            result = reader(path)
         except BadInput as error:
             assert "\n" not in str(error)
-            found = None
+            result = None
         assert [file.name for file in Path(folder).iterdir()] == [name]
         assert path.read_bytes() == content
-        return found
+        return result
 
 
 def job(path: Path) -> config.Job:

@@ -121,7 +121,7 @@ def test_files_and_folders_are_small() -> None:
 SAYS_NOTHING = {"found", "made", "told", "said", "taken"}
 
 
-@pytest.mark.parametrize("room", ["tracking", "train", "scripts", "examples"])
+@pytest.mark.parametrize("room", ["tracking", "train", "scripts", "examples", "tests"])
 def test_names_say_what_they_hold(room: str) -> None:
     files = sorted((REPO / room).rglob("*.py"))
     assert files

@@ -36,7 +36,7 @@ class Shown:
 
     def opened(self, path: Path) -> Any:
         page = self.browser.new_page(viewport={"width": 1400, "height": 900})
-        page.on("console", lambda said: self.complaints.append(said.text))
+        page.on("console", lambda logged: self.complaints.append(logged.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
         page.on("request", lambda request: self.fetched.append(request.url))

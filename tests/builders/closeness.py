@@ -4,12 +4,12 @@ import numpy as np
 from torch import Tensor
 
 
-def assert_close(found: Tensor, wanted: Tensor, share: float = 1e-5) -> None:
+def assert_close(result: Tensor, wanted: Tensor, share: float = 1e-5) -> None:
     """Equal to within `share` of the largest wanted value."""
-    assert found.shape == wanted.shape
+    assert result.shape == wanted.shape
     largest = float(wanted.abs().max())
     assert largest > 0
-    assert float((found - wanted).abs().max()) <= share * largest
+    assert float((result - wanted).abs().max()) <= share * largest
 
 
 def correlation(first: Tensor, second: Tensor) -> float:

@@ -23,7 +23,7 @@ class Cluster:
         folder.mkdir()
         job = str(os.getpid())  # the port of its processes is made from it
         self.folder, self._steps, self._requeued = folder, folder / "steps", folder / "requeued"
-        self.said = ""  # by the last job of the queue
+        self.printed = ""  # by the last job of the queue
         self.environment = {
             **os.environ,
             "PATH": f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -66,7 +66,7 @@ class Cluster:
             time.sleep(0.05)
         self.signal(job)
         while True:
-            self.said, _ = job.communicate()
+            self.printed, _ = job.communicate()
             codes.append(job.returncode)
             if not self.requeued:
                 return codes

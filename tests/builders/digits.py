@@ -6,5 +6,8 @@ from typing import Any
 
 def digits(completions: Sequence[Any], **columns: Any) -> list[float]:
     """How many digits there are in each completion."""
-    texts = [said if isinstance(said, str) else said[0]["content"] for said in completions]
+    texts = [
+        completion if isinstance(completion, str) else completion[0]["content"]
+        for completion in completions
+    ]
     return [float(sum(letter.isdigit() for letter in text)) for text in texts]

@@ -50,4 +50,4 @@ def words(model: Path, name: str, folder: Path, **keys: object) -> list[str]:
         **keys,
     }
     lists = {key: value if isinstance(value, list) else [value] for key, value in settings.items()}
-    return [word for key, said in lists.items() for word in (f"--{key}", *map(str, said))]
+    return [word for key, values in lists.items() for word in (f"--{key}", *map(str, values))]

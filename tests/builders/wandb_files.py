@@ -11,7 +11,7 @@ import pandas as pd
 WANDB = Path(sys.executable).parent / "wandb"
 
 
-def told(run: Path, kind: str) -> list[dict]:
+def rows_of(run: Path, kind: str) -> list[dict]:
     """The records of one kind in a run's file, with dotted keys."""
     (file,) = run.glob("*.wandb")
     rows = map(json.loads, _lines(file, file.stat().st_size))
@@ -29,17 +29,17 @@ def _lines(file: Path, size: int) -> list[str]:
 
 
 def history(run: Path) -> list[dict]:
-    return [row["item"] for row in told(run, "history")]
+    return [row["item"] for row in rows_of(run, "history")]
 
 
 def merged(run: Path, kind: str) -> dict:
     """Config or summary as it is after the last update."""
-    found: dict = {}
-    for row in told(run, kind):
-        found |= row.get("update", {})
+    merged_items: dict = {}
+    for row in rows_of(run, kind):
+        merged_items |= row.get("update", {})
         for gone in row.get("remove", []):
-            found = {key: value for key, value in found.items() if key != gone["key"]}
-    return found
+            merged_items = {key: value for key, value in merged_items.items() if key != gone["key"]}
+    return merged_items
 
 
 def increments(run: Path) -> list[pd.DataFrame]:

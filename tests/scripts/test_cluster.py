@@ -76,8 +76,8 @@ def test_a_server_without_a_node_of_its_own_is_refused(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path / "bin")
     cluster.environment["VLLM"] = "a/model"
     job = cluster.start(SLURM / "grpo.sbatch", "recipe.yaml", tmp_path / "run")
-    said, _ = job.communicate()
-    assert job.returncode == 2 and "ask for --nodes 2 or more" in said
+    printed, _ = job.communicate()
+    assert job.returncode == 2 and "ask for --nodes 2 or more" in printed
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_a_job_of_two_tasks_whose_time_is_up_is_queued_again_and_ends(tmp_path: 
     codes = cluster.queue(
         SLURM / "sft.sbatch", TINY / "sft.yaml", run, *words, asked_at=lambda: resume.complete(run)
     )
-    assert codes == [85, 0], cluster.said
+    assert codes == [85, 0], cluster.printed
     manifest = Manifest.read(run)
     assert manifest.step == 6 and manifest.identity.layout["processes"] == 2
     assert {0, 3, 6} <= {*Ledger(run / "heads").steps()}

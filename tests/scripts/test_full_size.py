@@ -61,11 +61,11 @@ def test_labels_are_those_that_a_model_tells_apart_best() -> None:
 
 def test_every_part_of_a_record_is_said_once_as_it_is_done() -> None:
     model = build(TINY, "cpu")
-    pairs, said = told_apart(model, random_pairs(60, 4, 20), 4), []
-    with by_part(model.device, lambda part, cost: said.append((part, cost))):
+    pairs, reported = told_apart(model, random_pairs(60, 4, 20), 4), []
+    with by_part(model.device, lambda part, cost: reported.append((part, cost))):
         recorded(model, pairs)
-    assert [part for part, _ in said] == list(PARTS.values())
-    assert all(cost.seconds >= 0 and cost.peak_gb > 0 for _, cost in said)
+    assert [part for part, _ in reported] == list(PARTS.values())
+    assert all(cost.seconds >= 0 and cost.peak_gb > 0 for _, cost in reported)
 
 
 def test_it_prints_a_table_of_the_record(
@@ -74,10 +74,13 @@ def test_it_prints_a_table_of_the_record(
     monkeypatch.setattr(full_size, "QWEN", TINY)
     monkeypatch.setattr(sys, "argv", ["full_size", "--random_tokens"])
     full_size.main()
-    said = capsys.readouterr().out
-    assert "prompts: random tokens" in said and "float32 on cpu; 4 pairs of 24 tokens" in said
-    assert "| floor: 8 forward and backward passes |" in said and "| **whole record 0** |" in said
-    assert "with all edges patched 1.000" in said
+    printed = capsys.readouterr().out
+    assert "prompts: random tokens" in printed and "float32 on cpu; 4 pairs of 24 tokens" in printed
+    assert (
+        "| floor: 8 forward and backward passes |" in printed
+        and "| **whole record 0** |" in printed
+    )
+    assert "with all edges patched 1.000" in printed
 
 
 def test_without_the_tokenizer_it_says_what_would_do(

@@ -54,16 +54,16 @@ def test_all_parts_run_on_a_bare_training_machine(site: Path) -> None:
 
 @pytest.mark.slow
 def test_a_part_is_said_line_by_line_and_a_failed_one_with_its_reason() -> None:
-    said: list[str] = []
-    assert run_part("equality", "cpu", 120, said.append)
-    assert "### equality" in said[0] and "| roles | 0.0e+00 |" in said
-    assert not run_part("equality", "cpu", 0.1, said.append)
-    assert said[-1] == "\nfailed: not done after 0 s"
+    lines: list[str] = []
+    assert run_part("equality", "cpu", 120, lines.append)
+    assert "### equality" in lines[0] and "| roles | 0.0e+00 |" in lines
+    assert not run_part("equality", "cpu", 0.1, lines.append)
+    assert lines[-1] == "\nfailed: not done after 0 s"
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_so() -> None:
-    said: list[str] = []
-    assert not run_part("equality", "cuda", 120, said.append)
-    assert said[-1] == "\nfailed: gpu_check: torch sees no GPU; try it with --device cpu"
+    lines: list[str] = []
+    assert not run_part("equality", "cuda", 120, lines.append)
+    assert lines[-1] == "\nfailed: gpu_check: torch sees no GPU; try it with --device cpu"

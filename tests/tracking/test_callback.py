@@ -155,7 +155,7 @@ def test_an_unsupported_model_is_refused_before_the_first_step(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({}, "no prompt pairs"),
         ({"bare": PromptPairs(pairs().clean, pairs().corrupted)}, "'bare' pairs have no labels"),
@@ -163,9 +163,9 @@ def test_an_unsupported_model_is_refused_before_the_first_step(tmp_path: Path) -
     ],
 )
 def test_pairs_that_cannot_be_analysed_are_refused_before_the_first_step(
-    tmp_path: Path, wrong: dict[str, PromptPairs], told: str
+    tmp_path: Path, wrong: dict[str, PromptPairs], message: str
 ) -> None:
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(BadInput, match=message):
         train(tmp_path, HeadTracker(TrackingConfig(wrong, QUICK)))
 
 

@@ -10,12 +10,12 @@ from tracking import clock
 from tracking.clock import Clock
 
 
-def told(times: Iterator[float], monkeypatch: pytest.MonkeyPatch) -> None:
+def set_clock(times: Iterator[float], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock.time, "monotonic", lambda: next(times))
 
 
 def test_the_share_is_what_ran_of_what_passed(monkeypatch: pytest.MonkeyPatch) -> None:
-    told(iter([0.0, 10.0, 15.0, 20.0, 30.0, 40.0]), monkeypatch)
+    set_clock(iter([0.0, 10.0, 15.0, 20.0, 30.0, 40.0]), monkeypatch)
     watch = Clock()  # at 0
     with watch.running():  # from 10
         assert watch.share == 5 / 15  # at 15
@@ -35,16 +35,16 @@ def test_what_is_made_within_the_budget_stays_within_it(
         now = 0.0
         patch.setattr(clock.time, "monotonic", lambda: now)
         watch, cost = Clock(budget), spans[0][1]
-        made = 0
+        done = 0
         for training, _ in spans:
             now += training
             if watch.over:
                 continue
             with watch.running():
                 now += cost
-            made += 1
-            assert made == 1 or watch.share <= budget + 1e-9
-        assert made >= 1
+            done += 1
+            assert done == 1 or watch.share <= budget + 1e-9
+        assert done >= 1
 
 
 def test_no_budget_leaves_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,11 +42,11 @@ def test_a_process_comes_late_without_harm(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "line"),
     [(BadInput("no pairs"), "BadInput: no pairs"), (OSError("full"), "RuntimeError: .*full")],
 )
-def test_what_is_raised_is_raised_in_all(tmp_path: Path, error: Exception, told: str) -> None:
-    kind, _, message = told.partition(": ")
+def test_what_is_raised_is_raised_in_all(tmp_path: Path, error: Exception, line: str) -> None:
+    kind, _, message = line.partition(": ")
     raised = {"BadInput": BadInput, "RuntimeError": RuntimeError}[kind]
 
     def work(rank: int) -> None:

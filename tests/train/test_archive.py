@@ -10,7 +10,7 @@ import wandb
 from tests.builders.pages import data_of
 from tests.builders.paths import TINY
 from tests.builders.runs import write_run
-from tests.builders.wandb_files import told
+from tests.builders.wandb_files import rows_of
 from tracking import BadInput, Timeline
 from tracking.ledger.ledger import Mark
 from tracking.run_folder import RunFolder
@@ -114,7 +114,7 @@ def test_a_job_keeps_it_offline_if_it_is_told_to(
     began.finish()
     assert "to W&B, as ab12-ledger" in capsys.readouterr().out
     (logged,) = tmp_path.glob("wandb/offline-run-*")
-    (artifact,) = told(logged, "artifact")
+    (artifact,) = rows_of(logged, "artifact")
     assert (artifact["name"], artifact["type"]) == ("ab12-ledger", "ledger")
     with pytest.raises(BadInput, match=r"log_ledger .* needs report_to wandb"):
         config.load("grpo", [*words, "--report_to", "none", "--log_ledger"])

@@ -28,31 +28,31 @@ def test_garbage_is_collected_again_after_an_import_also_one_that_fails(module: 
 
 
 def test_help_names_every_command() -> None:
-    told = sparks("--help")
-    assert told.returncode == 0
-    assert all(name in told.stdout for name in ("demo", "grpo", "sft", "distill"))
+    printed = sparks("--help")
+    assert printed.returncode == 0
+    assert all(name in printed.stdout for name in ("demo", "grpo", "sft", "distill"))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["gro"], "unknown command 'gro'"),
         (["sft", "--config", "nowhere.yaml"], "nowhere.yaml: no such recipe"),
         (["grpo", "--config", "recipes/tiny/grpo.yaml", "--learning_rte", "1"], "learning_rate"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], told: str) -> None:
+def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], message: str) -> None:
     refused = sparks(*arguments)
     assert refused.returncode == 2
     assert refused.stdout == ""
     assert refused.stderr.startswith("sparks: ") and refused.stderr.count("\n") == 1
-    assert told in refused.stderr
+    assert message in refused.stderr
 
 
 def test_a_dry_run_through_the_command_line(tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = ["--config", "recipes/tiny/sft.yaml", "--dry_run", "--output_dir", str(run)]
-    told = sparks("sft", *arguments)
-    assert told.returncode == 0, told.stderr
-    assert "would run  sft: 120 steps" in told.stdout
+    printed = sparks("sft", *arguments)
+    assert printed.returncode == 0, printed.stderr
+    assert "would run  sft: 120 steps" in printed.stdout
     assert (run / "config.yaml").exists()

@@ -108,9 +108,9 @@ def test_config_yaml_resolves_to_the_same_job(tmp_path: Path) -> None:
     job = config.load("grpo", [*arguments, "--dry_run", "true"])
     path = config.write(job)
     again = config.load("grpo", ["--config", str(path)])
-    said = {"dry_run", "eval_delay"}  # the last is 0 as a flag's default, then 0.0
-    assert {k: v for k, v in again.resolved.items() if k not in said} == {
-        k: v for k, v in job.resolved.items() if k not in said
+    of_the_command = {"dry_run", "eval_delay"}  # the last is 0 as a flag's default, then 0.0
+    assert {k: v for k, v in again.resolved.items() if k not in of_the_command} == {
+        k: v for k, v in job.resolved.items() if k not in of_the_command
     }
 
 
@@ -144,9 +144,9 @@ def test_a_token_is_refused_where_it_would_be_written_down(tmp_path: Path) -> No
     assert "hf_secret" not in str(refused.value)
 
 
-@pytest.mark.parametrize("said", ["wandb,tensorboard", "wandb, tensorboard"])
-def test_a_job_may_report_to_several(tmp_path: Path, said: str) -> None:
-    job = config.load("grpo", ["--config", GRPO, "--report_to", said])
+@pytest.mark.parametrize("message", ["wandb,tensorboard", "wandb, tensorboard"])
+def test_a_job_may_report_to_several(tmp_path: Path, message: str) -> None:
+    job = config.load("grpo", ["--config", GRPO, "--report_to", message])
     assert job.training.report_to == ["wandb", "tensorboard"]
     with pytest.raises(BadInput, match="wandbb is not supported"):
         config.load("grpo", ["--config", recipe(tmp_path, report_to="wandbb")])

@@ -62,9 +62,9 @@ def test_a_card_that_is_written_anew_keeps_its_section(tmp_path: Path) -> None:
     bare = run.card_path.read_text()
     assert "heads" not in bare
     put_section(run, card_section(run, Timeline.read(tmp_path)))
-    told = run.card_path.read_text()
+    text = run.card_path.read_text()
     trainer.create_model_card("tiny")
-    assert run.card_path.read_text() == told and told.startswith(bare.rstrip())
+    assert run.card_path.read_text() == text and text.startswith(bare.rstrip())
 
 
 def test_what_is_pushed_has_the_report_and_nothing_that_was_set_aside(tmp_path: Path) -> None:

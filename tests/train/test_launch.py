@@ -19,7 +19,7 @@ SRUN = {
 TORCH = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "gpu03"}
 
 
-def taken(env: dict[str, str]) -> dict[str, str]:
+def newly_set(env: dict[str, str]) -> dict[str, str]:
     """What is new in an environment."""
     after = dict(env)
     take_rank(after)
@@ -27,20 +27,20 @@ def taken(env: dict[str, str]) -> dict[str, str]:
 
 
 def test_a_process_that_srun_started_takes_its_rank() -> None:
-    new = taken(SRUN)
+    new = newly_set(SRUN)
     port = new.pop("MASTER_PORT")
     assert new == TORCH
     assert 1024 < int(port) < 65536
 
 
 def test_all_processes_of_a_step_meet_at_one_port_and_the_next_at_another() -> None:
-    ports = [taken({**SRUN, "SLURM_PROCID": str(rank)})["MASTER_PORT"] for rank in range(8)]
+    ports = [newly_set({**SRUN, "SLURM_PROCID": str(rank)})["MASTER_PORT"] for rank in range(8)]
     assert len({*ports}) == 1
-    assert taken({**SRUN, "SLURM_STEP_ID": "1"})["MASTER_PORT"] != ports[0]
+    assert newly_set({**SRUN, "SLURM_STEP_ID": "1"})["MASTER_PORT"] != ports[0]
 
 
 def test_what_the_user_has_set_stays() -> None:
-    assert "MASTER_ADDR" not in taken({**SRUN, "MASTER_ADDR": "head", "MASTER_PORT": "1234"})
+    assert "MASTER_ADDR" not in newly_set({**SRUN, "MASTER_ADDR": "head", "MASTER_PORT": "1234"})
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_what_the_user_has_set_stays() -> None:
     ],
 )
 def test_one_task_or_another_launcher_is_left_alone(env: dict[str, str]) -> None:
-    assert taken(env) == {}
+    assert newly_set(env) == {}
 
 
 @pytest.mark.parametrize(
@@ -69,12 +69,12 @@ def test_the_first_node_of_a_list(nodes: str, first: str) -> None:
 
 def test_processes_that_srun_did_not_start_are_refused() -> None:
     with pytest.raises(BadInput, match="SLURM has 2 tasks and srun did not start"):
-        taken({"SLURM_PROCID": "0", "SLURM_NTASKS": "2"})
+        newly_set({"SLURM_PROCID": "0", "SLURM_NTASKS": "2"})
 
 
 def test_without_the_first_nodes_name_nothing_is_guessed() -> None:
     with pytest.raises(BadInput, match="set MASTER_ADDR"):
-        taken({name: value for name, value in SRUN.items() if "NODELIST" not in name})
+        newly_set({name: value for name, value in SRUN.items() if "NODELIST" not in name})
 
 
 def test_the_death_of_another_process_is_told_from_other_errors(tmp_path: Path) -> None:

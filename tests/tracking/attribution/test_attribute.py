@@ -75,10 +75,10 @@ def test_batch_size_and_padding_change_nothing(
     pairs = random_pairs(ragged=True, looks=2, seed=seed)
     other = repadded(pairs, side, extra, seed)
     wanted = attribute(model, pairs, method, metric, batch_size=5, per_pair=True)
-    found = attribute(model, other, method, metric, batch_size=batch_size, per_pair=True)
-    assert wanted.per_pair is not None and found.per_pair is not None
-    assert_close(found.per_pair, wanted.per_pair)
-    assert torch.allclose(found.corrupted, wanted.corrupted, atol=1e-5)
+    result = attribute(model, other, method, metric, batch_size=batch_size, per_pair=True)
+    assert wanted.per_pair is not None and result.per_pair is not None
+    assert_close(result.per_pair, wanted.per_pair)
+    assert torch.allclose(result.corrupted, wanted.corrupted, atol=1e-5)
 
 
 # Ways of running a model
@@ -88,12 +88,12 @@ def test_batch_size_and_padding_change_nothing(
 def test_sdpa_and_eager_attention_agree(tiny_decoder, random_pairs, arch: str) -> None:
     more = {"sliding_window": 3} if arch == "mistral" else {}
     model, pairs = tiny_decoder(arch, **more), random_pairs(ragged=True, side="left")
-    found = []
+    result = []
     for kernel in ("sdpa", "eager"):
         model.set_attn_implementation(kernel)
-        found.append(attribute(model, pairs, metric="neg_logit_diff").edges)
+        result.append(attribute(model, pairs, metric="neg_logit_diff").edges)
         assert model.config._attn_implementation == kernel
-    assert_close(found[0], found[1])
+    assert_close(result[0], result[1])
 
 
 @arches
@@ -103,9 +103,9 @@ def test_bfloat16_scores_go_with_float32_ones(
 ) -> None:
     low = tiny_decoder(arch, seed=1).to(torch.bfloat16)
     high, pairs = copy.deepcopy(low).float(), random_pairs(seed=1)
-    found, wanted = (attribute(model, pairs, metric=metric) for model in (low, high))
-    assert found.edges.dtype == torch.float32
-    assert correlation(found.edges, wanted.edges) > 0.99
+    result, wanted = (attribute(model, pairs, metric=metric) for model in (low, high))
+    assert result.edges.dtype == torch.float32
+    assert correlation(result.edges, wanted.edges) > 0.99
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -123,10 +123,10 @@ def test_large_biases_of_k_do_not_swallow_bfloat16_scores(
         key.weight.data *= 0.1
         key.bias.data = 100 * key.bias.data.sign()
     high, pairs = copy.deepcopy(low).float(), random_pairs(pairs=6, seed=seed)
-    found, wanted = (attribute(model, pairs, metric=metric) for model in (low, high))
-    keys = [i for i, name in enumerate(found.graph.targets) if name.endswith(".k")]
-    assert correlation(found.edges, wanted.edges) > 0.99
-    assert correlation(found.edges[:, keys], wanted.edges[:, keys]) > 0.995
+    result, wanted = (attribute(model, pairs, metric=metric) for model in (low, high))
+    keys = [i for i, name in enumerate(result.graph.targets) if name.endswith(".k")]
+    assert correlation(result.edges, wanted.edges) > 0.99
+    assert correlation(result.edges[:, keys], wanted.edges[:, keys]) > 0.995
 
 
 # Mistakes of the user
@@ -140,9 +140,9 @@ def test_a_custom_metric_stands_in_for_a_named_one(tiny_decoder, random_pairs) -
         rows = torch.arange(len(pairs))
         return logits[rows, 0, pairs.labels[:, 1]] - logits[rows, 0, pairs.labels[:, 0]]
 
-    found = attribute(model, pairs, metric=difference, batch_size=2)
-    assert found.metric == "difference"
-    assert_close(found.edges, attribute(model, pairs, metric="neg_logit_diff").edges, 1e-6)
+    result = attribute(model, pairs, metric=difference, batch_size=2)
+    assert result.metric == "difference"
+    assert_close(result.edges, attribute(model, pairs, metric="neg_logit_diff").edges, 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -220,8 +220,8 @@ def test_memory_without_room_for_a_pair_is_refused_else_nothing_changes(
     model, pairs = tiny_decoder(), random_pairs()
     with pytest.raises(BadInput, match="memory_gb is 1e-06"):
         attribute(model, pairs, memory_gb=1e-6)
-    found = attribute(model, pairs, memory_gb=1.5e-3)
-    assert_close(found.edges, attribute(model, pairs).edges)
+    result = attribute(model, pairs, memory_gb=1.5e-3)
+    assert_close(result.edges, attribute(model, pairs).edges)
 
 
 def test_several_metrics_from_one_run_are_those_of_a_run_each(tiny_decoder, random_pairs) -> None:

@@ -26,7 +26,7 @@ def test_exact_scores_are_those_of_one_patch_at_a_time(
 ) -> None:
     model = tiny_decoder(arch, heads=2, kv_heads=1, head_dim=6, seed=seed)
     pairs = random_pairs(pairs=2, length=6, ragged=True, side=side, looks=2, seed=seed)
-    found = attribute(model, pairs, "exact", metric, per_pair=True)
-    wanted = slowly_patched(model, pairs, metric, found.graph.targets)
-    assert found.per_pair is not None
-    assert_close(found.per_pair.double(), wanted, 3e-5)
+    result = attribute(model, pairs, "exact", metric, per_pair=True)
+    wanted = slowly_patched(model, pairs, metric, result.graph.targets)
+    assert result.per_pair is not None
+    assert_close(result.per_pair.double(), wanted, 3e-5)

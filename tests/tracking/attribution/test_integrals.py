@@ -63,17 +63,17 @@ def test_scores_are_those_of_the_slow_twin(tiny_decoder, random_pairs, arch: str
     metric = data.draw(st.sampled_from(METRICS))
     method = data.draw(st.sampled_from(["eap-ig", "eap-ig", "eap-ig", "eap", "clean-corrupted"]))
     rule = data.draw(st.sampled_from(["left", "right", "midpoint", "gauss-legendre"]))
-    found = attribute(model, pairs, method, metric, 3, rule, batch_size=2, per_pair=True)
+    result = attribute(model, pairs, method, metric, 3, rule, batch_size=2, per_pair=True)
     wanted = slowly(model, pairs, metric, path(method, rule, 3))
-    assert torch.allclose(found.clean.double(), wanted["clean"], atol=1e-5)
-    assert torch.allclose(found.corrupted.double(), wanted["corrupted"], atol=1e-5)
-    assert found.per_pair is not None
+    assert torch.allclose(result.clean.double(), wanted["clean"], atol=1e-5)
+    assert torch.allclose(result.corrupted.double(), wanted["corrupted"], atol=1e-5)
+    assert result.per_pair is not None
     if (method, metric) == ("eap", "kl"):  # zero in theory
-        assert float((found.per_pair - wanted["edges"]).abs().max()) < 1e-5
+        assert float((result.per_pair - wanted["edges"]).abs().max()) < 1e-5
     else:
         # 1e-5 is typical; the worst of float32 passes, the twin's own among them, is beyond
-        assert_close(found.per_pair.double(), wanted["edges"], 3e-5)
-        assert_close(found.edges.double(), wanted["edges"].mean(0), 3e-5)
+        assert_close(result.per_pair.double(), wanted["edges"], 3e-5)
+        assert_close(result.edges.double(), wanted["edges"].mean(0), 3e-5)
 
 
 @arches
@@ -177,8 +177,8 @@ def test_edges_into_a_group_s_k_and_v_sum_to_the_shared_head_s_score(
     wanted = (gradients * change).sum((2, 3)).T  # [pair, group]
     columns = [scores.graph.targets.index(f"L1H{head}.{read}") for head in range(4)]
     assert scores.per_pair is not None
-    found = scores.per_pair[:, 0, columns].unflatten(-1, (2, 2)).sum(-1)
-    assert_close(found, wanted.detach(), 1e-4)
+    result = scores.per_pair[:, 0, columns].unflatten(-1, (2, 2)).sum(-1)
+    assert_close(result, wanted.detach(), 1e-4)
 
 
 @arches

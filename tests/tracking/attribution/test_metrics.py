@@ -69,10 +69,10 @@ def test_a_metric_is_what_a_hand_computes(
     generator = torch.Generator().manual_seed(seed)
     shape = (2, *pairs.clean.shape, VOCABULARY)
     logits, clean = 3 * torch.randn(shape, generator=generator)
-    found = METRICS[metric](seen(pairs, logits), seen(pairs, clean), pairs)
+    result = METRICS[metric](seen(pairs, logits), seen(pairs, clean), pairs)
     wanted = [by_hand(metric, pairs, logits, clean, row) for row in range(len(pairs))]
-    assert found.shape == (len(pairs),)
-    assert found.tolist() == pytest.approx(wanted, rel=1e-4, abs=1e-5)
+    assert result.shape == (len(pairs),)
+    assert result.tolist() == pytest.approx(wanted, rel=1e-4, abs=1e-5)
 
 
 @given(layouts)

@@ -8,11 +8,11 @@ from tracking import attribute
 
 
 def test_the_planted_model_answers_with_the_first_token() -> None:
-    told = pairs()
+    prompt_pairs = pairs()
     with torch.no_grad():
-        answers = planted()(told.clean).logits[:, -1].argmax(-1)
-    assert told.labels is not None
-    assert answers.tolist() == told.labels[:, 0].tolist()
+        answers = planted()(prompt_pairs.clean).logits[:, -1].argmax(-1)
+    assert prompt_pairs.labels is not None
+    assert answers.tolist() == prompt_pairs.labels[:, 0].tolist()
 
 
 @pytest.mark.parametrize("metric", ["kl", "prob", "neg_logit_diff"])

@@ -27,12 +27,12 @@ from tracking.stability.bootstrap import resamples
 
 
 def assert_curve_is_the_twin_s(model: Any, pairs: PromptPairs, metric: str, scores: Tensor) -> None:
-    graph, found = Decoder.of(model).graph, curve(model, pairs, scores, metric)
-    circuits = [by_count(graph, scores, count) for count in found.counts]
+    graph, result = Decoder.of(model).graph, curve(model, pairs, scores, metric)
+    circuits = [by_count(graph, scores, count) for count in result.counts]
     empty = torch.zeros_like(graph.edge_mask)
     values = slowly(model, pairs, metric, torch.stack([*circuits, graph.edge_mask, empty])).mean(1)
     wanted = (values[:-2] - values[-1]) / (values[-2] - values[-1])
-    shares = [value.value for value in found.values]
+    shares = [value.value for value in result.values]
     assert shares == pytest.approx(wanted.tolist(), abs=1e-4)
     assert max(shares) - min(shares) > 0.5
 
@@ -79,18 +79,18 @@ def test_below_one_the_areas_share_what_is_under_one(values: list[float]) -> Non
 
 @given(st.builds(Graph, n_layers=st.integers(1, 8), n_heads=st.integers(1, 8)))
 def test_sizes_are_mib_s_and_end_with_all_edges(graph: Graph) -> None:
-    found, total = counts(graph), int(graph.edge_mask.sum())
-    assert found[-1] == total and found[0] >= 1
-    assert all(fewer < more for fewer, more in pairwise(found))
-    assert set(found) == {max(1, round(size * total)) for size in SIZES}
+    result, total = counts(graph), int(graph.edge_mask.sum())
+    assert result[-1] == total and result[0] >= 1
+    assert all(fewer < more for fewer, more in pairwise(result))
+    assert set(result) == {max(1, round(size * total)) for size in SIZES}
     assert SIZES == (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 def test_a_curve_is_the_faithfulness_of_its_circuits(tiny_decoder, random_pairs) -> None:
     model, pairs = tiny_decoder(), random_pairs()
     scores = attribute(model, pairs, metric="prob")
-    found = curve(model, pairs, scores.edges, "prob")
-    for count, value in zip(found.counts, found.values, strict=True):
+    points = curve(model, pairs, scores.edges, "prob")
+    for count, value in zip(points.counts, points.values, strict=True):
         alone = faithfulness(model, pairs, select(scores, edges=count), "prob")
         for name in ("value", "low", "high", "accuracy"):
             assert getattr(value, name) == pytest.approx(getattr(alone, name), abs=1e-5)
@@ -118,13 +118,13 @@ def test_the_smallest_reaches_what_is_wanted_and_none_near_below_does(
     scores = attribute(model, experiment.pairs, metric="kl", quadrature="left").edges
     known = curve_of(experiment, scores, resamples(5, len(experiment.pairs)))
     values = all_values(experiment, scores)
-    found = smallest(experiment, scores, wanted, known)
-    assert values[found] >= wanted - 1e-5
-    below = [count for count in range(found) if found <= max(count + 1, NEAR * count)]
+    result = smallest(experiment, scores, wanted, known)
+    assert values[result] >= wanted - 1e-5
+    below = [count for count in range(result) if result <= max(count + 1, NEAR * count)]
     assert min(values[count] for count in below) < wanted + 1e-5
     if all(less <= more for less, more in pairwise(values)):
         first = next(count for count, value in enumerate(values) if value >= wanted - 1e-5)
-        assert first <= found <= max(first, NEAR * (first + 1))
+        assert first <= result <= max(first, NEAR * (first + 1))
 
 
 def test_what_no_circuit_reaches_takes_all_edges(tiny_decoder, random_pairs) -> None:
@@ -141,8 +141,8 @@ def test_a_planted_circuit_is_faithful_and_is_found(metric: str) -> None:
     path = [f"embed->{plants.COPY}.v", f"{plants.COPY}->logits"]
     graph = Decoder.of(model).graph
     circuit = Circuit.of(graph, path)
-    found = faithfulness(model, pairs, circuit, metric)
-    assert found.value == pytest.approx(1, abs=0.05) and found.accuracy == 1
+    result = faithfulness(model, pairs, circuit, metric)
+    assert result.value == pytest.approx(1, abs=0.05) and result.accuracy == 1
     rest = faithfulness(model, pairs, Circuit(graph, graph.edge_mask & ~circuit.edge_mask), metric)
     assert rest.value == pytest.approx(0, abs=0.05) and rest.accuracy == 0
     scores = attribute(model, pairs, metric=metric, steps=20, quadrature="adaptive")

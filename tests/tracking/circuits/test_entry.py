@@ -33,13 +33,13 @@ def test_at_every_size_the_edges_and_heads_are_the_circuit_s(
 ) -> None:
     """Scores with many ties and zeros, and with none."""
     scores = numbers(graph, seed, largest)
-    found = entry(graph, scores)
+    entries = entry(graph, scores)
     for count in range(1, beyond(graph)):
         circuit = by_count(graph, scores, count)
-        assert torch.equal(found.edges <= count, circuit)
-        heads = found.nodes[graph.node_heads] <= count
+        assert torch.equal(entries.edges <= count, circuit)
+        heads = entries.nodes[graph.node_heads] <= count
         assert torch.equal(heads, heads_in(graph, circuit))
-        assert torch.equal(found.nodes <= count, circuit.any(1)[1:])
+        assert torch.equal(entries.nodes <= count, circuit.any(1)[1:])
 
 
 @given(graphs, seeds, st.integers(1, 20))
@@ -47,15 +47,15 @@ def test_at_every_size_the_edges_are_those_on_a_path_by_networkx(
     graph: Graph, seed: int, largest: int
 ) -> None:
     scores = numbers(graph, seed, largest)
-    found, order = entry(graph, scores), stronger_first(graph, scores)
+    entries, order = entry(graph, scores), stronger_first(graph, scores)
     for count in range(1, beyond(graph), 3):
-        assert names(graph, found.edges <= count) == on_a_path(set(order[:count]))
+        assert names(graph, entries.edges <= count) == on_a_path(set(order[:count]))
 
 
 @given(graphs, seeds)
 def test_a_node_s_entry_is_the_best_of_all_paths_through_it(graph: Graph, seed: int) -> None:
     scores = numbers(graph, seed, 9)
-    found, ranked = entry(graph, scores), ranks(graph, scores)
+    entries, ranked = entry(graph, scores), ranks(graph, scores)
     web = nx.DiGraph()
     for source, target in stronger_first(graph, scores):
         rank = int(ranked[graph.index(f"{source}->{target}")])
@@ -68,7 +68,7 @@ def test_a_node_s_entry_is_the_best_of_all_paths_through_it(graph: Graph, seed: 
             last = max(web[u][v]["rank"] for u, v in pairwise(path))
             for node in path[1:-1]:
                 best[node] = min(best[node], last)
-    assert found.nodes.tolist() == [best[name] for name in graph.nodes]
+    assert entries.nodes.tolist() == [best[name] for name in graph.nodes]
 
 
 @given(graphs, seeds)
@@ -76,14 +76,14 @@ def test_sign_and_scale_do_not_matter_and_resamples_are_as_one_by_one(
     graph: Graph, seed: int
 ) -> None:
     scores = numbers(graph, seed, 5, 2, 3)
-    found = entry(graph, scores)
+    entries = entry(graph, scores)
     for other in (entry(graph, -scores), entry(graph, scores * 2.0**-30)):
-        assert torch.equal(other.nodes, found.nodes) and torch.equal(other.edges, found.edges)
+        assert torch.equal(other.nodes, entries.nodes) and torch.equal(other.edges, entries.edges)
     for place in ((0, 0), (1, 2)):
         alone = entry(graph, scores[place])
-        assert torch.equal(alone.nodes, found.nodes[place])
-        assert torch.equal(alone.edges, found.edges[place])
-    assert found.nodes.shape == (2, 3, len(graph.nodes)) and found.nodes.dtype == torch.int32
+        assert torch.equal(alone.nodes, entries.nodes[place])
+        assert torch.equal(alone.edges, entries.edges[place])
+    assert entries.nodes.shape == (2, 3, len(graph.nodes)) and entries.nodes.dtype == torch.int32
 
 
 @given(graphs)
@@ -101,7 +101,7 @@ def test_an_edge_enters_with_the_weakest_of_its_path() -> None:
     strengths = {"embed->L0H0.v": 9, "L0H0->logits": -4, "embed->L0H1.v": 5, "embed->L0H0.k": 8}
     for edge, strength in strengths.items():
         scores[graph.index(edge)] = strength
-    found: Entry = entry(graph, scores)
-    assert found.nodes.tolist() == [4, 14, 14]  # L0H0, L0H1, M0
+    entries: Entry = entry(graph, scores)
+    assert entries.nodes.tolist() == [4, 14, 14]  # L0H0, L0H1, M0
     wanted = {"embed->L0H0.v": 4, "L0H0->logits": 4, "embed->L0H1.v": 14, "embed->L0H0.k": 4}
-    assert {edge: int(found.edges[graph.index(edge)]) for edge in wanted} == wanted
+    assert {edge: int(entries.edges[graph.index(edge)]) for edge in wanted} == wanted

@@ -134,10 +134,10 @@ def test_batch_size_and_padding_change_nothing(
     circuits = list(drawn(Decoder.of(model).graph, 0.5, seed, 3))
     wanted = Experiment.of(model, pairs, metric, 5).run(circuits)
     other = repadded(pairs, side, extra, seed)
-    found = Experiment.of(model, other, metric, batch_size).run(circuits)
+    result = Experiment.of(model, other, metric, batch_size).run(circuits)
     for name in ("clean", "corrupted", "patched"):
-        assert torch.allclose(getattr(found, name), getattr(wanted, name), atol=1e-5)
-    assert torch.equal(found.right, wanted.right)
+        assert torch.allclose(getattr(result, name), getattr(wanted, name), atol=1e-5)
+    assert torch.equal(result.right, wanted.right)
 
 
 @few(5)
@@ -179,11 +179,11 @@ def test_the_value_is_the_ratio_of_means_inside_its_interval(seed: int, pairs: i
     generator = torch.Generator().manual_seed(seed)
     clean, corrupted, patched = torch.rand(3, pairs, generator=generator)
     runs = Runs(clean - 2, corrupted, patched[None], clean, clean[None].round())
-    found = runs.faithfulness(0, resamples(400, pairs))
+    result = runs.faithfulness(0, resamples(400, pairs))
     wanted = (patched.mean() - corrupted.mean()) / (clean.mean() - 2 - corrupted.mean())
-    assert found.value == pytest.approx(float(wanted), abs=1e-5)
-    assert found.low - 1e-6 <= found.value <= found.high + 1e-6
-    assert found.accuracy == pytest.approx(float(clean.round().mean()))
+    assert result.value == pytest.approx(float(wanted), abs=1e-5)
+    assert result.low - 1e-6 <= result.value <= result.high + 1e-6
+    assert result.accuracy == pytest.approx(float(clean.round().mean()))
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
@@ -191,8 +191,8 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     for _ in range(400):
         clean, corrupted, carried = torch.rand(3, 60, generator=generator)
         runs = Runs(clean - 1.5, corrupted, corrupted - 1.6 * carried[None], clean, clean[None])
-        found = runs.faithfulness(0, weights)
-        covered += found.low <= 0.8 / 1.5 <= found.high
+        result = runs.faithfulness(0, weights)
+        covered += result.low <= 0.8 / 1.5 <= result.high
     assert 0.91 < covered / 400 < 0.98
 
 
@@ -200,10 +200,10 @@ def test_identical_pairs_leave_no_doubt(tiny_decoder, random_pairs) -> None:
     model, one = tiny_decoder(), random_pairs(pairs=1)
     pairs = PromptPairs(*(part.repeat(6, 1) for part in (one.clean, one.corrupted)))
     circuit = Circuit(Decoder.of(model).graph, drawn(Decoder.of(model).graph, 0.7, 0))
-    found = faithfulness(model, pairs, circuit)
-    assert abs(found.value) > 0.01 and found.value != pytest.approx(1, abs=0.01)
-    assert found.low == pytest.approx(found.value, abs=1e-5)
-    assert found.high == pytest.approx(found.value, abs=1e-5)
+    result = faithfulness(model, pairs, circuit)
+    assert abs(result.value) > 0.01 and result.value != pytest.approx(1, abs=0.01)
+    assert result.low == pytest.approx(result.value, abs=1e-5)
+    assert result.high == pytest.approx(result.value, abs=1e-5)
 
 
 @arches
@@ -224,25 +224,25 @@ def test_accuracy_is_what_the_top_token_says(
 
     clean, corrupted = answers(pairs.clean), answers(pairs.corrupted)
     right = torch.where(torch.arange(8) < 3, clean, corrupted)  # of some the corrupted one is right
-    told = PromptPairs(
+    labelled = PromptPairs(
         pairs.clean, pairs.corrupted, pairs.attention_mask, torch.stack([right, right], dim=1)
     )
     graph = Decoder.of(model).graph
-    runs = Experiment.of(model, told, "prob", 3).run(
+    runs = Experiment.of(model, labelled, "prob", 3).run(
         [graph.edge_mask, torch.zeros_like(graph.edge_mask)]
     )
     assert runs.clean_right.tolist() == (clean == right).float().tolist()
     assert runs.right[0].tolist() == (clean == right).float().tolist()
     assert runs.right[1].tolist() == (corrupted == right).float().tolist()
     assert 0 < float(runs.right[0].mean()) < 1
-    whole = faithfulness(model, told, Circuit.full(graph), "prob")
+    whole = faithfulness(model, labelled, Circuit.full(graph), "prob")
     assert whole.accuracy == pytest.approx(float((clean == right).float().mean()))
 
 
 def test_without_labels_there_is_no_accuracy(tiny_decoder, random_pairs) -> None:
     model = tiny_decoder()
-    found = faithfulness(model, random_pairs(labels=False), Circuit.full(Decoder.of(model).graph))
-    assert found.value == pytest.approx(1) and found.accuracy != found.accuracy
+    result = faithfulness(model, random_pairs(labels=False), Circuit.full(Decoder.of(model).graph))
+    assert result.value == pytest.approx(1) and result.accuracy != result.accuracy
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -251,10 +251,10 @@ def test_where_clean_and_corrupted_are_one_there_is_nothing_to_carry(
 ) -> None:
     model, pairs = tiny_decoder(), random_pairs()
     same = PromptPairs(pairs.clean, pairs.clean, pairs.attention_mask, pairs.labels)
-    found = faithfulness(model, same, Circuit.full(Decoder.of(model).graph), metric)
-    for number in (found.value, found.low, found.high):
+    result = faithfulness(model, same, Circuit.full(Decoder.of(model).graph), metric)
+    for number in (result.value, result.low, result.high):
         assert number != number
-    assert 0 <= found.accuracy <= 1
+    assert 0 <= result.accuracy <= 1
     drawn_curve = curve(model, same, torch.ones(Decoder.of(model).graph.edge_mask.shape), metric)
     assert drawn_curve.cpr != drawn_curve.cpr and drawn_curve.cmd != drawn_curve.cmd
 
@@ -287,10 +287,10 @@ def test_a_model_in_training_is_as_before(tiny_decoder, random_pairs, arch: str)
     model, pairs = in_training(tiny_decoder, arch), random_pairs()
     circuits = list(drawn(Decoder.of(model).graph, 0.5, 0, 2))
     before = everything(model)
-    found = Experiment.of(model, pairs, "prob", 2).run(circuits)
+    result = Experiment.of(model, pairs, "prob", 2).run(circuits)
     assert_same(before, everything(model))
     calm = tiny_decoder(arch, attention_dropout=0.5, seed=3)
-    assert_close(found.patched, Experiment.of(calm, pairs, "prob", 2).run(circuits).patched)
+    assert_close(result.patched, Experiment.of(calm, pairs, "prob", 2).run(circuits).patched)
 
 
 @pytest.mark.parametrize("calls", range(5))
@@ -341,5 +341,5 @@ def test_a_custom_metric_stands_in_for_a_named_one(tiny_decoder, random_pairs) -
         return -logits[:, 0].softmax(-1).gather(-1, pairs.labels[:, :1])[:, 0]
 
     circuit = Circuit(Decoder.of(model).graph, drawn(Decoder.of(model).graph, 0.7, 0))
-    found = faithfulness(model, pairs, circuit, right)
-    assert found.value == pytest.approx(faithfulness(model, pairs, circuit, "prob").value)
+    result = faithfulness(model, pairs, circuit, right)
+    assert result.value == pytest.approx(faithfulness(model, pairs, circuit, "prob").value)

@@ -31,8 +31,8 @@ def test_a_share_takes_the_fewest_edges_that_hold_it_and_cuts_no_tie(
             break
         so_far, smallest = so_far + value, value
     chosen = {edge for edge, value in strength.items() if value >= smallest and value > 0}
-    found = by_share(graph, scores, twentieths / 20)
-    assert names(graph, found) == on_a_path(chosen)
+    result = by_share(graph, scores, twentieths / 20)
+    assert names(graph, result) == on_a_path(chosen)
 
 
 @given(graphs, seeds, st.integers(1, 30))
@@ -87,27 +87,27 @@ def distinct(graph: Graph, seed: int) -> Tensor:
 
 def grown_by_hand(graph: Graph, scores: Tensor, count: int) -> set[tuple[str, str]]:
     """One edge after the other, the whole graph looked through for each."""
-    taken: set[tuple[str, str]] = set()
+    chosen: set[tuple[str, str]] = set()
     for _ in range(count):
-        there = {"logits"} | {source for source, _ in taken}
-        left = names(graph, scores != 0) - taken
+        there = {"logits"} | {source for source, _ in chosen}
+        left = names(graph, scores != 0) - chosen
         into = [edge for edge in left if edge[1].split(".")[0] in there]
         if not into:
             break
-        taken.add(max(into, key=lambda edge: abs(float(scores[graph.index("->".join(edge))]))))
-    return taken
+        chosen.add(max(into, key=lambda edge: abs(float(scores[graph.index("->".join(edge))]))))
+    return chosen
 
 
 @given(graphs, seeds, st.integers(1, 40))
 def test_a_grown_circuit_is_what_is_taken_edge_by_edge(graph: Graph, seed: int, count: int) -> None:
     scores = distinct(graph, seed)
-    taken = grown_by_hand(graph, scores, count)
-    web = nx.DiGraph([(source, target.split(".")[0]) for source, target in taken])
+    chosen = grown_by_hand(graph, scores, count)
+    web = nx.DiGraph([(source, target.split(".")[0]) for source, target in chosen])
     assert all(target.split(".")[0] in nx.ancestors(web, "logits") | {"logits"}
-               for _, target in taken)  # fmt: skip
-    found = grown(graph, scores, count)
-    assert names(graph, found) == on_a_path(taken)
-    assert torch.equal(prune(graph, found), found)
+               for _, target in chosen)  # fmt: skip
+    result = grown(graph, scores, count)
+    assert names(graph, result) == on_a_path(chosen)
+    assert torch.equal(prune(graph, result), result)
 
 
 @given(graphs, seeds, st.integers(0, 5))
@@ -115,9 +115,9 @@ def test_a_circuit_grown_to_all_edges_is_that_of_the_top_ones(
     graph: Graph, seed: int, more: int
 ) -> None:
     scores, total = distinct(graph, seed), int(graph.edge_mask.sum())
-    found = grown(graph, scores, total + more)
-    assert torch.equal(found, by_count(graph, scores, total + more))
-    assert torch.equal(found, graph.edge_mask)
+    result = grown(graph, scores, total + more)
+    assert torch.equal(result, by_count(graph, scores, total + more))
+    assert torch.equal(result, graph.edge_mask)
 
 
 @given(graphs, seeds, st.integers(1, 40))
@@ -125,9 +125,9 @@ def test_growing_takes_no_edge_without_a_score_and_ignores_sign_and_scale(
     graph: Graph, seed: int, count: int
 ) -> None:
     scores = numbers(graph, seed, 2)
-    found = grown(graph, scores, count)
-    assert not bool(found[scores == 0].any()) and int(found.sum()) <= count
-    assert torch.equal(grown(graph, -scores * 2.0**-30, count), found)
+    result = grown(graph, scores, count)
+    assert not bool(result[scores == 0].any()) and int(result.sum()) <= count
+    assert torch.equal(grown(graph, -scores * 2.0**-30, count), result)
     assert not bool(grown(graph, torch.zeros(graph.edge_mask.shape), count).any())
     with pytest.raises(BadInput, match="edges is 0"):
         grown(graph, scores, 0)
@@ -179,7 +179,7 @@ def test_a_selection_takes_what_its_function_does(
 ) -> None:
     scores = numbers(graph, seed, 9, 2)
     share = twentieths / 20
-    found = Selection.parse(f"share={share}").edges(graph, scores)
-    assert torch.equal(found, by_share(graph, scores, share))
-    found = Selection.parse(f"edges={count}").edges(graph, scores)
-    assert torch.equal(found, by_count(graph, scores, count))
+    result = Selection.parse(f"share={share}").edges(graph, scores)
+    assert torch.equal(result, by_share(graph, scores, share))
+    result = Selection.parse(f"edges={count}").edges(graph, scores)
+    assert torch.equal(result, by_count(graph, scores, count))

@@ -53,68 +53,72 @@ def test_the_planted_circuit_is_that_of_its_wires(swapped: bool) -> None:
 
 def test_swapped_wires_keep_the_behaviour_and_lose_the_wiring() -> None:
     with torch.no_grad():
-        told = pairs(PAIRS)
-        before, after = (rewired(swapped)(told.clean).logits[:, -1] for swapped in (False, True))
+        prompt_pairs = pairs(PAIRS)
+        before, after = (
+            rewired(swapped)(prompt_pairs.clean).logits[:, -1] for swapped in (False, True)
+        )
     assert torch.allclose(before, after, atol=1e-4)
-    found = of_swap(False, True)
-    assert float(found.own.min()) > 0.9
-    assert float(found.kept.value[0].abs()) < 0.05 and float(found.kept.high[0]) < 0.1
-    assert float((found.null_kept.value - 1).abs().max()) < 0.05
-    assert float(found.null_kept.low.min()) > 0.9
+    result = of_swap(False, True)
+    assert float(result.own.min()) > 0.9
+    assert float(result.kept.value[0].abs()) < 0.05 and float(result.kept.high[0]) < 0.1
+    assert float((result.null_kept.value - 1).abs().max()) < 0.05
+    assert float(result.null_kept.low.min()) > 0.9
 
 
 @pytest.mark.parametrize("swapped", [False, True])
 def test_the_same_scores_keep_exactly_everything(swapped: bool) -> None:
-    found = of_swap(swapped, swapped)
-    for end in (found.kept.value, found.kept.low, found.kept.high):
+    result = of_swap(swapped, swapped)
+    for end in (result.kept.value, result.kept.low, result.kept.high):
         assert torch.equal(end, torch.ones(2))
-    assert torch.equal(found.old, found.own)
+    assert torch.equal(result.old, result.own)
 
 
 @few(4)
 @given(seed=seeds)
 def test_every_number_is_a_ratio_of_faithfulnesses(tiny_decoder, random_pairs, seed: int) -> None:
-    model, told = tiny_decoder(seed=seed), random_pairs(pairs=6, seed=seed)
+    model, prompt_pairs = tiny_decoder(seed=seed), random_pairs(pairs=6, seed=seed)
     graph = Decoder.of(model).graph
     generator = torch.Generator().manual_seed(seed)
     old = torch.randn(graph.edge_mask.shape, generator=generator) * graph.edge_mask
     own = torch.randn(6, *graph.edge_mask.shape, generator=generator) * graph.edge_mask
     sizes = (20, 60, int(graph.edge_mask.sum()))
-    found = wiring(Experiment.of(model, told, "kl"), old, own, sizes, resamples(50, 6))
-    assert found.counts == sizes
+    result = wiring(Experiment.of(model, prompt_pairs, "kl"), old, own, sizes, resamples(50, 6))
+    assert result.counts == sizes
     for place, count in enumerate(sizes):
         values = [
-            faithfulness(model, told, Circuit(graph, by_count(graph, scores, count))).value
+            faithfulness(model, prompt_pairs, Circuit(graph, by_count(graph, scores, count))).value
             for scores in (old, own.mean(0))
         ]
-        assert values == pytest.approx([float(found.old[place]), float(found.own[place])], abs=1e-3)
+        assert values == pytest.approx(
+            [float(result.old[place]), float(result.own[place])], abs=1e-3
+        )
         if values[1] < CARRIED:
-            assert bool(found.kept.value[place].isnan() & found.null_kept.low[place].isnan())
+            assert bool(result.kept.value[place].isnan() & result.null_kept.low[place].isnan())
         else:
-            wanted = float(found.old[place] / found.own[place])
-            assert float(found.kept.value[place]) == pytest.approx(wanted, rel=1e-4)
-            assert found.kept.low[place] <= found.kept.high[place]
-    assert float(found.kept.value[-1]) == pytest.approx(1, abs=1e-4)  # all edges are all edges
+            wanted = float(result.old[place] / result.own[place])
+            assert float(result.kept.value[place]) == pytest.approx(wanted, rel=1e-4)
+            assert result.kept.low[place] <= result.kept.high[place]
+    assert float(result.kept.value[-1]) == pytest.approx(1, abs=1e-4)  # all edges are all edges
 
 
 def test_the_null_tries_each_half_s_ranking_on_the_other(tiny_decoder, random_pairs) -> None:
     """With two pairs each is a half of its own."""
-    model, told = tiny_decoder(), random_pairs(pairs=2)
+    model, prompt_pairs = tiny_decoder(), random_pairs(pairs=2)
     graph = Decoder.of(model).graph
     own = torch.randn(2, *graph.edge_mask.shape, generator=torch.Generator().manual_seed(0))
-    experiment = Experiment.of(model, told, METRIC)
-    found = wiring(experiment, own[0], own * graph.edge_mask, (50,), resamples(50, 2))
+    experiment = Experiment.of(model, prompt_pairs, METRIC)
+    result = wiring(experiment, own[0], own * graph.edge_mask, (50,), resamples(50, 2))
     runs = experiment.run([by_count(graph, scores * graph.edge_mask, 50) for scores in own])
     carried = runs.patched[1, 0] - runs.corrupted[0] + runs.patched[0, 1] - runs.corrupted[1]
     wanted = float(carried / (runs.clean - runs.corrupted).sum())
-    assert float(found.null[0]) == pytest.approx(wanted, abs=1e-4)
+    assert float(result.null[0]) == pytest.approx(wanted, abs=1e-4)
 
 
 def test_scores_of_other_pairs_are_refused() -> None:
-    for own, told in ((scored(False)[:5], pairs(6)), (scored(False)[:1], pairs(1))):
-        experiment = Experiment.of(rewired(False), told, METRIC)
+    for own, prompt_pairs in ((scored(False)[:5], pairs(6)), (scored(False)[:1], pairs(1))):
+        experiment = Experiment.of(rewired(False), prompt_pairs, METRIC)
         with pytest.raises(BadInput, match="the same pairs, at least 2"):
-            wiring(experiment, own[0], own, (5,), resamples(5, len(told)))
+            wiring(experiment, own[0], own, (5,), resamples(5, len(prompt_pairs)))
 
 
 # Which edges are missing
@@ -122,30 +126,32 @@ def test_scores_of_other_pairs_are_refused() -> None:
 
 def test_the_missing_edges_are_the_new_wires() -> None:
     scores = [scored(swapped).mean(0) for swapped in (False, True)]
-    found = missing_edges(today(True), scores[0], scores[1], EDGES)
-    assert {edge for edge, _ in found} == set(WIRES[True])
-    assert all(gain > 0.2 for _, gain in found)
+    result = missing_edges(today(True), scores[0], scores[1], EDGES)
+    assert {edge for edge, _ in result} == set(WIRES[True])
+    assert all(gain > 0.2 for _, gain in result)
     assert missing_edges(today(True), scores[1], scores[1], EDGES) == []
 
 
 @few(3)
 @given(seed=seeds, count=st.integers(20, 80))
 def test_a_gain_is_what_the_edge_alone_adds(tiny_decoder, random_pairs, seed, count) -> None:
-    model, told = tiny_decoder(seed=seed), random_pairs(seed=seed)
+    model, prompt_pairs = tiny_decoder(seed=seed), random_pairs(seed=seed)
     graph = Decoder.of(model).graph
     generator = torch.Generator().manual_seed(seed)
     old, own = torch.randn(2, *graph.edge_mask.shape, generator=generator) * graph.edge_mask
-    experiment = Experiment.of(model, told, "kl")
-    found = missing_edges(experiment, old, own, count, limit=4, candidates=12)
-    assert len(found) <= 4 and [gain for _, gain in found] == sorted(
-        (gain for _, gain in found), reverse=True
+    experiment = Experiment.of(model, prompt_pairs, "kl")
+    result = missing_edges(experiment, old, own, count, limit=4, candidates=12)
+    assert len(result) <= 4 and [gain for _, gain in result] == sorted(
+        (gain for _, gain in result), reverse=True
     )
     base = by_count(graph, old, count)
-    for edge, gain in found:
+    for edge, gain in result:
         assert not base[graph.index(edge)] and by_count(graph, own, count)[graph.index(edge)]
         more = base.clone()
         more[graph.index(edge)] = True
-        values = [faithfulness(model, told, Circuit(graph, one)).value for one in (more, base)]
+        values = [
+            faithfulness(model, prompt_pairs, Circuit(graph, one)).value for one in (more, base)
+        ]
         assert values[0] - values[1] == pytest.approx(gain, abs=1e-3) and gain > 0
 
 
@@ -171,7 +177,9 @@ def test_a_random_size_lies_between_the_sizes_that_carry_less_and_more(
 
 
 def test_without_a_behaviour_there_is_no_random_size(tiny_decoder, random_pairs) -> None:
-    told = random_pairs()
-    same = PromptPairs(told.clean, told.clean, told.attention_mask, told.labels)
+    prompt_pairs = random_pairs()
+    same = PromptPairs(
+        prompt_pairs.clean, prompt_pairs.clean, prompt_pairs.attention_mask, prompt_pairs.labels
+    )
     size = random_size(Experiment.of(tiny_decoder(), same, METRIC), 0.5)
     assert size != size

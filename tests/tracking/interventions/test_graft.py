@@ -142,8 +142,8 @@ def test_heads_that_share_another_norm_behind_them_are_refused(tiny_decoder) -> 
         pass
     with pytest.raises(BadInput, match="layer 1's norms in attention"):
         graft(base, donor, ALL_OF_1[:2])
-    taken = graft(base, donor, ALL_OF_1).model.layers[1].post_attention_layernorm
-    assert torch.equal(taken.weight, donor.model.layers[1].post_attention_layernorm.weight)
+    grafted_norm = graft(base, donor, ALL_OF_1).model.layers[1].post_attention_layernorm
+    assert torch.equal(grafted_norm.weight, donor.model.layers[1].post_attention_layernorm.weight)
 
 
 def test_live_adapters_are_grafted_as_if_merged(tiny_decoder) -> None:

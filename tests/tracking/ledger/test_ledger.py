@@ -96,22 +96,22 @@ def records(draw: Any) -> Record:
     )
 
 
-def assert_same(found: Any, wanted: Any) -> None:
+def assert_same(result: Any, wanted: Any) -> None:
     """Equal to the bit, NaN to NaN, a 1 not to a True."""
-    assert type(found) is type(wanted)
+    assert type(result) is type(wanted)
     if isinstance(wanted, Tensor):
-        assert found.dtype == wanted.dtype and torch.equal(found, wanted)
+        assert result.dtype == wanted.dtype and torch.equal(result, wanted)
     elif is_dataclass(wanted):
         for item in fields(wanted):
-            assert_same(getattr(found, item.name), getattr(wanted, item.name))
+            assert_same(getattr(result, item.name), getattr(wanted, item.name))
     elif isinstance(wanted, dict):
-        assert list(found) == list(wanted)
+        assert list(result) == list(wanted)
         for key in wanted:
-            assert_same(found[key], wanted[key])
+            assert_same(result[key], wanted[key])
     elif isinstance(wanted, float) and math.isnan(wanted):
-        assert math.isnan(found)
+        assert math.isnan(result)
     else:
-        assert found == wanted
+        assert result == wanted
 
 
 @given(records())
@@ -151,8 +151,8 @@ def laid_out_as(number: int, whole: Record, without: str = "-", lacking: str = "
         }
         for contrast, analysis in whole.analyses.items()
     }
-    told = json.dumps({**facts, "of a later version": 1})
-    meta = {"format": f"sparks-record-{number}", "facts": told, "sha256": _digest(told, tensors)}
+    text = json.dumps({**facts, "of a later version": 1})
+    meta = {"format": f"sparks-record-{number}", "facts": text, "sha256": _digest(text, tensors)}
     return save(tensors, metadata=meta)
 
 
@@ -180,7 +180,7 @@ def test_a_record_can_be_read_without_this_package(tmp_path: Path) -> None:
     """Its layout is a promise: tensors by contrast and name, facts as JSON in the header."""
     wanted = record()
     with safe_open(Ledger(tmp_path).write(wanted), "pt") as file:
-        told = json.loads(file.metadata()["facts"])
+        facts = json.loads(file.metadata()["facts"])
         assert torch.equal(
             file.get_tensor("pairs/scores/edge_scores"), wanted.analyses["pairs"].scores.edge_scores
         )
@@ -192,12 +192,12 @@ def test_a_record_can_be_read_without_this_package(tmp_path: Path) -> None:
         }
         assert set(file.keys()) == tensors and len(tensors) > 20
     assert (tmp_path / "step-00000010.safetensors").is_file()
-    assert told["step"] == 10 and told["pairs"] == "ab12" and told["reward"] == 0.5
-    assert told["settings"] == {"select": "share=0.9"}
-    (found,) = told["analyses"].values()
-    numbers = {name for part, values in found.items() if part != "wiring" for name in values}
+    assert facts["step"] == 10 and facts["pairs"] == "ab12" and facts["reward"] == 0.5
+    assert facts["settings"] == {"select": "share=0.9"}
+    (result,) = facts["analyses"].values()
+    numbers = {name for part, values in result.items() if part != "wiring" for name in values}
     assert numbers == {*NUMBERS, "pairs_needed", "size"}
-    assert found["scores"]["gap"] == 0.01 and found["circuit"]["faithfulness"] == 0.9
+    assert result["scores"]["gap"] == 0.01 and result["circuit"]["faithfulness"] == 0.9
 
 
 def test_a_record_that_is_cut_short_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -347,12 +347,12 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(place: int, bit: int) -> No
         path = Path(folder) / "step-00000003.safetensors"
         path.write_bytes(changed)
         try:
-            found = read_record(path)
+            result = read_record(path)
         except BadInput as error:
             assert "\n" not in str(error) and path.name in str(error)
         else:
             path.write_bytes(FLIPPED)
-            assert_same(found, read_record(path))
+            assert_same(result, read_record(path))
 
 
 def test_a_timeline_is_read_back_as_it_was_written(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ rows = st.lists(
 def test_the_first_name_logged_between_two_checkpoints_is_averaged(
     history: list[dict], after: int, upto: int
 ) -> None:
-    found = reward_between(history, after, upto)
+    result = reward_between(history, after, upto)
     for name in ("reward", "eval_mean_token_accuracy", "loss"):
         logged = [
             row[name]
@@ -30,10 +30,10 @@ def test_the_first_name_logged_between_two_checkpoints_is_averaged(
             if row["step"] in range(after + 1, upto + 1) and name in row
         ]
         if logged:
-            assert found.name == name
-            assert found.value == pytest.approx(fmean(logged))
+            assert result.name == name
+            assert result.value == pytest.approx(fmean(logged))
             return
-    assert found == Reward(None, "reward")
+    assert result == Reward(None, "reward")
 
 
 def test_a_checkpoint_s_own_step_counts_to_it_and_not_to_the_next() -> None:
@@ -60,7 +60,7 @@ def test_reward_functions_are_kept_by_name() -> None:
         {"step": 2, "eval_rewards/right/mean": 9.0, "rewards/silent/mean": float("nan")},
         {"step": 3, "rewards/right/mean": 9.0},
     ]
-    found = reward_between(history, 0, 2)
-    assert found == Reward(1.5, "reward", {"right": 0.75, "a/b": 0.25})
+    result = reward_between(history, 0, 2)
+    assert result == Reward(1.5, "reward", {"right": 0.75, "a/b": 0.25})
     assert reward_between(history, 2, 3) == Reward(None, "reward", {"right": 9.0})
     assert reward_between(history, 3, 9).parts == {}

@@ -86,11 +86,11 @@ def test_what_was_heard_is_held_against_the_record(tmp_path: Path, honest: bool)
     """Another's failure, or a run that was resumed meanwhile, leaves no trace in a record."""
     ledger, ours = Ledger(tmp_path), Screens(Ledger(tmp_path), 4, (2,))
     work(tmp_path, 0)
-    said = torch.zeros(15, dtype=torch.bool)
-    said[Decoder.of(crossed(0)).graph.nodes.index(DIRECT[0] if honest else "M0")] = True
+    reported = torch.zeros(15, dtype=torch.bool)
+    reported[Decoder.of(crossed(0)).graph.nodes.index(DIRECT[0] if honest else "M0")] = True
     with ledger.claim(2):
-        Screens(ledger, 2).exchange("pairs", said)
-        assert torch.equal(ours.exchange("pairs", torch.zeros_like(said)), said)
+        Screens(ledger, 2).exchange("pairs", reported)
+        assert torch.equal(ours.exchange("pairs", torch.zeros_like(reported)), reported)
     assert work(tmp_path, 2) is not None
     analyses = ledger.read(2).analyses
     if honest:

@@ -49,9 +49,9 @@ def test_live_adapters_score_as_if_they_were_merged(
     wanted = attribute(merged, pairs, metric="neg_logit_diff")
     assert float((wanted.edges - bare.edges).abs().max()) > 0.05 * float(wanted.edges.abs().max())
     before = everything(model)
-    found = attribute(model, pairs, metric="neg_logit_diff")
+    result = attribute(model, pairs, metric="neg_logit_diff")
     assert_same(before, everything(model))
-    assert_close(found.edges, wanted.edges, 1e-4)
+    assert_close(result.edges, wanted.edges, 1e-4)
     with model.disable_adapter():
         assert_close(attribute(model, pairs, metric="neg_logit_diff").edges, bare.edges)
     model.merge_adapter()

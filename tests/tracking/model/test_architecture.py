@@ -35,6 +35,6 @@ def test_a_family_that_does_not_fit_is_refused_with_the_reason(family: str) -> N
     AutoConfig.for_model(family)  # the name is one that transformers knows
     with pytest.raises(BadInput) as refused:
         architecture_of(family, Path("runs/theirs"))
-    said = str(refused.value)
-    assert said.startswith(f"cannot track a {family!r} model (runs/theirs): {REFUSED[family]}")
-    assert said.endswith(f"supported: {', '.join(ARCHITECTURES)}") and "\n" not in said
+    message = str(refused.value)
+    assert message.startswith(f"cannot track a {family!r} model (runs/theirs): {REFUSED[family]}")
+    assert message.endswith(f"supported: {', '.join(ARCHITECTURES)}") and "\n" not in message

@@ -78,9 +78,9 @@ def grow(shape: dict[str, Any], shared: int, answer: Any) -> None:
     ids=["many heads", "many heads, half alike", "many tokens"],
 )
 def test_attribution_takes_what_is_counted(shape: dict[str, Any], shared: int) -> None:
-    taken, answer = processes.Pipe(duplex=False)
+    receiver, answer = processes.Pipe(duplex=False)
     process = processes.Process(target=grow, args=(shape, shared, answer))
     process.start()
     process.join()
-    measured, counted = taken.recv()
+    measured, counted = receiver.recv()
     assert counted == pytest.approx(measured, rel=TOLERANCE)

@@ -57,9 +57,9 @@ def test_it_is_compared_with_what_training_made_of_it(random_pairs, name: str) -
     base = drawn_weights(scaled_down(name))
     models = {"base": base, "trained": changed(base, seed=1)}
     compared = comparison_of(models, random_pairs(), ig_steps=2, max_ig_steps=2, resamples=10)
-    said = {section.title: section for make in SECTIONS if (section := make(compared))}
-    assert len(said) >= 6
-    nodes = next(one.tables["nodes"] for one in said.values() if "nodes" in one.tables)
+    sections = {section.title: section for make in SECTIONS if (section := make(compared))}
+    assert len(sections) >= 6
+    nodes = next(one.tables["nodes"] for one in sections.values() if "nodes" in one.tables)
     assert {*Decoder.of(base).graph.nodes} == {*nodes["node"]}
 
 

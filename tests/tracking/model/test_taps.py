@@ -21,10 +21,10 @@ def test_a_model_in_training_is_as_before(
 ) -> None:
     model, pairs = in_training(tiny_decoder, arch), random_pairs()
     before = everything(model)
-    found = attribute(model, pairs, method, "prob", quadrature=rule)
+    result = attribute(model, pairs, method, "prob", quadrature=rule)
     assert_same(before, everything(model))
     calm = tiny_decoder(arch, attention_dropout=0.5, seed=3)
-    assert_close(found.edges, attribute(calm, pairs, method, "prob", quadrature=rule).edges)
+    assert_close(result.edges, attribute(calm, pairs, method, "prob", quadrature=rule).edges)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -65,16 +65,16 @@ def test_activation_checkpointing_changes_nothing_and_stays_on(
         model.gradient_checkpointing_enable({"use_reentrant": reentrant})
         model.enable_input_require_grads()
         before = everything(model)
-        found = attribute(model, pairs, metric="neg_logit_diff")
+        result = attribute(model, pairs, metric="neg_logit_diff")
         assert_same(before, everything(model))
         assert model.is_gradient_checkpointing
-        assert_close(found.edges, wanted.edges, 1e-6)
+        assert_close(result.edges, wanted.edges, 1e-6)
 
 
 def test_no_gradient_mode_around_an_analysis_changes_nothing(tiny_decoder, random_pairs) -> None:
     model, pairs = tiny_decoder(), random_pairs()
     wanted = attribute(model, pairs)
     with torch.no_grad():
-        found = attribute(model, pairs)
+        result = attribute(model, pairs)
         assert not torch.is_grad_enabled()
-    assert torch.equal(found.edges, wanted.edges)
+    assert torch.equal(result.edges, wanted.edges)

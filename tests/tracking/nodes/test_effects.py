@@ -30,14 +30,14 @@ def all_effects(model, pairs: PromptPairs, metric: str = "neg_logit_diff", batch
 
 
 def assert_as_by_brute_force(
-    found: NodeEffects, model, pairs: PromptPairs, metric: str = "neg_logit_diff"
+    result: NodeEffects, model, pairs: PromptPairs, metric: str = "neg_logit_diff"
 ) -> None:
     sets = [[node] for node in Decoder.of(model).graph.nodes]
     corrupt, restore, behaviour = by_brute_force(model, pairs, sets, metric)
     # beside the largest node: each is a difference of losses that are as large
-    assert_close(found.corrupt, corrupt)
-    assert_close(found.restore, restore)
-    assert_close(found.behaviour, behaviour)
+    assert_close(result.corrupt, corrupt)
+    assert_close(result.restore, restore)
+    assert_close(result.behaviour, behaviour)
 
 
 def test_golden_models_have_the_effects_of_whole_passes(golden) -> None:
@@ -56,8 +56,8 @@ def test_every_architecture_has_the_effects_of_whole_passes(
 ) -> None:  # fmt: skip
     model = tiny_decoder(arch, layers=3, seed=seed, **variant)
     pairs = random_pairs(ragged=True, side=side, looks=looks, seed=seed)
-    found = all_effects(model, pairs, batch_size=batch_size)
-    assert_as_by_brute_force(found, model, pairs)
+    result = all_effects(model, pairs, batch_size=batch_size)
+    assert_as_by_brute_force(result, model, pairs)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -75,9 +75,9 @@ def test_live_adapters_have_the_effects_of_whole_passes(
     pairs, base = random_pairs(ragged=True), tiny_decoder(arch)
     bare = all_effects(base, pairs)
     model = with_adapter(base, seed=0).eval()
-    found = all_effects(model, pairs)
-    assert_as_by_brute_force(found, model, pairs)
-    assert float((found.corrupt - bare.corrupt).abs().max()) > 0.05 * float(bare.corrupt.max())
+    result = all_effects(model, pairs)
+    assert_as_by_brute_force(result, model, pairs)
+    assert float((result.corrupt - bare.corrupt).abs().max()) > 0.05 * float(bare.corrupt.max())
 
 
 def test_the_planted_head_has_all_of_the_behaviour_and_no_other_any() -> None:
@@ -100,8 +100,8 @@ def test_a_gain_on_all_logits_leaves_shares_as_they_are(
     after = effects(model, pairs).set_index("node")
     for name in before:
         scale = 1 if "share" in str(name) else gain
-        found, wanted = (torch.tensor(table[name].to_numpy()) for table in (after, before))
-        assert_close(found / scale, wanted, 1e-4)
+        result, wanted = (torch.tensor(table[name].to_numpy()) for table in (after, before))
+        assert_close(result / scale, wanted, 1e-4)
 
 
 def with_behaviour(model, pairs: PromptPairs) -> PromptPairs:
@@ -120,8 +120,8 @@ def test_batches_and_padding_do_not_matter(
     model, pairs = tiny_decoder(seed=seed), random_pairs(ragged=True, looks=2, seed=seed)
     one = all_effects(model, pairs, batch_size=first)
     two = all_effects(model, repadded(pairs, side, 3, seed), batch_size=second)
-    for found, wanted in ((one.corrupt, two.corrupt), (one.restore, two.restore)):
-        assert_close(found, wanted)
+    for result, wanted in ((one.corrupt, two.corrupt), (one.restore, two.restore)):
+        assert_close(result, wanted)
 
 
 @few(4)
@@ -160,23 +160,23 @@ def test_some_nodes_have_the_effects_they_have_among_all(
     count = len(decoder.graph.nodes)
     nodes = torch.tensor(data.draw(st.lists(st.booleans(), min_size=count, max_size=count)))
     some = node_effects(AllEnds.of(decoder, pairs, 3), nodes, neg_logit_diff)
-    for found, wanted in ((some.corrupt, full.corrupt), (some.restore, full.restore)):
-        assert bool(found[:, ~nodes].isnan().all())
-        assert torch.allclose(found[:, nodes], wanted[:, nodes], atol=1e-4)
+    for result, wanted in ((some.corrupt, full.corrupt), (some.restore, full.restore)):
+        assert bool(result[:, ~nodes].isnan().all())
+        assert torch.allclose(result[:, nodes], wanted[:, nodes], atol=1e-4)
 
 
 @arches
 def test_a_model_in_training_is_as_before(tiny_decoder, random_pairs, arch: str) -> None:
     model, pairs = in_training(tiny_decoder, arch), random_pairs(ragged=True)
     layers, before = list(model.model.layers), everything(model)
-    found = all_effects(model, pairs)
+    result = all_effects(model, pairs)
     decoder = Decoder.of(model)
     nodes = torch.ones(1, len(decoder.graph.nodes), dtype=torch.bool)
     together(AllEnds.of(decoder, pairs, 2), nodes, neg_logit_diff)
     assert_same(before, everything(model))
     assert list(model.model.layers) == layers
     calm = all_effects(tiny_decoder(arch, attention_dropout=0.5, seed=3), pairs)
-    assert_close(found.corrupt, calm.corrupt)
+    assert_close(result.corrupt, calm.corrupt)
 
 
 @pytest.mark.parametrize("calls", [0, 2, 3, 9])
@@ -207,10 +207,10 @@ def test_autocast_around_an_analysis_changes_nothing(tiny_decoder, random_pairs)
 def test_half_precision_is_near_full_precision(tiny_decoder, random_pairs) -> None:
     model, pairs = tiny_decoder(), random_pairs(pairs=16)
     wanted = all_effects(model, pairs)
-    found = all_effects(model.to(torch.bfloat16), pairs)
-    assert found.corrupt.dtype == torch.float32
-    assert_close(found.corrupt.mean(0), wanted.corrupt.mean(0), 0.1)
-    assert_close(found.restore.mean(0), wanted.restore.mean(0), 0.1)
+    result = all_effects(model.to(torch.bfloat16), pairs)
+    assert result.corrupt.dtype == torch.float32
+    assert_close(result.corrupt.mean(0), wanted.corrupt.mean(0), 0.1)
+    assert_close(result.restore.mean(0), wanted.restore.mean(0), 0.1)
 
 
 # Nodes that few pairs decide
@@ -223,18 +223,18 @@ def test_a_node_without_effect_sees_a_first_part_of_the_pairs() -> None:
     thrifty = node_effects(AllEnds.of(decoder, pairs, 8), nodes, neg_logit_diff, least=0.05)
     copies = torch.tensor([node == COPY for node in decoder.graph.nodes])
     assert torch.allclose(thrifty.behaviour, full.behaviour, atol=1e-3)
-    for found, wanted in ((thrifty.corrupt, full.corrupt), (thrifty.restore, full.restore)):
-        seen = ~found.isnan()
+    for result, wanted in ((thrifty.corrupt, full.corrupt), (thrifty.restore, full.restore)):
+        seen = ~result.isnan()
         assert bool(seen[:, copies].all())
         assert seen[:, ~copies].sum(0).tolist() == [40] * (len(nodes) - 1)
-        assert torch.allclose(found[seen], wanted[seen], atol=0.01)
+        assert torch.allclose(result[seen], wanted[seen], atol=0.01)
 
 
 def test_few_pairs_are_seen_by_every_node() -> None:
     decoder = Decoder.of(planted())
     nodes = torch.ones(len(decoder.graph.nodes), dtype=torch.bool)
-    found = node_effects(AllEnds.of(decoder, planted_pairs(32), 8), nodes, neg_logit_diff, 0.05)
-    assert not bool(found.corrupt.isnan().any() or found.restore.isnan().any())
+    result = node_effects(AllEnds.of(decoder, planted_pairs(32), 8), nodes, neg_logit_diff, 0.05)
+    assert not bool(result.corrupt.isnan().any() or result.restore.isnan().any())
 
 
 @few(4)
@@ -246,9 +246,9 @@ def test_only_nodes_whose_shares_are_small_are_left(
     pairs = with_behaviour(model, random_pairs(pairs=100, seed=seed))
     decoder, full = Decoder.of(model), all_effects(model, pairs, batch_size=25)
     nodes = torch.ones(len(decoder.graph.nodes), dtype=torch.bool)
-    found = node_effects(AllEnds.of(decoder, pairs, 25), nodes, neg_logit_diff, least)
-    left = found.corrupt.isnan().any(0)
-    assert torch.equal(left, found.restore.isnan().any(0))
+    result = node_effects(AllEnds.of(decoder, pairs, 25), nodes, neg_logit_diff, least)
+    left = result.corrupt.isnan().any(0)
+    assert torch.equal(left, result.restore.isnan().any(0))
     for effect in (full.corrupt, full.restore):
         shares = effect.mean(0) / full.behaviour.mean()
         assert bool((shares[left].abs() < least).all())

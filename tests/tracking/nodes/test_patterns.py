@@ -88,17 +88,17 @@ def test_a_perfect_pattern_scores_1_by_its_name(
 ) -> None:
     seen, real = padded(pattern(target), padding), real_of(LENGTH, padding)
     tokens = row(REPEATED, padding, fill=5)  # padding holds the id of a real token
-    found = {
+    result = {
         "previous": float(previous_token(seen, real)),
         "first": float(first_token(seen, real)),
         "induction": float(induction(seen, tokens, real)),
         "duplicate": float(duplicate_token(seen, tokens, real)),
     }
-    assert found.pop(named, 1.0) == 1
+    assert result.pop(named, 1.0) == 1
     # one of the four repeated tokens has the first token as its earlier occurrence, and one of the
     # six queries from the third on attends to it
     shared = {("first", "duplicate"): 1 / 4, ("duplicate", "first"): 1 / 6}
-    for name, score in found.items():
+    for name, score in result.items():
         assert score == pytest.approx(shared.get((named, name), 0.0)), name
 
 
@@ -193,8 +193,8 @@ def test_kurtosis_is_scipy_s_of_what_keys_receive(padding: tuple[int, int]) -> N
     future = torch.ones(length, length, dtype=torch.bool).triu(1)
     seen = drawn.masked_fill(future, -torch.inf).softmax(-1)
     received = [float(seen[0, 0, key + 1 :, key].mean()) for key in range(1, length - 1)]
-    found = kurtosis(padded(seen, padding), real_of(length, padding))
-    assert float(found) == pytest.approx(float(stats.kurtosis(received)), abs=1e-4)
+    result = kurtosis(padded(seen, padding), real_of(length, padding))
+    assert float(result) == pytest.approx(float(stats.kurtosis(received)), abs=1e-4)
 
 
 def test_kurtosis_is_high_for_a_receiver_and_0_where_keys_receive_alike() -> None:

@@ -32,7 +32,7 @@ from tracking.pairs.prompt_pairs import PromptPairs
 # Roles
 
 
-def made(**scores: list[float]) -> Roles:
+def roles_of(**scores: list[float]) -> Roles:
     count = len(next(iter(scores.values())))
     names = [name for name in Roles.__dataclass_fields__ if name != "heads"]
     tensors = {name: torch.tensor(scores.get(name, [0.0] * count)) for name in names}
@@ -40,7 +40,7 @@ def made(**scores: list[float]) -> Roles:
 
 
 def test_the_main_role_is_the_one_furthest_beyond_its_threshold() -> None:
-    found = made(
+    result = roles_of(
         induction=[0.9, 0.39, 0.4, math.nan, 0.0],
         copying=[0.3, 0.0, 0.0, 1.0, 0.0],
         digits=[1.0, 0.5, 0.0, 1.0, 0.0],
@@ -48,14 +48,14 @@ def test_the_main_role_is_the_one_furthest_beyond_its_threshold() -> None:
         kurtosis=[9.0, 9.0, 9.0, 9.0, 9.0],
         entropy=[1.0, 1.0, 1.0, 1.0, 1.0],
     )
-    assert found.main == ["digits", "-", "previous token", "copying", "-"]
+    assert result.main == ["digits", "-", "previous token", "copying", "-"]
 
 
 def test_the_frame_has_one_row_a_head() -> None:
-    found = made(induction=[0.9, 0.0])
-    frame = found.frame()
+    result = roles_of(induction=[0.9, 0.0])
+    frame = result.frame()
     assert frame.columns[0] == "head" and frame.columns[-1] == "main"
-    assert list(frame.columns[1:-1]) == list(found.scores)
+    assert list(frame.columns[1:-1]) == list(result.scores)
     assert list(frame["head"]) == ["L0H0", "L0H1"] and list(frame["main"]) == ["induction", "-"]
     assert frame["induction"].tolist() == pytest.approx([0.9, 0])
 
@@ -72,8 +72,8 @@ def attentions(model: Any, tokens: Tensor, mask: Tensor, **more: Any) -> Tensor:
     return torch.cat(out.attentions, dim=1)
 
 
-def same(found: Tensor, wanted: Tensor) -> bool:
-    return torch.allclose(found, wanted, atol=1e-5, equal_nan=True)
+def same(result: Tensor, wanted: Tensor) -> bool:
+    return torch.allclose(result, wanted, atol=1e-5, equal_nan=True)
 
 
 @arches
@@ -82,19 +82,19 @@ def test_scores_are_those_of_the_model_s_own_attention(
 ) -> None:
     model, pairs = tiny_decoder(arch), random_pairs(ragged=True, looks=2)
     digit_ids = torch.arange(20)
-    found = roles(model, pairs, digit_ids)
+    result = roles(model, pairs, digit_ids)
     real, looks = pairs.attention_mask.bool(), pairs.supervised
     seen = attentions(model, pairs.clean, pairs.attention_mask)
-    assert found.heads == Decoder.of(model).graph.head_names and seen.shape[1] == len(found.heads)
+    assert result.heads == Decoder.of(model).graph.head_names and seen.shape[1] == len(result.heads)
     right = pairs.labels[:, 0]
-    assert same(found.previous_token, previous_token(seen, real))
-    assert same(found.first_token, first_token(seen, real))
-    assert same(found.copying, copying(seen, pairs.clean, real, looks, right))
-    assert same(found.digits, digits(seen, real, looks, pairs.clean < 20))
-    assert same(found.entropy, entropy(seen, real))
-    assert same(found.kurtosis, kurtosis(seen, real))
-    for name, score in found.scores.items():
-        assert score.dtype == torch.float32 and score.shape == (len(found.heads),), name
+    assert same(result.previous_token, previous_token(seen, real))
+    assert same(result.first_token, first_token(seen, real))
+    assert same(result.copying, copying(seen, pairs.clean, real, looks, right))
+    assert same(result.digits, digits(seen, real, looks, pairs.clean < 20))
+    assert same(result.entropy, entropy(seen, real))
+    assert same(result.kurtosis, kurtosis(seen, real))
+    for name, score in result.scores.items():
+        assert score.dtype == torch.float32 and score.shape == (len(result.heads),), name
         assert bool(score.isfinite().all()), name
 
 
@@ -114,9 +114,9 @@ def test_padding_on_either_side_is_alike(tiny_decoder, random_pairs) -> None:
             torch.cat([pad(whole.supervised), (torch.arange(9) == 8)[None]]),
         )
         model, digit_ids = tiny_decoder(), torch.arange(20)
-        wanted, found = roles(model, whole, digit_ids), roles(model, beside, digit_ids, limit=5)
+        wanted, result = roles(model, whole, digit_ids), roles(model, beside, digit_ids, limit=5)
         for name, score in wanted.scores.items():
-            assert same(found.scores[name], score), name
+            assert same(result.scores[name], score), name
         # beside the longer pair nothing is trimmed: against positions counted by the model itself
         mixed = beside[[0, 5]]
         seen = attentions(
@@ -131,10 +131,10 @@ def test_padding_on_either_side_is_alike(tiny_decoder, random_pairs) -> None:
 
 
 def test_what_the_pairs_cannot_tell_is_nan(tiny_decoder, random_pairs) -> None:
-    found = roles(tiny_decoder(), random_pairs(labels=False))
-    assert bool(found.copying.isnan().all()) and bool(found.digits.isnan().all())
-    assert not bool(found.induction.isnan().any())
-    assert len(found.main) == len(found.heads)
+    result = roles(tiny_decoder(), random_pairs(labels=False))
+    assert bool(result.copying.isnan().all()) and bool(result.digits.isnan().all())
+    assert not bool(result.induction.isnan().any())
+    assert len(result.main) == len(result.heads)
 
 
 def test_only_the_first_pairs_are_read(tiny_decoder, random_pairs) -> None:
@@ -174,9 +174,9 @@ def test_a_head_without_a_query_attends_evenly(tiny_decoder, random_pairs) -> No
     model = tiny_decoder("llama")
     attention = model.model.layers[0].self_attn
     attention.q_proj.weight.data[:8] = 0
-    found = roles(model, random_pairs())
-    assert float(found.entropy[0]) == pytest.approx(1)
-    assert found.main[0] == "-"
+    result = roles(model, random_pairs())
+    assert float(result.entropy[0]) == pytest.approx(1)
+    assert result.main[0] == "-"
 
 
 # Nothing is left behind
@@ -209,9 +209,9 @@ def test_the_model_is_as_before(tiny_decoder, random_pairs, contrast: str, train
     model.model.layers[1].eval()  # a mixed mode is kept too
     model.model.layers[0].mlp.up_proj.weight.requires_grad_(False)
     before = everything(model)
-    found = roles(model, random_pairs())
+    result = roles(model, random_pairs())
     assert_untouched(before, model)
-    assert torch.equal(found.entropy, roles(model.eval(), random_pairs()).entropy)
+    assert torch.equal(result.entropy, roles(model.eval(), random_pairs()).entropy)
 
 
 @pytest.mark.parametrize("contrast", ["sdpa", "eager"])
@@ -251,9 +251,9 @@ def test_live_adapters_count_as_if_merged(tiny_decoder, random_pairs) -> None:
         torch.manual_seed(0)
         model = get_peft_model(base, config).train()
     before = everything(model)
-    found = roles(model, pairs)
+    result = roles(model, pairs)
     assert_untouched(before, model)
     merged = roles(copy.deepcopy(model).merge_and_unload(), pairs)  # type: ignore[operator]
-    assert torch.allclose(found.entropy, merged.entropy, atol=1e-4)
-    assert torch.allclose(found.induction, merged.induction, atol=1e-4)
-    assert not torch.allclose(found.entropy, bare.entropy, atol=1e-3)
+    assert torch.allclose(result.entropy, merged.entropy, atol=1e-4)
+    assert torch.allclose(result.induction, merged.induction, atol=1e-4)
+    assert not torch.allclose(result.entropy, bare.entropy, atol=1e-3)

@@ -172,10 +172,10 @@ def test_a_result_whose_target_is_the_changed_digit_could_be_copied(
 
 
 def test_a_number_that_the_solution_also_has_in_words_is_not_changed():
-    told, counted = "The eight gifts: 8*3=24", "The gifts: 8*3=24"
+    in_words, counted = "The eight gifts: 8*3=24", "The gifts: 8*3=24"
     objecting = [
         rules.is_in_words(use_of("Sam wraps 8 gifts of 3.", solution, "8"))
-        for solution in (told, counted)
+        for solution in (in_words, counted)
     ]
     assert objecting == [True, False]
 

@@ -48,10 +48,10 @@ def test_rows_with_circuits_of_their_own_do_as_each_alone(
     decoder = Decoder.of(model)
     ends = Ends.of(decoder, pairs)
     circuits = drawn(decoder.graph, kept, seed, 3)
-    found = patched_logits(decoder, decoder.graph, ends.rest, ends.corrupted, circuits)
+    result = patched_logits(decoder, decoder.graph, ends.rest, ends.corrupted, circuits)
     for row, circuit in enumerate(circuits):
         shared = patched_logits(decoder, decoder.graph, ends.rest, ends.corrupted, circuit)
-        assert_close(found[row], shared[row], 1e-5)
+        assert_close(result[row], shared[row], 1e-5)
 
 
 def test_only_what_the_circuit_keeps_is_computed(tiny_decoder, random_pairs) -> None:

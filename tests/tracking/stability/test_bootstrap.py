@@ -36,8 +36,8 @@ def test_a_larger_draw_begins_with_the_smaller_one() -> None:
 
 @given(st.floats(-1, 1, width=32), st.integers(2, 30))
 def test_the_interval_of_equal_values_is_that_value(value: float, pairs: int) -> None:
-    found = interval(torch.full((pairs, 2), value), resamples(50, pairs))
-    for bound in (found.mean, found.low, found.high):
+    result = interval(torch.full((pairs, 2), value), resamples(50, pairs))
+    for bound in (result.mean, result.low, result.high):
         assert bound.tolist() == pytest.approx([value] * 2, abs=1e-6)
 
 
@@ -72,8 +72,8 @@ def test_of_one_pair_nothing_is_sure() -> None:
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     generator = torch.Generator().manual_seed(0)
-    found = interval(torch.randn(60, 2000, generator=generator), resamples(500, 60))
-    covered = ((found.low <= 0) & (found.high >= 0)).float().mean()
+    result = interval(torch.randn(60, 2000, generator=generator), resamples(500, 60))
+    covered = ((result.low <= 0) & (result.high >= 0)).float().mean()
     assert 0.91 < float(covered) < 0.97
 
 
@@ -83,15 +83,15 @@ def test_halves_are_disjoint_and_weigh_their_pairs_alike(
 ) -> None:
     size = data.draw(st.none() | st.integers(1, pairs // 2))
     state = torch.get_rng_state()
-    found = halves(splits, pairs, size)
+    result = halves(splits, pairs, size)
     assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(found, halves(splits, pairs, size))
-    assert found.shape == (splits, 2, pairs)
-    assert not bool((found[:, 0] * found[:, 1]).any())
-    assert torch.allclose(found.sum(-1), torch.ones(splits, 2), atol=1e-5)
+    assert torch.equal(result, halves(splits, pairs, size))
+    assert result.shape == (splits, 2, pairs)
+    assert not bool((result[:, 0] * result[:, 1]).any())
+    assert torch.allclose(result.sum(-1), torch.ones(splits, 2), atol=1e-5)
     wanted = pairs // 2 if size is None else size
-    assert ((found > 0).sum(-1) == wanted).all()
-    assert torch.allclose(found[found > 0], torch.tensor(1 / wanted))
+    assert ((result > 0).sum(-1) == wanted).all()
+    assert torch.allclose(result[result > 0], torch.tensor(1 / wanted))
 
 
 def test_every_pair_is_in_about_half_of_all_halves() -> None:
@@ -110,26 +110,26 @@ def random_effects(pairs: int, nodes: int, seed: int) -> tuple[Tensor, Tensor]:
 def test_a_share_is_a_ratio_of_means_over_the_same_resample(pairs: int, seed: int) -> None:
     effect, behaviour = random_effects(pairs, 3, seed)
     weights = resamples(100, pairs, seed)
-    found = share(effect, behaviour, weights)
-    assert torch.allclose(found.mean, effect.mean(0) / behaviour.mean(), atol=1e-5)
+    result = share(effect, behaviour, weights)
+    assert torch.allclose(result.mean, effect.mean(0) / behaviour.mean(), atol=1e-5)
     ratios = [(w[:, None] * effect).sum(0) / (w * behaviour).sum() for w in weights]
     ends = torch.stack(ratios).quantile(torch.tensor([0.025, 0.975]), dim=0)
-    assert bool((found.low <= ends[0] + 1e-5).all() and (found.high >= ends[1] - 1e-5).all())
+    assert bool((result.low <= ends[0] + 1e-5).all() and (result.high >= ends[1] - 1e-5).all())
 
 
 @given(st.integers(2, 30), seeds)
 def test_the_share_of_an_effect_that_is_all_of_it_is_surely_1(pairs: int, seed: int) -> None:
     behaviour = random_effects(pairs, 1, seed)[1]
-    found = share(behaviour[:, None], behaviour, resamples(100, pairs, seed))
-    for bound in (found.mean, found.low, found.high):
+    result = share(behaviour[:, None], behaviour, resamples(100, pairs, seed))
+    for bound in (result.mean, result.low, result.high):
         assert bound.tolist() == pytest.approx([1], abs=1e-5)
 
 
 def test_resamples_without_behaviour_open_the_interval_of_a_share() -> None:
     effect, behaviour = torch.tensor([[1.0], [1.0], [1.0]]), torch.tensor([5.0, -1.0, -1.0])
-    found = share(effect, behaviour, resamples(500, 3))
-    assert found.mean.tolist() == pytest.approx([1.0])
-    assert (found.low.item(), found.high.item()) == (-torch.inf, torch.inf)
+    result = share(effect, behaviour, resamples(500, 3))
+    assert result.mean.tolist() == pytest.approx([1.0])
+    assert (result.low.item(), result.high.item()) == (-torch.inf, torch.inf)
 
 
 def test_few_resamples_without_behaviour_leave_the_interval_finite() -> None:
@@ -144,9 +144,9 @@ def test_few_resamples_without_behaviour_leave_the_interval_finite() -> None:
 
 @pytest.mark.parametrize("behaviour", [0.0, -1.0])
 def test_without_behaviour_a_share_is_nan_and_surely_unknown(behaviour: float) -> None:
-    found = share(torch.ones(9, 2), torch.full((9,), behaviour), resamples(50, 9))
-    assert bool(found.mean.isnan().all())
-    assert found.low.tolist() == [-torch.inf] * 2 and found.high.tolist() == [torch.inf] * 2
+    result = share(torch.ones(9, 2), torch.full((9,), behaviour), resamples(50, 9))
+    assert bool(result.mean.isnan().all())
+    assert result.low.tolist() == [-torch.inf] * 2 and result.high.tolist() == [torch.inf] * 2
 
 
 @given(st.integers(4, 30), seeds)
@@ -155,13 +155,13 @@ def test_pairs_that_were_not_measured_are_out_of_both_means(pairs: int, seed: in
     effect[: pairs // 2, 0] = torch.nan
     effect[:, 1] = torch.nan
     weights = resamples(60, pairs, seed)
-    found = share(effect, behaviour, weights)
+    result = share(effect, behaviour, weights)
     rest = slice(pairs // 2, None)
     wanted = share(effect[rest, :1], behaviour[rest], weights[:, rest])
-    for end, right in ((found.mean, wanted.mean), (found.low, wanted.low)):
+    for end, right in ((result.mean, wanted.mean), (result.low, wanted.low)):
         assert torch.allclose(end[0], right[0], atol=1e-5)
         assert bool(end[1].isnan())
-    assert bool(found.high[1].isnan())
+    assert bool(result.high[1].isnan())
 
 
 def test_the_interval_of_a_share_covers_the_truth_about_as_often_as_it_says() -> None:
@@ -170,6 +170,6 @@ def test_the_interval_of_a_share_covers_the_truth_about_as_often_as_it_says() ->
     for seed in range(300):
         behaviour = 1 + torch.randn(60, generator=generator)
         effect = 0.3 * behaviour + 0.5 * torch.randn(60, generator=generator)
-        found = share(effect[:, None], behaviour, resamples(300, 60, seed))
-        hits.append(found.low.item() <= 0.3 <= found.high.item())
+        result = share(effect[:, None], behaviour, resamples(300, 60, seed))
+        hits.append(result.low.item() <= 0.3 <= result.high.item())
     assert 0.9 < sum(hits) / len(hits) < 0.985

@@ -111,24 +111,24 @@ PACES = {
 @pytest.mark.parametrize("kind", ["walk", "jitter"])
 @pytest.mark.parametrize("form", ["sums", "products"])
 def test_what_wanders_or_jitters_does_not_last(kind: str, form: str, size: float) -> None:
-    found = []
+    result = []
     for seed in range(60):
         generator = np.random.default_rng(seed)
         moves = size * generator.standard_normal((30, 336))
         moves = moves.cumsum(0) if kind == "walk" else moves
         start = levels(generator, 336)
-        found.append(lasting(start + moves if form == "sums" else start * np.exp(moves)).any())
-    assert np.mean(found) <= LIKELY
+        result.append(lasting(start + moves if form == "sums" else start * np.exp(moves)).any())
+    assert np.mean(result) <= LIKELY
 
 
 @pytest.mark.parametrize("pace", PACES)
 def test_what_wanders_less_and_less_does_not_last_either(pace: str) -> None:
-    found = []
+    result = []
     for seed in range(60):
         generator = np.random.default_rng(seed)
         moves = 0.2 * PACES[pace][:, None] * generator.standard_normal((30, 336))
-        found.append(lasting(levels(generator, 336) * np.exp(moves.cumsum(0))).any())
-    assert np.mean(found) <= LIKELY
+        result.append(lasting(levels(generator, 336) * np.exp(moves.cumsum(0))).any())
+    assert np.mean(result) <= LIKELY
 
 
 def test_a_jump_or_a_climb_among_quiet_nodes_lasts() -> None:

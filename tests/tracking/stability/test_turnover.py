@@ -21,24 +21,24 @@ def apart(first: set[int], second: set[int]) -> float:
 
 @given(SETS, SETS)
 def test_turnover_and_null_are_those_of_sets(now: list[set[int]], before: list[set[int]]) -> None:
-    said = turnover(members(now), members(before))
+    result = turnover(members(now), members(before))
     turned = [apart(*both) for both in zip(now, before, strict=True)]
     nulls = [
         [apart(one, following) for one, following in zip(each, [*each[1:], each[0]], strict=True)]
         for each in (now, before)
     ]
     less = np.array(turned) - np.mean(nulls, axis=0)
-    assert said["turnover"] == pytest.approx(np.mean(turned), abs=1e-6)
-    assert said["null"] == pytest.approx(np.mean(nulls[0]), abs=1e-6)
-    assert said["null_high"] == pytest.approx(np.quantile(nulls[0], 0.975), abs=1e-6)
-    ends = [said[f"turnover_less_null{end}"] for end in ("", "_low", "_high")]
+    assert result["turnover"] == pytest.approx(np.mean(turned), abs=1e-6)
+    assert result["null"] == pytest.approx(np.mean(nulls[0]), abs=1e-6)
+    assert result["null_high"] == pytest.approx(np.quantile(nulls[0], 0.975), abs=1e-6)
+    ends = [result[f"turnover_less_null{end}"] for end in ("", "_low", "_high")]
     assert ends == pytest.approx([less.mean(), *np.quantile(less, [0.025, 0.975])], abs=1e-6)
 
 
 def test_a_model_that_is_the_same_has_no_turnover_and_less_than_its_null() -> None:
     drawn = torch.rand(200, 30, generator=torch.Generator().manual_seed(0)) < 0.5
-    said = turnover(drawn, drawn)
-    assert said["turnover_high"] == 0 and said["turnover_less_null_high"] < 0
+    result = turnover(drawn, drawn)
+    assert result["turnover_high"] == 0 and result["turnover_less_null_high"] < 0
 
 
 def test_other_members_surely_turn_over_more_than_the_null() -> None:
@@ -52,5 +52,5 @@ def test_what_is_not_known_is_missing() -> None:
     some = torch.ones(8, 3, dtype=torch.bool)
     assert np.isnan(list(turnover(None, some).values())).all()
     for before in (None, some[:4]):
-        said = turnover(some, before)
-        assert said["null"] == 0 and np.isnan(said["turnover"])
+        result = turnover(some, before)
+        assert result["null"] == 0 and np.isnan(result["turnover"])

@@ -35,10 +35,10 @@ def test_counts_are_those_of_the_rows_heads_and_mlps_apart(active: np.ndarray) -
     for row in timeline.counts.to_dict("records"):
         nodes = timeline.at(row["step"], "cue")
         for kind, prefix in (("head", ""), ("mlp", "mlps_")):
-            said = nodes[nodes["kind"] == kind]["state"]
+            words = nodes[nodes["kind"] == kind]["state"]
             for state in COUNTED:
-                assert row[f"{prefix}{state}"] == (said == state).sum()
-            assert row[f"{prefix}emergent"] == said.isin(EMERGENT).sum()
+                assert row[f"{prefix}{state}"] == (words == state).sum()
+            assert row[f"{prefix}emergent"] == words.isin(EMERGENT).sum()
             now = active[row["step"] // 10][
                 [("H" in name) == (kind == "head") for name in GRAPH.nodes]
             ]

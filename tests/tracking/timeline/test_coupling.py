@@ -101,14 +101,14 @@ def test_correlations_are_pearson_s_of_the_turns_that_overlap() -> None:
     reward, active = generator.normal(size=12), generator.integers(0, 9, 12).astype(float)
     table = coupling(counted(reward, active=active), "cue")
     assert list(table) == list(TABLE) and len(table) == len(SERIES) * len(LAGS)
-    said, ours, theirs = at(table, "active"), turned(active), turned(reward)
+    coupled, ours, theirs = at(table, "active"), turned(active), turned(reward)
     for lag, one, other in [
         (0, ours, theirs),
         (2, ours[2:], theirs[:-2]),
         (-3, ours[:-3], theirs[3:]),
     ]:
-        assert said["correlation"][lag] == pytest.approx(stats.pearsonr(one, other)[0])
-        assert said["n"][lag] == len(one)
+        assert coupled["correlation"][lag] == pytest.approx(stats.pearsonr(one, other)[0])
+        assert coupled["n"][lag] == len(one)
 
 
 def test_p_counts_the_shifts_that_do_as_well() -> None:
@@ -126,11 +126,11 @@ def test_p_counts_the_shifts_that_do_as_well() -> None:
             for shift in range(8)
         ]
     )  # fmt: skip
-    said = at(coupling(counted(reward, active=active), "cue"), "active")
-    assert said["p"].tolist() == pytest.approx((null >= null[0]).mean(0).tolist())
+    coupled = at(coupling(counted(reward, active=active), "cue"), "active")
+    assert coupled["p"].tolist() == pytest.approx((null >= null[0]).mean(0).tolist())
     corrected = (null.max(1)[:, None] >= null[0]).mean(0)
-    assert said["p_corrected"].tolist() == pytest.approx(corrected.tolist())
-    assert (said["p_corrected"] >= said["p"]).all() and said["p"].min() >= 1 / 8
+    assert coupled["p_corrected"].tolist() == pytest.approx(corrected.tolist())
+    assert (coupled["p_corrected"] >= coupled["p"]).all() and coupled["p"].min() >= 1 / 8
 
 
 def test_the_null_of_a_hand_case() -> None:
@@ -183,9 +183,9 @@ def test_independent_turns_are_significant_no_oftener_than_said() -> None:
     runs, checkpoints, singly, smallest = 120, 24, [], []
     for seed in range(runs):
         changes, ours = np.random.default_rng(seed).normal(size=(2, checkpoints))
-        said = at(coupling(counted(changes.cumsum(), active=ours.cumsum()), "cue"), "active")
-        singly.append(said["p"][0])
-        smallest.append(said["p_corrected"].min())
+        coupled = at(coupling(counted(changes.cumsum(), active=ours.cumsum()), "cue"), "active")
+        singly.append(coupled["p"][0])
+        smallest.append(coupled["p_corrected"].min())
     for ps in (singly, smallest):
         for level in (1 / 23, 0.1, 0.25, 0.5):
             # the share can lie above by chance: three standard errors
@@ -197,12 +197,12 @@ def test_independent_turns_are_significant_no_oftener_than_said() -> None:
 def test_too_few_checkpoints_have_a_note_and_no_number(checkpoints: int) -> None:
     values = np.arange(checkpoints) % 3
     word = ("." + "#." * checkpoints)[: checkpoints + 1]
-    said = Coupling.of(nodes_of(L0H0=word), counted(values, active=values), "cue")
-    assert said.note == f"too few checkpoints ({checkpoints})"
-    assert said.table.empty and list(said.table) == list(TABLE)
-    assert said.per_node.empty and list(said.per_node) == list(PER_NODE)
-    assert np.isnan(said.hazard.correlation) and np.isnan(said.hazard.p)
-    assert len(said.hazard.table) == checkpoints
+    coupled = Coupling.of(nodes_of(L0H0=word), counted(values, active=values), "cue")
+    assert coupled.note == f"too few checkpoints ({checkpoints})"
+    assert coupled.table.empty and list(coupled.table) == list(TABLE)
+    assert coupled.per_node.empty and list(coupled.per_node) == list(PER_NODE)
+    assert np.isnan(coupled.hazard.correlation) and np.isnan(coupled.hazard.p)
+    assert len(coupled.hazard.table) == checkpoints
 
 
 def test_the_note_says_what_so_many_checkpoints_can_show() -> None:
@@ -218,11 +218,11 @@ def test_the_note_says_what_so_many_checkpoints_can_show() -> None:
 def test_a_constant_reward_couples_with_nothing(reward: list[float]) -> None:
     words = {"L0H0": "." + "#." * 5, "L0H1": "." + "#" * 10, "L0H2": "." * 11}
     counts = counted(reward, active=[0, 1, 0, 2, 0, 0, 1, 0, 0, 1])
-    said = Coupling.of(nodes_of(**words), counts, "cue")
-    assert said.table["correlation"].isna().all()
-    assert (said.table[["p", "p_corrected"]] == 1).to_numpy().all()
-    assert said.per_node.empty
-    assert np.isnan(said.hazard.correlation) and said.hazard.p == 1
+    coupled = Coupling.of(nodes_of(**words), counts, "cue")
+    assert coupled.table["correlation"].isna().all()
+    assert (coupled.table[["p", "p_corrected"]] == 1).to_numpy().all()
+    assert coupled.per_node.empty
+    assert np.isnan(coupled.hazard.correlation) and coupled.hazard.p == 1
 
 
 @pytest.mark.filterwarnings("error")
@@ -238,13 +238,13 @@ def test_every_history_gives_probabilities(rows: list[tuple[float, int, bool]]) 
     reward = [row[0] for row in rows]
     word = "." + "".join(".#"[row[2]] for row in rows)
     counts = counted(reward, active=[row[1] for row in rows])
-    said = Coupling.of(nodes_of(L0H0=word, L0H1=word[::-1]), counts, "cue")
-    for p in (said.table["p"], said.table["p_corrected"], said.per_node["p"]):
+    coupled = Coupling.of(nodes_of(L0H0=word, L0H1=word[::-1]), counts, "cue")
+    for p in (coupled.table["p"], coupled.table["p_corrected"], coupled.per_node["p"]):
         assert ((p > 0) & (p <= 1)).all()
-    assert (said.table["correlation"].dropna().abs() <= 1 + 1e-9).all()
-    assert np.isnan(said.hazard.p) or 0 < said.hazard.p <= 1
+    assert (coupled.table["correlation"].dropna().abs() <= 1 + 1e-9).all()
+    assert np.isnan(coupled.hazard.p) or 0 < coupled.hazard.p <= 1
     known = int(np.isfinite(np.array(reward, dtype=float)).sum())
-    assert said.table.empty == (known < MINIMUM)
+    assert coupled.table.empty == (known < MINIMUM)
 
 
 def test_a_loss_among_accuracies_is_another_series() -> None:
@@ -274,13 +274,13 @@ def test_a_timeline_s_own_frames_serve() -> None:
         for record in records
     ]
     timeline = Timeline.of(rewarded)
-    said = Coupling.of(timeline.nodes, timeline.counts, "cue")
+    coupled = Coupling.of(timeline.nodes, timeline.counts, "cue")
     heads = shares[:, :5] > 0
-    assert said.hazard.table["at_risk"].tolist() == heads[:-1].sum(1).tolist()
+    assert coupled.hazard.table["at_risk"].tolist() == heads[:-1].sum(1).tolist()
     left = heads[:-1] & ~heads[1:]
-    assert said.hazard.table["pruned"].tolist() == left.sum(1).tolist() and left.any()
-    assert said.per_node["node"].tolist() == list(Graph(1, 5).nodes)
-    assert said.note == coupling_note(11)
+    assert coupled.hazard.table["pruned"].tolist() == left.sum(1).tolist() and left.any()
+    assert coupled.per_node["node"].tolist() == list(Graph(1, 5).nodes)
+    assert coupled.note == coupling_note(11)
 
 
 def test_contrasts_are_apart() -> None:

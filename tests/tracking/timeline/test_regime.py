@@ -35,9 +35,9 @@ def regime(words: Sequence[str], null: float = 0.1, lasting: bool = True) -> Reg
 
 
 def test_heads_that_come_and_stay_accumulate() -> None:
-    said = regime(STAY)
-    assert (said.emerged, said.survive, said.final_over_peak) == (5, 1, 1)
-    assert said.word == "accumulates"
+    result = regime(STAY)
+    assert (result.emerged, result.survive, result.final_over_peak) == (5, 1, 1)
+    assert result.word == "accumulates"
 
 
 def test_heads_that_stay_where_they_wandered_do_not_accumulate() -> None:
@@ -45,10 +45,10 @@ def test_heads_that_stay_where_they_wandered_do_not_accumulate() -> None:
 
 
 def test_heads_that_come_and_go_search() -> None:
-    said = regime(LEAVE)
-    assert (said.emerged, said.survive, said.final_over_peak) == (5, 0, 0)
-    assert said.turnover_over_null == pytest.approx(said.turnover / 0.1)
-    assert said.word == "searches"
+    result = regime(LEAVE)
+    assert (result.emerged, result.survive, result.final_over_peak) == (5, 0, 0)
+    assert result.turnover_over_null == pytest.approx(result.turnover / 0.1)
+    assert result.word == "searches"
 
 
 def test_coming_and_going_as_between_halves_of_the_pairs_is_no_search() -> None:
@@ -60,9 +60,9 @@ def test_a_coin_for_each_head_is_neither() -> None:
 
 
 def test_a_head_that_came_at_the_last_checkpoint_has_survived_nothing() -> None:
-    said = regime(["...#"] * 9)
-    assert (said.emerged, said.survive, said.tried) == (9, 1, 0)
-    assert said.word == "too few heads"
+    result = regime(["...#"] * 9)
+    assert (result.emerged, result.survive, result.tried) == (9, 1, 0)
+    assert result.word == "too few heads"
 
 
 @pytest.mark.parametrize("words", [["####", "#..#"], ["....", ".###", "..##"], ["#", "."]])
@@ -72,15 +72,15 @@ def test_of_few_heads_no_word_is_said(words: list[str]) -> None:
 
 
 def test_a_pruned_head_that_is_back_at_the_end_survived() -> None:
-    said = regime([".#.#", ".#..", ".##.", "..##"])
-    assert (said.emerged, said.survive, said.final_over_peak) == (4, 0.5, 2 / 3)
+    result = regime([".#.#", ".#..", ".##.", "..##"])
+    assert (result.emerged, result.survive, result.final_over_peak) == (4, 0.5, 2 / 3)
 
 
 @pytest.mark.filterwarnings("error")
 def test_one_checkpoint_has_no_turnover() -> None:
-    said = regime(["#", "."])
-    assert np.isnan(said.turnover) and np.isnan(said.turnover_over_null)
-    assert np.isnan(said.survive) and np.isnan(said.final_over_peak)
+    result = regime(["#", "."])
+    assert np.isnan(result.turnover) and np.isnan(result.turnover_over_null)
+    assert np.isnan(result.survive) and np.isnan(result.final_over_peak)
 
 
 def test_the_null_is_that_of_the_checkpoints_with_a_turnover() -> None:

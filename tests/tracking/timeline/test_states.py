@@ -75,19 +75,19 @@ def test_a_history_has_the_states_of_the_design(active: str, wanted: str) -> Non
 
 @given(histories)
 def test_states_partition_nodes_by_what_is_active_and_was_at_the_start(active: np.ndarray) -> None:
-    said = states(active)
-    assert said.shape == active.shape and set(said.ravel()) <= set(STATES)
+    words = states(active)
+    assert words.shape == active.shape and set(words.ravel()) <= set(STATES)
     base = np.broadcast_to(active[0], active.shape)
-    assert np.array_equal(np.isin(said, ACTIVE), active)
-    assert np.array_equal(np.isin(said, ["base", "retained", "faded"]), base)
-    assert np.array_equal(np.isin(said, EMERGENT), active & ~base)
-    assert set(said[0]) <= {"base", "inactive"} and "base" not in said[1:]
+    assert np.array_equal(np.isin(words, ACTIVE), active)
+    assert np.array_equal(np.isin(words, ["base", "retained", "faded"]), base)
+    assert np.array_equal(np.isin(words, EMERGENT), active & ~base)
+    assert set(words[0]) <= {"base", "inactive"} and "base" not in words[1:]
 
 
 @given(histories)
 def test_states_are_what_their_definitions_say(active: np.ndarray) -> None:
     """Read off the whole past of each node, instead of step by step."""
-    said = states(active)
+    words = states(active)
     for step in range(1, len(active)):
         for node in np.flatnonzero(~active[0]):
             past, now = active[:step, node].tolist(), bool(active[step, node])
@@ -99,7 +99,7 @@ def test_states_are_what_their_definitions_say(active: np.ndarray) -> None:
                 wanted = "surviving"
             else:
                 wanted = "emergent" if past[-1] else "revived"
-            assert said[step, node] == wanted
+            assert words[step, node] == wanted
 
 
 @given(histories, st.data())
@@ -115,17 +115,17 @@ def test_words_and_cohorts_are_blind_to_later_checkpoints(
 
 @given(arrays(bool, array_shapes(min_dims=3, max_dims=3, max_side=5)))
 def test_codes_of_many_at_once_are_the_states_of_each(active: np.ndarray) -> None:
-    said = np.array(STATES)[coded(active)]
+    words = np.array(STATES)[coded(active)]
     for one in range(active.shape[1]):
-        assert np.array_equal(said[:, one], states(active[:, one]))
+        assert np.array_equal(words[:, one], states(active[:, one]))
 
 
 @given(histories)
 def test_a_cohort_is_the_step_at_which_a_node_was_new(active: np.ndarray) -> None:
     steps = [7 * index for index in range(len(active))]
-    since, said = cohorts(active, steps), states(active)
+    since, words = cohorts(active, steps), states(active)
     for node in range(active.shape[1]):
-        new = np.flatnonzero(said[:, node] == "new")
+        new = np.flatnonzero(words[:, node] == "new")
         first = new[0] if len(new) else len(active)
         assert len(new) <= 1 and np.isnan(since[:first, node]).all()
         assert (since[first:, node] == (steps[first] if len(new) else None)).all()

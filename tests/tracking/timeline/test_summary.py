@@ -35,72 +35,74 @@ def with_wiring(kept: tuple[float, ...], null: tuple[float, ...]) -> Summary:
 
 
 def test_the_sentence_names_who_carries_it_and_since_when() -> None:
-    said = summed({"L0H0": [0.4] * 3, "M1": [0, 0.4, 0.4], "L1H0": [0.4, 0, 0]})
-    assert said.carriers == {"base": ("L0H0",), "recruited": ("M1",), "with the behaviour": ()}
-    assert said.carried == (
+    summary = summed({"L0H0": [0.4] * 3, "M1": [0, 0.4, 0.4], "L1H0": [0.4, 0, 0]})
+    assert summary.carriers == {"base": ("L0H0",), "recruited": ("M1",), "with the behaviour": ()}
+    assert summary.carried == (
         "It is carried by 1 head from the start (L0H0) and 1 MLP that was recruited (M1 since "
         "step 10); 1 head faded (L1H0)."
     )
     assert "beyond resampling of these pairs; none is beyond the run's own fluctuation (that" in (
-        said.supported
+        summary.supported
     )
 
 
 def test_a_node_with_a_negative_share_does_not_carry_the_behaviour() -> None:
-    said = summed({"L0H0": [0.4] * 2, "L0H1": [-0.3] * 2, "L1H1": [0, -0.3]})
-    assert said.against == ("L0H1", "L1H1")
+    summary = summed({"L0H0": [0.4] * 2, "L0H1": [-0.3] * 2, "L1H1": [0, -0.3]})
+    assert summary.against == ("L0H1", "L1H1")
     assert "carried by 1 head from the start (L0H0); 2 heads work against it (L0H1, L1H1 " in (
-        said.carried
+        summary.carried
     )
 
 
 def test_a_node_that_step_0_could_not_tell_is_named_where_it_carries_today() -> None:
-    said = summed({"L0H0": [0.4, 0.0], "L0H1": [0.05, 0.9]}, noise=0.05)
-    assert said.undecided == said.unsettled == ("L0H1",)
-    assert "carried by 1 head without a history (L0H1)" in said.carried
+    summary = summed({"L0H0": [0.4, 0.0], "L0H1": [0.05, 0.9]}, noise=0.05)
+    assert summary.undecided == summary.unsettled == ("L0H1",)
+    assert "carried by 1 head without a history (L0H1)" in summary.carried
 
 
 def test_a_node_that_is_surely_small_today_does_not_carry() -> None:
-    said = summed({"L0H0": [0.4] * 2, "L0H1": [0.06, 0.02]}, noise=0.005)
-    assert said.small == ("L0H1",) and said.carriers["base"] == ("L0H0",)
-    assert "1 head fell below the threshold by no tested change (L0H1)" in said.carried
+    summary = summed({"L0H0": [0.4] * 2, "L0H1": [0.06, 0.02]}, noise=0.005)
+    assert summary.small == ("L0H1",) and summary.carriers["base"] == ("L0H0",)
+    assert "1 head fell below the threshold by no tested change (L0H1)" in summary.carried
 
 
 def test_a_node_that_is_surely_large_today_by_no_tested_change_is_named() -> None:
-    said = summed({"L0H0": [0.4] * 2, "L0H1": [0.04, 0.06]}, noise=0.005)
-    assert said.large == ("L0H1",) and said.small == ()
-    assert "1 head rose above the threshold by no tested change (L0H1)" in said.carried
+    summary = summed({"L0H0": [0.4] * 2, "L0H1": [0.04, 0.06]}, noise=0.005)
+    assert summary.large == ("L0H1",) and summary.small == ()
+    assert "1 head rose above the threshold by no tested change (L0H1)" in summary.carried
 
 
 def test_a_carrier_that_began_by_working_against_is_told() -> None:
-    said = summed({"L0H0": [-0.3, 0.3], "L0H1": [0.4, 0.4]})
-    assert said.crossed == ("L0H0",)
-    assert "L0H0 at first on the other side, L0H1" in said.carried
+    summary = summed({"L0H0": [-0.3, 0.3], "L0H1": [0.4, 0.4]})
+    assert summary.crossed == ("L0H0",)
+    assert "L0H0 at first on the other side, L0H1" in summary.carried
 
 
 def test_wires_are_not_compared_with_a_step_that_had_no_behaviour() -> None:
     analyses = [make_analysis(GRAPH, clean=torch.full((PAIRS,), by)) for by in (-2.0, 2.0)]
-    said = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
-    assert said.began == "absent" and "it had no wires to keep" in said.rewired
+    summary = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
+    assert summary.began == "absent" and "it had no wires to keep" in summary.rewired
 
 
 def test_a_run_that_begins_later_speaks_of_no_step_0() -> None:
     records = [replace(one, step=one.step + 12) for one in records_named(GRAPH, {"M0": [0.4] * 2})]
-    said = Summary.of(Timeline.of(records), "cue")
-    assert "1 MLP since step 12 (M0)" in said.carried
-    assert "step 0" not in said.sentence and "from the start" not in said.sentence
+    summary = Summary.of(Timeline.of(records), "cue")
+    assert "1 MLP since step 12 (M0)" in summary.carried
+    assert "step 0" not in summary.sentence and "from the start" not in summary.sentence
 
 
 def test_a_behaviour_that_was_away_in_between_is_told() -> None:
     analyses = [make_analysis(GRAPH, clean=torch.full((PAIRS,), by)) for by in (2.0, -2.0, 2.0)]
-    said = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
-    assert said.absent == 1 and "at 1 of the checkpoints between it was not there" in said.grew
+    summary = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
+    assert (
+        summary.absent == 1 and "at 1 of the checkpoints between it was not there" in summary.grew
+    )
 
 
 def test_a_behaviour_that_is_turned_round_is_not_carried_by_nothing() -> None:
     analyses = [make_analysis(GRAPH, clean=torch.full((PAIRS,), by)) for by in (2.0, -5.0)]
-    said = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
-    assert said.carried.startswith("It is turned round at the end")
+    summary = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
+    assert summary.carried.startswith("It is turned round at the end")
 
 
 def test_what_the_carriers_carry_at_once_is_told() -> None:
@@ -110,21 +112,21 @@ def test_what_the_carriers_carry_at_once_is_told() -> None:
     active[GRAPH.nodes.index("L0H0")] = True
     lost = replace(part.nodes, together=active, together_corrupt=torch.full((PAIRS,), 0.4))
     records = [first, replace(last, analyses={"cue": replace(part, nodes=lost)})]
-    said = Summary.of(Timeline.of(records), "cue")
-    assert "(L0H0); all that are surely active today lose 0.10 of it at once" in said.carried
+    summary = Summary.of(Timeline.of(records), "cue")
+    assert "(L0H0); all that are surely active today lose 0.10 of it at once" in summary.carried
 
 
 def test_a_node_that_was_gone_in_between_is_not_there_since() -> None:
-    said = summed({"L0H0": [0, 0.4, 0, 0.4], "L0H1": [0.4, 0, 0.4, 0.4], "M0": [0.4] * 4})
-    assert said.interrupted == ("L0H0", "L0H1")
-    assert "(L0H1 with breaks, M0)" in said.carried
-    assert "(L0H0 since step 10 with breaks)" in said.carried
+    summary = summed({"L0H0": [0, 0.4, 0, 0.4], "L0H1": [0.4, 0, 0.4, 0.4], "M0": [0.4] * 4})
+    assert summary.interrupted == ("L0H0", "L0H1")
+    assert "(L0H1 with breaks, M0)" in summary.carried
+    assert "(L0H0 since step 10 with breaks)" in summary.carried
 
 
 def test_a_node_that_came_and_went_is_a_change_of_state() -> None:
-    said = summed({"L0H0": [0, 0.4, 0]})
-    assert said.transient == ("L0H0",) and "1 head came and went (L0H0)" in said.carried
-    assert said.supported.startswith("Changes are beyond resampling of these pairs")
+    summary = summed({"L0H0": [0, 0.4, 0]})
+    assert summary.transient == ("L0H0",) and "1 head came and went (L0H0)" in summary.carried
+    assert summary.supported.startswith("Changes are beyond resampling of these pairs")
     assert summed({"L0H0": [0.4] * 3}).supported.startswith("No state changed")
 
 
@@ -134,8 +136,8 @@ def test_what_step_0_did_not_measure_is_said() -> None:
     nothing = torch.full_like(part.nodes.corrupt, torch.nan)
     left_out = replace(part, nodes=replace(part.nodes, corrupt=nothing, restore=nothing))
     records = [replace(first, analyses={"cue": left_out}), second]
-    said = Summary.of(Timeline.of(records), "cue")
-    assert said.scored == ("L0H0",) and "step 0 knew L0H0 by scores alone" in said.carried
+    summary = Summary.of(Timeline.of(records), "cue")
+    assert summary.scored == ("L0H0",) and "step 0 knew L0H0 by scores alone" in summary.carried
     assert summed({"L0H0": [0, 0.4]}).scored == ()
 
 
@@ -147,23 +149,23 @@ def test_drift_has_grown_only_beyond_a_control() -> None:
     for level, words in ((0.06, {"grown": ("L0H0",), "shrunk": ("L0H1",)}),
                          (0.2, {"drifted": ("L0H0", "L0H1")})):  # fmt: skip
         control = Timeline.of(records_named(GRAPH, {"L0H0": [0.4, 0.4 + level]}))
-        said = summed(paths, control)
-        assert said.drifted == words and "no control" not in said.supported
+        summary = summed(paths, control)
+        assert summary.drifted == words and "no control" not in summary.supported
         assert (
             f"control run of 10 steps, in which shares moved by {level:.2f} at most, no node "
-            "emerged and no node faded" in said.supported
+            "emerged and no node faded" in summary.supported
         )
 
 
 def test_what_emerged_and_faded_in_the_control_is_told() -> None:
     paths = {"L0H0": [0, 0.4, 0.4], "L0H1": [0, 0.4, 0], "M0": [0.4, 0.4, 0]}
-    said = summed({"L1H0": [0, 0.4, 0.4]}, Timeline.of(records_named(GRAPH, paths)))
-    assert said.control is not None
-    assert [*said.control.cohorts, *said.control.transient] == ["L0H0", "L0H1"]
-    assert said.control.faded == ("M0",)
-    assert f"the behaviour moved by {said.control.growth} logits" in said.supported
-    assert f"scores carry {said.control.wiring}; " in said.supported
-    assert "2 heads emerged (L0H0, L0H1) and 1 MLP faded (M0)" in said.supported
+    summary = summed({"L1H0": [0, 0.4, 0.4]}, Timeline.of(records_named(GRAPH, paths)))
+    assert summary.control is not None
+    assert [*summary.control.cohorts, *summary.control.transient] == ["L0H0", "L0H1"]
+    assert summary.control.faded == ("M0",)
+    assert f"the behaviour moved by {summary.control.growth} logits" in summary.supported
+    assert f"scores carry {summary.control.wiring}; " in summary.supported
+    assert "2 heads emerged (L0H0, L0H1) and 1 MLP faded (M0)" in summary.supported
     assert summed(paths).control is None
 
 
@@ -194,8 +196,8 @@ def test_old_wires_do_not_suffice_where_random_ones_do() -> None:
         (1.3, "of 1.3 times the edges do too, so"),
     ):
         analyses = [make_analysis(GRAPH), make_analysis(GRAPH, random_size=random)]
-        said = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue").rewired
-        assert word in said and ("cannot be told" in said) == (random < 2)
+        summary = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue").rewired
+        assert word in summary and ("cannot be told" in summary) == (random < 2)
 
 
 @pytest.mark.parametrize(
@@ -204,9 +206,9 @@ def test_old_wires_do_not_suffice_where_random_ones_do() -> None:
 def test_a_behaviour_grew_or_fell_by_the_paired_interval(by: float, word: str) -> None:
     spread = 2 + torch.linspace(-1, 1, PAIRS)
     analyses = [make_analysis(GRAPH, clean=spread * gain - 2) for gain in (1.0, by)]
-    said = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
-    assert said.change == word
-    assert ("by -" in said.grew) is False and (" by 1.00 (0." in said.grew) == (by != 1)
+    summary = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
+    assert summary.change == word
+    assert ("by -" in summary.grew) is False and (" by 1.00 (0." in summary.grew) == (by != 1)
 
 
 @pytest.mark.parametrize(
@@ -227,9 +229,9 @@ def test_a_state_that_changed_by_share_alone_is_named(
         shares = torch.zeros(len(GRAPH.nodes))
         shares[:2] = torch.tensor(of_nodes) / 4  # a builder's behaviour is of 4 logits
         analyses.append(make_analysis(GRAPH, shares, clean=torch.full((PAIRS,), whole - 2)))
-    said = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
-    assert said.relative == relative
-    assert ("by share alone" in said.carried) == bool(relative)
+    summary = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
+    assert summary.relative == relative
+    assert ("by share alone" in summary.carried) == bool(relative)
 
 
 def test_of_few_pairs_a_behaviour_rarely_grew_by_chance() -> None:
@@ -249,27 +251,27 @@ def test_of_few_pairs_a_behaviour_rarely_grew_by_chance() -> None:
 def test_an_absent_behaviour_is_carried_by_nothing() -> None:
     gone = make_analysis(GRAPH, clean=torch.full((PAIRS,), -2.0))
     records = records_named(GRAPH, {"L0H0": [0.4]})
-    said = Summary.of(
+    summary = Summary.of(
         Timeline.of(records_of(GRAPH, [records[0].analyses["cue"], gone])), "cue"
     )  # fmt: skip
-    assert said.carried == "It is not there at the end, so nothing carries it."
+    assert summary.carried == "It is not there at the end, so nothing carries it."
 
 
 def test_what_comes_with_the_behaviour_was_not_recruited() -> None:
     absent = make_analysis(GRAPH, clean=torch.full((PAIRS,), -2.0))
     there = records_named(GRAPH, {"L0H0": [0.4]})[0].analyses["cue"]
-    said = Summary.of(Timeline.of(records_of(GRAPH, [absent, there])), "cue")
-    assert said.carriers["with the behaviour"] == ("L0H0",) and not said.carriers["recruited"]
-    assert "1 head that emerged with the behaviour (L0H0 since step 10)" in said.carried
+    summary = Summary.of(Timeline.of(records_of(GRAPH, [absent, there])), "cue")
+    assert summary.carriers["with the behaviour"] == ("L0H0",) and not summary.carriers["recruited"]
+    assert "1 head that emerged with the behaviour (L0H0 since step 10)" in summary.carried
 
 
 def test_one_checkpoint_says_nothing_of_change() -> None:
-    said = summed({"L0H0": [0.4], "L0H1": [-0.4]})
-    assert "carried by L0H0; nothing can be said yet of change" in said.sentence
+    summary = summed({"L0H0": [0.4], "L0H1": [-0.4]})
+    assert "carried by L0H0; nothing can be said yet of change" in summary.sentence
 
 
 def test_weaknesses_and_sound_records_are_counted() -> None:
     records = records_by(GRAPH, np.zeros((3, 6)), faithfulness=0.4)
-    said = Summary.of(Timeline.of(records), "cue")
-    assert said.sound == 0 and said.weaknesses == ["faithfulness 0.40"]
-    assert "0 of 3 records are sound, the last is not: faithfulness 0.40" in said.supported
+    summary = Summary.of(Timeline.of(records), "cue")
+    assert summary.sound == 0 and summary.weaknesses == ["faithfulness 0.40"]
+    assert "0 of 3 records are sound, the last is not: faithfulness 0.40" in summary.supported

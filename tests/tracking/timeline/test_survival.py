@@ -87,10 +87,10 @@ def test_the_curve_is_the_product_limit_and_the_cohorts_add_up(active: np.ndarra
             pruned = False in since
             ages.append((10 * (since.index(False) if pruned else len(since) - 1), pruned))
     share = 1.0
-    for time, found, number in curve[["time", "survival", "at_risk"]].to_numpy().tolist():
+    for time, result, number in curve[["time", "survival", "at_risk"]].to_numpy().tolist():
         at_risk = sum(age >= time for age, _ in ages)
         share *= 1 - sum(pruned and age == time for age, pruned in ages) / at_risk
-        assert found == pytest.approx(share)
+        assert result == pytest.approx(share)
         assert number == at_risk
     known = curve.dropna()
     assert ((known["low"] >= 0) & (known["high"] <= 1)).all()

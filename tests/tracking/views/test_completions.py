@@ -57,8 +57,8 @@ def test_texts_and_chats_are_read_alike_in_the_order_of_steps(tmp_path: Path) ->
         completion=[chat("3", "assistant")],
         right=[0.5],
     )
-    said = list(batches(tmp_path))
-    assert said == [[Said(9, "1+2", "3", 0.5)], [Said(10, "1+1", "2", 1.0)]]
+    result = list(batches(tmp_path))
+    assert result == [[Said(9, "1+2", "3", 0.5)], [Said(10, "1+1", "2", 1.0)]]
 
 
 def test_a_chat_of_several_messages_names_who_speaks() -> None:
@@ -143,7 +143,7 @@ ROWS = st.lists(
 )
 
 
-def told(rows: list[tuple[int, str, float]], ends: list[int], count: int = 3) -> Digest:
+def digest_of(rows: list[tuple[int, str, float]], ends: list[int], count: int = 3) -> Digest:
     """The digest of completions by step, prompt and reward; every text is another."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
@@ -156,13 +156,13 @@ def told(rows: list[tuple[int, str, float]], ends: list[int], count: int = 3) ->
                 completion=[f"text {place}" for place, _ in mine],
                 right=[float(row[2]) for _, row in mine],
             )
-        said = digest(run, ends, count, 100)
-    assert said
-    return said
+        result = digest(run, ends, count, 100)
+    assert result
+    return result
 
 
-def changes(said: Digest) -> list[tuple[Any, ...]]:
-    return [tuple(row) for row in said.turned[["step", "prompt", "change"]].to_numpy()]
+def changes(result: Digest) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in result.turned[["step", "prompt", "change"]].to_numpy()]
 
 
 def test_samples_are_the_best_and_the_worst_in_turn_of_different_problems() -> None:
@@ -170,7 +170,7 @@ def test_samples_are_the_best_and_the_worst_in_turn_of_different_problems() -> N
         (1, "a", 9), (5, "a", 1), (6, "a", 1), (7, "b", 0.5), (8, "c", 0), (9, "d", -9)
     ]  # fmt: skip
     for count, wanted in ((4, [2, 4, 3, 1]), (2, [2, 4]), (0, [])):
-        chosen = told(rows, [4, 8], count).samples[1]
+        chosen = digest_of(rows, [4, 8], count).samples[1]
         assert chosen["completion"].tolist() == [f"text {place}" for place in wanted]
 
 
@@ -180,7 +180,7 @@ def test_samples_are_those_that_a_look_at_all_rows_finds(
     rows: list[tuple[int, str, float]], count: int, random: Any
 ) -> None:
     random.shuffle(rows)
-    chosen = told(rows, [10, 20], count).samples[1]
+    chosen = digest_of(rows, [10, 20], count).samples[1]
     there = [(p, r, s, f"text {i}") for i, (s, p, r) in enumerate(rows) if 10 < s <= 20]
     best = sorted(there, key=lambda one: (-one[1], -one[2], one[0], one[3]))
     worst = sorted(there, key=lambda one: (one[1], -one[2], one[0], one[3]))
@@ -198,20 +198,20 @@ def test_a_problem_turns_where_its_mean_crosses_half_the_largest_reward() -> Non
         (1, "b", 2), (31, "b", 0.5), (32, "b", 0.7), (1, "c", 0), (41, "c", 2),
     ]  # fmt: skip
     # a crosses nothing, as the bar is 1; b is seen again only in the last interval, c after it
-    said = told(rows, [10, 20, 30, 40])
-    assert said.turned.to_numpy().tolist() == [[40, "b", 2, 0.6, "failed"]]
-    assert (said.solved, said.failed) == ([0, 0, 0, 0], [0, 0, 0, 1])
-    assert told(rows, [10, 20, 30, 50]).turned["change"].tolist() == ["solved", "failed"]
+    result = digest_of(rows, [10, 20, 30, 40])
+    assert result.turned.to_numpy().tolist() == [[40, "b", 2, 0.6, "failed"]]
+    assert (result.solved, result.failed) == ([0, 0, 0, 0], [0, 0, 0, 1])
+    assert digest_of(rows, [10, 20, 30, 50]).turned["change"].tolist() == ["solved", "failed"]
 
 
 def test_what_comes_later_does_not_change_what_was_solved() -> None:
     rows: list[tuple[int, str, float]] = [(1, "a", 0), (11, "a", 1), (21, "b", 9), (31, "a", 1)]
-    assert changes(told(rows[:2], [10, 20, 30])) == [(20, "a", "solved")]
-    assert changes(told(rows, [10, 20, 30, 40])) == [(20, "a", "solved")]
+    assert changes(digest_of(rows[:2], [10, 20, 30])) == [(20, "a", "solved")]
+    assert changes(digest_of(rows, [10, 20, 30, 40])) == [(20, "a", "solved")]
 
 
 def test_nothing_turns_where_no_reward_is_above_zero() -> None:
-    assert told([(1, "a", -2), (11, "a", 0), (21, "a", -1)], [10, 20, 30]).turned.empty
+    assert digest_of([(1, "a", -2), (11, "a", 0), (21, "a", -1)], [10, 20, 30]).turned.empty
 
 
 def test_of_many_turned_problems_all_are_counted_and_some_shown(tmp_path: Path) -> None:
@@ -219,9 +219,9 @@ def test_of_many_turned_problems_all_are_counted_and_some_shown(tmp_path: Path) 
     for step in (1, 2):
         reward = [float(step == 2)] * 30
         write(tmp_path, step, prompt=names, completion=[f"{step}"] * 30, right=reward)
-    said = digest(tmp_path, [1, 2], 3, 12)
-    assert said and said.solved == [0, 30]
-    assert said.turned["prompt"].tolist() == names[:12]
+    result = digest(tmp_path, [1, 2], 3, 12)
+    assert result and result.solved == [0, 30]
+    assert result.turned["prompt"].tolist() == names[:12]
 
 
 @settings(max_examples=50)
@@ -242,7 +242,7 @@ def test_turned_problems_are_those_that_a_walk_over_the_intervals_finds(
             if bar > 0 and crossed:
                 expected.append((end, prompt, "solved" if mean >= bar else "failed"))
             last[prompt] = mean
-    assert sorted(changes(told(rows, sorted(steps)))) == sorted(expected)
+    assert sorted(changes(digest_of(rows, sorted(steps)))) == sorted(expected)
 
 
 def test_a_long_run_is_read_in_little_memory(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.builders.analyses import make_analysis
-from tests.builders.wandb_files import history, increments, keys, merged, told
+from tests.builders.wandb_files import history, increments, keys, merged, rows_of
 from tracking import Record, Timeline
 from tracking.ledger.record import Analysis
 from tracking.model.graph import Graph
@@ -98,13 +98,13 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def expected_table(upto: int) -> set[tuple[int, str, str]]:
     """Step, contrast and node of the rows that the table must have: who is or was active."""
-    found, seen = set(), set()
+    result, seen = set(), set()
     for record, row in zip(records()[:upto], HISTORIES, strict=False):
         for contrast, active in (("cue", row), ("operand", row[::-1])):
             names = zip(record.graph.nodes, active, strict=True)
             seen |= {(contrast, node) for node, on in names if on}
-        found |= {(record.step, contrast, node) for contrast, node in seen}
-    return found
+        result |= {(record.step, contrast, node) for contrast, node in seen}
+    return result
 
 
 def test_scalars_equal_the_records_row_by_row(offline: Path) -> None:
@@ -139,7 +139,7 @@ def test_scalars_equal_the_records_row_by_row(offline: Path) -> None:
 
 
 def test_heads_are_drawn_against_training_steps(offline: Path) -> None:
-    (metric,) = [row for row in told(offline, "metric") if row.get("glob_name") == "heads/*"]
+    (metric,) = [row for row in rows_of(offline, "metric") if row.get("glob_name") == "heads/*"]
     assert metric["step_metric"] == "train/global_step"
 
 
@@ -184,8 +184,8 @@ def test_config_has_the_settings_and_the_pairs(offline: Path) -> None:
 
 def test_the_summary_is_that_of_the_run_so_far(offline: Path) -> None:
     summary = merged(offline, "summary")
-    said = Summary.of(Timeline.of(records()), "cue")
-    assert summary["heads/sentence"] == said.sentence
+    expected = Summary.of(Timeline.of(records()), "cue")
+    assert summary["heads/sentence"] == expected.sentence
     assert summary["heads/base"] == "L0H0" and summary["heads/recruited"] == "L0H2"
     assert summary["heads/transient"] == "L0H1, M0" and summary["heads/faded"] == ""
     assert summary["heads/behaviour"] == pytest.approx(4.0)
@@ -204,7 +204,7 @@ def test_a_killed_run_has_a_summary_too() -> None:
 
 
 def test_a_circuit_that_turns_weak_is_alerted_to_once(offline: Path) -> None:
-    (alert,) = told(offline, "alert")
+    (alert,) = rows_of(offline, "alert")
     assert alert["title"] == "Weak circuit on 'operand' pairs"
     assert "step 20" in alert["text"]
 
@@ -352,8 +352,10 @@ def test_a_place_that_fails_is_told_and_stops_neither_training_nor_others(
     shown.sinks.insert(0, Broken())
     with caplog.at_level(logging.WARNING, "tracking.views.dashboard"):
         shown.show(Timeline.of(records()), 0.5)
-    (said,) = {record.getMessage() for record in caplog.records if "Broken" in record.getMessage()}
-    assert said == "Broken failed: the network is down; the ledger has the record all the same"
+    (message,) = {
+        record.getMessage() for record in caplog.records if "Broken" in record.getMessage()
+    }
+    assert message == "Broken failed: the network is down; the ledger has the record all the same"
     shown.close()
     read = EventAccumulator(str(tmp_path / "runs" / "heads"))
     read.Reload()

@@ -44,7 +44,7 @@ from tracking.views.figures import (
 from tracking.views.palette import LOOKS
 
 
-def timeline(
+def timeline_of(
     histories: Sequence[Sequence[float]], more: Mapping[int, dict[str, Any]] = MappingProxyType({})
 ) -> Timeline:
     """On 1 layer of 3 heads and an MLP: the share of each by step; at 0.05 it cannot be told.
@@ -80,15 +80,15 @@ def curves(axes: Axes) -> list[np.ndarray]:
 
 
 def test_the_picture_shows_behaviour_reward_and_wiring_over_the_steps(tmp_path: Path) -> None:
-    told = timeline(RUN)
-    figure = picture(told)
+    timeline = timeline_of(RUN)
+    figure = picture(timeline)
     top, second, third = figure.axes[:3]
     columns = ("behaviour", "reward", "wiring_kept")
     for axes, column in zip((top, second, third), columns, strict=True):
         (line,) = curves(axes)
-        np.testing.assert_array_equal(line, told.counts[column])
+        np.testing.assert_array_equal(line, timeline.counts[column])
     assert len(top.collections) == 1 and len(third.collections) == 2  # bands, and the null's
-    path = write_picture(told, tmp_path / "report.png")
+    path = write_picture(timeline, tmp_path / "report.png")
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
@@ -98,9 +98,9 @@ def accuracy(*rows: tuple[int, str, float]) -> pd.DataFrame:
 
 
 def test_accuracy_stands_above_the_raster_where_benchmarks_were_solved() -> None:
-    told = timeline(RUN)
+    timeline = timeline_of(RUN)
     table = accuracy((0, "easy", 0.2), (0, "hard", 0.1), (30, "easy", 0.9), (30, "hard", 0.4))
-    figure = picture(told, accuracy=table)
+    figure = picture(timeline, accuracy=table)
     panel = figure.axes[3]
     assert panel.get_ylabel() == "accuracy" and panel.get_xlim()[1] > 30
     for line, name in zip(panel.lines, ("easy", "hard"), strict=True):
@@ -111,16 +111,16 @@ def test_accuracy_stands_above_the_raster_where_benchmarks_were_solved() -> None
 
 
 def test_a_picture_without_benchmarks_is_the_same_bytes(tmp_path: Path) -> None:
-    told = timeline(RUN)
+    timeline = timeline_of(RUN)
     plain, empty = (tmp_path / name for name in ("plain.png", "empty.png"))
-    write_picture(told, plain)
-    write_picture(told, empty, accuracy())
+    write_picture(timeline, plain)
+    write_picture(timeline, empty, accuracy())
     assert plain.read_bytes() == empty.read_bytes()
 
 
 def test_the_step_axis_begins_at_0_and_has_whole_ticks() -> None:
     for histories in (RUN, RUN[:1]):
-        for axes in picture(timeline(histories)).axes[:4]:
+        for axes in picture(timeline_of(histories)).axes[:4]:
             low, high = axes.get_xlim()
             assert low == 0 < high
             ticks = axes.get_xticks()
@@ -135,12 +135,12 @@ def test_cells_hold_their_step_and_none_begins_below_0(steps: list[int]) -> None
 
 
 def test_the_raster_is_the_timelines_shares_states_and_doubts() -> None:
-    told = timeline(RUN)
-    below = picture(told).axes[3]
+    timeline = timeline_of(RUN)
+    below = picture(timeline).axes[3]
     names = [label.get_text() for label in below.get_yticklabels()]
     assert names == ["L0H0", "L0H1", "L0H2", "M0"]
     (mesh,) = [one for one in below.collections if isinstance(one, QuadMesh)]
-    shares = told.nodes.pivot(index="node", columns="step", values="share").loc[names]
+    shares = timeline.nodes.pivot(index="node", columns="step", values="share").loc[names]
     np.testing.assert_array_equal(mesh.get_array(), shares)
     assert mesh.get_clim() == (-0.5, 0.5)
     low, middle, high = mesh.cmap([0.0, 0.5, 1.0])
@@ -149,7 +149,7 @@ def test_the_raster_is_the_timelines_shares_states_and_doubts() -> None:
     assert hatched == [(15, 1.5)]  # L0H2 at step 20
     marks = [one for one in below.collections if not isinstance(one, QuadMesh)]
     placed = {(x, y) for one in marks for x, y in np.asarray(one.get_offsets()).tolist()}
-    word = told.nodes.pivot(index="node", columns="step", values="state").loc[names]
+    word = timeline.nodes.pivot(index="node", columns="step", values="state").loc[names]
     middles = {0: 2.5, 10: 10, 20: 20}
     assert placed == {
         (middles[step], row)
@@ -157,7 +157,7 @@ def test_the_raster_is_the_timelines_shares_states_and_doubts() -> None:
         for step in middles
         if word.at[name, step] in drawing.MARKS
     }
-    words = [text.get_text() for text in picture(told).legends[0].get_texts()]
+    words = [text.get_text() for text in picture(timeline).legends[0].get_texts()]
     states = ["base, retained", "new", "surviving", "faded", "pruned"]
     assert words == [*states, "cannot tell here, or says otherwise"]
 
@@ -184,8 +184,8 @@ def test_of_many_rows_those_that_were_never_active_are_left_out() -> None:
 def test_a_run_with_little_to_show_still_makes_a_picture(
     histories: list[list[float]], tmp_path: Path
 ) -> None:
-    write_picture(timeline(histories), tmp_path / "report.png")
-    node_map(timeline(histories), 0, "cue")
+    write_picture(timeline_of(histories), tmp_path / "report.png")
+    node_map(timeline_of(histories), 0, "cue")
 
 
 def veils(figure: Figure) -> list[list[float]]:
@@ -199,13 +199,13 @@ def veils(figure: Figure) -> list[list[float]]:
 
 
 def test_weak_and_absent_records_are_pale_and_no_others() -> None:
-    told = timeline(RUN, {1: WEAK})
-    assert veils(picture(told)) == [[5, 15]]  # of the raster
-    assert veils(picture(timeline(RUN, {2: ABSENT}))) == [[15, 25]]
-    assert len(veils(node_map(told, 10, "cue"))) == 1
-    assert veils(node_map(told, 20, "cue")) == []
-    assert veils(picture(timeline(RUN))) == []
-    assert [node_map(told, step, "cue").axes[0].get_title() for step in (0, 10, 20)] == [
+    timeline = timeline_of(RUN, {1: WEAK})
+    assert veils(picture(timeline)) == [[5, 15]]  # of the raster
+    assert veils(picture(timeline_of(RUN, {2: ABSENT}))) == [[15, 25]]
+    assert len(veils(node_map(timeline, 10, "cue"))) == 1
+    assert veils(node_map(timeline, 20, "cue")) == []
+    assert veils(picture(timeline_of(RUN))) == []
+    assert [node_map(timeline, step, "cue").axes[0].get_title() for step in (0, 10, 20)] == [
         "'cue' pairs, step 0: sound",
         "'cue' pairs, step 10: weak",
         "'cue' pairs, step 20: sound",
@@ -242,7 +242,7 @@ def everything() -> Iterator[Figure]:
 
 
 def test_nothing_is_cut_off_and_nothing_overlaps() -> None:
-    for figure in (*everything(), picture(timeline(RUN)), node_map(timeline(RUN), 20, "cue")):
+    for figure in (*everything(), picture(timeline_of(RUN)), node_map(timeline_of(RUN), 20, "cue")):
         parts, page = boxes(figure), figure.bbox
         for place, one in enumerate(parts):
             assert page.x0 <= one.x0 and one.x1 <= page.x1, place
@@ -251,14 +251,14 @@ def test_nothing_is_cut_off_and_nothing_overlaps() -> None:
 
 
 def test_the_map_has_layer_0_lowest_the_mlp_apart_and_a_legend() -> None:
-    told = timeline(RUN)
-    figure = node_map(told, 20, "cue")
+    timeline = timeline_of(RUN)
+    figure = node_map(timeline, 20, "cue")
     axes = figure.axes[0]
     low, high = axes.get_ylim()
     assert low < high
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1", "2", "MLP"]
     (mesh,) = [one for one in axes.collections if isinstance(one, QuadMesh)]
-    np.testing.assert_array_equal(mesh.get_array(), [told.at(20, "cue")["share"]])
+    np.testing.assert_array_equal(mesh.get_array(), [timeline.at(20, "cue")["share"]])
     hatched = [one.get_xy() for one in axes.patches if one.get_hatch()]  # type: ignore[attr-defined]
     assert hatched == [(1.5, -0.5)]  # L0H2
     words = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -266,11 +266,11 @@ def test_the_map_has_layer_0_lowest_the_mlp_apart_and_a_legend() -> None:
 
 
 def test_the_reward_drawn_is_of_one_name() -> None:
-    told = timeline(RUN)
+    timeline = timeline_of(RUN)
     names = ["loss", "eval_mean_token_accuracy", "loss"]
     values = [2.0, 0.5, 1.0]
-    told = replace(told, counts=told.counts.assign(reward=values, reward_name=names))
-    reward = picture(told).axes[1]
+    timeline = replace(timeline, counts=timeline.counts.assign(reward=values, reward_name=names))
+    reward = picture(timeline).axes[1]
     assert reward.get_ylabel() == "loss"
     np.testing.assert_array_equal(reward.lines[0].get_ydata(), [2.0, np.nan, 1.0])
 
@@ -284,16 +284,16 @@ def heights(axes: Axes) -> dict[str, list[float]]:
 
 
 def test_cohorts_are_stacked_as_the_cohort_table_says() -> None:
-    told = timeline(LIVES)
-    figure = cohorts(told, "cue")
-    table = cohort_table(told.nodes, "cue")
+    timeline = timeline_of(LIVES)
+    figure = cohorts(timeline, "cue")
+    table = cohort_table(timeline.nodes, "cue")
     expected = {
         str(cohort): [int(rows.loc[rows["step"] == step, "left"].sum()) for step in (0, 10, 20, 30)]
         for cohort, rows in table.groupby("cohort")
     }
     assert heights(figure.axes[0]) == expected == {"10": [0, 2, 1, 2]}
     total = np.sum(list(expected.values()), axis=0).tolist()
-    assert total == told.counts["emergent"].tolist()
+    assert total == timeline.counts["emergent"].tolist()
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["10"]
 
@@ -302,28 +302,28 @@ def test_cohorts_are_stacked_as_the_cohort_table_says() -> None:
 @given(st.lists(st.lists(st.sampled_from([0, 0.05, 0.3]), min_size=4, max_size=4), min_size=1,
                 max_size=5))  # fmt: skip
 def test_a_stack_of_cohorts_is_as_high_as_the_emergent_heads(histories: list[list[float]]) -> None:
-    told = timeline(histories)
-    bars = list(heights(cohorts(told, "cue").axes[0]).values())
+    timeline = timeline_of(histories)
+    bars = list(heights(cohorts(timeline, "cue").axes[0]).values())
     total = np.sum(bars, axis=0) if bars else np.zeros(len(histories))
-    assert total.tolist() == told.counts["emergent"].tolist()
+    assert total.tolist() == timeline.counts["emergent"].tolist()
 
 
 def test_the_survival_curve_is_the_estimate_with_its_heads_at_risk() -> None:
-    told = timeline(LIVES)
-    curve = survival(told.nodes, "cue")
-    above, below = figures.survival_curve(told, "cue").axes
+    timeline = timeline_of(LIVES)
+    curve = survival(timeline.nodes, "cue")
+    above, below = figures.survival_curve(timeline, "cue").axes
     drawn = above.lines[0]
     assert drawn.get_drawstyle() == "steps-post"
     np.testing.assert_array_equal(drawn.get_xdata(), curve["time"])
     np.testing.assert_array_equal(drawn.get_ydata(), curve["survival"])
-    said = [(text.get_position()[0], text.get_text()) for text in below.texts]
+    labels = [(text.get_position()[0], text.get_text()) for text in below.texts]
     rows = zip(curve["time"], curve["at_risk"], strict=True)
-    assert said == [(time, str(risk)) for time, risk in rows]
+    assert labels == [(time, str(risk)) for time, risk in rows]
 
 
 def test_where_nothing_emerged_the_pictures_say_so() -> None:
-    told = timeline([[0.3, 0, 0, 0]] * 3)
-    for figure in (cohorts(told, "cue"), figures.survival_curve(told, "cue")):
+    timeline = timeline_of([[0.3, 0, 0, 0]] * 3)
+    for figure in (cohorts(timeline, "cue"), figures.survival_curve(timeline, "cue")):
         assert [text.get_text() for text in figure.axes[0].texts] == ["no head emerged"]
 
 
@@ -337,8 +337,8 @@ def test_turnover_and_its_null_are_drawn_with_their_bands() -> None:
     entries = {
         "entries": torch.randint(1, 20, (50, 4)),
     }
-    told = timeline(LIVES, {index: entries for index in range(4)})
-    *panels, less = turnover(told, "cue").axes
+    timeline = timeline_of(LIVES, {index: entries for index in range(4)})
+    *panels, less = turnover(timeline, "cue").axes
     below = {line.get_label(): line for line in less.lines}
     for axes, prefix, what in zip(panels, ("", "edge_"), ("heads", "edges"), strict=True):
         lines = {line.get_label(): line for line in axes.lines}
@@ -347,17 +347,17 @@ def test_turnover_and_its_null_are_drawn_with_their_bands() -> None:
             (lines["null, mean"], "null"),
             (below[what], "turnover_less_null"),
         ):
-            np.testing.assert_array_equal(line.get_ydata(), told.counts[f"{prefix}{column}"])
+            np.testing.assert_array_equal(line.get_ydata(), timeline.counts[f"{prefix}{column}"])
         assert len(axes.collections) == 2
-    assert told.counts["null"].min() > 0
+    assert timeline.counts["null"].min() > 0
 
 
 def test_curves_of_faithfulness_and_wiring_are_the_last_records() -> None:
-    told = timeline(LIVES)
-    analysis = told.records[-1].analyses["cue"]
-    drawn = faithfulness_curve(told, "cue").axes[0].lines[0]
+    timeline = timeline_of(LIVES)
+    analysis = timeline.records[-1].analyses["cue"]
+    drawn = faithfulness_curve(timeline, "cue").axes[0].lines[0]
     np.testing.assert_array_equal(drawn.get_ydata(), analysis.circuit.curve[:, 1])
-    lines = {line.get_label(): line for line in wiring_curve(told, "cue").axes[0].lines}
+    lines = {line.get_label(): line for line in wiring_curve(timeline, "cue").axes[0].lines}
     assert analysis.wiring is not None
     for name, (label, _, _) in WIRED.items():
         line = lines[label.format(0)]
@@ -366,38 +366,38 @@ def test_curves_of_faithfulness_and_wiring_are_the_last_records() -> None:
 
 
 def test_a_run_that_begins_later_names_its_first_step() -> None:
-    records = [replace(one, step=one.step + 7) for one in timeline(LIVES).records]
-    told = Timeline.of(records)
+    records = [replace(one, step=one.step + 7) for one in timeline_of(LIVES).records]
+    timeline = Timeline.of(records)
     assert "step 7's ranking" in [
-        line.get_label() for line in wiring_curve(told, "cue").axes[0].lines
+        line.get_label() for line in wiring_curve(timeline, "cue").axes[0].lines
     ]
     (one,) = picture(Timeline.of(records[:1])).axes[2].texts
     assert one.get_text() == "step 7's wiring was compared at no checkpoint"
 
 
 def test_a_first_record_has_no_wiring_and_its_figures_say_so() -> None:
-    told = timeline(LIVES[:1])
-    for axes in (wiring_curve(told, "cue").axes[0], picture(told).axes[2]):
+    timeline = timeline_of(LIVES[:1])
+    for axes in (wiring_curve(timeline, "cue").axes[0], picture(timeline).axes[2]):
         assert any("step 0's wiring" in text.get_text() for text in axes.texts)
 
 
 def test_coupling_is_drawn_from_its_table_with_its_caveat() -> None:
     rows = [LIVES[place % 4] for place in range(12)]
-    told = timeline(
+    timeline = timeline_of(
         rows, {place: {"clean": torch.full((PAIRS,), 2.0 + place % 3)} for place in range(12)}
     )
-    table = Coupling.of(told.nodes, told.counts, "cue").table
-    figure = coupling(told, "cue")
+    table = Coupling.of(timeline.nodes, timeline.counts, "cue").table
+    figure = coupling(timeline, "cue")
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     for series, of_series in table.groupby("series"):
         np.testing.assert_array_equal(lines[series].get_ydata(), of_series["correlation"])
     assert CAVEAT in {text.get_text() for text in figure.texts}
-    assert coupling(timeline(RUN), "cue").axes[0].texts[0].get_text().startswith("too few")
+    assert coupling(timeline_of(RUN), "cue").axes[0].texts[0].get_text().startswith("too few")
 
 
 def test_runs_are_exported_as_pictures_and_their_data(tmp_path: Path) -> None:
-    told, solved = timeline(LIVES), {"one": accuracy((0, "easy", 0.2)), "two": accuracy()}
-    paths = papers.export({"one": told, "two": timeline(RUN)}, tmp_path / "new", solved)
+    timeline, solved = timeline_of(LIVES), {"one": accuracy((0, "easy", 0.2)), "two": accuracy()}
+    paths = papers.export({"one": timeline, "two": timeline_of(RUN)}, tmp_path / "new", solved)
     assert sorted(paths) == sorted((tmp_path / "new").iterdir())
     names = {path.name for path in paths}
     plots = ("map", "cohorts", "survival", "faithfulness", "wiring", "turnover", "coupling")
@@ -407,17 +407,17 @@ def test_runs_are_exported_as_pictures_and_their_data(tmp_path: Path) -> None:
     assert names == tables | {f"{name}.{end}" for name in wanted for end in ("png", "svg")}
     folder = tmp_path / "new"
     for name, table in (
-        ("picture", told.counts),
-        ("nodes", told.nodes),
+        ("picture", timeline.counts),
+        ("nodes", timeline.nodes),
         ("accuracy", solved["one"]),
-        ("cue.cohorts", cohort_table(told.nodes, "cue")),
-        ("cue.survival", survival(told.nodes, "cue")),
+        ("cue.cohorts", cohort_table(timeline.nodes, "cue")),
+        ("cue.survival", survival(timeline.nodes, "cue")),
     ):
-        said = pd.read_csv(folder / f"one.{name}.csv", keep_default_na=False, na_values=[""])
+        data = pd.read_csv(folder / f"one.{name}.csv", keep_default_na=False, na_values=[""])
         expected = pd.read_csv(
             io.StringIO(table.to_csv(index=False)), keep_default_na=False, na_values=[""]
         )
-        pd.testing.assert_frame_equal(said, expected)
+        pd.testing.assert_frame_equal(data, expected)
     together = pd.read_csv(folder / "together.csv")
     assert together["run"].tolist() == ["one"] * 4 + ["two"] * 3
     assert together["behaviour"].tolist() == pytest.approx([4.0] * 7)
@@ -430,7 +430,7 @@ def test_runs_are_exported_as_pictures_and_their_data(tmp_path: Path) -> None:
 
 def test_the_same_records_export_the_same_bytes(tmp_path: Path) -> None:
     one, two = (
-        {path.name: path.read_bytes() for path in papers.export({"a": timeline(RUN)}, folder)}
+        {path.name: path.read_bytes() for path in papers.export({"a": timeline_of(RUN)}, folder)}
         for folder in (tmp_path / "one", tmp_path / "two")
     )
     assert one == two
@@ -447,6 +447,6 @@ def test_file_names_are_safe_and_apart_whatever_the_names(names: list[str]) -> N
 
 def test_a_run_called_like_a_path_stays_in_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / "figures"
-    paths = papers.export({"../up/.. x": timeline([[0.3, 0, 0, 0]])}, folder)
+    paths = papers.export({"../up/.. x": timeline_of([[0.3, 0, 0, 0]])}, folder)
     assert {path.parent for path in paths} == {folder}
     assert list(tmp_path.iterdir()) == [folder]

@@ -32,10 +32,10 @@ from train.ablation.attention import BYTES
 
 def test_the_page_holds_the_timelines_numbers(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", contrasts=("cue", "operand"))
-    told, data = Timeline.read(run), data_of(report({"run": run}))
+    timeline, data = Timeline.read(run), data_of(report({"run": run}))
     assert data["contrasts"] == ["cue", "operand"] and data["runs"][0]["steps"] == [0, 10, 20]
-    for contrast in told.contrasts:
-        nodes, counts = told.of_contrast(contrast)
+    for contrast in timeline.contrasts:
+        nodes, counts = timeline.of_contrast(contrast)
         held = data["runs"][0]["contrasts"][contrast]
         assert [data["states"][code] for code in held["nodes"]["state"]] == nodes["state"].tolist()
         doubted, unsure = untold(nodes), nodes["undecided"]
@@ -49,16 +49,16 @@ def test_the_page_holds_the_timelines_numbers(tmp_path: Path) -> None:
         table = list(names(NODES, "in_page"))
         same({name: held["nodes"][name] for name in table}, nodes[table])
         rows, left_out = shown(nodes)
-        assert [told.records[0].graph.nodes[place] for place in held["rows"]] == rows
+        assert [timeline.records[0].graph.nodes[place] for place in held["rows"]] == rows
         assert held["left_out"] == left_out == 0
         same(held["counts"], counts.drop(columns="contrast"))
 
 
 def test_the_page_holds_what_follows_from_the_timeline(tmp_path: Path) -> None:
     run = lively(tmp_path / "run")
-    told, data = Timeline.read(run), data_of(report({"run": run}))
-    for contrast in told.contrasts:
-        nodes, counts = told.of_contrast(contrast)
+    timeline, data = Timeline.read(run), data_of(report({"run": run}))
+    for contrast in timeline.contrasts:
+        nodes, counts = timeline.of_contrast(contrast)
         held = data["runs"][0]["contrasts"][contrast]
         same(held["cohorts"], cohort_table(nodes, contrast))
         same(held["survival"], survival(nodes, contrast))
@@ -74,19 +74,19 @@ def test_the_page_holds_what_follows_from_the_timeline(tmp_path: Path) -> None:
         assert held["coupling"]["note"] == coupling.note
         assert held["coupling"]["caveat"] == CAVEAT
         assert held["coupling"]["reward_name"] == "reward"
-        said, summary = Summary.of(told, contrast), held["summary"]
-        assert summary["sentence"] == said.sentence == " ".join(summary["parts"])
-        assert len(summary["parts"]) == 4 and summary["regime"] == said.regime.word
-        assert summary["carriers"] == {name: list(of) for name, of in said.carriers.items()}
+        expected, summary = Summary.of(timeline, contrast), held["summary"]
+        assert summary["sentence"] == expected.sentence == " ".join(summary["parts"])
+        assert len(summary["parts"]) == 4 and summary["regime"] == expected.regime.word
+        assert summary["carriers"] == {name: list(of) for name, of in expected.carriers.items()}
         for name in ("faded", "transient", "weaknesses", "undecided"):
-            assert summary[name] == list(getattr(said, name))
+            assert summary[name] == list(getattr(expected, name))
         for name in ("verdict", "sound", "checkpoints"):
-            assert summary[name] == getattr(said, name)
+            assert summary[name] == getattr(expected, name)
         for name in ("growth", "wiring", "wiring_null"):
-            figure = getattr(said, name)
+            figure = getattr(expected, name)
             ends = (figure.value, figure.low, figure.high)
             assert summary[name] == pytest.approx(ends, rel=5e-4)
-        assert summary["behaviour"][0] == pytest.approx(said.behaviour[1].value, rel=5e-4)
+        assert summary["behaviour"][0] == pytest.approx(expected.behaviour[1].value, rel=5e-4)
 
 
 def test_the_page_holds_the_wiring_of_every_record_that_has_it(tmp_path: Path) -> None:
@@ -110,12 +110,12 @@ def test_the_page_holds_the_records_circuits_and_curves(tmp_path: Path) -> None:
     curve = torch.tensor([[0.01, 0.3, 0.1, 0.4], [0.2, 0.8, 0.7, 0.9], [1, 1, 0.95, 1.05]])
     settings = {"thresholds": asdict(Thresholds(weak_faithfulness=0.55))}
     run = write_run(tmp_path / "run", facts=settings, curve=curve)
-    told = Timeline.read(run)
+    timeline = Timeline.read(run)
     held = data_of(report({"run": run}))["runs"][0]["contrasts"]["cue"]
     table = pd.DataFrame(curve.numpy(), columns=["share", "value", "low", "high"])
     for one in held["curves"]:
         same(one, table)
-    circuits = [int(record.analyses["cue"].circuit.circuit.sum()) for record in told.records]
+    circuits = [int(record.analyses["cue"].circuit.circuit.sum()) for record in timeline.records]
     assert held["circuit_edges"] == circuits
     # embedding, heads and MLPs below feed three reads a head, the MLP and the logits
     assert held["all_edges"] == (1 * 3 * 3 + 4) + (5 * 3 * 3 + 8) + 9
@@ -247,10 +247,10 @@ def test_what_cannot_be_reported_or_written_is_told_in_a_line(tmp_path: Path) ->
         ([run], tmp_path, "is a folder"),
         ([run], tmp_path / "file" / "report.html", "cannot be written"),
     ]
-    for runs, path, said in cases:
-        with pytest.raises(BadInput, match=said) as told:
+    for runs, path, words in cases:
+        with pytest.raises(BadInput, match=words) as refused:
             write_report(runs, path)
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(refused.value)
     assert not out.exists()
 
 
@@ -261,10 +261,10 @@ def test_every_caveat_is_told(tmp_path: Path) -> None:
     Ledger(run / "heads").mark_failed(30, RuntimeError("out of memory"))
     Ledger(run / "heads").mark(Mark(40, "budget", "budget of 0.05 spent"))
     timeline = Timeline.read(run)
-    told = "\n".join(caveats(run, timeline))
+    text = "\n".join(caveats(run, timeline))
     unsure = int((timeline.at(20, "cue")["state"] == "undecided").sum())
     assert unsure
-    for said in (
+    for words in (
         "No record of step 0: base nodes are those active at step 10",
         "2 checkpoints have been analysed: whether a change is more than the run's own",
         "No control was given",
@@ -276,33 +276,33 @@ def test_every_caveat_is_told(tmp_path: Path) -> None:
         "the change of weights is not known",
         "too few checkpoints (2)",
     ):
-        assert said in told
+        assert words in text
     page = data_of(report({"run": run}))["runs"][0]["caveats"]
-    assert set(told.splitlines()) < set(page)
+    assert set(text.splitlines()) < set(page)
     assert any("config.yaml" in line for line in page)
 
 
 def test_a_long_sound_run_with_a_control_has_few_caveats(tmp_path: Path) -> None:
     run, steps = tmp_path / "run", tuple(range(0, 300, 10))
     write_run(run, steps, share=0.3 * torch.eye(8)[1])
-    told = caveats(run, Timeline.read(run, control=Timeline.read(run)))
-    assert ["beside the reward" in line for line in told] == [True]  # it takes 80 to say little
+    lines = caveats(run, Timeline.read(run, control=Timeline.read(run)))
+    assert ["beside the reward" in line for line in lines] == [True]  # it takes 80 to say little
 
 
 def test_a_control_of_fewer_steps_is_told(tmp_path: Path) -> None:
     run, short = write_run(tmp_path / "run", (0, 10, 20)), write_run(tmp_path / "short", (0, 10))
-    told = caveats(run, Timeline.read(run, control=Timeline.read(short)))
-    assert any("ends at step 10, the run at step 20" in line for line in told)
-    told = caveats(short, Timeline.read(short, control=Timeline.read(run)))
-    assert not any("control" in line.lower() for line in told)
+    lines = caveats(run, Timeline.read(run, control=Timeline.read(short)))
+    assert any("ends at step 10, the run at step 20" in line for line in lines)
+    lines = caveats(short, Timeline.read(short, control=Timeline.read(run)))
+    assert not any("control" in line.lower() for line in lines)
 
 
 def test_records_of_before_are_told(tmp_path: Path) -> None:
     unknown = torch.full((16,), torch.nan)
     run = write_run(tmp_path / "run", (0,), clean=unknown, corrupted=unknown)
     write_run(run, (10,))
-    told = "\n".join(caveats(run, Timeline.read(run)))
-    assert "records without effects or behaviour (step 0), of an older version" in told
+    text = "\n".join(caveats(run, Timeline.read(run)))
+    assert "records without effects or behaviour (step 0), of an older version" in text
 
 
 def test_a_control_sets_drift_apart_on_the_page(tmp_path: Path) -> None:
@@ -313,8 +313,8 @@ def test_a_control_sets_drift_apart_on_the_page(tmp_path: Path) -> None:
     for against, word in ((None, "drifted"), (control, "grown")):
         held = data_of(report({"run": run}, against))["runs"][0]
         assert held["contrasts"]["cue"]["nodes"]["drift"][8 + 1] == word
-        told = any("No control was given" in line for line in held["caveats"])
-        assert told == (against is None)
+        warned = any("No control was given" in line for line in held["caveats"])
+        assert warned == (against is None)
 
 
 def test_one_checkpoint_makes_a_report_that_says_what_is_missing(tmp_path: Path) -> None:
@@ -326,8 +326,8 @@ def test_one_checkpoint_makes_a_report_that_says_what_is_missing(tmp_path: Path)
 def test_runs_that_do_not_compare_are_told_as_such(tmp_path: Path) -> None:
     first = write_run(tmp_path / "a", contrasts=("cue", "operand"))
     second = write_run(tmp_path / "b", graph=Graph(2, 4), pairs="1")
-    told = data_of(report({"a": first, "b": second}))["caveats"]
-    assert [line.split()[0:6] for line in told] == [
+    lines = data_of(report({"a": first, "b": second}))["caveats"]
+    assert [line.split()[0:6] for line in lines] == [
         ["The", "runs", "were", "tracked", "with", "different"],
         ["The", "runs", "are", "of", "models", "of"],
         ["No", "'operand'", "pairs", "in", "b."],
@@ -338,8 +338,8 @@ def test_settings_that_differ_between_runs_are_told_but_not_procedure(
     tmp_path: Path,
 ) -> None:
     runs = {}
-    made = (("a", "float32", 100, 1.0), ("b", "bfloat16", 200, 0.1))
-    for name, precision, resamples, budget in made:
+    settings_by_run = (("a", "float32", 100, 1.0), ("b", "bfloat16", 200, 0.1))
+    for name, precision, resamples, budget in settings_by_run:
         settings = vars(Settings(resamples=resamples, budget=budget))
         facts = {"settings": settings, "precision": precision}
         runs[name] = write_run(tmp_path / name, facts=facts)
@@ -350,7 +350,7 @@ def test_settings_that_differ_between_runs_are_told_but_not_procedure(
 
 
 @pytest.mark.parametrize(
-    ("strategy", "evaluated", "said"),
+    ("strategy", "evaluated", "message"),
     [
         ("no", None, None),
         ("steps", None, "both are taken for training's"),
@@ -359,7 +359,7 @@ def test_settings_that_differ_between_runs_are_told_but_not_procedure(
     ],
 )
 def test_completions_that_may_be_evaluations_are_told(
-    tmp_path: Path, strategy: str, evaluated: int | None, said: str | None
+    tmp_path: Path, strategy: str, evaluated: int | None, message: str | None
 ) -> None:
     run = write_run(tmp_path / "run")
     (run / "config.yaml").write_text(f"eval_strategy: {strategy}\n")
@@ -372,8 +372,8 @@ def test_completions_that_may_be_evaluations_are_told(
         (run / "checkpoint-20").mkdir()
         state = {"log_history": [{"step": evaluated, "eval_loss": 1.0}]}
         (run / "checkpoint-20" / "trainer_state.json").write_text(json.dumps(state))
-    told = [line for line in caveats(run, Timeline.read(run)) if "evaluat" in line]
-    assert len(told) == bool(said) and all(said in line for line in told if said)
+    lines = [line for line in caveats(run, Timeline.read(run)) if "evaluat" in line]
+    assert len(lines) == bool(message) and all(message in line for line in lines if message)
     samples = data_of(report({"run": run}))["runs"][0]["completions"]["samples"]
     assert [len(one["step"]) for one in samples] == [0, 1, evaluated != 15]
 

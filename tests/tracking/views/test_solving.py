@@ -32,7 +32,7 @@ ROW = {
 MLP = {**ROW, "heads": "M1", "nodes": "M1", "p": 0.3, "norm_less": None, "norm_beyond": None}
 
 
-def said(problem: str, sample: int, condition: str, right: bool | None) -> dict[str, Any]:
+def response(problem: str, sample: int, condition: str, right: bool | None) -> dict[str, Any]:
     text = f"{condition} {problem} {sample} {EVIL}"
     return {
         "benchmark": "easy",
@@ -45,12 +45,12 @@ def said(problem: str, sample: int, condition: str, right: bool | None) -> dict[
     }
 
 
-def solving(tmp_path: Path, rows: list[dict[str, Any]], said: list[dict[str, Any]]) -> Path:
+def solving(tmp_path: Path, rows: list[dict[str, Any]], responses: list[dict[str, Any]]) -> Path:
     run = write_run(tmp_path / "run")
     folder = run / "evals" / "final"
     (folder / "responses").mkdir(parents=True)
     pd.DataFrame(rows).to_parquet(folder / "ablation.parquet")
-    for part, one in enumerate(said):
+    for part, one in enumerate(responses):
         path = folder / "responses" / f"part-{part:06}.parquet"
         pd.DataFrame([one]).to_parquet(path)
     return run
@@ -110,11 +110,15 @@ def test_files_beside_an_ablation_are_read_where_they_are(tmp_path: Path) -> Non
 
 def test_problems_turn_at_the_same_sample_number_alone(tmp_path: Path) -> None:
     off = "zero L0H1,L1H2"
-    rows = [said(f"p{i}", sample, "", i < 7) for i in range(8) for sample in (0, 1)]
+    rows = [response(f"p{i}", sample, "", i < 7) for i in range(8) for sample in (0, 1)]
     # p0 to p5 fail at sample 1, p6 is not graded, p7 is newly solved at both
-    rows += [said(f"p{i}", sample, off, sample == 0) for i in range(6) for sample in (0, 1)]
-    rows += [said("p6", 0, off, None), said("p7", 1, off, True), said("p7", 0, off, True)]
-    rows += [said("p0", 0, "zero L0H0", False), said("p9", 0, off, False)]
+    rows += [response(f"p{i}", sample, off, sample == 0) for i in range(6) for sample in (0, 1)]
+    rows += [
+        response("p6", 0, off, None),
+        response("p7", 1, off, True),
+        response("p7", 0, off, True),
+    ]
+    rows += [response("p0", 0, "zero L0H0", False), response("p9", 0, off, False)]
     run = solving(tmp_path, [{**MLP, "mode": "zero"}, {**ROW, "mode": "zero"}], rows)
     (turned,) = held(run)["studies"][0]["turned"]  # of the significant row alone
     assert (turned["row"], turned["problems"], turned["responses"]) == (1, 7, 14)
@@ -128,17 +132,17 @@ def test_problems_turn_at_the_same_sample_number_alone(tmp_path: Path) -> None:
 
 
 def test_grafts_are_compared_with_the_base_they_were_put_into(tmp_path: Path) -> None:
-    run = solving(tmp_path, [{**ROW, "mode": "graft"}], [said("p0", 0, "", True)])
+    run = solving(tmp_path, [{**ROW, "mode": "graft"}], [response("p0", 0, "", True)])
     folder = run / "evals" / "final" / "grafts" / "responses"
     folder.mkdir(parents=True)
-    rows = [said("p0", 0, "", False), said("p0", 0, "graft L0H1,L1H2", True)]
+    rows = [response("p0", 0, "", False), response("p0", 0, "graft L0H1,L1H2", True)]
     pd.DataFrame(rows).to_parquet(folder / "part-000000.parquet")
     (turned,) = held(run)["studies"][0]["turned"]
     assert (turned["failed"], turned["solved"]) == (0, 1)
 
 
 def test_markup_in_responses_stays_packed_text(tmp_path: Path) -> None:
-    rows = [said("p0", 0, "", True), said("p0", 0, "zero L0H1,L1H2", False)]
+    rows = [response("p0", 0, "", True), response("p0", 0, "zero L0H1,L1H2", False)]
     page = report({"run": solving(tmp_path, [{**ROW, "mode": "zero"}], rows)})
     assert EVIL not in page
     texts = data_of(page)["runs"][0]["solving"]["studies"][0]["turned"][0]["texts"]
@@ -152,13 +156,13 @@ def test_without_evals_nothing_of_it_is_in_the_page(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ablation.parquet", "responses/part-000000.parquet"])
 def test_a_damaged_or_foreign_file_is_told_in_a_line(tmp_path: Path, name: str) -> None:
-    rows = [said("p0", 0, "", True), said("p0", 0, "zero L0H1,L1H2", False)]
+    rows = [response("p0", 0, "", True), response("p0", 0, "zero L0H1,L1H2", False)]
     run = solving(tmp_path, [{**ROW, "mode": "zero"}], rows)
     path = run / "evals" / "final" / name
     pd.DataFrame({"other": [1]}).to_parquet(path)
     with pytest.raises(BadInput, match="no column"):
         report({"run": run})
     path.write_bytes(b"no parquet")
-    with pytest.raises(BadInput, match=f"{path.name}: not a whole parquet file") as told:
+    with pytest.raises(BadInput, match=f"{path.name}: not a whole parquet file") as refused:
         report({"run": run})
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refused.value)

@@ -92,8 +92,8 @@ def test_where_no_terminal_is_nothing_is_spared_and_lines_are_whole() -> None:
     lines = printed(timeline, 80, terminal_too=False)
     assert lines[1].split() == list(WIDTHS)
     assert "\x1b" not in "".join(lines)
-    said = Summary.of(timeline, CONTRASTS[1])
-    assert lines[-4:] == [said.grew, said.carried, said.rewired, said.supported]
+    summary = Summary.of(timeline, CONTRASTS[1])
+    assert lines[-4:] == [summary.grew, summary.carried, summary.rewired, summary.supported]
 
 
 def signs(timeline: Timeline) -> list[list[str]]:
@@ -102,7 +102,7 @@ def signs(timeline: Timeline) -> list[list[str]]:
     return [line.split()[1:] for line in lines if line.startswith("  L")]
 
 
-def told(*shares: tuple[float, ...], noise: float = 0.0) -> Timeline:
+def timeline_of(*shares: tuple[float, ...], noise: float = 0.0) -> Timeline:
     """Checkpoints of a model of 1 layer: the shares of two heads and the MLP."""
     records = [
         Record(10 * place, 1, 2, "0", {"cue": make_analysis(Graph(1, 2), torch.tensor(of), noise)})
@@ -112,18 +112,18 @@ def told(*shares: tuple[float, ...], noise: float = 0.0) -> Timeline:
 
 
 def test_the_map_shows_heads_and_the_mlp_by_the_signs_of_their_states() -> None:
-    assert signs(told((0.5, 0.0, 0.0), (0.0, 0.0, 0.4))) == [["×", "·", "○"]]
-    assert signs(told((0.5, 0.0, 0.0))) == [["●", "·", "·"]]
+    assert signs(timeline_of((0.5, 0.0, 0.0), (0.0, 0.0, 0.4))) == [["×", "·", "○"]]
+    assert signs(timeline_of((0.5, 0.0, 0.0))) == [["●", "·", "·"]]
 
 
 def test_a_node_that_a_checkpoint_cannot_tell_is_asked_for() -> None:
-    timeline = told((0.5, 0.05, 0.0), noise=0.05)
+    timeline = timeline_of((0.5, 0.05, 0.0), noise=0.05)
     assert timeline.nodes["undecided"].tolist() == [False, True, False]
     assert signs(timeline) == [["●", "?", "·"]]
 
 
 def test_a_node_of_which_a_checkpoint_says_otherwise_is_asked_for_too() -> None:
-    timeline = told((0.06, 0.04, 0.0), (0.02, 0.07, 0.0), noise=0.005)
+    timeline = timeline_of((0.06, 0.04, 0.0), (0.02, 0.07, 0.0), noise=0.005)
     last = timeline.at(10, "cue")
     assert last["state"].tolist() == ["retained", "inactive", "inactive"]
     assert last["alone"].tolist() == ["inactive", "active", "inactive"]
@@ -131,5 +131,5 @@ def test_a_node_of_which_a_checkpoint_says_otherwise_is_asked_for_too() -> None:
 
 
 def test_counts_are_of_heads_and_of_mlps() -> None:
-    row = printed(told((0.5, 0.3, 0.0), (0.0, 0.3, 0.4)), 200)[3].split()
+    row = printed(timeline_of((0.5, 0.3, 0.0), (0.0, 0.3, 0.4)), 200)[3].split()
     assert row[:7] == ["10", "-", "4.00±0.00", "cue", "16", "1+1", "0+1"] and row[7] == "1+0"

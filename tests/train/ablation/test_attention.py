@@ -63,10 +63,10 @@ def test_weights_are_those_of_the_model_before_and_under_the_arm(
     assert (row["condition"], row["heads"]) == (changed.condition, [*HEADS])
     model.set_attn_implementation("eager")
     before, after = (table.iloc[place] for place in (0, len(REQUESTS)))
-    for side, said in (("before", before), ("after", after)):
-        ids = words(said["prompt"] + said["response"], return_tensors="pt",
+    for side, answered in (("before", before), ("after", after)):
+        ids = words(answered["prompt"] + answered["response"], return_tensors="pt",
                     add_special_tokens=False)["input_ids"]  # fmt: skip
-        assert "".join(row[f"{side}_tokens"]) == said["prompt"] + said["response"]
+        assert "".join(row[f"{side}_tokens"]) == answered["prompt"] + answered["response"]
         factors = dict.fromkeys(changed.nodes, 0.0) if side == "after" else {}
         reference = None if mode == "zero" else reference_of(model, table, mode)
         with torch.no_grad(), intervene(model, factors, mode, reference):

@@ -34,7 +34,7 @@ def test_every_condition_is_a_point_with_its_intervals(tmp_path: Path) -> None:
     assert list(table["what"]) == [AS_IT_IS, CONTROL, "mine zero"]
     wanted = [CONDITIONS[name] for name in ("", "zero L0H1", "zero L1H0")]
     np.testing.assert_allclose(table[["x", "y"]], wanted)
-    told = share([1.0] * 18 + [0.0] * 2)
-    assert table["x_low"][0] == pytest.approx(told.low) and table["x_high"][0] == told.high
+    gain = share([1.0] * 18 + [0.0] * 2)
+    assert table["x_low"][0] == pytest.approx(gain.low) and table["x_high"][0] == gain.high
     write_trade_off(table, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

@@ -108,13 +108,13 @@ def test_the_rank_is_as_often_in_each_place_under_the_null() -> None:
 
 
 def test_planted_heads_are_told_and_controls_are_not() -> None:
-    rng, told = np.random.default_rng(0), []
+    rng, named = np.random.default_rng(0), []
     for _ in range(20):
         sets = [Heads(0.05 * rng.normal(), 0.05) for _ in range(21)]
         _, planted, control, *off = solved(rng, 100, 4, [Heads(-3.0), *sets], shared=0.9)
         asked = [against_controls(one, np.array(off)) for one in (planted, control)]
-        told.append(beyond_controls(asked))
-    assert told == [[True, False]] * 20
+        named.append(beyond_controls(asked))
+    assert named == [[True, False]] * 20
 
 
 @pytest.mark.parametrize("problems, samples", [(50, 1), (200, 8)])
@@ -187,8 +187,8 @@ def test_several_asked_share_one_level() -> None:
 
 def test_a_control_as_extreme_takes_the_word_back() -> None:
     sure = replace(difference(np.ones(9), np.ones(9)), p=1e-9)
-    told = [beyond_controls([AgainstControls(sure, p, 20)]) for p in (1 / 21, 2 / 21)]
-    assert told == [[True], [False]]
+    beyond = [beyond_controls([AgainstControls(sure, p, 20)]) for p in (1 / 21, 2 / 21)]
+    assert beyond == [[True], [False]]
 
 
 @pytest.mark.parametrize(

@@ -111,8 +111,8 @@ def test_shares_that_tell_which_heads_matter_correlate() -> None:
 
 def test_control_sets_that_are_not_as_asked_are_noted() -> None:
     few = MatchedSets(OTHERS[:3], asked=20, moved=1, norm_ratio=0.5)
-    said = " ".join(notes({"layer": few}))
-    assert "only 3 different" in said
-    assert "1 heads of each" in said
-    assert "0.50 of the heads' own" in said
+    text = " ".join(notes({"layer": few}))
+    assert "only 3 different" in text
+    assert "1 heads of each" in text
+    assert "0.50 of the heads' own" in text
     assert notes({"layer": RANDOM}) == []

@@ -54,20 +54,20 @@ def greedy(model: Any) -> list[str]:
 
 
 def test_a_condition_is_the_model_under_its_intervention(tmp_path: Path) -> None:
-    said = solve(tmp_path, ["zero", "scale:0.5", "mean"])
+    responses = solve(tmp_path, ["zero", "scale:0.5", "mean"])
     model = loaded()
-    assert list(said[""]) == greedy(model)
+    assert list(responses[""]) == greedy(model)
     for mode, factor in (("zero", 0.0), ("scale:0.5", 0.5)):
         with intervene(model, dict.fromkeys(NODES, factor)):
-            assert list(said[f"{mode} L1H3,M2"]) == greedy(model)
+            assert list(responses[f"{mode} L1H3,M2"]) == greedy(model)
     texts = [
         f"<|user|>{request.problem.question}<|assistant|>{text}"
-        for request, text in zip(REQUESTS, said[""], strict=True)
+        for request, text in zip(REQUESTS, responses[""], strict=True)
     ]
     ids = tokenizer()(texts, padding=True, return_tensors="pt", add_special_tokens=False)
     reference = Reference.mean(model, ids["input_ids"], ids["attention_mask"])
     with intervene(model, NODES, "mean", reference):
-        assert list(said["mean L1H3,M2"]) == greedy(model)
+        assert list(responses["mean L1H3,M2"]) == greedy(model)
 
 
 def test_responses_that_are_there_are_not_made_again(tmp_path: Path) -> None:

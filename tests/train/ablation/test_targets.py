@@ -41,9 +41,9 @@ def test_equal_sets_are_asked_once_and_it_is_said(
 ) -> None:
     words = ["recruited", "survivors", "L1H0", "recruited"]
     assert targets(words, GRAPH, states) == [Target("recruited", ("L1H0",))]
-    said = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in said] == ["survivors", "L1H0"]
-    assert all("the nodes of recruited" in line for line in said)
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in printed] == ["survivors", "L1H0"]
+    assert all("the nodes of recruited" in line for line in printed)
 
 
 def test_only_heads_have_matched_others() -> None:

@@ -16,8 +16,8 @@ from train.checkpoints.folders import STEP, checkpoints, identity, weights
     step=st.integers(0, 10**9),
 )
 def test_every_way_to_call_a_checkpoint_tells_its_step(name: str, step: int) -> None:
-    told = STEP.fullmatch(name.format(step))
-    assert told and int(told[1]) == step
+    match = STEP.fullmatch(name.format(step))
+    assert match and int(match[1]) == step
 
 
 @pytest.mark.parametrize("name", ["checkpoint-", "checkpoint-5-tmp", "old_step_5", "step5"])

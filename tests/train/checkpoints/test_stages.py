@@ -55,8 +55,8 @@ def test_steps_go_on_after_the_earlier_run_s_whose_records_are_taken_over(
     earlier, records = Ledger(first / "heads").records(), Ledger(second / "heads").records()
     assert [(one.step, one.began) for one in records] == [(0, 0), (2, 0), (4, 0), (6, 4), (8, 4)]
     assert Ledger(second / "heads").own_steps() == [2, 4]
-    for one, taken in zip(earlier, records, strict=False):
-        assert taken.analyses["cue"].scores.edge_scores.equal(
+    for one, copied in zip(earlier, records, strict=False):
+        assert copied.analyses["cue"].scores.edge_scores.equal(
             one.analyses["cue"].scores.edge_scores
         )
     pairs = [load_pairs(run / "heads" / "pairs.safetensors") for run in (first, second)]
@@ -113,8 +113,8 @@ def test_track_makes_a_later_stage_s_records_and_leaves_its_base(
     run = without_records(second, tmp_path / "run", 4)
     track.main([str(run)])
     assert Outcome.of(run).differences(Outcome.of(second)) == []
-    for flag, said in (("--track_ig_steps", "track_base"), ("--track_base", "are frozen")):
-        with pytest.raises(BadInput, match=said):
+    for flag, words in (("--track_ig_steps", "track_base"), ("--track_base", "are frozen")):
+        with pytest.raises(BadInput, match=words):
             track.main([str(run), flag, "4"])
     assert Outcome.of(run).differences(Outcome.of(second)) == []
 
@@ -135,14 +135,14 @@ def test_the_views_show_all_stages_on_one_axis(second: Path) -> None:
     samples = [{*one["step"]} for one in shown["completions"]["samples"]]
     assert samples[:3] == [set()] * 3 and samples[3] <= {5, 6} and samples[4] <= {7, 8}
     assert samples[3] and samples[4]
-    with redirect_stdout(io.StringIO()) as said:
+    with redirect_stdout(io.StringIO()) as printed:
         show.main([str(second)])
-    rows = [line.split()[0] for line in said.getvalue().splitlines() if " cue 16 " in line]
+    rows = [line.split()[0] for line in printed.getvalue().splitlines() if " cue 16 " in line]
     assert rows == ["0", "2", "4", "6", "8"]
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "message"),
     [
         ({"track_base": "/no/such"}, "/no/such: it is no run of a training"),
         ({"model_name_or_path": "tiny"}, "model_name_or_path tiny no model of it"),
@@ -153,11 +153,11 @@ def test_the_views_show_all_stages_on_one_axis(second: Path) -> None:
     ],
 )
 def test_a_base_that_does_not_fit_is_refused_in_one_line(
-    run_job: Run, first: Path, tmp_path: Path, keys: dict[str, object], said: str
+    run_job: Run, first: Path, tmp_path: Path, keys: dict[str, object], message: str
 ) -> None:
     with pytest.raises(BadInput) as refused:
         go_on(run_job, first, tmp_path / "run", **keys)
-    assert said in str(refused.value) and "\n" not in str(refused.value)
+    assert message in str(refused.value) and "\n" not in str(refused.value)
     assert not (tmp_path / "run").exists()
 
 

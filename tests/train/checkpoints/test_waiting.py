@@ -28,8 +28,8 @@ def test_training_that_is_watched_only_saves_and_keeps_weights_for_later(
     assert not [path for path in kept[2].iterdir() if path.suffix in (".pt", ".pth")]
     links = [(path / "model.safetensors").stat() for path in (kept[6], trained / "checkpoint-6")]
     assert links[0].st_ino == links[1].st_ino
-    said = trained.with_name("sft-watched.log").read_text()
-    assert f"tracking   0 of 4 records so far; sparks track {trained} --watch makes the" in said
+    text = trained.with_name("sft-watched.log").read_text()
+    assert f"tracking   0 of 4 records so far; sparks track {trained} --watch makes the" in text
 
 
 def test_what_no_watcher_could_analyse_is_refused_before_the_first_step(

@@ -94,8 +94,8 @@ def test_a_watcher_asked_to_end_leaves_the_rest_to_sparks_track(
     asked = Fault("", Place(contrast, "attributed"), 1, number=signal.SIGTERM)
     watcher = campaign.world.watch(run, asked)
     assert watcher.wait() == PREEMPTED
-    told = "sparks: asked to end; start the watcher again with the same line"
-    assert tail(watcher.log, 1) == told
+    message = "sparks: asked to end; start the watcher again with the same line"
+    assert tail(watcher.log, 1) == message
     ledger = Ledger(run / "heads")
     assert (ledger.steps(), ledger.marks()) == ([0, 2, 4], {})
     track.main([str(run)])

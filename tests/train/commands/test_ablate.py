@@ -46,9 +46,9 @@ def test_heads_by_name_are_held_against_random_ones(
         "L1H3,L2H2 zero", "L1H3,L2H2 mean", "M2 zero", "M2 mean",
     ]  # fmt: skip
     assert list(table["layer_sets"].fillna(0)) == [5, 5, 0, 0]
-    said = capsys.readouterr().out
-    assert said.count("tiny-easy: with ") == 4
-    assert "there are no random nodes to compare with" in said or "no change is shown" in said
+    printed = capsys.readouterr().out
+    assert printed.count("tiny-easy: with ") == 4
+    assert "there are no random nodes to compare with" in printed or "no change is shown" in printed
 
 
 def test_the_states_of_a_run_name_its_heads_and_controls(
@@ -85,8 +85,8 @@ def test_halves_labels_and_attention_lie_beside_the_results(
     assert halves["problems"].sum() == 18 and {*halves["mode"]} == {"zero"}
     assert list(tables["trade_off"]["what"]) == ["as it is", "L0H0,L0H2 zero"]
     assert list(pd.read_parquet(tmp_path / "harder.parquet")["hard"]) == ["tiny-easy, harder"]
-    said = capsys.readouterr().out
-    assert "halves     tiny-easy: " in said and (tmp_path / "ablation.png").exists()
+    printed = capsys.readouterr().out
+    assert "halves     tiny-easy: " in printed and (tmp_path / "ablation.png").exists()
     ablate(monkeypatch, "tiny", *words[:4], *words[5:], *QUICK, *more)
     assert not {"halves", "trade_off"} & {*beside(tmp_path)}, "those of another question"
     assert not any((tmp_path / name).exists() for name in ("ablation.png", "harder.parquet"))
@@ -120,9 +120,9 @@ def test_a_mistake_is_one_line_before_weights_are_read(
     with pytest.raises(SystemExit) as ended:
         ablate(monkeypatch, "tiny", *QUICK, *words, "--output_dir", tmp_path / "out")
     assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert mistake in said
-    assert said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert mistake in printed
+    assert printed.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -132,13 +132,13 @@ def test_another_base_or_sampling_is_refused_before_weights_are_read(
     words = ("--heads", "L1H3", "--controls", 0, "--output_dir", tmp_path, *QUICK)
     ablate(monkeypatch, "tiny", *words, "--into", "tiny")
     monkeypatch.setattr("train.checkpoints.models.Model.load", lambda *_: pytest.fail("loaded"))
-    for more, told in (
+    for more, message in (
         (("--into", base_model(1)), "grafts holds other responses: model was"),
         (("--into", "tiny", "--seed", "3"), "holds other responses: seed was 0, is 3"),
     ):
         with pytest.raises(SystemExit):
             ablate(monkeypatch, "tiny", *words, *more)
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 def test_a_run_whose_last_checkpoint_has_no_record_is_refused(

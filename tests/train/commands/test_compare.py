@@ -116,8 +116,8 @@ def test_runs_are_compared_by_their_own_records(tmp_path: Path, capsys: Printed)
     track.main([str(word) for word in words])
     capsys.readouterr()
     out = compared(tmp_path / "out", f"{tmp_path / 'run'}@100", tmp_path / "run")
-    said = capsys.readouterr().out
-    assert "analysing" not in said and "run@100" in said
+    printed = capsys.readouterr().out
+    assert "analysing" not in printed and "run@100" in printed
     clean = Ledger(tmp_path / "run" / "heads").read(200).analyses["letters"].behaviour
     mean = float((clean.clean - clean.corrupted).mean())
     assert read(out, "behaviour").set_index("model")["behaviour"]["run"] == pytest.approx(mean)
@@ -140,10 +140,10 @@ def test_a_run_beside_its_base_begins_with_what_changed(tmp_path: Path, capsys: 
     capsys.readouterr()
     control = shutil.copytree(run, tmp_path / "control")
     out = compared(tmp_path / "out", base, run, "--control", control, "--problems", 6)
-    said = capsys.readouterr().out
-    assert said.index("What training changed from base to run") < said.index("Behaviour")
-    assert "At this model's places the control shows 1.00 (1.00 to 1.00)" in said
-    assert "More than the control's node does there carries: no node for sure." in said
+    printed = capsys.readouterr().out
+    assert printed.index("What training changed from base to run") < printed.index("Behaviour")
+    assert "At this model's places the control shows 1.00 (1.00 to 1.00)" in printed
+    assert "More than the control's node does there carries: no node for sure." in printed
     assert (out / "shift_run.html").read_text().count('class="text"') == 12
     shares: Any = read(out, "shift_parts_run").set_index("part").loc["everything"]
     assert shares["lost_share"] == pytest.approx(1, abs=1e-4)
@@ -151,8 +151,11 @@ def test_a_run_beside_its_base_begins_with_what_changed(tmp_path: Path, capsys: 
     assert "What training changed" not in capsys.readouterr().out
     write_completions(run, ["1+2"], step=2, system="another system prompt")
     compared(tmp_path / "other", base, run)
-    said = capsys.readouterr().out
-    assert "what changed in run is not looked for" in said and "What training changed" not in said
+    printed = capsys.readouterr().out
+    assert (
+        "what changed in run is not looked for" in printed
+        and "What training changed" not in printed
+    )
 
 
 def test_a_control_of_another_base_is_refused_or_gives_no_level(
@@ -177,9 +180,9 @@ def test_a_control_of_another_base_is_refused_or_gives_no_level(
         tmp_path / "others-run",
     ]
     compared(tmp_path / "out", *both, "--control", control, "--problems", 2)
-    said = capsys.readouterr().out
-    assert said.count("note       --control is not of the base of others-run: cosine") == 1
-    assert "not of the base of theirs-run" not in said
+    printed = capsys.readouterr().out
+    assert printed.count("note       --control is not of the base of others-run: cosine") == 1
+    assert "not of the base of theirs-run" not in printed
 
 
 def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -230,9 +233,9 @@ def test_models_of_other_shapes_are_matched_by_function(tmp_path: Path, capsys: 
     one = save_model(tmp_path / "one", seed=0)
     other = save_model(tmp_path / "other", seed=0, heads=2)
     out = compared(tmp_path / "out", one, other, "--pairs", write_pairs(tmp_path, 16))
-    said = capsys.readouterr().out
-    assert "not known to be of one base: other shapes" in said
-    assert "Between bases rankings are not tried" in said
+    printed = capsys.readouterr().out
+    assert "not known to be of one base: other shapes" in printed
+    assert "Between bases rankings are not tried" in printed
     assert (out / "matches.csv").exists() and not (out / "node_differences.csv").exists()
 
 

@@ -67,8 +67,8 @@ def read(folder: Path, name: str) -> pd.DataFrame:
 def test_openings_of_two_models_give_a_two_by_two(tmp_path: Path, capsys: Printed) -> None:
     models = [save_model(tmp_path / name, seed) for seed, name in enumerate(("base", "trained"))]
     out = compared(tmp_path / "out", *models, *OPENINGS)
-    said = capsys.readouterr().out
-    assert "Weights and opening" in said and "by the swapped design" in said
+    printed = capsys.readouterr().out
+    assert "Weights and opening" in printed and "by the swapped design" in printed
     table = read(out, "two_by_two")
     assert table["metric"].value_counts().to_dict() == {"logit difference": 10, "KL": 10}
     parts = table["weights"] + table["opening"] - table["swapped"]
@@ -102,10 +102,12 @@ def test_openings_that_cannot_be_are_refused(tmp_path: Path) -> None:
 def test_a_model_is_compared_in_its_modes_of_thinking(tmp_path: Path, capsys: Printed) -> None:
     model, chats = save_model(tmp_path / "model", seed=3), write_chats(tmp_path)
     out = compared(tmp_path / "out", model, "--thinking", "--pairs", chats)
-    said = capsys.readouterr().out
-    assert said.count("analysing") == 3
+    printed = capsys.readouterr().out
+    assert printed.count("analysing") == 3
     assert set(read(out, "behaviour")["model"]) == {"on", "off", "template"}
-    assert {"Thinking on and off", "Breadth at equal faithfulness", "Wiring"} <= {*said.split("\n")}
+    assert {"Thinking on and off", "Breadth at equal faithfulness", "Wiring"} <= {
+        *printed.split("\n")
+    }
     modes = read(out, "modes")
     if len(modes):
         assert set(modes["mode"]) <= {"both", "on only", "off only", "none", "undecided"}

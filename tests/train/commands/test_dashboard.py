@@ -14,7 +14,7 @@ import wandb
 import yaml
 
 from tests.builders.paths import TINY
-from tests.builders.wandb_files import history, increments, keys, merged, told
+from tests.builders.wandb_files import history, increments, keys, merged, rows_of
 from tracking import BadInput, Ledger, Timeline
 from tracking.timeline.columns import COUNTS, names
 from tracking.views.dashboard import ever_active, logged
@@ -111,7 +111,7 @@ def check_config(segment: Path, folder: Path, job: str) -> None:
     assert config["pairs"]["hash"] == Timeline.read(folder).records[0].pairs
     assert config["pairs"]["count"] == {"cue": 16, "operand": 16}
     assert config["tracking"]["resamples"] == 20
-    (began,) = told(segment, "run")
+    (began,) = rows_of(segment, "run")
     assert began["run_id"] == (folder / "wandb-id").read_text()
     assert began["display_name"] == folder.name
 
@@ -144,7 +144,7 @@ def test_a_resumed_run_keeps_its_id_and_its_table(run_job: Run, tmp_path: Path) 
         **keys_of_both,
     )
     before, after = segments(first)
-    ids = {row["run_id"] for one in (before, after) for row in told(one, "run")}
+    ids = {row["run_id"] for one in (before, after) for row in rows_of(one, "run")}
     assert ids == {(first / "wandb-id").read_text()}
     expected = sorted(keys(ever_active(Timeline.read(first))))
     assert sorted(key for one in increments(after) for key in keys(one)) == expected
@@ -156,7 +156,7 @@ def test_the_users_own_id_wins(
     monkeypatch.setenv("WANDB_RUN_ID", "mine")
     folder = run_job("sft", tmp_path / "run", report_to="wandb", max_steps=2, track="false")
     (segment,) = segments(folder)
-    assert {row["run_id"] for row in told(segment, "run")} == {"mine"}
+    assert {row["run_id"] for row in rows_of(segment, "run")} == {"mine"}
     assert not (folder / "wandb-id").exists()
 
 
@@ -209,7 +209,7 @@ def test_a_failure_of_tracking_is_alerted_to_and_training_goes_on(
     monkeypatch.setattr(worker, "record", fails_once)
     folder = run_job("sft", tmp_path / "run", report_to="wandb", track_contrasts="cue")
     (segment,) = segments(folder)
-    (alert,) = [row for row in told(segment, "alert") if row["title"] == "Tracking failed"]
+    (alert,) = [row for row in rows_of(segment, "alert") if row["title"] == "Tracking failed"]
     assert alert["text"] == "Step 2: out of memory. Training goes on."
     assert (folder / "checkpoint-4").exists()
     steps = [row["train/global_step"] for row in history(segment) if "heads/active" in row]

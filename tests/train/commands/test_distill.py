@@ -79,7 +79,7 @@ def test_a_teacher_that_cannot_teach_is_refused_in_one_line(
     wider = shutil.copytree(small_model, tmp_path / "wider")
     config = json.loads((wider / "config.json").read_text())
     (wider / "config.json").write_text(json.dumps({**config, "vocab_size": 128}))
-    for teacher, said in (
+    for teacher, message in (
         ("", "teacher_model_name_or_path is missing"),
         ("/no/such", "teacher '/no/such': no such folder"),
         (shuffled, "has another vocabulary: the student's token 16, 'a', is 17 there"),
@@ -87,7 +87,7 @@ def test_a_teacher_that_cannot_teach_is_refused_in_one_line(
     ):
         with pytest.raises(BadInput) as refused:
             run_job("distill", tmp_path / "run", teacher_model_name_or_path=teacher)
-        assert said in str(refused.value) and "\n" not in str(refused.value)
+        assert message in str(refused.value) and "\n" not in str(refused.value)
     assert not (tmp_path / "run").exists()
 
 
@@ -97,8 +97,8 @@ def test_a_dry_run_makes_no_teacher_and_counts_its_weights(
     monkeypatch.setenv("SPARKS_CACHE", str(tmp_path / "cache"))
     keys = {"teacher_model_name_or_path": "tiny-teacher", "dry_run": "true"}
     run_job("distill", tmp_path / "run", **keys)
-    said = capsys.readouterr().out
-    assert "teacher 3.86 MB" in said and "nothing was trained" in said
+    printed = capsys.readouterr().out
+    assert "teacher 3.86 MB" in printed and "nothing was trained" in printed
     assert not (tmp_path / "cache").exists()
 
 

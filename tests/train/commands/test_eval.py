@@ -22,14 +22,14 @@ def test_it_prints_a_table_and_writes_a_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main([*EASY, "--output_dir", str(tmp_path)])
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     (summary,) = pd.read_parquet(tmp_path / "summary.parquet").to_dict("records")
     rows = read(tmp_path)
     assert len(rows) == 10
     assert summary["avg"] == pytest.approx(rows["right"].mean())
-    assert f"{summary['avg']:.3f} ({summary['avg_low']:.3f}-{summary['avg_high']:.3f})" in said
-    assert "responses  10 to generate, 0 there" in said
-    assert "avg@2" in said and "pass@2" in said
+    assert f"{summary['avg']:.3f} ({summary['avg_low']:.3f}-{summary['avg_high']:.3f})" in printed
+    assert "responses  10 to generate, 0 there" in printed
+    assert "avg@2" in printed and "pass@2" in printed
 
     main([*EASY, "--output_dir", str(tmp_path), "--samples", "3"])
     assert "responses  5 to generate, 10 there" in capsys.readouterr().out
@@ -38,13 +38,13 @@ def test_it_prints_a_table_and_writes_a_folder(
 
 def test_greedy_has_no_pass_at_k(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([*EASY, "--samples", "1", "--temperature", "0", "--output_dir", str(tmp_path)])
-    said = capsys.readouterr().out
-    assert "greedy, at most 36 tokens" in said
-    assert "avg@1" in said and "pass@" not in said
+    printed = capsys.readouterr().out
+    assert "greedy, at most 36 tokens" in printed
+    assert "avg@1" in printed and "pass@" not in printed
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--benchmarks", "tiny-midle"], "unknown benchmark 'tiny-midle'; one of amc23"),
         (["--samples", "0"], "samples is 0"),
@@ -57,9 +57,9 @@ def test_greedy_has_no_pass_at_k(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ],
 )
 def test_a_mistake_is_told_before_anything_is_written(
-    words: list[str], told: str, tmp_path: Path
+    words: list[str], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(BadInput, match=message):
         main([*EASY, *words, "--output_dir", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
@@ -81,9 +81,9 @@ def test_a_signal_ends_it_at_once_and_it_goes_on(tmp_path: Path) -> None:
             break
         time.sleep(0.2)
     os.kill(process.pid, signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=60)
     assert process.returncode == 85
     there = len(read(tmp_path))
     assert 0 < there < 1024
-    assert told == f"sparks: asked to end; {there} of 1024 responses are kept; the same command " \
-        "goes on\n"  # fmt: skip
+    kept = f"{there} of 1024 responses are kept"
+    assert printed == f"sparks: asked to end; {kept}; the same command goes on\n"

@@ -41,8 +41,8 @@ def test_the_report_of_several_runs_lies_here(
 def test_figures_are_written_where_they_are_wanted(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     report.main([str(run), "-o", str(tmp_path / "x.html"), "--figures", str(tmp_path / "plots")])
-    made = {path.suffix for path in (tmp_path / "plots").rglob("*") if path.is_file()}
-    assert made >= {".png", ".svg", ".csv"}
+    suffixes = {path.suffix for path in (tmp_path / "plots").rglob("*") if path.is_file()}
+    assert suffixes >= {".png", ".svg", ".csv"}
     assert (tmp_path / "x.html").is_file() and not (run / "report.html").exists()
 
 
@@ -54,7 +54,7 @@ def test_figures_that_cannot_be_written_are_told_in_a_line(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["none"], "none: no such run"),
         (
@@ -69,7 +69,7 @@ def test_figures_that_cannot_be_written_are_told_in_a_line(tmp_path: Path) -> No
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
     words: list[str],
-    said: str,
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -81,5 +81,5 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 2
-    assert capsys.readouterr().err == f"sparks: {said}\n"
+    assert capsys.readouterr().err == f"sparks: {message}\n"
     assert not (tmp_path / "report.html").exists()

@@ -60,14 +60,14 @@ def test_the_map_shows_every_nodes_state_at_every_step(runs: dict[str, Path], sh
         assert states_shown(page, "sft") == dict(zip(rows["node"], rows["state"], strict=True))
         for unsure, (_, row) in zip(untold(rows), rows.iterrows(), strict=True):
             button = page.locator(f"#map button[data-node={row['node']}]")
-            told = button.get_attribute("aria-label")
-            assert told.startswith(f"{row['node']}: {row['state']}")
-            assert ("this checkpoint alone" in told) == unsure
-            share = re.search(r"share (\S+) \(", told)
+            label = button.get_attribute("aria-label")
+            assert label.startswith(f"{row['node']}: {row['state']}")
+            assert ("this checkpoint alone" in label) == unsure
+            share = re.search(r"share (\S+) \(", label)
             assert share and near(share[1], row["share"])
             assert ("hatched" in (button.get_attribute("class") or "")) == unsure
-        told = page.locator("#step").get_attribute("aria-valuetext")
-        assert told == f"step {record.step}, {rows['verdict'].iloc[0]}"
+        label = page.locator("#step").get_attribute("aria-valuetext")
+        assert label == f"step {record.step}, {rows['verdict'].iloc[0]}"
         for kind, words in zip(("head", "mlp"), tally(page).split("; "), strict=True):
             counted = {word: int(n) for n, word in re.findall(r"(\d+) (\w+)", words)}
             assert counted == rows.loc[rows["kind"] == kind, "state"].value_counts().to_dict()
@@ -155,8 +155,8 @@ def test_the_circuit_of_the_chosen_checkpoint_is_drawn(runs: dict[str, Path], sh
         absent = (
             timeline.at(timeline.records[place].step, timeline.contrasts[0])["verdict"] == "absent"
         )
-        told = page.locator("#circuit .chart").get_attribute("aria-label")
-        assert ("–" if absent.all() else f"{analysis.circuit.faithfulness:.3g}") in told
+        label = page.locator("#circuit .chart").get_attribute("aria-label")
+        assert ("–" if absent.all() else f"{analysis.circuit.faithfulness:.3g}") in label
 
 
 def test_another_kind_of_pair_can_be_chosen(runs: dict[str, Path], show: Shown) -> None:

@@ -164,9 +164,9 @@ def test_a_mistake_exits_with_2_and_no_colours_are_piped(
     monkeypatch.setattr(sys, "argv", ["sparks", "show", str(tmp_path / "no")])
     with pytest.raises(SystemExit) as refused:
         cli.main()
-    told = capsys.readouterr()
-    assert (refused.value.code, told.out) == (2, "")
-    assert re.fullmatch(r"sparks: .*no such run\n", told.err)
+    printed = capsys.readouterr()
+    assert (refused.value.code, printed.out) == (2, "")
+    assert re.fullmatch(r"sparks: .*no such run\n", printed.err)
 
 
 def test_other_thresholds_read_the_same_records_otherwise(
@@ -200,7 +200,7 @@ def test_drift_stands_against_a_control(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    ("graph", "pairs", "clean", "said"),
+    ("graph", "pairs", "clean", "message"),
     [
         (Graph(2, 3), "0", 1.0, "it is of 2 layers of 3 heads, the run of 2 of 2"),
         (Graph(2, 2), "1", 1.0, "its prompt pairs are others"),
@@ -208,7 +208,7 @@ def test_drift_stands_against_a_control(tmp_path: Path, capsys: pytest.CaptureFi
     ],
 )
 def test_a_control_that_does_not_fit_is_told_in_one_line(
-    graph: Graph, pairs: str, clean: float, said: str, tmp_path: Path
+    graph: Graph, pairs: str, clean: float, message: str, tmp_path: Path
 ) -> None:
     add(tmp_path / "run", 0)
     analysis = make_analysis(graph)
@@ -220,7 +220,7 @@ def test_a_control_that_does_not_fit_is_told_in_one_line(
     for command in (show.main, report.main):
         with pytest.raises(BadInput) as refused:
             command(words)
-        assert f"cannot be the control of {words[0]}: {said}" in str(refused.value)
+        assert f"cannot be the control of {words[0]}: {message}" in str(refused.value)
         assert "\n" not in str(refused.value)
     with pytest.raises(BadInput, match="nowhere: no such run"):
         show.main([words[0], "--control", str(tmp_path / "nowhere")])

@@ -36,14 +36,14 @@ def grpo(run_job: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ended(job: str, run_job: Run, folder: Path, **keys: object) -> Path:
-    with redirect_stdout(io.StringIO()) as said:
+    with redirect_stdout(io.StringIO()) as printed:
         run = run_job(job, folder / "run", **keys)
-    (folder / "said").write_text(said.getvalue())
+    (folder / "printed").write_text(printed.getvalue())
     return run
 
 
-def said(run: Path) -> str:
-    return run.with_name("said").read_text()
+def log_of(run: Path) -> str:
+    return run.with_name("printed").read_text()
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_damaged_checkpoint_is_skipped_or_refused_by_name(
 
 
 @pytest.mark.parametrize(
-    ("job", "keys", "told"),
+    ("job", "keys", "message"),
     [
         ("sft", {}, "is at its end already, step 4"),
         (
@@ -118,10 +118,10 @@ def test_a_damaged_checkpoint_is_skipped_or_refused_by_name(
     ],
 )
 def test_a_job_that_cannot_go_on_with_the_run_is_refused(
-    run_job: Run, copy: Path, job: str, keys: dict[str, object], told: str
+    run_job: Run, copy: Path, job: str, keys: dict[str, object], message: str
 ) -> None:
     before = times(copy)
-    with pytest.raises(BadInput, match=told) as refused:
+    with pytest.raises(BadInput, match=message) as refused:
         run_job(job, copy, resume_from_checkpoint="latest", **keys)
     assert "\n" not in str(refused.value)
     assert times(copy) == before
@@ -138,7 +138,7 @@ def test_a_run_goes_on_only_with_its_own_pairs(run_job: Run, copy: Path, tmp_pat
 
 
 def test_sft_shows_its_loss_by_its_name(sft: Path) -> None:
-    (title,) = (line for line in said(sft).splitlines() if "verdict" in line)
+    (title,) = (line for line in log_of(sft).splitlines() if "verdict" in line)
     assert title.split()[:4] == ["step", "loss", "behaviour", "pairs"]
 
 
@@ -152,9 +152,9 @@ def test_a_run_leaves_what_the_design_says(grpo: Path) -> None:
     records = Ledger(run / "heads").records()
     assert [record.reward is None for record in records] == [True, False, False]
     assert set(records[0].analyses) == {"cue", "operand"}
-    told = said(run)
-    assert re.search(r"^ +2 +\d\.\d+ +\S+ +cue +\d+( +\d+\+\d+){3} ", told, re.MULTILINE)
-    assert "report.png" in told
+    log = log_of(run)
+    assert re.search(r"^ +2 +\d\.\d+ +\S+ +cue +\d+( +\d+\+\d+){3} ", log, re.MULTILINE)
+    assert "report.png" in log
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -175,7 +175,7 @@ def test_a_folder_with_another_run_is_left_alone(run_job: Run, copy: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("keys", "told"),
+    ("keys", "message"),
     [
         ({"model_name_or_path": "/no/such/folder"}, "/no/such/folder"),
         ({"dataset_name": "missing.jsonl", "track_contrasts": "operand"}, "no such file"),
@@ -186,9 +186,9 @@ def test_a_folder_with_another_run_is_left_alone(run_job: Run, copy: Path) -> No
     ],
 )
 def test_a_mistake_is_told_in_one_line_and_nothing_is_written(
-    run_job: Run, tmp_path: Path, keys: dict[str, object], told: str
+    run_job: Run, tmp_path: Path, keys: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(BadInput, match=told) as refused:
+    with pytest.raises(BadInput, match=message) as refused:
         run_job("grpo", tmp_path / "run", **keys)
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "run").exists()

@@ -107,13 +107,13 @@ def test_a_mode_s_tokenizer_opens_the_turn_so_and_reads_chats_as_before(template
     tokenizer = qwen(template)
     modes, before = Modes.of(tokenizer), tokenizer.chat_template
     asked = [{"role": "user", "content": "1+2"}]
-    told = [*asked, {"role": "assistant", "content": "3"}]
+    answered = [*asked, {"role": "assistant", "content": "3"}]
     for mode in NAMES:
         moded = modes.tokenizer(tokenizer, mode)
         text = moded.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
         assert text.endswith(f"{modes.turn}{modes.texts[mode]}")
-        assert moded.apply_chat_template(told, tokenize=False) == tokenizer.apply_chat_template(
-            told, tokenize=False
+        assert moded.apply_chat_template(answered, tokenize=False) == tokenizer.apply_chat_template(
+            answered, tokenize=False
         )
         assert tokenizer.chat_template == before
 

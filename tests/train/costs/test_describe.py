@@ -12,18 +12,18 @@ from train.tasks.registry import rows_of
 
 
 @pytest.mark.parametrize(
-    ("count", "said"), [(18_500_000_000, "18.5 GB"), (2_207_872, "2.21 MB"), (900, "0.9 kB")]
+    ("count", "text"), [(18_500_000_000, "18.5 GB"), (2_207_872, "2.21 MB"), (900, "0.9 kB")]
 )
-def test_sizes_are_in_powers_of_a_thousand(count: int, said: str) -> None:
-    assert size(count) == said
+def test_sizes_are_in_powers_of_a_thousand(count: int, text: str) -> None:
+    assert size(count) == text
 
 
 @pytest.mark.parametrize(
-    ("quantised", "said"), [(False, "disk       "), (True, "memory     not counted")]
+    ("quantised", "text"), [(False, "disk       "), (True, "memory     not counted")]
 )
 def test_quantised_weights_are_not_counted_as_whole_ones(
     quantised: bool,
-    said: str,
+    text: str,
     small_words: Callable[..., list[str]],
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
@@ -32,7 +32,7 @@ def test_quantised_weights_are_not_counted_as_whole_ones(
     job = replace(job, model=replace(job.model, load_in_4bit=quantised))
     describe(job, model.start(job), rows_of(job, "train"), {})
     printed = capsys.readouterr().out
-    assert said in printed
+    assert text in printed
     assert ("activations" in printed) != quantised
 
 
@@ -50,7 +50,7 @@ def test_the_models_of_a_live_shift_are_named_where_one_is_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "text"),
     [
         ({}, "and vLLM 30% of each GPU, all the time"),
         ({"vllm_enable_sleep_mode": "true"}, "and vLLM 30% of each GPU, while it generates"),
@@ -59,7 +59,7 @@ def test_the_models_of_a_live_shift_are_named_where_one_is_asked_for(
 )
 def test_vllm_takes_a_part_of_the_gpu_or_another_gpu(
     keys: dict[str, str],
-    said: str,
+    text: str,
     small_words: Callable[..., list[str]],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -70,4 +70,4 @@ def test_vllm_takes_a_part_of_the_gpu_or_another_gpu(
     job = config.load("grpo", words)
     describe(job, model.start(job), rows_of(job, "train"), {})
     printed = capsys.readouterr().out
-    assert said in printed and "cache" not in printed
+    assert text in printed and "cache" not in printed

@@ -83,12 +83,12 @@ def test_a_pass_takes_the_activations_that_are_counted(
 ) -> None:
     keys = {"per_device_train_batch_size": 256, "activation_checkpointing": checkpointed}
     ours = counted(small_words("sft", tmp_path / "run", model_name_or_path="tiny", **keys))
-    taken, answer = processes.Pipe(duplex=False)
+    receiver, answer = processes.Pipe(duplex=False)
     shape = (ours.sequences, ours.tokens, checkpointed)
     process = processes.Process(target=grow, args=(*shape, answer))
     process.start()
     process.join()
-    assert ours.activations == pytest.approx(taken.recv(), rel=TOLERANCE)
+    assert ours.activations == pytest.approx(receiver.recv(), rel=TOLERANCE)
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])

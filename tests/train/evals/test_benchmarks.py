@@ -98,8 +98,8 @@ def test_a_question_that_comes_again_is_asked_once(
     path = written(tmp_path, {"answer": "4"}, {"question": "3+3", "answer": "6"}, {"answer": "5"})
     (named,) = benchmarks([str(path)])
     assert [problem.answer for problem in named.problems] == ["4", "6"]
-    said = capsys.readouterr().out
-    assert "own: 1 questions come again and are asked once, 1 of them with another" in said
+    printed = capsys.readouterr().out
+    assert "own: 1 questions come again and are asked once, 1 of them with another" in printed
 
 
 def test_a_problems_id_is_that_of_its_question_and_answer() -> None:
@@ -109,7 +109,7 @@ def test_a_problems_id_is_that_of_its_question_and_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "message"),
     [
         ({"answer": None}, "own.jsonl, line 2: a word problem needs"),
         ({"answer": " "}, "own.jsonl, line 2: the answer is empty"),
@@ -117,14 +117,14 @@ def test_a_problems_id_is_that_of_its_question_and_answer() -> None:
     ],
 )
 def test_a_problem_without_an_answer_is_refused_by_its_line(
-    tmp_path: Path, row: dict, told: str
+    tmp_path: Path, row: dict, message: str
 ) -> None:
-    with pytest.raises(BadInput, match=told.replace("[", r"\[")):
+    with pytest.raises(BadInput, match=message.replace("[", r"\[")):
         benchmarks([str(written(tmp_path, {"answer": "4"}, row))])
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "message"),
     [
         (["amc32"], "unknown benchmark 'amc32'; one of amc23"),
         ([], "no benchmark is named; one of amc23"),
@@ -141,8 +141,8 @@ def test_a_problem_without_an_answer_is_refused_by_its_line(
         (["reasoning-gym/chain_sum?min_terms=2&min_terms=3"], "or comes twice"),
     ],
 )
-def test_an_unknown_benchmark_is_one_line(names: list[str], told: str) -> None:
-    with pytest.raises(BadInput, match=told):
+def test_an_unknown_benchmark_is_one_line(names: list[str], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
         benchmarks(names)
 
 

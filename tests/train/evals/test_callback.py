@@ -37,8 +37,8 @@ def test_a_run_has_the_same_weights_with_and_without(
         assert rows["length"].max() <= 8
         summary = pd.read_parquet(solved / "evals" / step / "summary.parquet")
         assert list(summary["benchmark"]) == ["tiny-easy", "tiny-hard"]
-    told = solved_by_step(solved)
-    assert [*told] == [0, 2, 4] and told[4][1].startswith("tiny-hard 0.")
+    by_step = solved_by_step(solved)
+    assert [*by_step] == [0, 2, 4] and by_step[4][1].startswith("tiny-hard 0.")
 
 
 def test_only_every_second_checkpoint_is_evaluated(
@@ -46,8 +46,8 @@ def test_only_every_second_checkpoint_is_evaluated(
 ) -> None:
     run = run_job("grpo", tmp_path / "run", **ASKED, eval_benchmarks_every=2)
     assert sorted(path.name[-1] for path in (run / "evals").iterdir()) == ["0", "4"]
-    said = capsys.readouterr().out
-    assert "step 4 solves tiny-easy 0." in said and "step 2" not in said
+    printed = capsys.readouterr().out
+    assert "step 4 solves tiny-easy 0." in printed and "step 2" not in printed
 
 
 def test_accuracy_goes_to_wandb_and_tensorboard_by_step(
@@ -103,7 +103,7 @@ def test_a_failure_is_told_and_training_goes_on(
 
 
 @pytest.mark.parametrize(
-    ("keys", "told"),
+    ("keys", "message"),
     [
         ({"eval_benchmarks": ["tiny-midle"]}, "unknown benchmark 'tiny-midle'"),
         ({"eval_benchmarks_every": 0}, "eval_benchmarks_every is 0"),
@@ -112,8 +112,8 @@ def test_a_failure_is_told_and_training_goes_on(
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_before_training(
-    keys: dict, told: str, tmp_path: Path, run_job: Callable[..., Path]
+    keys: dict, message: str, tmp_path: Path, run_job: Callable[..., Path]
 ) -> None:
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(BadInput, match=message):
         run_job("grpo", tmp_path / "run", **{**ASKED, **keys})
     assert not any((tmp_path / "run").glob("checkpoint-*"))

@@ -123,9 +123,9 @@ def test_benchmarks_and_conditions_are_told_apart() -> None:
         for benchmark, condition, right in (("x", "", True), ("x", "off", False), ("y", "", False))
         for row in response_rows("a", [right])
     ]
-    found = estimates(pd.DataFrame(rows).astype({"right": "boolean"}))
-    told = {(each.benchmark, each.condition): each.average.value for each in found}
-    assert told == {("x", ""): 1, ("x", "off"): 0, ("y", ""): 0}
+    result = estimates(pd.DataFrame(rows).astype({"right": "boolean"}))
+    averages = {(each.benchmark, each.condition): each.average.value for each in result}
+    assert averages == {("x", ""): 1, ("x", "off"): 0, ("y", ""): 0}
 
 
 def test_success_at_k_is_right_on_average_as_pass_at_k_is() -> None:

@@ -95,17 +95,17 @@ def test_conditions_are_told_apart(tmp_path: Path, model: Any, grader: Grader) -
 
 
 @pytest.mark.parametrize(
-    ("facts", "told"),
+    ("facts", "message"),
     [
         ({"temperature": 0.5}, "temperature was 1.0, is 0.5; choose another --output_dir"),
         ({"weights": "1", "model": "other"}, "model was 'tiny', is 'other'"),
         ({"system_prompt": "Think."}, "system_prompt was None, is 'Think.'"),
     ],
 )
-def test_a_folder_of_other_responses_is_refused(tmp_path: Path, facts: dict, told: str) -> None:
+def test_a_folder_of_other_responses_is_refused(tmp_path: Path, facts: dict, message: str) -> None:
     Responses(tmp_path, FACTS)
     Responses(tmp_path, {**FACTS, "model": "moved"})
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(BadInput, match=message):
         Responses(tmp_path, {**FACTS, **facts})
 
 

@@ -50,7 +50,7 @@ def test_a_response_is_the_same_in_any_batch(model: Any) -> None:
     whole = written(model, requests, TINY)
     few = written(model, requests[::-4], Sampling(1.0, max_new_tokens=36, batch_size=3))
     assert whole.keys() == {request.key for request in requests}
-    assert texts(few) == {key: told for key, told in texts(whole).items() if key in few}
+    assert texts(few) == {key: text for key, text in texts(whole).items() if key in few}
 
 
 def test_samples_problems_and_seeds_have_noise_of_their_own(model: Any) -> None:
@@ -94,9 +94,9 @@ def test_temperature_0_is_greedy_decoding(model: Any) -> None:
     chars = tokenizer()
     prompts = [chat_prompt(chars, problem.question) for problem in PROBLEMS[:20]]
     expected = greedy_solutions(model, chars, prompts, 36, 20)
-    told = [responses[Request(problem, 0).key] for problem in PROBLEMS[:20]]
-    assert [each.text for each in told] == expected
-    assert [each.prompt for each in told] == prompts
+    responded = [responses[Request(problem, 0).key] for problem in PROBLEMS[:20]]
+    assert [each.text for each in responded] == expected
+    assert [each.prompt for each in responded] == prompts
 
 
 def test_length_counts_the_end_and_cut_off_says_that_it_did_not_come(model: Any) -> None:
@@ -158,7 +158,7 @@ def test_prompts_of_one_length_lie_together(model: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"temperature": -1.0}, "temperature is -1.0; 0"),
         ({"temperature": float("inf")}, "temperature is inf; 0"),
@@ -168,8 +168,8 @@ def test_prompts_of_one_length_lie_together(model: Any) -> None:
         ({"seed": -1}, "seed is -1; 0 or more"),
     ],
 )
-def test_what_cannot_be_sampled_is_refused(settings: dict, told: str) -> None:
-    with pytest.raises(BadInput, match=told):
+def test_what_cannot_be_sampled_is_refused(settings: dict, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
         Sampling(**settings)
 
 

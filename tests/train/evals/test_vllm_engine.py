@@ -73,7 +73,7 @@ def test_an_adapter_is_refused(vllm: None) -> None:
         check_vllm(replace(model, base=model.source))
 
 
-@pytest.mark.parametrize(("words", "told"), [(["0"], "is 0"), (["2"], "is 2; 1 or more, with")])
-def test_gpus_are_for_vllm(words: list[str], told: str) -> None:
-    with pytest.raises(BadInput, match=f"--vllm_tensor_parallel_size {told}"):
+@pytest.mark.parametrize(("words", "message"), [(["0"], "is 0"), (["2"], "is 2; 1 or more, with")])
+def test_gpus_are_for_vllm(words: list[str], message: str) -> None:
+    with pytest.raises(BadInput, match=f"--vllm_tensor_parallel_size {message}"):
         main([*WORDS[:-1], "--vllm_tensor_parallel_size", *words])

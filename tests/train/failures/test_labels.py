@@ -11,7 +11,7 @@ RIGHT = Response(r"2 + 3 = 5. The answer is \boxed{5}.", "5", True, False, 20, "
 TINY = Response("3+5=8;8*2=6;-6=4;####4", "4", True, False, 20, "digit", 10)
 
 
-def said(response: Response, **changes) -> set[str]:
+def labels_of(response: Response, **changes) -> set[str]:
     return set(failures(replace(response, **changes), None))
 
 
@@ -36,18 +36,18 @@ def test_the_set_is_large_and_knows_every_label() -> None:
 
 @pytest.mark.parametrize("response", [RIGHT, TINY])
 def test_a_clean_response_has_no_label(response: Response) -> None:
-    assert said(response) == set()
+    assert labels_of(response) == set()
 
 
 def test_reference_solutions_of_the_tiny_task_have_no_label() -> None:
     for expression in ("3+5", "9*9-4", "7-8*3+1"):
         for cue in "+-":
             text = solution(expression, cue)
-            assert said(TINY, text=text, answer=text[-1]) == set()
+            assert labels_of(TINY, text=text, answer=text[-1]) == set()
 
 
 def test_cut_off_is_what_sampling_says() -> None:
-    assert said(RIGHT, cut_off=True) == {"cut off"}
+    assert labels_of(RIGHT, cut_off=True) == {"cut off"}
 
 
 def test_long_is_beyond_twice_the_median_of_right_responses() -> None:
@@ -67,7 +67,7 @@ def test_long_is_beyond_twice_the_median_of_right_responses() -> None:
     ],
 )
 def test_the_tiny_tasks_answer_is_one_digit_at_the_end(text: str, expected: set[str]) -> None:
-    assert said(TINY, text=text, answer="3", right=False) == expected
+    assert labels_of(TINY, text=text, answer="3", right=False) == expected
 
 
 @pytest.mark.parametrize(
@@ -87,15 +87,15 @@ def test_the_tiny_tasks_answer_is_one_digit_at_the_end(text: str, expected: set[
     ],
 )
 def test_answers_are_read_as_they_are_stated(text: str, expected: set[str]) -> None:
-    assert said(RIGHT, text=text, right=False) == expected
+    assert labels_of(RIGHT, text=text, right=False) == expected
 
 
 def test_a_number_in_a_calculation_that_was_cut_off_is_no_answer() -> None:
-    assert said(RIGHT, text="First, 2 + 3 = 5 and", cut_off=True) == {"cut off", "no answer"}
+    assert labels_of(RIGHT, text="First, 2 + 3 = 5 and", cut_off=True) == {"cut off", "no answer"}
 
 
 def test_without_a_form_to_keep_none_is_wrong() -> None:
-    assert said(RIGHT, text="5", format="any") == set()
+    assert labels_of(RIGHT, text="5", format="any") == set()
 
 
 @pytest.mark.parametrize(
@@ -108,11 +108,11 @@ def test_without_a_form_to_keep_none_is_wrong() -> None:
     ],
 )
 def test_an_answer_may_be_no_number(text: str, expected: set[str]) -> None:
-    assert said(RIGHT, text=text, answer="ellipse", format="any", right=False) == expected
+    assert labels_of(RIGHT, text=text, answer="ellipse", format="any", right=False) == expected
 
 
 def test_what_was_graded_right_was_not_changed() -> None:
-    assert said(RIGHT, text=r"The answer is 5. \boxed{5.0 cm or 6}", right=True) == set()
+    assert labels_of(RIGHT, text=r"The answer is 5. \boxed{5.0 cm or 6}", right=True) == set()
 
 
 def test_a_passage_again_and_again_is_a_loop_also_one_that_counts() -> None:

@@ -23,10 +23,10 @@ def test_help_is_the_commands_own_and_short(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     print_help(command, ["--help"])
-    said = capsys.readouterr().out
-    assert said.startswith(f"usage: sparks {command}")
-    assert said.count("\n") < 70
-    assert f"sparks {command} --help all" in said
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"usage: sparks {command}")
+    assert printed.count("\n") < 70
+    assert f"sparks {command} --help all" in printed
 
 
 def test_help_lists_every_flag_of_ours_once() -> None:

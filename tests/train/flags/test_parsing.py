@@ -12,9 +12,9 @@ def test_a_missing_argument_is_one_line_and_help_keeps_its_lines(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     module = import_module(f"train.commands.{command}")
-    with pytest.raises(BadInput, match=rf"required: .*; usage: sparks {command} ") as told:
+    with pytest.raises(BadInput, match=rf"required: .*; usage: sparks {command} ") as refused:
         module.main([])
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refused.value)
     assert capsys.readouterr() == ("", "")
     with pytest.raises(SystemExit):
         module.main(["--help"])

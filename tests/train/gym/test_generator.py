@@ -91,7 +91,7 @@ def test_the_question_can_be_put_in_other_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "told"),
+    ("name", "parameters", "message"),
     [
         ("chain_sums", {}, "no generator 'chain_sums'; did you mean chain_sum or"),
         ("zzzzzz", {}, "no generator 'zzzzzz'$"),
@@ -104,8 +104,8 @@ def test_the_question_can_be_put_in_other_words() -> None:
         ("composite", {}, "Must specify at least one dataset"),
     ],
 )
-def test_a_mistake_is_one_line(name: str, parameters: dict, told: str) -> None:
-    with pytest.raises(BadInput, match=told) as refused:
+def test_a_mistake_is_one_line(name: str, parameters: dict, message: str) -> None:
+    with pytest.raises(BadInput, match=message) as refused:
         Generator(name, parameters)
     assert "\n" not in str(refused.value)
 

@@ -33,14 +33,14 @@ def length(completions: Sequence[str], log_extra: Any, log_metric: Any, **kwargs
 
 @pytest.fixture
 def scorer() -> Iterator[Callable[..., Scorer]]:
-    made: list[Scorer] = []
+    scorers: list[Scorer] = []
 
     def make(function: Callable = length, seconds: float = 1.0) -> Scorer:
-        made.append(Scorer("length", lambda: function, seconds))
-        return made[-1]
+        scorers.append(Scorer("length", lambda: function, seconds))
+        return scorers[-1]
 
     yield make
-    for one in made:
+    for one in scorers:
         one.close()
 
 

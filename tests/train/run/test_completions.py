@@ -46,10 +46,10 @@ def test_mean_rewards_are_the_trainer_s_and_training_is_the_same(
     run = run_job("grpo", tmp_path / "run", **keys)
     printed = capsys.readouterr().out
     assert "Prompt" not in printed and "Completion" not in printed
-    told = pd.DataFrame(one for batch in batches(run) for one in batch)
+    rows = pd.DataFrame(one for batch in batches(run) for one in batch)
     state = json.loads((run / "checkpoint-4" / "trainer_state.json").read_text())
     logged = {row["step"]: row["reward"] for row in state["log_history"] if "reward" in row}
-    means = told.groupby("step")["reward"].mean()
+    means = rows.groupby("step")["reward"].mean()
     assert set(means) != {0.0}
     assert means.to_dict() == pytest.approx({step: logged[step] for step in (1, 3)})
     assert len(list((run / "completions").iterdir())) == 4  # a batch lasts two steps
@@ -57,4 +57,4 @@ def test_mean_rewards_are_the_trainer_s_and_training_is_the_same(
     assert not (quiet / "completions").exists()
     weights = [(one / "model.safetensors").read_bytes() for one in (run, quiet)]
     assert weights[0] == weights[1]
-    assert pd.api.types.is_integer_dtype(told["step"])
+    assert pd.api.types.is_integer_dtype(rows["step"])

@@ -29,10 +29,10 @@ def hang(**columns: Any) -> None:
         pass
 
 
-def _hold(folder: Path, scores: bool, told: Connection) -> None:
+def _hold(folder: Path, scores: bool, sender: Connection) -> None:
     lock = Lock(folder)
     scorer = Scorer("hang", lambda: hang, 60) if scores else None
-    told.send(scorer.process.pid if scorer else 0)
+    sender.send(scorer.process.pid if scorer else 0)
     if scorer:
         scorer(prompts=["p"], completions=["c"])
     time.sleep(60)
@@ -43,10 +43,10 @@ class Holder:
     """Another process that holds a folder's lock; it may wait for a reward meanwhile."""
 
     def __init__(self, folder: Path, scores: bool = False) -> None:
-        told, tell = processes.Pipe()
+        receiver, tell = processes.Pipe()
         self.process = processes.Process(target=_hold, args=(folder, scores, tell))
         self.process.start()
-        self.scorer = told.recv()
+        self.scorer = receiver.recv()
 
     def kill(self) -> None:
         """-9, and only this process."""

@@ -29,9 +29,9 @@ def dry_run(
 
 
 def test_it_says_how_often_heads_are_analysed_and_what_is_evaluated(dry_run: DryRun) -> None:
-    said = dry_run("sft", eval_strategy="steps", eval_steps=2)
-    assert "tracking   every 2 steps" in said
-    assert "evaluation 64 rows of split test, every 2 steps" in said
+    printed = dry_run("sft", eval_strategy="steps", eval_steps=2)
+    assert "tracking   every 2 steps" in printed
+    assert "evaluation 64 rows of split test, every 2 steps" in printed
     assert "evaluation none" in dry_run("sft")
 
 
@@ -67,8 +67,8 @@ def test_fewer_rows_than_pairs_are_refused(dry_run: DryRun, tmp_path: Path) -> N
 
 
 def test_few_pairs_are_explained(dry_run: DryRun) -> None:
-    said = dry_run("sft", track_pairs_count=4, track_pairs_minimum=2)
-    assert "few pairs  cue: with fewer than 16 pairs" in said
+    printed = dry_run("sft", track_pairs_count=4, track_pairs_minimum=2)
+    assert "few pairs  cue: with fewer than 16 pairs" in printed
 
 
 def test_missing_bitsandbytes_is_told(dry_run: DryRun, monkeypatch: pytest.MonkeyPatch) -> None:

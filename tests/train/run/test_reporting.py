@@ -25,9 +25,9 @@ def test_w_and_b_s_process_killed_stops_no_training(campaign: Campaign, tmp_path
         )
         assert job.wait() == 0, job.log.read_text()
         models.append((tmp_path / name / "model.safetensors").read_bytes())
-    said = job.log.read_text()
-    assert "wandb-core is killed" in said
-    assert said.count("wandb failed") == 1
+    text = job.log.read_text()
+    assert "wandb-core is killed" in text
+    assert text.count("wandb failed") == 1
     assert Ledger(tmp_path / "run" / "heads").steps() == [0, 2, 4]
     assert models[0] == models[1]
 

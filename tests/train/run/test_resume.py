@@ -59,9 +59,9 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 def rewrite(checkpoint: Path, part: str, **values: object) -> None:
     """Change what a checkpoint's manifest tells of its job."""
-    told = json.loads((checkpoint / MANIFEST).read_bytes())
-    told["identity"][part] |= values
-    (checkpoint / MANIFEST).write_text(json.dumps(told))
+    facts = json.loads((checkpoint / MANIFEST).read_bytes())
+    facts["identity"][part] |= values
+    (checkpoint / MANIFEST).write_text(json.dumps(facts))
 
 
 # Killed for real
@@ -188,9 +188,9 @@ def test_a_checkpoint_by_another_name_is_not_taken(run: Path, go_on: Callable[..
 
 
 def test_checkpoints_come_in_the_order_of_their_steps(run: Path) -> None:
-    told = json.loads((run / "checkpoint-6" / MANIFEST).read_text())
+    facts = json.loads((run / "checkpoint-6" / MANIFEST).read_text())
     (run / "checkpoint-6").rename(run / "checkpoint-10")
-    (run / "checkpoint-10" / MANIFEST).write_text(json.dumps({**told, "step": 10}))
+    (run / "checkpoint-10" / MANIFEST).write_text(json.dumps({**facts, "step": 10}))
     (run / "checkpoint-last").mkdir()
     (run / "checkpoint-99").write_text("a file")
     assert list(resume.complete(run)) == [2, 4, 10]
@@ -355,8 +355,8 @@ def test_a_run_without_a_complete_checkpoint_begins_again(
     unfinish(run, 2)
     (run / "checkpoint-2" / "optimizer.pt").unlink()
     go_on(run)
-    told = capsys.readouterr().out
-    assert "optimizer.pt is missing" in told and "training begins again" in told
+    printed = capsys.readouterr().out
+    assert "optimizer.pt is missing" in printed and "training begins again" in printed
     assert Outcome.of(run).differences(campaign.undisturbed(SFT)) == []
     assert (run / "superseded" / "checkpoint-2").exists()
 

@@ -65,8 +65,8 @@ def test_a_job_asked_to_end_saves_and_leaves_the_analysis_for_later(
     assert job.wait() == PREEMPTED
     at = step + step % 2 if variant is KEPT else step  # generations last two steps
     assert max(resume.complete(run)) == at
-    told = f"sparks: asked to end at step {at}; go on with --resume_from_checkpoint latest"
-    assert tail(job.log, 1) == told
+    message = f"sparks: asked to end at step {at}; go on with --resume_from_checkpoint latest"
+    assert tail(job.log, 1) == message
     ledger = Ledger(run / "heads")
     assert at not in ledger.steps()
     assert ledger.marks()[at].why == "preempted"
@@ -209,8 +209,8 @@ def test_a_disk_that_is_full_within_a_checkpoint_ends_the_job_in_one_line(
     limit = sum(sizes) // 2
     resource.prlimit(job.ranks[0].pid, resource.RLIMIT_FSIZE, (limit, limit))
     assert job.wait() == 1
-    told = f"sparks: the disk is full: {run} cannot be written; go on with"
-    assert tail(job.log, 1).startswith(told), tail(job.log)
+    message = f"sparks: the disk is full: {run} cannot be written; go on with"
+    assert tail(job.log, 1).startswith(message), tail(job.log)
     assert "Traceback" not in job.log.read_text()
     assert resume.complete(run) == {}
     assert campaign.world.start(SFT, run).wait() == 0
@@ -277,6 +277,6 @@ def test_a_signal_while_the_libraries_load_is_heeded(number: int, tmp_path: Path
         if "numpy" in line or "torch" in line:
             break
     job.send_signal(number)
-    told = job.stderr.read()
+    rest = job.stderr.read()
     assert job.wait() == PREEMPTED
-    assert "sparks: asked to end before the first step" in told
+    assert "sparks: asked to end before the first step" in rest

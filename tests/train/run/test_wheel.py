@@ -59,9 +59,9 @@ def test_an_installed_copy_runs_from_another_folder(wheel: zipfile.ZipFile, tmp_
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     wheel.extractall(site)
     elsewhere.mkdir()
-    said = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-m", "train.cli", "demo", "--dry_run", "--report_to", "none"],
         cwd=elsewhere, env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True,
     )  # fmt: skip
-    assert said.returncode == 0, said.stderr
+    assert printed.returncode == 0, printed.stderr
     assert (elsewhere / "runs/demo/config.yaml").exists()

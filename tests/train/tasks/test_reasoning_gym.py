@@ -66,8 +66,8 @@ def test_few_questions_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_the_reward_scores_in_its_own_process(tmp_path: Path) -> None:
     job = config.load("grpo", ["--config", recipe(tmp_path)])
     rows = rows_of(job, "train")[:3]
-    said = [f"it is {rows['answer'][0]}", "17 or so", "####"]
-    completions = [[{"role": "assistant", "content": text}] for text in said]
+    texts = [f"it is {rows['answer'][0]}", "17 or so", "####"]
+    completions = [[{"role": "assistant", "content": text}] for text in texts]
     (reward,) = guarded(["reasoning_gym_reward"], 12, 60.0)
     try:
         assert reward([""] * 3, completions, **rows) == [1.0, 0.0, 0.0]
@@ -85,7 +85,7 @@ def test_pairs_may_come_from_a_generator_of_their_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "told"),
+    ("keys", "message"),
     [
         ({"dataset_name": "reasoning-gym/chain_sun"}, "did you mean chain_sum"),
         ({"dataset_parameters": {"max_terms": 1}}, "max_terms must be >= min_terms"),
@@ -93,8 +93,8 @@ def test_pairs_may_come_from_a_generator_of_their_own(tmp_path: Path) -> None:
         ({"track_contrasts": ["cue"]}, "track_contrasts: operand, first_token, items"),
     ],
 )
-def test_a_mistake_is_told_before_any_work(tmp_path: Path, keys: dict, told: str) -> None:
-    with pytest.raises(BadInput, match=told) as refused:
+def test_a_mistake_is_told_before_any_work(tmp_path: Path, keys: dict, message: str) -> None:
+    with pytest.raises(BadInput, match=message) as refused:
         grpo.main(["--config", recipe(tmp_path, output_dir=str(tmp_path / "run"), **keys)])
     assert "\n" not in str(refused.value) and not (tmp_path / "run").exists()
 

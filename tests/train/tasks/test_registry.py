@@ -53,7 +53,7 @@ def test_dataset_size_limits_the_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (None, "no such file"),
         ("", "is empty"),
@@ -63,12 +63,12 @@ def test_dataset_size_limits_the_rows(tmp_path: Path) -> None:
     ],
 )
 def test_data_that_cannot_be_used_is_one_line(
-    tmp_path: Path, content: str | None, told: str
+    tmp_path: Path, content: str | None, message: str
 ) -> None:
     path = tmp_path / "rows.jsonl"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(BadInput, match=told) as refused:
+    with pytest.raises(BadInput, match=message) as refused:
         rows_of(job("grpo", str(path)), "train")
     assert "\n" not in str(refused.value)
 

@@ -93,9 +93,9 @@ def test_single_nodes_are_exchanged_as_by_hooks(
     base = tiny_decoder(arch, layers=3, seed=seed, **variant)
     trained, (decoder, nodes) = alike_behind(base, seed), both(base)
     places = Looks.of_pairs(random_pairs(ragged=True, side=side, looks=looks, seed=seed), True)
-    found = crossed_nodes(decoder, Decoder.of(trained), places, nodes, batch_size)
+    result = crossed_nodes(decoder, Decoder.of(trained), places, nodes, batch_size)
     sets = [[node] for node in decoder.graph.nodes]
-    assert_same_figures(found, by_whole_passes(base, trained, places, sets))
+    assert_same_figures(result, by_whole_passes(base, trained, places, sets))
 
 
 @pytest.mark.parametrize(("arch", "variant"), CASES, ids=str)
@@ -110,8 +110,8 @@ def test_sets_of_nodes_are_exchanged_as_by_hooks(
     names = decoder.graph.nodes
     sets = [["L0H1", "M1", "L2H0"], [n for n in names if "M" in n], ["L1H0", "L1H3"]]
     parts = [Part("", torch.tensor([name in one for name in names])) for one in sets]
-    found = crossed_parts(decoder, Decoder.of(trained), places, parts, 3)
-    assert_same_figures(found, by_whole_passes(base, trained, places, sets))
+    result = crossed_parts(decoder, Decoder.of(trained), places, parts, 3)
+    assert_same_figures(result, by_whole_passes(base, trained, places, sets))
 
 
 @pytest.mark.parametrize(("arch", "variant"), CASES, ids=str)
@@ -122,17 +122,17 @@ def test_everything_exchanged_is_the_other_model(
     trained, (decoder, _) = changed(base, 1), both(base)
     looks = Looks.of_pairs(random_pairs(ragged=True), True)
     parts = {part.name: i for i, part in enumerate(whole(decoder.graph))}
-    found = crossed_parts(decoder, Decoder.of(trained), looks, whole(decoder.graph), 3)
+    result = crossed_parts(decoder, Decoder.of(trained), looks, whole(decoder.graph), 3)
     place = parts["everything"]
-    assert_close(found.lost[:, place], found.behaviour)
-    assert_close(found.gained[:, place], found.behaviour)
+    assert_close(result.lost[:, place], result.behaviour)
+    assert_close(result.gained[:, place], result.behaviour)
     rest = parts["attention + MLPs"]
-    assert float((found.gained[:, rest] - found.behaviour).abs().max()) > 1e-3
+    assert float((result.gained[:, rest] - result.behaviour).abs().max()) > 1e-3
     for name, copied in (("embeddings", "embed_tokens"), ("unembedding", "lm_head")):
         if not variant.get("tied"):
             alone = changed(base, 1, only=(copied, "model.norm") if name[0] == "u" else (copied,))
-            wanted = figure(alone, looks) - found.base
-            assert_close(found.gained[:, parts[name]], wanted)
+            wanted = figure(alone, looks) - result.base
+            assert_close(result.gained[:, parts[name]], wanted)
 
 
 def test_the_heads_of_each_layer_are_a_part(tiny_decoder) -> None:
@@ -146,22 +146,22 @@ def test_live_adapters_are_exchanged_as_by_hooks(tiny_decoder, random_pairs) -> 
     trained = with_adapter(tiny_decoder("qwen2"), seed=0).eval()
     decoder, nodes = both(base)
     looks = Looks.of_pairs(random_pairs(), True)
-    found = crossed_nodes(decoder, Decoder.of(trained), looks, nodes, 3)
+    result = crossed_nodes(decoder, Decoder.of(trained), looks, nodes, 3)
     sets = [[node] for node in decoder.graph.nodes]
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
-        assert_same_figures(found, by_whole_passes(base, trained, looks, sets))
+        assert_same_figures(result, by_whole_passes(base, trained, looks, sets))
 
 
 @pytest.mark.parametrize("clean", [True, False])
 def test_a_figure_is_the_logit_difference_of_pairs(tiny_decoder, random_pairs, clean: bool) -> None:
     base, pairs = tiny_decoder(), random_pairs(ragged=True, looks=3)
     trained = Decoder.of(changed(base, 0))
-    found = crossed_parts(Decoder.of(base), trained, Looks.of_pairs(pairs, clean), [NONE], 2)
+    result = crossed_parts(Decoder.of(base), trained, Looks.of_pairs(pairs, clean), [NONE], 2)
     ids = pairs.clean if clean else pairs.corrupted
     given, _ = passed(base, pairs, ids)
-    assert_close(found.base, -neg_logit_diff(given, given, pairs))
-    assert float(found.lost.abs().max()) == float(found.gained.abs().max()) == 0
+    assert_close(result.base, -neg_logit_diff(given, given, pairs))
+    assert float(result.lost.abs().max()) == float(result.gained.abs().max()) == 0
 
 
 def test_both_models_are_left_as_they_were(tiny_decoder, random_pairs) -> None:

@@ -14,8 +14,8 @@ from tracking.comparison.exchange.parts import PartEffects, part_effects
 SHARES = ["lost_share", "gained_share"]
 
 
-def at(found: PartEffects, by: str) -> Any:
-    return found.table[found.table["by"] == by].set_index("part")
+def at(effects: PartEffects, by: str) -> Any:
+    return effects.table[effects.table["by"] == by].set_index("part")
 
 
 @arches
@@ -25,29 +25,29 @@ def test_everything_carries_all_of_the_difference(
 ) -> None:
     base = tiny_decoder(arch, tied=tied)
     drawn = random_pairs(pairs=12, ragged=True)
-    found = part_effects(base, changed(base, 1), drawn)
-    table = found.table.set_index("part").loc["everything"]
+    effects = part_effects(base, changed(base, 1), drawn)
+    table = effects.table.set_index("part").loc["everything"]
     for way in ("lost", "gained"):
-        wanted = [float(found.difference.mean)] * 2
+        wanted = [float(effects.difference.mean)] * 2
         assert table[way].tolist() == pytest.approx(wanted, rel=1e-4, abs=1e-5)
 
 
 def test_a_model_against_itself_differs_in_nothing(tiny_decoder, random_pairs) -> None:
     base = tiny_decoder()
-    found = part_effects(base, copy.deepcopy(base), random_pairs(pairs=12))
-    assert not found.there
-    assert float(found.difference.mean) == pytest.approx(0, abs=1e-5)
-    assert (found.table[["lost", "gained"]].abs() < 1e-5).all(axis=None)
-    assert found.table[SHARES].isna().all(axis=None)
+    effects = part_effects(base, copy.deepcopy(base), random_pairs(pairs=12))
+    assert not effects.there
+    assert float(effects.difference.mean) == pytest.approx(0, abs=1e-5)
+    assert (effects.table[["lost", "gained"]].abs() < 1e-5).all(axis=None)
+    assert effects.table[SHARES].isna().all(axis=None)
 
 
 @pytest.mark.parametrize("factor", [1.5, 0.5])  # a gain and a loss
 def test_a_changed_head_is_found_in_its_layer(factor: float) -> None:
     base = planted(noise=0.01)
-    found = part_effects(base, scaled(base, factor), pairs())
-    assert found.there and (float(found.difference.mean) > 0) == (factor > 1)
+    effects = part_effects(base, scaled(base, factor), pairs())
+    assert effects.there and (float(effects.difference.mean) > 0) == (factor > 1)
     for by in ("writes", "weights"):
-        shares = at(found, by)[SHARES]
+        shares = at(effects, by)[SHARES]
         for part in ("attention", "heads of layer 1", "everything"):
             assert shares.loc[part].tolist() == pytest.approx([1, 1], abs=1e-3)
         for part in ("MLPs", "embeddings", "unembedding", "heads of layer 0", "heads of layer 2"):
@@ -65,10 +65,10 @@ def test_a_gain_of_the_last_norm_is_the_unembedding_alone() -> None:
 
 def test_what_is_only_passed_on_has_an_effect_by_writes_alone() -> None:
     trained = planted(noise=0.01)
-    found = part_effects(misreading(trained), trained, pairs())
-    assert at(found, "writes").loc["heads of layer 1", "gained_share"] > 0.9
-    assert abs(at(found, "weights").loc["heads of layer 1", "gained_share"]) < 1e-6
-    assert at(found, "writes").loc["embeddings", "gained_share"] == pytest.approx(1, abs=1e-2)
+    effects = part_effects(misreading(trained), trained, pairs())
+    assert at(effects, "writes").loc["heads of layer 1", "gained_share"] > 0.9
+    assert abs(at(effects, "weights").loc["heads of layer 1", "gained_share"]) < 1e-6
+    assert at(effects, "writes").loc["embeddings", "gained_share"] == pytest.approx(1, abs=1e-2)
 
 
 def test_intervals_are_around_their_means(tiny_decoder, random_pairs) -> None:

@@ -16,8 +16,8 @@ from tracking.comparison.party import Comparison
 def test_the_part_that_was_changed_is_said_to_carry_it() -> None:
     base = planted(noise=0.01)
     section = parts_section(comparison_of({"base": base, "run": scaled(base, 1.5)}, pairs()))
-    said = " ".join(section.sentences)
-    assert "of the layers most heads of layer 1, 1.00 (1.00 to 1.00)" in said
+    text = " ".join(section.sentences)
+    assert "of the layers most heads of layer 1, 1.00 (1.00 to 1.00)" in text
     assert section.shown is not None
     shown = section.shown.set_index(["part", "by"])["lost"]
     assert shown["attention", "writes"] == shown["attention", "weights"] == "1.00 (1.00 to 1.00)"

@@ -73,12 +73,12 @@ def unlike(seed: int, nodes: int = 6, pairs: int = 40) -> Nodes:
 
 
 def test_nodes_that_are_unlike_are_rarely_matched_beyond_chance() -> None:
-    found = 0
+    result = 0
     for seed in range(20):
         behaviours = np.random.default_rng(100 + seed).random((2, 40))
         matched = matching(unlike(2 * seed), unlike(2 * seed + 1), behaviours, 0.05)
-        found += matched.table["beyond_chance"].any()
-    assert found <= 4  # 1 is expected
+        result += matched.table["beyond_chance"].any()
+    assert result <= 4  # 1 is expected
 
 
 def test_what_follows_from_the_behaviour_alone_is_no_likeness() -> None:

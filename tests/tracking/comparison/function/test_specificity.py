@@ -40,11 +40,11 @@ def test_a_tasks_own_heads_carry_it_and_another_tasks_less(party: Party) -> None
 
 
 def test_a_tasks_own_heads_are_said_to_carry_more_than_random_ones(party: Party) -> None:
-    said = "\n".join(specificity_section(Comparison([party], {}, Thresholds())).sentences)
+    text = "\n".join(specificity_section(Comparison([party], {}, Thresholds())).sentences)
     for task in ("cue", "operand"):
         assert re.search(
             rf"on '{task}' pairs loses [^\n]* heads active on them corrupted: more than any of 10",
-            said,
+            text,
         )
 
 

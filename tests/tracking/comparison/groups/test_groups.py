@@ -74,7 +74,7 @@ def test_several_runs_of_a_base_are_one_pair() -> None:
 
 
 def test_groups_of_like_runs_rarely_differ() -> None:
-    found = 0
+    result = 0
     for seed in range(100):
         generator = np.random.default_rng(seed)
         parts = [
@@ -82,8 +82,8 @@ def test_groups_of_like_runs_rarely_differ() -> None:
             for group in "ab"
             for f in ("x", "y", "z")
         ]
-        found += difference_table(pd.concat(parts), Thresholds())["differs"].any()
-    assert found <= 10  # of 100; 5 are expected
+        result += difference_table(pd.concat(parts), Thresholds())["differs"].any()
+    assert result <= 10  # of 100; 5 are expected
 
 
 def test_a_share_that_differs_by_less_than_the_threshold_is_not_said_to() -> None:

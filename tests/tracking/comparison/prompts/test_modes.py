@@ -20,30 +20,32 @@ def mode(seed: int, *active: str) -> Analysis:
     return make_analysis(GRAPH, corrupt=4 * drawn[0], restore=4 * drawn[1])
 
 
-def told(**modes: Analysis) -> dict[str, tuple[str, str]]:
+def differing(**modes: Analysis) -> dict[str, tuple[str, str]]:
     table = mode_table(GRAPH.nodes, modes, Thresholds())
     rows = zip(table["node"], table["mode"], table["of"], strict=True)
     return {node: (mode, of) for node, mode, of in rows if mode != "none"}
 
 
 def test_a_node_that_the_control_lacks_with_on_is_off_s_alone() -> None:
-    found = told(on=mode(0, "L0H0"), off=mode(1, "L0H0", "L1H1"), template=mode(2, "L0H0"))
-    assert found == {"L0H0": ("both", ""), "L1H1": ("off only", "thinking")}
+    result = differing(on=mode(0, "L0H0"), off=mode(1, "L0H0", "L1H1"), template=mode(2, "L0H0"))
+    assert result == {"L0H0": ("both", ""), "L1H1": ("off only", "thinking")}
 
 
 def test_a_node_that_the_control_shares_with_off_is_the_template_s() -> None:
-    found = told(on=mode(0), off=mode(1, "L1H1"), template=mode(2, "L1H1"))
-    assert found == {"L1H1": ("off only", "template")}
+    result = differing(on=mode(0), off=mode(1, "L1H1"), template=mode(2, "L1H1"))
+    assert result == {"L1H1": ("off only", "template")}
 
 
 def test_a_node_of_on_alone_is_thinking_s_where_the_control_has_it_too() -> None:
-    found = told(on=mode(0, "M0", "M1"), off=mode(1), template=mode(2, "M0"))
-    assert found == {"M0": ("on only", "thinking"), "M1": ("on only", "template")}
+    result = differing(on=mode(0, "M0", "M1"), off=mode(1), template=mode(2, "M0"))
+    assert result == {"M0": ("on only", "thinking"), "M1": ("on only", "template")}
 
 
 def test_without_behaviour_under_the_control_nothing_is_put_down() -> None:
     absent = make_analysis(GRAPH, clean=torch.full((PAIRS,), -2.0))
-    assert told(on=mode(0), off=mode(1, "M0"), template=absent) == {"M0": ("off only", "untold")}
+    assert differing(on=mode(0), off=mode(1, "M0"), template=absent) == {
+        "M0": ("off only", "untold")
+    }
 
 
 def test_without_behaviour_in_a_mode_there_is_no_table() -> None:

@@ -51,8 +51,8 @@ def measured(models, pairs: PromptPairs) -> list[Cell]:
     for model in models:
         nodes = torch.ones(len(Decoder.of(model).graph.nodes), dtype=torch.bool)
         for some in (pairs, swapped(pairs)):
-            found = node_effects(AllEnds.of(Decoder.of(model), some, 8), nodes, neg_logit_diff)
-            cells.append(Cell(found.corrupt, found.behaviour))
+            result = node_effects(AllEnds.of(Decoder.of(model), some, 8), nodes, neg_logit_diff)
+            cells.append(Cell(result.corrupt, result.behaviour))
     return cells
 
 
@@ -107,42 +107,42 @@ def test_where_nothing_differs_about_no_node_is_called_different() -> None:
 def test_all_that_the_prompt_makes_emerge_is_gone_on_fixed_pairs() -> None:
     shares = np.full((4, NODES), 0.0)
     shares[1::2, :3] = 0.2  # active with opening b, whoever reads it
-    told = emergence(cells_of(shares), resamples(200, PAIRS), 0.05)
-    assert told.swapped.tolist() == [True] * 3 + [False] * 5
-    assert not told.fixed_a.any() and not told.fixed_b.any()
-    assert (told.kept_a.value, told.kept_a.high, told.kept_b.value) == (0, 0, 0)
-    assert told.null.value == 1
+    emerged = emergence(cells_of(shares), resamples(200, PAIRS), 0.05)
+    assert emerged.swapped.tolist() == [True] * 3 + [False] * 5
+    assert not emerged.fixed_a.any() and not emerged.fixed_b.any()
+    assert (emerged.kept_a.value, emerged.kept_a.high, emerged.kept_b.value) == (0, 0, 0)
+    assert emerged.null.value == 1
 
 
 def test_what_the_weights_make_emerge_stays_on_fixed_pairs() -> None:
     shares = np.full((4, NODES), 0.0)
     shares[2:, :3], shares[1::2, 3] = 0.2, 0.2
-    told = emergence(cells_of(shares), resamples(200, PAIRS), 0.05)
-    assert told.swapped.tolist() == [True] * 4 + [False] * 4
-    assert told.kept_a.value == told.kept_b.value == told.kept_both.value == 0.75
-    assert told.kept_b.low == told.kept_b.high == 0.75  # all far from the threshold
+    emerged = emergence(cells_of(shares), resamples(200, PAIRS), 0.05)
+    assert emerged.swapped.tolist() == [True] * 4 + [False] * 4
+    assert emerged.kept_a.value == emerged.kept_b.value == emerged.kept_both.value == 0.75
+    assert emerged.kept_b.low == emerged.kept_b.high == 0.75  # all far from the threshold
 
 
 def test_what_emerges_by_one_opening_alone_is_not_kept_by_both() -> None:
     shares = np.full((4, NODES), 0.0)
     shares[3, :4], shares[2, :2], shares[1, 2:4] = 0.2, 0.2, 0.2  # 2 by a as well, 2 by a alone
-    told = emergence(cells_of(shares), resamples(200, PAIRS), 0.05)
-    assert (told.kept_a.value, told.kept_b.value, told.kept_both.value) == (0.5, 0.5, 0.5)
+    emerged = emergence(cells_of(shares), resamples(200, PAIRS), 0.05)
+    assert (emerged.kept_a.value, emerged.kept_b.value, emerged.kept_both.value) == (0.5, 0.5, 0.5)
     shares[1, :2] = 0.2  # active in A with b: not emergent there
-    told = emergence(cells_of(shares), resamples(200, PAIRS), 0.05)
-    assert (told.kept_a.value, told.kept_b.value, told.kept_both.value) == (0.5, 0, 0)
+    emerged = emergence(cells_of(shares), resamples(200, PAIRS), 0.05)
+    assert (emerged.kept_a.value, emerged.kept_b.value, emerged.kept_both.value) == (0.5, 0, 0)
 
 
 def test_nodes_near_the_threshold_do_not_all_come_again_in_the_null() -> None:
     shares = np.full((4, 40), 0.0)
     shares[3] = 0.05
-    told = emergence(cells_of(shares, noise=0.1), resamples(200, PAIRS), 0.05)
-    assert 0.2 < told.null.value < 0.9
+    emerged = emergence(cells_of(shares, noise=0.1), resamples(200, PAIRS), 0.05)
+    assert 0.2 < emerged.null.value < 0.9
 
 
 def test_without_an_emergent_node_nothing_is_kept() -> None:
-    told = emergence(cells_of(np.full((4, NODES), 0.2)), resamples(50, PAIRS), 0.05)
-    assert np.isnan([told.kept_a.value, told.kept_b.value, told.null.value]).all()
+    emerged = emergence(cells_of(np.full((4, NODES), 0.2)), resamples(50, PAIRS), 0.05)
+    assert np.isnan([emerged.kept_a.value, emerged.kept_b.value, emerged.null.value]).all()
 
 
 def test_a_cell_without_behaviour_is_sure_of_nothing() -> None:
@@ -175,6 +175,6 @@ def test_of_one_model_all_that_emerges_by_the_swapped_design_is_the_opening_s(
         assert (table[factor] == 0).all() and not table[f"{factor}_surely"].any()
     sizes = table[["share_Aa", "share_Ab"]].abs().to_numpy()
     more = int((sizes[:, 1] - sizes[:, 0]).argmax())  # active by b alone at this threshold
-    told = emergence(cells, weights, float(sizes[more].mean()))
-    assert told.swapped[more] and not (told.fixed_a | told.fixed_b).any()
-    assert told.kept_a.value == told.kept_b.value == 0
+    emerged = emergence(cells, weights, float(sizes[more].mean()))
+    assert emerged.swapped[more] and not (emerged.fixed_a | emerged.fixed_b).any()
+    assert emerged.kept_a.value == emerged.kept_b.value == 0

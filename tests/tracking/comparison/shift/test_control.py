@@ -71,10 +71,10 @@ def test_the_section_says_who_carries_it_and_the_level(base: Any, carried: Carri
     places = positions(TEXTS, shift.divergence, str)
     level = control_level(base, copy.deepcopy(base), shift.carried, TEXTS)
     section = shift_section("run", "base", shift, places, level)
-    said = " ".join(section.sentences)
-    assert f"carry it: {COPY} (lost 1.00, gained 1.00)." in said
-    assert "More than the control's node does there carries: L1H2." in said
-    assert "this is above 0 is by construction" in said
+    text = " ".join(section.sentences)
+    assert f"carry it: {COPY} (lost 1.00, gained 1.00)." in text
+    assert "More than the control's node does there carries: L1H2." in text
+    assert "this is above 0 is by construction" in text
     assert set(section.tables) == {
         f"shift_{key}_run" for key in ("positions", "nodes", "parts", "by_weights", "control")
     }

@@ -39,7 +39,7 @@ def test_what_texts_begin_with_alike_is_asked_once() -> None:
 def test_divergence_is_that_of_the_whole_models_by_hand(tiny_decoder, arch: str) -> None:
     base = tiny_decoder(arch)
     trained = changed(base, 1)
-    found = Divergence.of(Decoder.of(base), Decoder.of(trained), DRAWN, batch_size=2)
+    result = Divergence.of(Decoder.of(base), Decoder.of(trained), DRAWN, batch_size=2)
     for row in range(len(DRAWN)):
         length = int(DRAWN.mask[row].sum())
         with torch.no_grad():
@@ -49,15 +49,15 @@ def test_divergence_is_that_of_the_whole_models_by_hand(tiny_decoder, arch: str)
             )
         for at in range(DRAWN.token_ids.shape[1]):
             if not DRAWN.asks[row, at]:
-                assert found.kl[row, at] == found.entropy[row, at] == 0
+                assert result.kl[row, at] == result.entropy[row, at] == 0
                 continue
             kl = sum(q * math.log(q / p) for q, p in zip(theirs[at].tolist(), ours[at].tolist(),
                                                          strict=True))  # fmt: skip
             entropy = -sum(p * math.log(p) for p in ours[at].tolist())
-            assert math.isclose(found.kl[row, at], kl, rel_tol=1e-3, abs_tol=1e-5)
-            assert math.isclose(found.entropy[row, at], entropy, rel_tol=1e-3)
-            assert found.preferred[row, at].tolist() == [theirs[at].argmax(), ours[at].argmax()]
-    assert math.isclose(found.mean, found.kl.sum() / 9, rel_tol=1e-5)
+            assert math.isclose(result.kl[row, at], kl, rel_tol=1e-3, abs_tol=1e-5)
+            assert math.isclose(result.entropy[row, at], entropy, rel_tol=1e-3)
+            assert result.preferred[row, at].tolist() == [theirs[at].argmax(), ours[at].argmax()]
+    assert math.isclose(result.mean, result.kl.sum() / 9, rel_tol=1e-5)
 
 
 @few(30)

@@ -17,13 +17,13 @@ from tracking.comparison.shift.texts import Text, Texts
 
 
 @pytest.fixture(scope="module")
-def found() -> Shift:
+def shift() -> Shift:
     base = planted(noise=0.01)
     return Shift.of(base, miscopying(base), planted_texts())
 
 
-def test_only_the_head_whose_write_was_changed_comes_out(found: Shift) -> None:
-    carried = found.carried
+def test_only_the_head_whose_write_was_changed_comes_out(shift: Shift) -> None:
+    carried = shift.carried
     assert carried is not None and carried.carriers == [COPY] and carried.uncorrected == []
     nodes: Any = carried.nodes.set_index("node")
     for way in ("lost_share", "gained_share"):
@@ -31,34 +31,34 @@ def test_only_the_head_whose_write_was_changed_comes_out(found: Shift) -> None:
         assert nodes.drop(index=COPY)[way].abs().max() < 1e-2
 
 
-def test_its_weights_carry_the_same(found: Shift) -> None:
-    assert found.carried is not None
-    row: Any = found.carried.by_weights.set_index("part").loc[COPY]
+def test_its_weights_carry_the_same(shift: Shift) -> None:
+    assert shift.carried is not None
+    row: Any = shift.carried.by_weights.set_index("part").loc[COPY]
     assert row["lost_share"] == pytest.approx(1, abs=1e-3)
     assert row["gained_share"] == pytest.approx(1, abs=1e-3)
 
 
-def test_parts_hold_it_where_it_is_and_everything_is_all(found: Shift) -> None:
-    assert found.carried is not None
-    parts: Any = found.carried.parts.set_index("part")["gained_share"]
+def test_parts_hold_it_where_it_is_and_everything_is_all(shift: Shift) -> None:
+    assert shift.carried is not None
+    parts: Any = shift.carried.parts.set_index("part")["gained_share"]
     for name in ("attention", "everything", "attention + MLPs"):
         assert parts[name] == pytest.approx(1, abs=1e-3)
     for name in ("MLPs", "embeddings", "unembedding"):
         assert parts[name] == pytest.approx(0, abs=1e-2)
 
 
-def test_every_position_of_the_completions_is_found(found: Shift) -> None:
-    assert found.carried is not None
-    places = found.carried.places
-    assert places.count + places.agreeing == int(found.divergence.carrying.sum())
+def test_every_position_of_the_completions_is_found(shift: Shift) -> None:
+    assert shift.carried is not None
+    places = shift.carried.places
+    assert places.count + places.agreeing == int(shift.divergence.carrying.sum())
     assert places.count == pytest.approx(0.9 * 12 * 5, abs=1) and places.agreeing == 0
-    assert found.divergence.concentration == pytest.approx(0.9, abs=0.05)
+    assert shift.divergence.concentration == pytest.approx(0.9, abs=0.05)
 
 
-def test_halves_of_the_prompts_agree_on_a_planted_change(found: Shift) -> None:
-    assert found.carried is not None
-    assert found.carried.halves.correlation == pytest.approx(1, abs=1e-3)
-    assert found.carried.halves.level < 0.01
+def test_halves_of_the_prompts_agree_on_a_planted_change(shift: Shift) -> None:
+    assert shift.carried is not None
+    assert shift.carried.halves.correlation == pytest.approx(1, abs=1e-3)
+    assert shift.carried.halves.level < 0.01
 
 
 def test_a_node_that_only_passes_on_comes_out_by_writes_alone() -> None:

@@ -112,10 +112,10 @@ def test_the_rows_draw_every_share_state_and_doubt(rich: Path, show: Shown) -> N
     assert cells["zmin"] == -cells["zmax"] < 0 and undecided.to_numpy().any()
     for name, row, words in zip(cells["y"], cells["z"], cells["text"], strict=True):
         alike(row, share.loc[name])
-        for step, said in zip(LONG, words, strict=True):
+        for step, word in zip(LONG, words, strict=True):
             state, unsure = str(states.at[name, step]), undecided.at[name, step]
-            assert said.startswith(f"{name} at step {step}: {state}, ")
-            assert ("this checkpoint alone" in said) == unsure
+            assert word.startswith(f"{name} at step {step}: {state}, ")
+            assert ("this checkpoint alone" in word) == unsure
             place = (2.5 if step == 0 else step, name)
             for sign in {"base", "faded", "new", "pruned", "surviving"} & set(drawn):
                 marks = list(zip(drawn[sign]["x"], drawn[sign]["y"], strict=True))
@@ -188,8 +188,8 @@ def test_wiring_is_drawn_by_size_with_the_edges_it_lacks(rich: Path, show: Shown
         "all => all.map(row => [...row.cells].map(cell => cell.textContent))"
     )
     assert rows == [["M1 → logits", "0.25"], ["L0H1 → L1H2.v", "0.125"]]
-    told = page.locator("#wiring .about").nth(1).inner_text()
-    assert "carries 0.7 (0.6 to 0.8)" in told
+    text = page.locator("#wiring .about").nth(1).inner_text()
+    assert "carries 0.7 (0.6 to 0.8)" in text
     move_to(page, 0)
     assert "no earlier wiring" in page.locator("#wiring .none").inner_text()
 
@@ -215,19 +215,19 @@ def test_the_coupling_is_drawn_with_its_caveat_and_filled_by_the_corrected_p(
     flat = [color == one["line"]["color"] for one in drawn for color in one["marker"]["color"]]
     assert [place for place, filled in enumerate(flat) if filled] == [0]
     page.evaluate(f"{held} = {table.loc[0, 'p_corrected']}; draw()")
-    told = page.locator("#reward .about").first.inner_text()
+    text = page.locator("#reward .about").first.inner_text()
     hazard = Coupling.of(*of_rich(rich), "cue").hazard
-    correlation, p = re.findall(r"correlation (\S+), p = (\S+) from", told)[0]
+    correlation, p = re.findall(r"correlation (\S+), p = (\S+) from", text)[0]
     assert near(correlation, hazard.correlation) and near(p, hazard.p)
 
 
 def test_problems_that_turned_are_drawn(rich: Path, show: Shown) -> None:
-    said = digest(rich, list(range(0, 120, 10)), 3, 12)
+    problems = digest(rich, list(range(0, 120, 10)), 3, 12)
     page = show({"run": rich})
     solved, failed = traces(page, "#reward article > div > div:nth-child(2) .chart")
-    assert said and sum(said.solved) and sum(said.failed)
-    assert solved["y"] == list(said.solved)
-    assert [-count for count in failed["y"]] == list(said.failed)
+    assert problems and sum(problems.solved) and sum(problems.failed)
+    assert solved["y"] == list(problems.solved)
+    assert [-count for count in failed["y"]] == list(problems.failed)
 
 
 @pytest.mark.parametrize("node", ["L1H1", "M1"])
@@ -302,8 +302,8 @@ def test_markup_in_names_kinds_and_completions_is_text(show: Shown, tmp_path: Pa
 def test_a_run_with_one_checkpoint_says_what_is_missing(show: Shown, tmp_path: Path) -> None:
     page = show({"run": write_run(tmp_path / "run", (0,))})
     for section in ("what", "lasting"):
-        said = page.locator(f"#{section} .none").first.inner_text()
-        assert said.startswith("One checkpoint (step 0)")
+        text = page.locator(f"#{section} .none").first.inner_text()
+        assert text.startswith("One checkpoint (step 0)")
     assert page.locator("#step").is_disabled()
     assert page.locator("#map .map button").count() == 8
     assert page.locator("#circuit svg.graph path").count() > 0
@@ -320,8 +320,8 @@ def test_runs_of_other_models_and_kinds_stand_beside_each_other(
     )
     page.get_by_label("operand", exact=True).check()
     page.locator("#map [data-run=second] button[data-node=L2H3]").click()
-    said = page.locator("#map [data-run=first] .none").inner_text()
-    assert said == "L2H3 is no node of this model."
+    text = page.locator("#map [data-run=first] .none").inner_text()
+    assert text == "L2H3 is no node of this model."
     assert page.locator("#map [data-run=second] .now h4").inner_text() == "L2H3 at step 7"
     move_to(page, 2)  # of 0, 7, 10 and 20
     assert page.locator("#map .at").all_inner_texts() == ["Step 10 ", "Step 7 "]

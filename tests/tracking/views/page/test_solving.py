@@ -23,10 +23,10 @@ def test_the_section_draws_marks_and_shows_both_responses(show: Shown, tmp_path:
     row = {"heads": "active", "nodes": "L0H1", "mode": "zero", "benchmark": "easy", "problems": 1}
     row |= {"on": 1.0, "off": 0.25, "change": -0.75, "change_low": -0.9, "change_high": -0.5}
     pd.DataFrame([{**row, "p": 1e-6, "smallest": 0.2}]).to_parquet(folder / "ablation.parquet")
-    said = {"benchmark": "easy", "problem": "p0", "sample": 0, "prompt": "1+1="}
+    response = {"benchmark": "easy", "problem": "p0", "sample": 0, "prompt": "1+1="}
     responses = [
-        {**said, "condition": "", "response": f"2 {BAD}", "right": True},
-        {**said, "condition": "zero L0H1", "response": f"3 {BAD}", "right": False},
+        {**response, "condition": "", "response": f"2 {BAD}", "right": True},
+        {**response, "condition": "zero L0H1", "response": f"3 {BAD}", "right": False},
     ]
     pd.DataFrame(responses).to_parquet(folder / "responses" / "part-000000.parquet")
     page = show({"run": run})
@@ -78,8 +78,8 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def attention(final: Path) -> None:
     """One problem that turned, and where two heads attend in it."""
     (final / "responses").mkdir()
-    said = {"benchmark": "easy", "problem": "p0", "sample": 0, "prompt": "1+1="}
-    rows = [{**said, "condition": condition, "response": "2", "right": not condition}
+    response = {"benchmark": "easy", "problem": "p0", "sample": 0, "prompt": "1+1="}
+    rows = [{**response, "condition": condition, "response": "2", "right": not condition}
             for condition in ("", "zero L0H1")]  # fmt: skip
     pd.DataFrame(rows).to_parquet(final / "responses" / "part-000000.parquet")
     tokens = ["1", "+1", "=", "2", BAD]  # the prompt's last is the third
@@ -95,14 +95,14 @@ def test_labels_halves_single_heads_and_the_trade_off_are_the_files(
     show: Shown, studied: Path
 ) -> None:
     page = show({"run": studied})
-    told = {
+    written = {
         name: page.get_by_label(name, exact=True).locator("tbody td").all_inner_texts()
         for name in (
             "Accuracy in easier and harder problems with sets of heads off, of final",
             "Failure labels with sets of heads off, of final",
         )
     }
-    halves, labels = told.values()
+    halves, labels = written.values()
     assert halves[1] == "easy, easier" and halves[4] == "−0.500 (−0.750 to −0.250)*"
     assert page.get_by_text("easy, easier: up to level 3.").count() == 1
     assert [labels[place] for place in (0, 2, 6, 9)] == [
@@ -127,16 +127,16 @@ def test_a_heads_attention_is_shaded_from_the_token_that_is_chosen(
     page = show({"run": studied})
     page.get_by_text("1 of 1 problems newly failed").click()
     page.locator(".attention select").select_option("L1H2")
-    text, told = (page.locator(f".attention {one}").first for one in ("pre", "[role=status]"))
+    text, status = (page.locator(f".attention {one}").first for one in ("pre", "[role=status]"))
     assert text.inner_text() == f"1+1=2{BAD}" and page.locator(".attention pre").count() == 2
-    assert told.inner_text().startswith(f"From “{BAD}”: 1.00 on “1”.")
+    assert status.inner_text().startswith(f"From “{BAD}”: 1.00 on “1”.")
     text.focus()
     page.keyboard.press("ArrowLeft")
-    assert told.inner_text().startswith("From “2”: 1.00 on “+1”.")
+    assert status.inner_text().startswith("From “2”: 1.00 on “+1”.")
     text.locator("span").nth(0).hover()  # the prompt's tokens write nothing of the response
-    assert told.inner_text().startswith("From “2”")
+    assert status.inner_text().startswith("From “2”")
     text.locator("span").nth(2).hover()
-    assert told.inner_text() == "From “=”: 0.80 on “=” itself, 0.20 on “1”."
+    assert status.inner_text() == "From “=”: 0.80 on “=” itself, 0.20 on “1”."
     grounds = text.locator("span").evaluate_all("all => all.map(one => one.style.background)")
     assert grounds[1] == grounds[3] == "rgb(255, 255, 255)"  # the page's own
     assert len({*grounds}) == 3 and page.title() != "broken"

@@ -82,15 +82,15 @@ def test_a_data_sets_own_levels_come_first_and_use_all_samples() -> None:
 
 
 @pytest.mark.parametrize(
-    ("right", "told"),
+    ("right", "message"),
     [
         (np.ones((PROBLEMS, 1), dtype=bool), "one sample a problem cannot both sort"),
         (np.ones((PROBLEMS, 4), dtype=bool), "one would have 0 problems"),
         (np.arange(PROBLEMS)[:, None] >= [5] * 4, "one would have 5 problems"),  # p at least 1 / 16
     ],
 )
-def test_where_there_are_no_halves_it_is_said_why(right: np.ndarray, told: str) -> None:
-    assert told in str(halves_of(benchmark(), responses(right), "the model"))
+def test_where_there_are_no_halves_it_is_said_why(right: np.ndarray, message: str) -> None:
+    assert message in str(halves_of(benchmark(), responses(right), "the model"))
     ungraded = responses(np.ones((PROBLEMS, 2), dtype=bool))
     ungraded["right"] = ungraded["right"].mask(ungraded["sample"] >= 0)
     assert "was graded" in str(halves_of(benchmark(), ungraded, "the model"))

@@ -27,15 +27,15 @@ def test_hard_problems_that_suffer_more_are_told_and_held_against_random_heads()
     result = one(easy=(0.9, 0.8), hard=(0.7, 0.1))
     assert result.more.mean == pytest.approx(-0.5)
     assert result.p < 0.001 and result.beyond == ("layer",) and result.room
-    (said,) = suffered([result])
-    assert "-0.60 in hard, -0.10 in easy: hard suffers more (-0.500" in said
-    assert "beyond random sets of the same layers" in said
+    (sentence,) = suffered([result])
+    assert "-0.60 in hard, -0.10 in easy: hard suffers more (-0.500" in sentence
+    assert "beyond random sets of the same layers" in sentence
     assert result.row["hard_change"] == pytest.approx(-0.6)
 
 
 def test_easy_problems_that_suffer_more_are_told_with_the_room_that_hard_ones_had() -> None:
-    (said,) = suffered([one(easy=(0.9, 0.2), hard=(0.1, 0.05))])
-    assert "hard suffers less" in said and "hard, at 0.10, has little room" in said
+    (sentence,) = suffered([one(easy=(0.9, 0.2), hard=(0.1, 0.05))])
+    assert "hard suffers less" in sentence and "hard, at 0.10, has little room" in sentence
 
 
 def test_where_random_heads_do_the_same_it_is_not_these_heads() -> None:
@@ -46,17 +46,17 @@ def test_where_random_heads_do_the_same_it_is_not_these_heads() -> None:
 
 
 def test_of_problems_that_gain_none_is_said_to_suffer() -> None:
-    (said,) = suffered([one(easy=(0.1, 0.8), hard=(0.1, 0.2))])
-    assert "hard gains less" in said and "suffers" not in said
-    (said,) = suffered([one(easy=(0.1, 0.2), hard=(0.1, 0.8))])
-    assert "hard gains more" in said and "suffers" not in said
+    (sentence,) = suffered([one(easy=(0.1, 0.8), hard=(0.1, 0.2))])
+    assert "hard gains less" in sentence and "suffers" not in sentence
+    (sentence,) = suffered([one(easy=(0.1, 0.2), hard=(0.1, 0.8))])
+    assert "hard gains more" in sentence and "suffers" not in sentence
 
 
 def test_where_both_suffer_alike_nothing_is_told() -> None:
     result = one(easy=(0.9, 0.6), hard=(0.7, 0.4))
     assert result.p == pytest.approx(1) and result.beyond == ()
-    (said,) = suffered([result])
-    assert "that these differ is not shown" in said and "would have been" in said
+    (sentence,) = suffered([result])
+    assert "that these differ is not shown" in sentence and "would have been" in sentence
 
 
 def test_of_like_changes_one_is_rarely_called_larger() -> None:
