@@ -50,7 +50,7 @@ def test_a_union_s_score_is_the_weighted_mean_of_its_parts(
 
 
 @arches
-@few(8)
+@few(5)
 @given(
     seed=seeds,
     method=st.sampled_from(METHODS),

@@ -46,7 +46,7 @@ def test_scores_are_the_reference_implementation_s(
 
 
 @arches
-@few(12)
+@few(8)
 @given(data=st.data())
 def test_scores_are_those_of_the_slow_twin(tiny_decoder, random_pairs, arch: str, data) -> None:
     model = tiny_decoder(

@@ -20,7 +20,7 @@ def test_the_planted_model_answers_with_the_first_token() -> None:
 def test_the_planted_head_comes_first_and_no_other_counts(method: str, metric: str) -> None:
     quadrature = "adaptive" if method == "eap-ig" else "midpoint"
     scores = attribute(
-        planted(), pairs(), method=method, metric=metric, steps=20, quadrature=quadrature
+        planted(), pairs(), method=method, metric=metric, steps=8, quadrature=quadrature
     )
     ranked = scores.heads.assign(size=scores.heads["effect"].abs())
     ranked = ranked.sort_values("size", ascending=False)

@@ -18,7 +18,7 @@ from tracking.worker import Worker
 
 
 @arches
-@few(3)
+@few(2)
 @given(seed=seeds, side=st.sampled_from(["left", "right"]))
 def test_every_family_is_wired_as_it_is_patched(
     tiny_decoder, random_pairs, arch: str, seed: int, side: str
@@ -29,12 +29,9 @@ def test_every_family_is_wired_as_it_is_patched(
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("layers", [2, 12])
 @arches
-def test_rounding_is_no_uncheck_all_edges(
-    tiny_decoder, random_pairs, arch: str, layers: int, dtype: torch.dtype
-) -> None:
-    model = tiny_decoder(arch, layers=layers, seed=1).to(dtype)
+def test_rounding_fails_no_check(tiny_decoder, random_pairs, arch: str, dtype: torch.dtype) -> None:
+    model = tiny_decoder(arch, layers=12, seed=1).to(dtype)
     check_all_edges(Decoder.of(model), random_pairs(ragged=True))
 
 

@@ -30,7 +30,7 @@ from tracking.stability.bootstrap import resamples
 
 
 @arches
-@few(4)
+@few(3)
 @given(data=st.data())
 def test_a_model_with_some_of_its_edges_does_what_the_slow_twin_does(
     tiny_decoder, random_pairs, arch: str, data: st.DataObject
@@ -73,7 +73,7 @@ def test_dropping_one_edge_does_what_the_reference_says(golden: Golden, metric: 
 
 
 @arches
-@few(5)
+@few(3)
 @given(seed=seeds, metric=st.sampled_from(METRICS), side=sides, data=st.data())
 def test_all_edges_are_the_clean_run_and_none_the_corrupted_one(
     tiny_decoder, random_pairs, arch: str, seed: int, metric: str, side: str, data: st.DataObject
@@ -92,7 +92,7 @@ def test_all_edges_are_the_clean_run_and_none_the_corrupted_one(
 
 
 @arches
-@few(2)
+@few(1)
 @given(seed=seeds, metric=st.sampled_from(METRICS), side=sides)
 def test_dropping_one_edge_is_its_exact_score(
     tiny_decoder, random_pairs, arch: str, seed: int, metric: str, side: str

@@ -58,7 +58,7 @@ def all_of(
     assert all((end.rest.past is not None) == sharing for end in ends)
     for method in methods:
         rule = "adaptive" if method == "eap-ig" else "midpoint"
-        (scores,) = attributed(ends, [metric], Plan(method, rule, 2, 8), per_pair=True)
+        (scores,) = attributed(ends, [metric], Plan(method, rule, 2, 4), per_pair=True)
         assert scores.per_pair is not None
         out.append(scores.per_pair)
     part = ends.among(torch.tensor([3, 0, 4]))

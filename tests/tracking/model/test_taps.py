@@ -6,15 +6,18 @@ from torch import Tensor
 
 from tests.builders.closeness import assert_close
 from tests.builders.decoders import in_training
-from tests.builders.draws import METHODS, arches
+from tests.builders.draws import ARCHES, METHODS, arches
 from tests.builders.untouched import assert_same, everything
 from tracking.attribution.attribute import attribute
 from tracking.pairs.prompt_pairs import PromptPairs
 
 
-@arches
 @pytest.mark.parametrize(
-    ("method", "rule"), [*((method, "left") for method in METHODS), ("eap-ig", "adaptive")]
+    ("arch", "method", "rule"),
+    [
+        *((arch, "eap-ig", "adaptive") for arch in ARCHES),
+        *(("qwen2", method, "left") for method in METHODS),
+    ],
 )
 def test_a_model_in_training_is_as_before(
     tiny_decoder, random_pairs, arch: str, method: str, rule: str

@@ -9,7 +9,7 @@ from scipy import stats
 
 from train.evals.estimates import Share, estimates, pass_at_k, share
 
-PROBLEMS, SAMPLES, TRIALS = 40, 8, 2000
+PROBLEMS, SAMPLES, TRIALS = 40, 8, 700
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 5])
