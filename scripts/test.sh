@@ -21,9 +21,16 @@ types=$(mktemp)
 trap 'rm -f "$types"' EXIT
 NODE_OPTIONS="${NODE_OPTIONS:-} --max-semi-space-size=128" .venv/bin/pyright >"$types" 2>&1 &
 # Processes of one thread each, as the tests' models are tiny; one more than cores, as many tests wait
-# for processes of their own.
+# for processes of their own, but eight at most, as each takes 2 GB. A container may have fewer cores
+# than it sees.
+cores=$(nproc)
+if read -r quota period 2>/dev/null </sys/fs/cgroup/cpu.max && [ "$quota" != max ]; then
+    allowed=$(((quota + period - 1) / period))
+    cores=$((allowed < cores ? allowed : cores))
+fi
+workers=$((cores < 8 ? cores + 1 : 8))
 failed=0
-OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(($(nproc) + 1)) --dist loadfile "$@" || failed=$?
+OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n "$workers" --dist loadfile "$@" || failed=$?
 wait $! || failed=1
 cat "$types"
 exit "$failed"
