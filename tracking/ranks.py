@@ -159,15 +159,18 @@ class Peers:
         except Exception as caught:
             message, error = f"{type(caught).__name__}: {caught}", caught
             own = _Share(failure=message, memory=out_of_memory(caught))
-        shares = self._exchanged(own)
-        failed = [(rank, share) for rank, share in enumerate(shares) if share.failure is not None]
-        if not failed:
-            return [share.value for share in shares]
-        first = failed[0][0], failed[0][1].failure or ""
-        if all(share.memory for _, share in failed):
-            raise NoRoom(*first) from error
-        self.within = False
-        raise error or PeerFailed(*first)
+        try:
+            shares = self._exchanged(own)
+            failed = [(rank, one) for rank, one in enumerate(shares) if one.failure is not None]
+            if not failed:
+                return [share.value for share in shares]
+            first = failed[0][0], failed[0][1].failure or ""
+            if all(share.memory for _, share in failed):
+                raise NoRoom(*first) from error
+            self.within = False
+            raise error or PeerFailed(*first)
+        finally:
+            del error  # it holds this frame, and would keep the failed batch's tensors with it
 
     def _exchanged(self, own: _Share) -> list[_Share]:
         """Of all processes, by rank."""

@@ -74,6 +74,17 @@ class RunFolder:
         paths = sorted(self.path.glob("shift/step-*/figures.json"))
         return {int(path.parent.name[5:]): path.parent for path in paths}
 
+    def evaluation(self, step: int) -> Path:
+        """What the model solved at a step; accuracies are in `summary.parquet`."""
+        return self.evals / f"step-{step:08}"
+
+    def evaluations(self) -> dict[int, Path]:
+        """These folders by step, in order, those that are not complete among them."""
+        named = (
+            (re.fullmatch(r"step-(\d+)", path.name), path) for path in self.evals.glob("step-*")
+        )
+        return dict(sorted((int(name[1]), path) for name, path in named if name))
+
     def config(self) -> dict[str, Any]:
         """What `config.yaml` says by its keys; empty where it is missing or cannot be read."""
         try:

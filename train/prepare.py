@@ -203,7 +203,7 @@ def _finish(prepared: Prepared, trainer: Trainer) -> None:
     end_evaluations_early(trainer)
     tracker = _tracker(prepared) if prepared.pairs and not job.watched else None
     preemption = PreemptionCallback(job.generation_steps, tracker)
-    accepted = AcceptedChangesCallback() if prepared.changes else None
+    accepted = AcceptedChangesCallback(prepared.changes) if prepared.changes else None
     solver, shifts = _solver(prepared, trainer, preemption), _shifts(prepared, trainer, preemption)
     for callback in (
         checkpoints,

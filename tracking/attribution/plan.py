@@ -75,8 +75,8 @@ class Plan:
             total[rows] += steps
             error = (part[0, :, 0].sum(-1) - difference[rows]).abs()
             left = (error > self.tolerance).nonzero()[:, 0]
-            if len(left) == 1:  # one row's products round by where the weights lie in memory
-                left = left.repeat(2)
+            if len(left) == 1 < len(difference):
+                left = left.repeat(2)  # one row's products round by where the weights lie in memory
             rows, sweep = rows[left], sweep.rows(left)
             steps *= 2
         return scores, total

@@ -19,6 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from tracking.errors import BadInput
 from tracking.ranks import alone
+from tracking.run_folder import RunFolder
 from tracking.views.terminal import Table
 from train.checkpoints.subject import usual_length
 from train.config import Job
@@ -134,7 +135,7 @@ class BenchmarkCallback(TrainerCallback):
         return round(state.epoch or 0) % self.plan.every == 0
 
     def _estimates(self, run: Path, step: int, model: Any) -> list[Estimate]:
-        folder = run / "evals" / f"step-{step:08}"
+        folder = RunFolder(run).evaluation(step)
         facts = {"model": f"{run}, step {step}", "weights": _hash(model)}
         rows = evaluate(
             model,

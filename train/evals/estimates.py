@@ -21,6 +21,7 @@ import pandas as pd
 from scipy import stats
 
 from tracking.atomic import write_whole
+from tracking.run_folder import RunFolder
 
 LEVEL = 0.95
 
@@ -123,13 +124,13 @@ def write_summary(estimates: Sequence[Estimate], folder: Path) -> None:
 def solved(run: Path) -> dict[int, list[str]]:
     """By step of a run, in order, what `eval_benchmarks` has found there: accuracy with its
     interval, a text a benchmark."""
-    paths = sorted((run / "evals").glob("step-*/summary.parquet"))
     return {
-        int(path.parent.name.removeprefix("step-")): [
+        step: [
             f"{row['benchmark']} {Share(row['avg'], row['avg_low'], row['avg_high'])}"
             for row in pd.read_parquet(path).to_dict("records")
         ]
-        for path in paths
+        for step, folder in RunFolder(run).evaluations().items()
+        if (path := folder / "summary.parquet").exists()
     }
 
 

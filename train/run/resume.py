@@ -53,8 +53,11 @@ class StepsCallback(TrainerCallback):
 
 
 class AcceptedChangesCallback(TrainerCallback):
-    """Lets accepted changes of the optimizer's settings take effect: its saved state, and that of
-    the schedule, hold the former."""
+    """Lets accepted `changes` (`Identity.changes`) of the optimizer's settings take effect: its
+    saved state, and that of the schedule, hold the former."""
+
+    def __init__(self, changes: Sequence[str]) -> None:
+        self.anew = any(change.startswith("learning_rate was ") for change in changes)
 
     def on_train_begin(
         self,
@@ -67,13 +70,14 @@ class AcceptedChangesCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         _, fresh = Trainer.get_optimizer_cls_and_kwargs(args, model)
-        groups = optimizer.param_groups
+        groups, schedule = optimizer.param_groups, getattr(lr_scheduler, "scheduler", lr_scheduler)
+        if not (self.anew or isinstance(schedule, LambdaLR)):
+            fresh.pop("lr")  # what a schedule by the loss has made of it
         for group in groups:
             changed = {key: fresh[key] for key in fresh if group.get(key, fresh[key]) != fresh[key]}
             group.update(changed)
             group["initial_lr"] = args.learning_rate
         groups[0]["weight_decay"] = args.weight_decay  # the others are biases and norms
-        schedule = getattr(lr_scheduler, "scheduler", lr_scheduler)
         if isinstance(schedule, LambdaLR):
             schedule.base_lrs = [args.learning_rate] * len(groups)
             for group, factor in zip(groups, schedule.lr_lambdas, strict=True):
@@ -201,13 +205,15 @@ def check(job: Job, checkpoint: Path, now: Identity) -> list[str]:
 
 
 def take_up(folder: Path, checkpoint: Path | None, changes: Sequence[str]) -> None:
-    """Move checkpoints, completions and shifts later than the one resumed from to `superseded/`,
-    drop weights of such steps that wait for a record, and note the resume."""
+    """Move checkpoints, completions, shifts and evaluations later than the one resumed from to
+    `superseded/`, drop weights of such steps that wait for a record, and note the resume."""
     for change in changes:
         say(f"changed    {change}")
     step = int(checkpoint.name[11:]) if checkpoint else 0
     run = RunFolder(folder)
-    for by_step in (run.checkpoints(), completions.files(folder), run.shifts()):
+    for by_step in (
+        run.checkpoints(), completions.files(folder), run.shifts(), run.evaluations()
+    ):  # fmt: skip
         for number, path in by_step.items():
             if number > step:
                 _supersede(path, folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
@@ -139,12 +140,19 @@ class FiniteWeightsCallback(TrainerCallback):
 
     def _check(self, state: TrainerState, model: nn.Module | None) -> None:
         assert model is not None
-        finite = torch.stack([_held(p).isfinite().all() for p in model.parameters()]).all()
-        if any_rank(not bool(finite)):
+        if any_rank(not _finite(_held(parameter) for parameter in model.parameters())):
             raise Stop(
                 f"the weights are not finite at step {state.global_step}: training has diverged; "
                 "go on from the last checkpoint with other settings, a lower learning rate for one"
             )
+
+
+def _finite(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether all numbers are; the devices are asked once each."""
+    by_device: dict[torch.device, list[torch.Tensor]] = {}
+    for tensor in tensors:
+        by_device.setdefault(tensor.device, []).append(tensor.isfinite().all())
+    return all(bool(torch.stack(each).all()) for each in by_device.values())
 
 
 def _held(parameter: torch.Tensor) -> torch.Tensor:

@@ -47,6 +47,23 @@ def test_adaptive_steps_stop_at_the_most_that_are_allowed(tiny_decoder, random_p
     assert few_steps.steps <= 2 + 4
 
 
+def test_a_pair_alone_in_its_batch_stays_alone_where_it_is_done_again(
+    tiny_decoder, random_pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, pairs = jumping(tiny_decoder, random_pairs, 5)
+    rows, over = set(), EdgeIntegral.over
+
+    def counted(integral: EdgeIntegral, *steps: Tensor) -> Tensor:
+        rows.add(len(integral.batch.pairs))
+        return over(integral, *steps)
+
+    monkeypatch.setattr(EdgeIntegral, "over", counted)
+    attribute(
+        model, pairs, metric="prob", quadrature="adaptive", steps=2, max_steps=8, batch_size=1
+    )
+    assert rows == {1}
+
+
 def test_adaptive_scores_do_not_depend_on_the_batch_size(tiny_decoder, random_pairs) -> None:
     model, pairs = jumping(tiny_decoder, random_pairs, 0, count=8)
     one, *others = (

@@ -5,16 +5,21 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from scripts.campaign.campaign import Campaign
 from scripts.campaign.outcome import Outcome
 from scripts.campaign.variants import Variant
 from tests.builders.campaigns import AT, FAST, GRPO, KEPT, SFT
 from tracking import BadInput, Ledger
+from tracking.run_folder import RunFolder
 from train.commands import grpo, sft
 from train.run import resume
 from train.run.identity import Identity
@@ -347,6 +352,35 @@ def test_what_is_later_than_the_checkpoint_is_moved_aside_and_stays(
     assert len(records) == 4
     assert list(resume.complete(run)) == [2, 4, 6]
     assert [noted["step"] for noted in resume.history(run)] == [2, 2]
+
+
+def test_what_was_solved_at_later_steps_is_moved_aside(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for step in (4, 8, 12):
+        run.evaluation(step).mkdir(parents=True)
+    resume.take_up(tmp_path, tmp_path / "checkpoint-8", [])
+    assert [*run.evaluations()] == [4, 8]
+    assert (run.superseded / "evals" / "step-00000012").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("change", "rate"),
+    [("save_steps was 2, is 4", 1e-4), ("learning_rate was 0.1, is 0.001", 1e-3)],
+)
+def test_a_rate_that_the_loss_has_lowered_stays_unless_it_was_changed(
+    change: str, rate: float, tmp_path: Path
+) -> None:
+    layer = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=1e-3)
+    schedule = ReduceLROnPlateau(optimizer, patience=0, factor=0.1)
+    for loss in (1, 2):
+        schedule.step(loss)
+    words = {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "steps", "eval_steps": 1}
+    args: Any = TrainingArguments(output_dir=str(tmp_path), learning_rate=1e-3, **words)
+    resume.AcceptedChangesCallback([change]).on_train_begin(
+        args, TrainerState(), TrainerControl(), layer, optimizer, schedule
+    )
+    assert [group["lr"] for group in optimizer.param_groups] == [pytest.approx(rate)]
 
 
 def test_a_run_without_a_complete_checkpoint_begins_again(

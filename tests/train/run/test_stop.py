@@ -1,6 +1,7 @@
 """A job that is asked to end, or cannot go on, leaves a run that can be resumed, and says so."""
 
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -11,11 +12,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import TrainerState
 
 from scripts.campaign.campaign import Campaign
 from scripts.campaign.faults import Fault, Place
@@ -24,13 +29,14 @@ from scripts.campaign.running import processes, tail
 from scripts.campaign.variants import LORA, Variant
 from tests.builders.campaigns import GRPO, KEPT, SFT
 from tests.builders.paths import REPO, TINY
+from tests.builders.second_device import OnCuda
 from tracking import BadInput, Ledger, contrast
 from train import model
 from train.run import resume
 from train.run.folder import preempted
 from train.run.manifest import Manifest
 from train.run.signals import PREEMPTED, SIGNALS, heed
-from train.run.stop import PreemptionCallback, Stop
+from train.run.stop import FiniteWeightsCallback, PreemptionCallback, Stop
 
 Run = Callable[..., Path]
 SHORT: dict[str, object] = {"max_steps": 4}
@@ -177,6 +183,16 @@ def test_weights_that_are_no_longer_finite_end_the_job_and_are_not_kept(
         weights = load_file(path / "model.safetensors").values()
         assert all(weight.isfinite().all() for weight in weights)
     assert max(Ledger(run / "heads").steps()) <= max(saved)
+
+
+@pytest.mark.parametrize("value", [1.0, math.nan])
+def test_weights_may_lie_on_several_devices(value: float) -> None:
+    model: Any = SimpleNamespace(
+        parameters=lambda: iter([OnCuda(torch.ones(2)), OnCuda(torch.tensor(value), 1)])
+    )
+    ends = nullcontext() if value == 1 else pytest.raises(Stop, match="not finite at step 0")
+    with ends:
+        FiniteWeightsCallback()._check(TrainerState(), model)
 
 
 def test_a_run_that_diverged_goes_on_at_another_rate(campaign: Campaign, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ evals/final/grafts/responses/         the same, of the model that nodes are graf
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Hashable, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,14 +48,12 @@ RESPONSES = ("benchmark", "problem", "sample", "condition", "prompt", "response"
 def accuracies(run: Path) -> pd.DataFrame:
     """The columns `step` and `ACCURACY`, by step, of the checkpoints at which benchmarks were
     solved; empty where none were. `BadInput` where a file cannot be read."""
-    paths = RunFolder(run).evals.glob("step-*/summary.parquet")
-    steps = sorted(
-        (int(name[1]), path)
-        for path in paths
-        if (name := re.fullmatch(r"step-(\d+)", path.parent.name))
-    )
     offset = RunFolder(run).ledger.offset
-    tables = [_read(path, ACCURACY).assign(step=offset + step) for step, path in steps]
+    tables = [
+        _read(path, ACCURACY).assign(step=offset + step)
+        for step, folder in RunFolder(run).evaluations().items()
+        if (path := folder / "summary.parquet").exists()
+    ]
     empty = pd.DataFrame(columns=["step", *ACCURACY])
     return pd.concat(tables, ignore_index=True)[list(empty)] if tables else empty
 
