@@ -26,6 +26,7 @@ class Shares:
 
     value: np.ndarray  # float [direction, node]
     draws: np.ndarray  # float32 [resample, direction, node]; NaN without behaviour in the resample
+    behaviour: np.ndarray  # float32 [resample], its mean in logits
     measured: np.ndarray  # bool [node]
     known: np.ndarray  # bool [node]: measured or attributed; a record of before has neither
     seen: np.ndarray  # int [node]: pairs that it was measured on, or attributed
@@ -57,6 +58,7 @@ class Shares:
         return cls(
             value=value.double().numpy(),
             draws=draws.numpy(),
+            behaviour=(weights @ behaviour).numpy(),
             measured=measured.numpy(),
             known=known.numpy(),
             seen=(~effects.isnan()).sum(0).amin(0).numpy(),

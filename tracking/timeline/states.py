@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from tracking.stability.bootstrap import ends
 from tracking.stability.changes import change_p, discoveries, spent, walk_p
 from tracking.timeline.activity import Activity, Thresholds
 from tracking.timeline.shares import Shares
@@ -42,7 +44,8 @@ class History:
         threshold, and by a paired test over the same resamples, after Benjamini and Hochberg over
         all nodes and both directions, at a part of the error rate that falls with the number of
         checkpoints so that all together stay within it. Where the behaviour is no longer there,
-        no state changes: that is the behaviour's change, not the nodes'.
+        no state changes: that is the behaviour's change, not the nodes'. Where step 0 does not
+        show it for sure, none becomes active before it has surely grown.
         """
         judged = [Activity.judged(one, thresholds.share) for one in shares]
         sure = [one.activity(thresholds.share)[0] for one in shares]
@@ -63,6 +66,8 @@ class History:
             changed = _changed(shares, step, since, thresholds)  # [direction, node]
             before = _at(since, sure[: step + 1])
             on = ~active[step - 1] & (changed & sure[step]).any(axis=0)
+            if not shares[0].there:  # there was nothing to be a share of, for sure or perhaps
+                on &= _behaviour_grew(shares[0], now)
             off = active[step - 1] & (verdicts[step] == "inactive") & (changed & before).any(axis=0)
             turned = (on | off) & ~unsettled
             active[step] ^= turned
@@ -75,6 +80,13 @@ class History:
             growth[step] = np.where(drifted[step], _growth(shares[0], now, tested), 0.0)
         lasting = _lasting(shares, thresholds)
         return cls(active, verdicts, unsettled, drifted, growth, change, lasting)
+
+
+def _behaviour_grew(then: Shares, now: Shares) -> bool:
+    """Whether the 95 % interval of the paired difference is above 0."""
+    draws = min(len(then.behaviour), len(now.behaviour))
+    growth = torch.from_numpy(now.behaviour[:draws] - then.behaviour[:draws])
+    return bool(ends(growth, torch.tensor(now.pairs))[0] > 0)
 
 
 def _most(moved: np.ndarray) -> np.ndarray:

@@ -56,7 +56,7 @@ class Summary:
     growth: Figure  # their paired difference
     probability: tuple[float, float]  # of the right token, clean less corrupted
     carriers: dict[str, Sequence[str]]
-    against: Sequence[str]  # of these, those whose share is negative: they work against it
+    against: Sequence[str]  # of these and the `unsettled`, those whose share is negative
     together: float  # share lost with all that are surely active today corrupted; NaN where unknown
     small: Sequence[str]  # active by their state, surely below the threshold today
     large: Sequence[str]  # inactive by their state, surely above it today
@@ -65,13 +65,14 @@ class Summary:
     cohorts: dict[str, int]  # of emergent nodes that are active, the step at which they emerged
     scored: Sequence[str]  # of the emergent ones, those that step 0 knew by their scores alone
     faded: Sequence[str]
+    lapsed: Sequence[str]  # active at the first checkpoint and, at any later one, no more
     transient: Sequence[str]  # emerged and active no more
     relative: Sequence[str]  # emerged or faded by share alone: in logits they did not move so
     drifted: dict[str, Sequence[str]]  # by `drift`
     furthest: float  # of any node's share since the first checkpoint (`Timeline.drift`)
     lasting: Sequence[str]  # changed for more than the run's own fluctuation
     undecided: Sequence[str]  # step 0 could not tell, so they have no history
-    unsettled: Sequence[str]  # of these, those that are surely active today
+    unsettled: Sequence[str]  # without a history and surely active today
     wiring: Figure  # kept at the run's size; NaN where unknown
     wiring_null: Figure
     wiring_half: Figure  # at half of it, where less of the circuit is room
@@ -95,7 +96,12 @@ class Summary:
         began = nodes[nodes["step"] == first["step"]].set_index("node")
         shares = Shares.of(analyses[-1])
         today = Activity.judged(shares, timeline.thresholds.share)
+        growth = _growth(analyses[0], analyses[-1])
+        known = (first["verdict"] != "absent") | (growth.low > 0)  # else shares had no start
+        undecided = (now["state"] == "undecided") | (~now["active"] & ~known)
         there = now[now["active"] & ~today.inactive]
+        carrying = now[now["active"] & ~today.inactive | undecided & today.active]
+        as_recorded = (analyses[-1].nodes.together.numpy() == today.active).all()
         origin = there["origin"].replace("", "base")
         drift = now["drift"]
         return cls(
@@ -103,25 +109,26 @@ class Summary:
             steps=(int(first["step"]), int(last["step"])),
             checkpoints=len(counts),
             behaviour=(_figure(first, "behaviour"), _figure(last, "behaviour")),
-            growth=_growth(analyses[0], analyses[-1]),
+            growth=growth,
             probability=(float(first["probability"]), float(last["probability"])),
             carriers={word: tuple(origin[origin == word].index) for word in ("base", *ORIGINS)},
-            against=tuple(there.index[there["share"] < 0]),
-            together=float(last["together_corrupt"]),
+            against=tuple(carrying.index[carrying["share"] < 0]),
+            together=float(last["together_corrupt"]) if bool(as_recorded) else nan,
             small=tuple(now.index[now["active"] & today.inactive]),
-            large=tuple(now.index[~now["active"] & (now["state"] != "undecided") & today.active]),
+            large=tuple(now.index[~now["active"] & ~undecided & today.active]),
             crossed=_crossed(nodes, there),
             interrupted=_interrupted(nodes, there),
             cohorts={str(k): int(v) for k, v in now[now["active"]]["cohort"].dropna().items()},
             scored=tuple(now.index[now["cohort"].notna() & now["active"] & ~began["measured"]]),
             faded=tuple(now.index[now["state"] == "faded"]),
+            lapsed=_lapsed(nodes),
             transient=tuple(now.index[now["state"] == "pruned"]),
             relative=_relative(began, now, float(first["behaviour"]), float(last["behaviour"])),
             drifted={w: tuple(drift[drift == w].index) for w in drift.unique() if w},
             furthest=timeline.drift(contrast) if len(counts) > 1 else nan,
             lasting=tuple(now.index[now["lasting"] & (now["state"] != "undecided")]),
             undecided=tuple(now.index[now["state"] == "undecided"]),
-            unsettled=tuple(now.index[(now["state"] == "undecided") & today.active]),
+            unsettled=tuple(now.index[undecided & today.active]),
             wiring=_figure(last, "wiring_kept"),
             wiring_null=_figure(last, "wiring_null"),
             wiring_half=_figure(last, "wiring_kept_half"),
@@ -175,7 +182,7 @@ class Summary:
         changed = self.change in ("grew", "fell")
         size = self.growth.turned if self.change == "fell" else self.growth
         by = f" by {size} logits" if changed else ""
-        gone = f"; at {self.absent} of the checkpoints between it was not there"
+        gone = f"; at {self.absent} of the checkpoints between it was not surely there"
         return (
             f"On {self.contrast!r} pairs the behaviour {self.change}{by}, from {first} at step "
             f"{self.steps[0]} to {last} at step {self.steps[1]} (in probability "
@@ -189,7 +196,7 @@ class Summary:
         if self.verdict == "absent":
             if self.behaviour[1].high < 0:
                 return "It is turned round at the end; who carries that is not asked."
-            return "It is not there at the end, so nothing carries it."
+            return "It is not surely there at the end, so who carries it is not asked."
         parts = []
         if base := self._named("base"):
             start = f"since step {self.steps[0]}" if self.steps[0] else "from the start"
@@ -198,7 +205,7 @@ class Summary:
             if names := self._named(origin):
                 since = listed(self._since(names))
                 parts.append(f"{counted(names)} that {_were(names, word)} ({since})")
-        if names := self.unsettled:
+        if names := [name for name in self.unsettled if name not in self.against]:
             parts.append(f"{counted(names)} without a history ({listed(names)})")
         text = f"It is carried by {' and '.join(parts) or 'no node for sure'}"
         if parts and not np.isnan(self.together):
@@ -208,7 +215,7 @@ class Summary:
             text += f"; {counted(names)} {works} against it ({listed(self._since(names))})"
         if self.scored:
             text += f"; of these step {self.steps[0]} knew {listed(self.scored)} by scores alone"
-        if not any(self.carriers[origin] for origin in ORIGINS):
+        if not (self.transient or any(self.carriers[origin] for origin in ORIGINS)):
             text += "; no recruitment was found"
         untested = "the threshold by no tested change"
         turned = (
@@ -252,7 +259,9 @@ class Summary:
         sizes = ((self.wiring, self.wiring_null), (self.wiring_half, self.wiring_half_null))
         known = [one for one in sizes if not np.isnan(one[0].value)]
         if self.began == "absent" and self.verdict != "absent":
-            return f"At step {self.steps[0]} it was not there, so it had no wires to keep."
+            return (
+                f"At step {self.steps[0]} it was not surely there, so no wires are known of then."
+            )
         if not known or self.verdict == "absent":
             return "Whether the old wires suffice is not known."
         words = [wired(kept, null) for kept, null in known]
@@ -270,7 +279,7 @@ class Summary:
     @property
     def supported(self) -> str:
         """What supports it."""
-        turned = (*self.cohorts, *self.faded, *self.transient, *self.interrupted)
+        turned = (*self.cohorts, *self.lapsed, *self.transient, *self.interrupted)
         changed = list(dict.fromkeys(turned))
         text = "Changes are beyond resampling of these pairs" if changed else "No state changed"
         if changed:
@@ -294,7 +303,7 @@ class Summary:
         """What a run in which nothing was taught has of the same."""
         if np.isnan(self.furthest):
             return "; the control run does not show the behaviour, so it gives drift no level"
-        emerged, faded = (*self.cohorts, *self.transient), self.faded
+        emerged, faded = (*self.cohorts, *self.transient), self.lapsed
         parts = [
             f"{counted(names)} {word} ({listed(names)})" if names else f"no node {word}"
             for names, word in ((emerged, "emerged"), (faded, "faded"))
@@ -332,6 +341,14 @@ def _interrupted(nodes: pd.DataFrame, there: pd.DataFrame) -> tuple[str, ...]:
     names = rows.pivot(index="step", columns="node", values="active").columns
     broken = {n for n, one in zip(names, active.T, strict=True) if not one[one.argmax() :].all()}
     return tuple(str(name) for name in there.index if name in broken)
+
+
+def _lapsed(nodes: pd.DataFrame) -> tuple[str, ...]:
+    """By name in the graph's order, those that were active at the first checkpoint and were not at
+    a later one."""
+    active = nodes.pivot(index="step", columns="node", values="active").astype(bool)
+    names = active.columns[active.iloc[0] & ~active.all()]
+    return tuple(name for name in nodes["node"].unique() if name in set(names))
 
 
 def _crossed(nodes: pd.DataFrame, there: pd.DataFrame) -> tuple[str, ...]:

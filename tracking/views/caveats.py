@@ -21,7 +21,7 @@ from tracking.views.palette import called
 MEANING = {
     "weak": "the circuit, the pairs or the measurements do not bear what the words say",
     "unconverged": "the attribution's integral is not complete, so the ranking of edges is rough",
-    "absent": "clean and corrupted prompts do not differ for sure, so nothing carries anything",
+    "absent": "the behaviour is not surely above 0, so who carries it is not asked",
 }
 SOUND = (
     "Sound says: the circuit carries most of the behaviour, random ones need at least twice the "
@@ -95,7 +95,14 @@ def _control(timeline: Timeline) -> Iterator[str]:
             "No control was given: shares drift under a random reward too, and how far is not "
             "known (--control RUN, a run in which nothing is taught)."
         )
-    elif (end := control.records[-1].step) < last:
+        return
+    first = timeline.records[0].step
+    if (begin := control.records[0].step) != first:
+        yield (
+            f"The control's records begin at step {begin}, the run's at step {first}: whether both "
+            "began as the same model is not checked, and drift is counted from there."
+        )
+    if (end := control.records[-1].step) < last:
         yield (
             f"The control ends at step {end}, the run at step {last}: in as many steps it could "
             "have drifted further."

@@ -39,7 +39,8 @@ def main(arguments: Sequence[str]) -> None:
     add_thresholds(parser)
     options = parser.parse_args(arguments)
     thresholds = thresholds_of(options)
-    view = Watch(options.run, thresholds, control_of([options.run], options.control))
+    control = control_of([options.run], options.control, thresholds)
+    view = Watch(options.run, thresholds, control)
     try:
         if options.follow:
             view.follow()

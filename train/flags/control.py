@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tracking.errors import BadInput
@@ -23,8 +23,11 @@ def add_control(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def control_of(runs: Sequence[Path], control: Path | None) -> Timeline | None:
-    """The control's timeline, None where none is named.
+def control_of(
+    runs: Sequence[Path], control: Path | None, changed: Mapping[str, float] | None = None
+) -> Timeline | None:
+    """The control's timeline, None where none is named; by its own thresholds, but for those that
+    are `changed`.
 
     `BadInput` where it is the only run, has other pairs, or is of a model of another shape or base:
     then nothing that drifts in it says how far the run's nodes drift. A run that has no record yet
@@ -34,7 +37,7 @@ def control_of(runs: Sequence[Path], control: Path | None) -> Timeline | None:
         return None
     if {run.resolve() for run in runs} == {control.resolve()}:
         raise BadInput(f"{control} is no control of itself; name a run that was taught nothing")
-    beside = Timeline.read(control)
+    beside = Timeline.read(control, changed)
     theirs = beside.records[0]
     for run in runs:
         ledger = RunFolder(run).ledger

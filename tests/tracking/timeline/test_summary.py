@@ -11,6 +11,7 @@ from tests.builders.analyses import PAIRS, make_analysis
 from tests.builders.timelines import records_by, records_named, records_of
 from tracking.ledger.record import WiringResult
 from tracking.model.graph import Graph
+from tracking.timeline.activity import Thresholds
 from tracking.timeline.summary import Summary
 from tracking.timeline.timeline import Timeline
 
@@ -81,7 +82,7 @@ def test_a_carrier_that_began_by_working_against_is_told() -> None:
 def test_wires_are_not_compared_with_a_step_that_had_no_behaviour() -> None:
     analyses = [make_analysis(GRAPH, clean=torch.full((PAIRS,), by)) for by in (-2.0, 2.0)]
     summary = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
-    assert summary.began == "absent" and "it had no wires to keep" in summary.rewired
+    assert summary.began == "absent" and "no wires are known of then" in summary.rewired
 
 
 def test_a_run_that_begins_later_speaks_of_no_step_0() -> None:
@@ -94,9 +95,8 @@ def test_a_run_that_begins_later_speaks_of_no_step_0() -> None:
 def test_a_behaviour_that_was_away_in_between_is_told() -> None:
     analyses = [make_analysis(GRAPH, clean=torch.full((PAIRS,), by)) for by in (2.0, -2.0, 2.0)]
     summary = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
-    assert (
-        summary.absent == 1 and "at 1 of the checkpoints between it was not there" in summary.grew
-    )
+    assert summary.absent == 1
+    assert "at 1 of the checkpoints between it was not surely there" in summary.grew
 
 
 def test_a_behaviour_that_is_turned_round_is_not_carried_by_nothing() -> None:
@@ -248,13 +248,61 @@ def test_of_few_pairs_a_behaviour_rarely_grew_by_chance() -> None:
     assert np.mean([word in ("grew", "fell") for word in grew]) <= 0.1
 
 
+def test_nothing_emerges_with_a_behaviour_that_has_not_surely_grown() -> None:
+    """A head carries half of it at both checkpoints; the first one's interval just holds 0."""
+    noise = torch.randn(PAIRS, generator=torch.Generator().manual_seed(0))
+    noise = (noise - noise.mean()) / noise.std()
+    analyses = []
+    for mean, deviation in ((0.4, 2.0), (0.8, 1.0)):
+        behaviour = mean + deviation * noise
+        effects = torch.zeros(PAIRS, len(GRAPH.nodes))
+        effects[:, 0] = behaviour / 2
+        analyses.append(
+            make_analysis(GRAPH, clean=behaviour, corrupted=torch.zeros(PAIRS), corrupt=effects,
+                          restore=effects, attributed=effects)
+        )  # fmt: skip
+    summary = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
+    assert (summary.began, summary.change) == ("absent", "is not known to have changed")
+    assert not summary.cohorts and summary.supported.startswith("No state changed")
+    assert "carried by 1 head without a history (L0H0)" in summary.carried
+
+
+def test_who_works_against_it_without_a_history_does_not_carry_it() -> None:
+    summary = summed({"L0H0": [0.4, 0.4], "L0H1": [-0.05, -0.9]}, noise=0.05)
+    assert summary.against == summary.unsettled == ("L0H1",)
+    assert "by 1 head from the start (L0H0); 1 head works against it (L0H1)" in summary.carried
+
+
+def test_a_node_that_was_away_for_a_while_has_changed_its_state() -> None:
+    summary = summed({"L0H0": [0.4, 0, 0.4, 0.06, 0.02], "M0": [0.4] * 5}, noise=0.001)
+    assert summary.lapsed == ("L0H0",) and "No state changed" not in summary.supported
+    control = Timeline.of(records_named(GRAPH, {"L0H0": [0.4, 0, 0.4]}))
+    assert "1 head faded (L0H0)" in summed({"M0": [0.4] * 3}, control).supported
+    assert "no recruitment was found" not in summed({"L0H0": [0, 0.4, 0]}).carried
+
+
+def test_all_at_once_is_said_of_the_nodes_that_it_was_measured_of() -> None:
+    records = [
+        replace(record, analyses={"cue": replace(one, nodes=replace(
+            one.nodes,
+            together=torch.tensor([name in ("L0H0", "L0H1") for name in GRAPH.nodes]),
+            together_corrupt=torch.full((PAIRS,), 2.0),
+        ))})
+        for record in records_named(GRAPH, {"L0H0": [0.4, 0.4], "L0H1": [0.1, 0.1]})
+        for one in record.analyses.values()
+    ]  # fmt: skip
+    assert "surely active today lose 0.50" in Summary.of(Timeline.of(records), "cue").carried
+    stricter = Timeline.of(records, Thresholds(share=0.2))
+    assert "lose" not in Summary.of(stricter, "cue").carried
+
+
 def test_an_absent_behaviour_is_carried_by_nothing() -> None:
     gone = make_analysis(GRAPH, clean=torch.full((PAIRS,), -2.0))
     records = records_named(GRAPH, {"L0H0": [0.4]})
     summary = Summary.of(
         Timeline.of(records_of(GRAPH, [records[0].analyses["cue"], gone])), "cue"
     )  # fmt: skip
-    assert summary.carried == "It is not there at the end, so nothing carries it."
+    assert summary.carried.startswith("It is not surely there at the end, so who carries it")
 
 
 def test_what_comes_with_the_behaviour_was_not_recruited() -> None:
