@@ -69,6 +69,7 @@ class Before:
     size: int | None = None  # of circuits, by the first checkpoint that had the behaviour
     measured: Tensor | None = None  # BoolTensor [node], at any checkpoint
     meanwhile: Callable[[Tensor], Tensor] = torch.zeros_like
+    step: int | None = None  # of `ranked`: the first that has a record
 
     @classmethod
     def of(cls, analyses: Sequence[Analysis], rank: str) -> Before:
@@ -120,7 +121,7 @@ def analyse_contrast(
             roles=torch.stack(list(roles(model, pairs, subject.digit_ids).scores.values())),
             weight_change=_weight_change(model, subject.base),
         ),
-        wiring=_wiring(tried, ranks, size, curve, before.ranked) if there else None,
+        wiring=_wiring(tried, ranks, size, curve, before) if there else None,
     )
     return _with_active_together(analysis, ends, thresholds)
 
@@ -216,9 +217,10 @@ def _circuit(
 
 
 def _wiring(
-    tried: Tried, ranks: Ranks, size: int, curve: Curve, old: Tensor | None
+    tried: Tried, ranks: Ranks, size: int, curve: Curve, before: Before
 ) -> WiringResult | None:
     """Against step 0's ranking; None at the first checkpoint, whose ranking it is."""
+    old = before.ranked
     if old is None:
         return None
     at_sizes = (size, max(size // 2, 1), 2 * size)
@@ -251,6 +253,7 @@ def _wiring(
         wiring_null_double=float(at.null_kept.value[2]),
         missing=torch.tensor(index, dtype=torch.long).view(-1, 2),
         restored=torch.tensor([gain for _, gain in missing]),
+        against=before.step,
     )
 
 

@@ -163,8 +163,7 @@ class Worker:
         self, step: int, model: nn.Module, reward: Reward, screens: Screens, shared: bool
     ) -> Record:
         place = self.ledger.offset + step
-        earlier = [one for one in self.ledger.records() if one.step < place]
-        settled = {contrast: self._before(earlier, contrast) for contrast in self.pairs}
+        settled = self._settled(place)
         before = {
             contrast: replace(one, meanwhile=partial(screens.exchange, contrast))
             for contrast, one in settled.items()
@@ -234,6 +233,19 @@ class Worker:
             place = self.ledger.offset + gap
             settled = [record for record in self.ledger.records() if record.step < place]
         return all(self._before(settled, contrast).size is not None for contrast in self.pairs)
+
+    def _settled(self, place: int) -> dict[str, Before]:
+        """What the records before a step settle; the size of circuits is the run's, also where
+        only a later record has settled it."""
+        records = self.ledger.records()
+        earlier = [one for one in records if one.step < place]
+        settled = {}
+        for contrast in self.pairs:
+            before = self._before(earlier, contrast)
+            size = before.size or self._before(records, contrast).size
+            step = earlier[0].step if earlier else None
+            settled[contrast] = replace(before, size=size, step=step)
+        return settled
 
     def _before(self, earlier: Sequence[Record], contrast: str) -> Before:
         return Before.of([one.analyses[contrast] for one in earlier], self.settings.rank)

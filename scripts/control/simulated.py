@@ -58,7 +58,14 @@ def _shares(values: np.ndarray, seed: int) -> Shares:
     drawn = np.random.default_rng(seed).standard_normal((RESAMPLES, *both.shape))
     known = np.ones(len(values), dtype=bool)
     return Shares(
-        both, (both + spread * drawn).astype(np.float32), known, known, PAIRS * known, True, PAIRS
+        value=both,
+        draws=(both + spread * drawn).astype(np.float32),
+        behaviour=np.ones(RESAMPLES, dtype=np.float32),
+        measured=known,
+        known=known,
+        seen=PAIRS * known,
+        there=True,
+        pairs=PAIRS,
     )
 
 

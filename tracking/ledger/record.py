@@ -85,6 +85,7 @@ class WiringResult:
     wiring_null_double: float
     missing: Tensor  # LongTensor [edge, 2]: source and target of the edges that restore most
     restored: Tensor  # float32 [edge]: faithfulness that step 0's circuit gains by each alone
+    against: int | None = None  # the step whose ranking is step 0's; None in a record of before
 
 
 @dataclass(frozen=True)

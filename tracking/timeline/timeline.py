@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 from pathlib import Path
 
@@ -50,6 +50,7 @@ class Timeline:
         """
         if not records:
             raise BadInput("no records: nothing has been analysed yet")
+        records = [_comparable(record, records[0].step) for record in records]
         thresholds = thresholds or Thresholds.kept(records[-1].thresholds)
         nodes, counts = [], []
         for contrast in records[0].analyses:
@@ -116,3 +117,15 @@ class Timeline:
         if self.records[0].step not in there:
             return nan
         return float(nodes.loc[nodes["step"].isin(there[1:]), "change"].abs().max())
+
+
+def _comparable(record: Record, first: int) -> Record:
+    """Without wiring that was held against another step than the `first`, which had no record when
+    this one was made."""
+    analyses = {
+        contrast: replace(one, wiring=None)
+        if one.wiring and one.wiring.against not in (None, first)
+        else one
+        for contrast, one in record.analyses.items()
+    }
+    return replace(record, analyses=analyses)

@@ -11,6 +11,7 @@ from tracking.errors import BadInput
 from tracking.ledger.ledger import Ledger
 from tracking.ledger.record import PROCEDURE, Record
 from tracking.settings import Settings
+from tracking.timeline.shares import Shares
 from tracking.views.terminal import Table
 from tracking.worker import Worker
 from train.run.console import say
@@ -48,6 +49,36 @@ def set_aside_others(
             ledger.set_aside(step)
             again = "made again" if step in can_be_made else "its checkpoint is gone"
             say(f"set aside  the record of step {step}: {why}; {again}")
+
+
+def out_of_turn(ledger: Ledger) -> list[int]:
+    """Steps whose wiring is held against another step than the first, or against none, as the
+    first had no record yet when theirs were made."""
+    if not ledger.steps():
+        return []
+    first = ledger.records()[0].step
+    return [step for step in ledger.own_steps() if _is_late(ledger.read(step), first)]
+
+
+def _is_late(record: Record, first: int) -> bool:
+    return record.step > first and any(
+        one.wiring.against not in (None, first) if one.wiring else Shares.of(one).there
+        for one in record.analyses.values()
+    )
+
+
+def set_aside_out_of_turn(folder: Path, ledger: Ledger, can_be_made: Sequence[int]) -> list[int]:
+    """Move records that are `out_of_turn` out of the way, but for those whose checkpoint is gone;
+    their steps."""
+    late = out_of_turn(ledger)
+    for step in late:
+        if step in can_be_made:
+            with Lock(folder):
+                ledger.set_aside(step)
+            say(f"set aside  the record of step {step}: made before the first one's; made again")
+        else:
+            say(f"wiring     not known at step {step}: its record was made before the first one's")
+    return [step for step in late if step in can_be_made]
 
 
 def _others(ledger: Ledger, wanted: dict[str, Any]) -> Iterator[tuple[int, str]]:

@@ -42,7 +42,12 @@ from tracking.worker import Worker
 from train import config, model
 from train.checkpoints import track_models
 from train.checkpoints.analyst import Analyst
-from train.checkpoints.records import make_record, set_aside_others
+from train.checkpoints.records import (
+    make_record,
+    out_of_turn,
+    set_aside_others,
+    set_aside_out_of_turn,
+)
 from train.checkpoints.waiting import analysable, release
 from train.checkpoints.watch import Watcher, wait_for
 from train.config import Job
@@ -196,13 +201,15 @@ def _analyse(job: Job, ledger: Ledger, view: Table) -> None:
     set_aside_others(job.folder, ledger, job.settings, (0, *checkpoints))
     _tell_deleted(ledger, checkpoints)
     todo = [step for step in (0, *checkpoints) if step not in ledger.steps()]
-    if not todo:
+    if not (todo or out_of_turn(ledger)):
         say(f"tracked    {job.folder}: every checkpoint has its record")
         return
     analyst = Analyst(job)
     say(f"pairs      {contrasts.describe(dict(analyst.worker.pairs))}")
     say(f"tracking   {len(todo)} of {len(checkpoints) + 1} checkpoints in {job.folder}")
     for step in todo:
+        make_record(analyst.worker, step, partial(analyst.work, step, checkpoints), view)
+    for step in set_aside_out_of_turn(job.folder, ledger, (0, *checkpoints)):
         make_record(analyst.worker, step, partial(analyst.work, step, checkpoints), view)
 
 

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.builders.analyses import flat
 from tracking import BadInput, Ledger, Record
+from tracking.timeline.timeline import Timeline
+from tracking.worker import Worker
 from train.commands import track
 
 Run = Callable[..., Path]
@@ -52,6 +55,39 @@ def test_records_made_afterwards_are_those_of_the_callback(
     for before, after in zip(during, ledger.records(), strict=True):
         assert same(before, after), before.step
     assert ledger.timeline_path.read_bytes() == table
+
+
+def test_records_made_before_the_first_one_s_are_made_again(
+    run_job: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = {"model_name_or_path": "tiny", "track_contrasts": "operand"}  # it has the behaviour
+    run = run_job("sft", tmp_path / "run", **tiny)
+    ledger = Ledger(run / "heads")
+    before, table = ledger.records(), ledger.timeline_path.read_bytes()
+    for step in ledger.steps():
+        ledger.path(step).unlink()
+    work = Worker.work
+
+    def failing(worker: Worker, step: int, *rest: Any, **more: Any) -> Record | None:
+        if step == 0:
+            raise OSError("no base")
+        return work(worker, step, *rest, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Worker, "work", failing)
+        track.main([str(run)])
+    late = ledger.records()[-1].analyses["operand"].wiring
+    assert ledger.steps() == [2, 4] and late is not None and late.against == 2
+    shutil.copytree(run, tmp_path / "cut")
+    track.main([str(run)])
+    for one, other in zip(before, ledger.records(), strict=True):
+        assert same(one, other), one.step
+    assert ledger.timeline_path.read_bytes() == table
+    cut = tmp_path / "cut"
+    shutil.rmtree(cut / "checkpoint-4")  # its record stays, without wiring
+    track.main([str(cut)])
+    wired = [one.analyses["operand"].wiring for one in Timeline.read(cut).records]
+    assert [one is None for one in wired] == [True, False, True]
 
 
 def test_a_run_that_was_not_tracked_can_be(run_job: Run, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tracking.timeline.shares import Shares
 from tracking.timeline.summary import Figure
 
 KINDS = ("heads", "MLPs")
+LEAST = 0.05  # of the behaviour, by all nodes of a kind: less has no depth
 
 
 def layers_section(comparison: Comparison) -> Section:
@@ -71,16 +72,18 @@ def profile_table(
 def depth_table(
     graphs: Mapping[str, Graph], analyses: Mapping[str, Analysis], error: float
 ) -> pd.DataFrame:
-    """One row a kind of node and every two models: the mean depth (0 in the first layer, 1 in the
-    last) of what it carries, weighted by the shares that nodes lose, in both models, and the paired
-    difference with a 95 % interval, p, and whether it `differs` (Benjamini and Hochberg)."""
+    """One row a kind of node and every two models whose nodes surely carry `LEAST`: the mean depth
+    (0 in the first layer, 1 in the last) of what it carries, weighted by the shares that nodes
+    lose, in both models, and the paired difference with a 95 % interval, p, and whether it
+    `differs` (Benjamini and Hochberg)."""
     shares = {name: Shares.of(one) for name, one in analyses.items()}
     there = [name for name, one in shares.items() if one.there]
     rows = []
     for kind in KINDS:
-        depths = {name: _depths(graphs[name], shares[name], kind) for name in there}
-        for place, against in enumerate(there):
-            for name in there[place + 1 :]:
+        carrying = [name for name in there if _carry(graphs[name], shares[name], kind)]
+        depths = {name: _depths(graphs[name], shares[name], kind) for name in carrying}
+        for place, against in enumerate(carrying):
+            for name in carrying[place + 1 :]:
                 (before, drawn_before), (now, drawn) = depths[against], depths[name]
                 count = min(len(drawn), len(drawn_before))
                 low, high = _ends(drawn[:count] - drawn_before[:count], shares[name].pairs)
@@ -93,10 +96,21 @@ def depth_table(
     return table.assign(differs=discoveries(table["p"].to_numpy(float), error))
 
 
+def _carry(graph: Graph, shares: Shares, kind: str) -> bool:
+    """Whether nodes of the kind surely carry enough to have a depth."""
+    chosen = _chosen(graph, kind)
+    total = np.clip(np.nan_to_num(shares.draws[:, 0, chosen]), 0, None).sum(-1)
+    return bool(np.quantile(total, 0.025) >= LEAST)
+
+
+def _chosen(graph: Graph, kind: str) -> np.ndarray:
+    heads = np.array(["H" in node for node in graph.nodes])
+    return heads == (kind == "heads")
+
+
 def _depths(graph: Graph, shares: Shares, kind: str) -> tuple[float, np.ndarray]:
     """Of all pairs, and in every resample; a node that works against the behaviour carries none."""
-    heads = np.array(["H" in node for node in graph.nodes])
-    chosen = heads == (kind == "heads")
+    chosen = _chosen(graph, kind)
     layers = np.repeat(np.arange(graph.n_layers), graph.n_heads + 1) / max(graph.n_layers - 1, 1)
 
     def depth(of: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import nan
 
 import pandas as pd
 
@@ -39,11 +40,16 @@ def figures(run: Run) -> pd.DataFrame:
             "wiring kept": last["wiring_kept"],
             "wiring kept at half size": last["wiring_kept_half"],
             "weights moved": now["weight_change"].mean(),
-            **_counts(now),
-            **_by_layer(now),
+            **_carriers(now, there=last["verdict"] != "absent"),
         }
         rows += [(contrast, name, float(value)) for name, value in values.items()]
     return pd.DataFrame(rows, columns=["contrast", "figure", "value"])
+
+
+def _carriers(now: pd.DataFrame, there: bool) -> dict[str, float]:
+    """How many carry the behaviour, and how much; NaN where it is not `there`."""
+    values = {**_counts(now), **_by_layer(now)}
+    return values if there else dict.fromkeys(values, nan)
 
 
 def _counts(now: pd.DataFrame) -> dict[str, int]:

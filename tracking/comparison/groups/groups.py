@@ -43,7 +43,7 @@ def run_table(groups: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     for name, runs in groups.items():
         for run in runs:
             base = run.base or f"of {run.name}"
-            start = f"{base}, seed {run.seed}"
+            start = f"{base}, {run.name if run.seed is None else f'seed {run.seed}'}"
             parts.append(figures(run).assign(group=name, run=run.name, base=base, start=start))
     return pd.concat(parts, ignore_index=True)
 

@@ -37,6 +37,13 @@ def test_a_behaviour_carried_later_is_deeper() -> None:
     assert "deeper in b by" in first and "a difference is not shown" in second
 
 
+def test_nodes_that_carry_nothing_have_no_depth() -> None:
+    each = {"a": carried_by(M1=0.5, L0H0=-0.3), "b": carried_by(L2H0=0.4, M1=0.5)}
+    table = depth_table({"a": GRAPH, "b": GRAPH}, each, 0.05)
+    assert table["kind"].tolist() == ["MLPs"]
+    assert len(layers_section(comparison_by(GRAPH, each)).sentences) == 1
+
+
 def test_depth_is_relative_where_models_have_other_layers() -> None:
     deep = Graph(5, 2)
     shares = torch.tensor([0.5 if node == "L2H0" else 0.0 for node in deep.nodes])

@@ -5,15 +5,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from tests.builders.analyses import PAIRS, make_analysis
 from tests.builders.runs import write_run
-from tests.builders.timelines import records_named
+from tests.builders.timelines import records_named, records_of
 from tracking.comparison.groups.figures import Run, figures
 from tracking.comparison.groups.groups import (
     compared,
     difference_table,
     group_table,
     groups_section,
+    run_table,
 )
 from tracking.model.graph import Graph
 from tracking.timeline.activity import Thresholds
@@ -44,6 +47,19 @@ def test_figures_count_what_is_active_and_sum_what_layers_lose() -> None:
     assert values["share of heads in layer 0"] == pytest.approx(0.5, abs=1e-4)
     assert values["share of M1"] == pytest.approx(0.4, abs=1e-4)
     assert values["growth"] == pytest.approx(0, abs=1e-4)
+
+
+def test_a_run_without_the_behaviour_has_no_shares_of_it() -> None:
+    gone = make_analysis(GRAPH, clean=torch.full((PAIRS,), -2.0))
+    one = Run("r", "b", Timeline.of(records_of(GRAPH, [gone, gone])))
+    values = figures(one).set_index("figure")["value"]
+    assert values.filter(regex="^share|^heads|^MLPs").isna().all()
+    assert values["behaviour"] < 0.01
+
+
+def test_runs_of_unknown_seeds_are_no_pairs_by_seed() -> None:
+    groups = {name: [run(f"{name}{n}", "b", M1=(0, 0.3)) for n in range(3)] for name in "ab"}
+    assert run_table(groups)["start"].nunique() == 6
 
 
 def test_runs_of_shared_bases_are_paired_and_what_bases_differ_in_falls_out() -> None:
@@ -103,7 +119,7 @@ def test_a_section_says_how_groups_were_compared_and_what_could_have_been_shown(
     section = groups_section(groups, Thresholds())
     assert (
         section.sentences[0]
-        == "b (4 runs) and a (4) are paired by base and seed: 4 pairs of 4 bases."
+        == "b (4 runs) and a (4) are paired by base: 4 pairs of 4 bases."
     )
     assert any("share of M1 is higher in b than in a by 0.3" in one for one in section.sentences)
     assert not any("numbers of pairs" in one for one in section.sentences)
