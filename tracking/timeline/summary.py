@@ -13,7 +13,7 @@ from tracking.ledger.record import Analysis
 from tracking.stability.bootstrap import interval, resamples
 from tracking.timeline.activity import SMALL, Activity, weaknesses
 from tracking.timeline.regime import Regime
-from tracking.timeline.shares import Shares
+from tracking.timeline.shares import DIRECTIONS, Shares
 from tracking.timeline.timeline import Timeline
 
 NAMED = 6  # nodes that a sentence names of one kind
@@ -92,6 +92,7 @@ class Summary:
         nodes, counts = timeline.of_contrast(contrast)
         first, last = counts.iloc[0], counts.iloc[-1]
         now = nodes[nodes["step"] == last["step"]].set_index("node")
+        now = now.assign(place=np.arange(len(now)))
         analyses = [record.analyses[contrast] for record in timeline.records]
         began = nodes[nodes["step"] == first["step"]].set_index("node")
         shares = Shares.of(analyses[-1])
@@ -112,7 +113,7 @@ class Summary:
             growth=growth,
             probability=(float(first["probability"]), float(last["probability"])),
             carriers={word: tuple(origin[origin == word].index) for word in ("base", *ORIGINS)},
-            against=tuple(carrying.index[carrying["share"] < 0]),
+            against=_against(carrying, shares, timeline.thresholds.share),
             together=float(last["together_corrupt"]) if bool(as_recorded) else nan,
             small=tuple(now.index[now["active"] & today.inactive]),
             large=tuple(now.index[~now["active"] & ~undecided & today.active]),
@@ -351,12 +352,24 @@ def _lapsed(nodes: pd.DataFrame) -> tuple[str, ...]:
     return tuple(name for name in nodes["node"].unique() if name in set(names))
 
 
+def _against(carrying: pd.DataFrame, shares: Shares, least: float) -> tuple[str, ...]:
+    """Of the nodes that are `carrying`, by name, those with a negative share: of the directions in
+    which a node is surely active, or of both, the one in which its share is larger in size."""
+    sure = shares.activity(least)[0]
+    value = np.where(sure | ~sure.any(0), shares.value, 0)[:, carrying["place"]]
+    larger = np.abs(value).argmax(0)
+    return tuple(carrying.index[np.take_along_axis(value, larger[None], 0)[0] < 0])
+
+
 def _crossed(nodes: pd.DataFrame, there: pd.DataFrame) -> tuple[str, ...]:
-    """Of the nodes that are `there`, by name, those whose share had the other sign when they first
-    were active."""
+    """Of the nodes that are `there`, by name, those whose share, in the direction in which it is
+    larger today, had the other sign when they first were active."""
     active = nodes[nodes["active"] & nodes["node"].isin(there.index)]
-    began = active.groupby("node")["share"].first()
-    return tuple(str(name) for name in there.index if began[name] * there["share"][name] < 0)
+    began = active.groupby("node")[[*DIRECTIONS]].first().loc[there.index]
+    today = there[[*DIRECTIONS]]
+    larger = today.abs().to_numpy().argmax(1)[:, None]
+    turned = np.take_along_axis((began * today).to_numpy(), larger, 1)[:, 0] < 0
+    return tuple(there.index[turned])
 
 
 def wired(kept: Figure, null: Figure) -> str:

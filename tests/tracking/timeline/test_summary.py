@@ -273,6 +273,23 @@ def test_who_works_against_it_without_a_history_does_not_carry_it() -> None:
     assert "by 1 head from the start (L0H0); 1 head works against it (L0H1)" in summary.carried
 
 
+def test_a_side_is_that_of_a_direction_in_which_it_is_sure() -> None:
+    def summary_of(*pairs: tuple[float, float], noise: float) -> Summary:
+        """L0H0's shares at checkpoints, lost and restored; the latter's spread is `noise`."""
+        analyses = []
+        for lost, restored in pairs:
+            effects = torch.zeros(2, PAIRS, len(GRAPH.nodes))
+            effects[0, :, 0] = 4 * lost
+            effects[1, :, 0] = 4 * (restored + noise * torch.linspace(-1, 1, PAIRS))
+            analyses.append(make_analysis(GRAPH, corrupt=effects[0], restore=effects[1]))
+        return Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
+
+    unsure = summary_of((0.10, -0.12), (0.10, -0.12), noise=2.0)
+    assert unsure.against == () and "1 head from the start (L0H0)" in unsure.carried
+    assert summary_of((-0.10, 0.12), (-0.10, 0.12), noise=2.0).against == ("L0H0",)
+    assert summary_of((0.30, -0.31), (0.30, -0.29), noise=0.0).crossed == ()
+
+
 def test_a_node_that_was_away_for_a_while_has_changed_its_state() -> None:
     summary = summed({"L0H0": [0.4, 0, 0.4, 0.06, 0.02], "M0": [0.4] * 5}, noise=0.001)
     assert summary.lapsed == ("L0H0",) and "No state changed" not in summary.supported

@@ -117,10 +117,7 @@ def test_a_section_says_how_groups_were_compared_and_what_could_have_been_shown(
         "b": [run(f"b{n}", f"b{n}", M1=(0.0, 0.5 + 0.02 * n)) for n in range(4)],
     }
     section = groups_section(groups, Thresholds())
-    assert (
-        section.sentences[0]
-        == "b (4 runs) and a (4) are paired by base: 4 pairs of 4 bases."
-    )
+    assert section.sentences[0] == "b (4 runs) and a (4) are paired by base: 4 pairs of 4 bases."
     assert any("share of M1 is higher in b than in a by 0.3" in one for one in section.sentences)
     assert not any("numbers of pairs" in one for one in section.sentences)
     counts = groups["a"][0].timeline.counts
