@@ -74,11 +74,13 @@ class Shares:
         return low.numpy(), high.numpy()
 
     def activity(self, least: float) -> tuple[np.ndarray, np.ndarray]:
-        """bool [direction, node]: surely at least `least` in size; surely below it."""
+        """bool [direction, node]: surely at least `least` in size; surely below it, of a node that
+        was not measured by its attributed share."""
         low, high = self.interval
         beyond = (low >= least) | (high <= -least)
         below = (low > -least) & (high < least)
-        return beyond & self.measured, below | ~self.measured & self.known
+        left_out = ~self.measured & self.known & (np.abs(self.value) < least)
+        return beyond & self.measured, below | left_out
 
     @property
     def larger(self) -> np.ndarray:

@@ -290,6 +290,19 @@ def test_a_side_is_that_of_a_direction_in_which_it_is_sure() -> None:
     assert summary_of((0.30, -0.31), (0.30, -0.29), noise=0.0).crossed == ()
 
 
+def test_a_node_left_out_cannot_be_told_below_the_threshold_it_was_screened_by() -> None:
+    records = records_named(GRAPH, {"L0H0": [0.016, 0.045], "M0": [0.4] * 2}, noise=0.001)
+    first = records[0].analyses["cue"]
+    corrupt = first.nodes.corrupt.clone()
+    corrupt[:, 0] = torch.nan
+    nodes = replace(first.nodes, corrupt=corrupt, restore=corrupt)
+    records[0] = replace(records[0], analyses={"cue": replace(first, nodes=nodes)})
+    for share, undecided in ((0.05, ()), (0.02, ()), (0.01, ("L0H0",))):
+        summary = Summary.of(Timeline.of(records, Thresholds(share=share)), "cue")
+        assert summary.undecided == undecided
+        assert ("L0H0" in summary.cohorts) == (share == 0.02)
+
+
 def test_a_node_that_was_away_for_a_while_has_changed_its_state() -> None:
     summary = summed({"L0H0": [0.4, 0, 0.4, 0.06, 0.02], "M0": [0.4] * 5}, noise=0.001)
     assert summary.lapsed == ("L0H0",) and "No state changed" not in summary.supported
