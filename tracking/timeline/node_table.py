@@ -188,3 +188,54 @@ def _spread(graph: Graph, of_heads: np.ndarray) -> np.ndarray:
     out = np.full(len(graph.nodes), np.nan)
     out[graph.node_heads.numpy()] = of_heads
     return out
+
+
+# Of which nodes a word is said, by their rows: by name, in the graph's order
+
+
+def relative_nodes(
+    began: pd.DataFrame, now: pd.DataFrame, before: float, after: float
+) -> tuple[str, ...]:
+    """Nodes that emerged though their effect in logits, share times behaviour, is no larger than at
+    the first checkpoint, or faded though it is no smaller; by their rows at both and the behaviour
+    `before` and `after`. A share also moves where only what it is a share of does."""
+    change = (now["share"] * after).abs() - (began["share"] * before).abs()
+    emerged = now["active"] & now["cohort"].notna() & (change <= 0)
+    return tuple(now.index[emerged | ((now["state"] == "faded") & (change >= 0))])
+
+
+def interrupted_nodes(nodes: pd.DataFrame, there: pd.DataFrame) -> tuple[str, ...]:
+    """Of the nodes that are `there`, by name, those that were active before and then not."""
+    rows = nodes[nodes["node"].isin(there.index)]
+    active = rows.pivot(index="step", columns="node", values="active").to_numpy(bool)
+    names = rows.pivot(index="step", columns="node", values="active").columns
+    broken = {n for n, one in zip(names, active.T, strict=True) if not one[one.argmax() :].all()}
+    return tuple(str(name) for name in there.index if name in broken)
+
+
+def lapsed_nodes(nodes: pd.DataFrame) -> tuple[str, ...]:
+    """By name in the graph's order, those that were active at the first checkpoint and were not at
+    a later one."""
+    active = nodes.pivot(index="step", columns="node", values="active").astype(bool)
+    names = active.columns[active.iloc[0] & ~active.all()]
+    return tuple(name for name in nodes["node"].unique() if name in set(names))
+
+
+def against_nodes(carrying: pd.DataFrame, shares: Shares, least: float) -> tuple[str, ...]:
+    """Of the nodes that are `carrying`, by name, those with a negative share: of the directions in
+    which a node is surely active, or of both, the one in which its share is larger in size."""
+    sure = shares.activity(least)[0]
+    value = np.where(sure | ~sure.any(0), shares.value, 0)[:, carrying["place"]]
+    larger = np.abs(value).argmax(0)
+    return tuple(carrying.index[np.take_along_axis(value, larger[None], 0)[0] < 0])
+
+
+def crossed_nodes(nodes: pd.DataFrame, there: pd.DataFrame) -> tuple[str, ...]:
+    """Of the nodes that are `there`, by name, those whose share, in the direction in which it is
+    larger today, had the other sign when they first were active."""
+    active = nodes[nodes["active"] & nodes["node"].isin(there.index)]
+    began = active.groupby("node")[[*DIRECTIONS]].first().loc[there.index]
+    today = there[[*DIRECTIONS]]
+    larger = today.abs().to_numpy().argmax(1)[:, None]
+    turned = np.take_along_axis((began * today).to_numpy(), larger, 1)[:, 0] < 0
+    return tuple(there.index[turned])

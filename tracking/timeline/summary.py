@@ -12,8 +12,15 @@ import pandas as pd
 from tracking.ledger.record import Analysis
 from tracking.stability.bootstrap import interval, resamples
 from tracking.timeline.activity import SMALL, Activity, weaknesses
+from tracking.timeline.node_table import (
+    against_nodes,
+    crossed_nodes,
+    interrupted_nodes,
+    lapsed_nodes,
+    relative_nodes,
+)
 from tracking.timeline.regime import Regime
-from tracking.timeline.shares import DIRECTIONS, Shares
+from tracking.timeline.shares import Shares
 from tracking.timeline.timeline import Timeline
 
 NAMED = 6  # nodes that a sentence names of one kind
@@ -113,18 +120,20 @@ class Summary:
             growth=growth,
             probability=(float(first["probability"]), float(last["probability"])),
             carriers={word: tuple(origin[origin == word].index) for word in ("base", *ORIGINS)},
-            against=_against(carrying, shares, timeline.thresholds.share),
+            against=against_nodes(carrying, shares, timeline.thresholds.share),
             together=float(last["together_corrupt"]) if bool(as_recorded) else nan,
             small=tuple(now.index[now["active"] & today.inactive]),
             large=tuple(now.index[~now["active"] & ~undecided & today.active]),
-            crossed=_crossed(nodes, there),
-            interrupted=_interrupted(nodes, there),
+            crossed=crossed_nodes(nodes, there),
+            interrupted=interrupted_nodes(nodes, there),
             cohorts={str(k): int(v) for k, v in now[now["active"]]["cohort"].dropna().items()},
             scored=tuple(now.index[now["cohort"].notna() & now["active"] & ~began["measured"]]),
             faded=tuple(now.index[now["state"] == "faded"]),
-            lapsed=_lapsed(nodes),
+            lapsed=lapsed_nodes(nodes),
             transient=tuple(now.index[now["state"] == "pruned"]),
-            relative=_relative(began, now, float(first["behaviour"]), float(last["behaviour"])),
+            relative=relative_nodes(
+                began, now, float(first["behaviour"]), float(last["behaviour"])
+            ),
             drifted={w: tuple(drift[drift == w].index) for w in drift.unique() if w},
             furthest=timeline.drift(contrast) if len(counts) > 1 else nan,
             lasting=tuple(now.index[now["lasting"] & (now["state"] != "undecided")]),
@@ -320,56 +329,8 @@ class Summary:
         return text
 
 
-def _relative(
-    began: pd.DataFrame, now: pd.DataFrame, before: float, after: float
-) -> tuple[str, ...]:
-    """Nodes that emerged though their effect in logits, share times behaviour, is no larger than at
-    the first checkpoint, or faded though it is no smaller; by their rows at both and the behaviour
-    `before` and `after`. A share also moves where only what it is a share of does."""
-    change = (now["share"] * after).abs() - (began["share"] * before).abs()
-    emerged = now["active"] & now["cohort"].notna() & (change <= 0)
-    return tuple(now.index[emerged | ((now["state"] == "faded") & (change >= 0))])
-
-
 def _figure(row: pd.Series, name: str) -> Figure:
     return Figure(float(row[name]), float(row[f"{name}_low"]), float(row[f"{name}_high"]))
-
-
-def _interrupted(nodes: pd.DataFrame, there: pd.DataFrame) -> tuple[str, ...]:
-    """Of the nodes that are `there`, by name, those that were active before and then not."""
-    rows = nodes[nodes["node"].isin(there.index)]
-    active = rows.pivot(index="step", columns="node", values="active").to_numpy(bool)
-    names = rows.pivot(index="step", columns="node", values="active").columns
-    broken = {n for n, one in zip(names, active.T, strict=True) if not one[one.argmax() :].all()}
-    return tuple(str(name) for name in there.index if name in broken)
-
-
-def _lapsed(nodes: pd.DataFrame) -> tuple[str, ...]:
-    """By name in the graph's order, those that were active at the first checkpoint and were not at
-    a later one."""
-    active = nodes.pivot(index="step", columns="node", values="active").astype(bool)
-    names = active.columns[active.iloc[0] & ~active.all()]
-    return tuple(name for name in nodes["node"].unique() if name in set(names))
-
-
-def _against(carrying: pd.DataFrame, shares: Shares, least: float) -> tuple[str, ...]:
-    """Of the nodes that are `carrying`, by name, those with a negative share: of the directions in
-    which a node is surely active, or of both, the one in which its share is larger in size."""
-    sure = shares.activity(least)[0]
-    value = np.where(sure | ~sure.any(0), shares.value, 0)[:, carrying["place"]]
-    larger = np.abs(value).argmax(0)
-    return tuple(carrying.index[np.take_along_axis(value, larger[None], 0)[0] < 0])
-
-
-def _crossed(nodes: pd.DataFrame, there: pd.DataFrame) -> tuple[str, ...]:
-    """Of the nodes that are `there`, by name, those whose share, in the direction in which it is
-    larger today, had the other sign when they first were active."""
-    active = nodes[nodes["active"] & nodes["node"].isin(there.index)]
-    began = active.groupby("node")[[*DIRECTIONS]].first().loc[there.index]
-    today = there[[*DIRECTIONS]]
-    larger = today.abs().to_numpy().argmax(1)[:, None]
-    turned = np.take_along_axis((began * today).to_numpy(), larger, 1)[:, 0] < 0
-    return tuple(there.index[turned])
 
 
 def wired(kept: Figure, null: Figure) -> str:

@@ -264,7 +264,9 @@ def test_groups_of_runs_are_compared_by_their_records(tmp_path: Path, capsys: Pr
     for group in "ab":
         for seed in range(2):
             run = write_run(tmp_path / f"{group}{seed}", (0, 10 + seed))
-            (run / "config.yaml").write_text(f"# sparks sft\nmodel_name_or_path: m{seed}\n")
+            (run / "config.yaml").write_text(
+                f"# sparks sft\nmodel_name_or_path: m{seed}\nseed: 0\n"
+            )
     words = ["--group", f"a={tmp_path}/a*", "--group", f"b={tmp_path / 'b0'},{tmp_path / 'b1'}"]
     compare.main([*words, "--output_dir", str(tmp_path / "out")])
     assert (

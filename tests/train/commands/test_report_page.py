@@ -23,7 +23,7 @@ from tracking import Timeline
 from tracking.views.drawing import carried
 from tracking.views.palette import untold
 
-LIVELY = {  # of a model that has learnt nothing, so that its heads are in many states
+LIVELY = {
     "track_share": 0.02,
     "learning_rate": 0.01,
     "max_steps": 8,
@@ -50,9 +50,12 @@ def number(page: Any, name: str, run: str = "sft") -> list[str]:
     return place.evaluate("one => [...one.childNodes].map(part => part.textContent)")
 
 
-def test_the_map_shows_every_nodes_state_at_every_step(runs: dict[str, Path], show: Shown) -> None:
-    timeline = Timeline.read(runs["sft"])
-    page = show({"sft": runs["sft"]})
+def test_the_map_shows_every_nodes_state_at_every_step(
+    run_job: Callable[..., Path], tmp_path: Path, show: Shown
+) -> None:
+    # the model has the behaviour, so that its nodes are in several states
+    run = run_job("sft", tmp_path, **LIVELY, model_name_or_path="tiny", track_contrasts="operand")
+    timeline, page = Timeline.read(run), show({"sft": run})
     seen = Counter()
     for place, record in enumerate(timeline.records):
         move_to(page, place)
