@@ -111,6 +111,7 @@ def analyse_contrast(
     by_scores = scores.per_pair[:, 1:].sum(-1)  # a node's score is that of all its edges
     likely = (by_scores.mean(0) / behaviour.mean()).abs() >= settings.screen * thresholds.share
     chosen, sampled = _chosen(likely & there, there, before)
+    roles_of_heads = roles(model, pairs, subject.digit_ids, batch_size=batch_size)
     analysis = Analysis(
         behaviour=_behaviour(ends),
         scores=ScoreResult(scores.edges, scores.strength, scores.gap),
@@ -118,7 +119,7 @@ def analyse_contrast(
         stability=_stability(scores.graph, ranks.per_pair, size, weights),
         nodes=_nodes(ends, by_scores, chosen, sampled, thresholds),
         heads=HeadResult(
-            roles=torch.stack(list(roles(model, pairs, subject.digit_ids).scores.values())),
+            roles=torch.stack(list(roles_of_heads.scores.values())),
             weight_change=_weight_change(model, subject.base),
         ),
         wiring=_wiring(tried, ranks, size, curve, before) if there else None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -11,8 +13,24 @@ from torch import Tensor
 # `tokens` LongTensor, `real` BoolTensor (false on padding), both [pair, position].
 
 
-def induction(patterns: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
-    """Float32 [head]: attention from a token to the position after its last occurrence, mean over
+@dataclass(frozen=True)
+class Mean:
+    """A mean over queries (or pairs) that may come in parts: those of several batches add up."""
+
+    total: Tensor  # float32 [head]
+    count: Tensor  # LongTensor [], of what `total` sums
+
+    def __add__(self, other: Mean) -> Mean:
+        return Mean(self.total + other.total, self.count + other.count)
+
+    @property
+    def value(self) -> Tensor:
+        """Float32 [head]; NaN where there is nothing to take the mean of."""
+        return self.total / self.count
+
+
+def induction(patterns: Tensor, tokens: Tensor, real: Tensor) -> Mean:
+    """Of each head: attention from a token to the position after its last occurrence, mean over
     the tokens that occurred before. Meant for repeated random tokens.
 
     Where a token stands twice in a row, the position after the first is the token's own: left out.
@@ -24,15 +42,15 @@ def induction(patterns: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
     return _attended(patterns, positions == last[..., None] + 1, follows)
 
 
-def duplicate_token(patterns: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
-    """Float32 [head]: attention from a token to all its earlier occurrences, mean over the tokens
+def duplicate_token(patterns: Tensor, tokens: Tensor, real: Tensor) -> Mean:
+    """Of each head: attention from a token to all its earlier occurrences, mean over the tokens
     that have one. Wang et al. 2022, arXiv 2211.00593."""
     same = _earlier_same(tokens, real)
     return _attended(patterns, same, same.any(-1))
 
 
-def previous_token(patterns: Tensor, real: Tensor) -> Tensor:
-    """Float32 [head]: attention from a token to the one before it.
+def previous_token(patterns: Tensor, real: Tensor) -> Mean:
+    """Of each head: attention from a token to the one before it.
 
     Mean from the third token on: the second's previous token is the first, which draws attention
     for another reason (`first_token`). Olsson et al. 2022, arXiv 2209.11895.
@@ -42,15 +60,15 @@ def previous_token(patterns: Tensor, real: Tensor) -> Tensor:
     return _attended(patterns, before.expand(len(real), -1, -1), _from_third(real))
 
 
-def first_token(patterns: Tensor, real: Tensor) -> Tensor:
-    """Float32 [head]: attention to the first real token, the sink; mean from the third token on,
+def first_token(patterns: Tensor, real: Tensor) -> Mean:
+    """Of each head: attention to the first real token, the sink; mean from the third token on,
     as in `previous_token`. Xiao et al. 2023, arXiv 2309.17453."""
     first = _first(real)[:, None, :].expand(-1, real.shape[1], -1)
     return _attended(patterns, first, _from_third(real))
 
 
-def copying(patterns: Tensor, tokens: Tensor, real: Tensor, looks: Tensor, right: Tensor) -> Tensor:
-    """Float32 [head]: share of attention from where the metric looks, `looks` BoolTensor [pair,
+def copying(patterns: Tensor, tokens: Tensor, real: Tensor, looks: Tensor, right: Tensor) -> Mean:
+    """Of each head: share of attention from where the metric looks, `looks` BoolTensor [pair,
     position], to earlier positions that hold the right next token, `right` LongTensor [pair].
 
     Mean over these queries; 0 for one before which the token does not stand, and so 0 where no
@@ -61,8 +79,8 @@ def copying(patterns: Tensor, tokens: Tensor, real: Tensor, looks: Tensor, right
     return _attended(patterns, holds, looks & real)
 
 
-def digits(patterns: Tensor, real: Tensor, looks: Tensor, are_digits: Tensor) -> Tensor:
-    """Float32 [head]: share of attention from where the metric looks, `looks` BoolTensor [pair,
+def digits(patterns: Tensor, real: Tensor, looks: Tensor, are_digits: Tensor) -> Mean:
+    """Of each head: share of attention from where the metric looks, `looks` BoolTensor [pair,
     position], to digits or operands, `are_digits` BoolTensor [pair, position].
 
     Compare with their share of the tokens: even attention reaches that. Attention carries operands
@@ -72,8 +90,8 @@ def digits(patterns: Tensor, real: Tensor, looks: Tensor, are_digits: Tensor) ->
     return _attended(patterns, keys, looks & real)
 
 
-def entropy(patterns: Tensor, real: Tensor) -> Tensor:
-    """Float32 [head]: entropy of a query's attention in nats over the log of the number of keys it
+def entropy(patterns: Tensor, real: Tensor) -> Mean:
+    """Of each head: entropy of a query's attention in nats over the log of the number of keys it
     sees: 0 on one key, 1 spread evenly. Mean over the queries that see more than one key.
 
     Keys are counted as by full causal attention. Clark et al. 2019, arXiv 1906.04341.
@@ -83,8 +101,8 @@ def entropy(patterns: Tensor, real: Tensor) -> Tensor:
     return _mean(nats / seen.clamp(min=2).log()[:, None, :], real & (seen > 1))
 
 
-def kurtosis(patterns: Tensor, real: Tensor) -> Tensor:
-    """Float32 [head]: excess kurtosis, over the keys of a pair, of the mean attention that a key
+def kurtosis(patterns: Tensor, real: Tensor) -> Mean:
+    """Of each head: excess kurtosis, over the keys of a pair, of the mean attention that a key
     receives from all later queries; mean over pairs. Large where few keys receive nearly all.
 
     The first token is no key here: as the sink of most heads it would hide all else, and has
@@ -114,17 +132,16 @@ def _excess_kurtosis(values: Tensor, where: Tensor) -> Tensor:
     return torch.where(differ, fourth - 3, 0.0)
 
 
-def _attended(patterns: Tensor, keys: Tensor, queries: Tensor) -> Tensor:
-    """Float32 [head]: attention to `keys` [pair, query, key], mean over `queries` [pair, query]
+def _attended(patterns: Tensor, keys: Tensor, queries: Tensor) -> Mean:
+    """Of each head: attention to `keys` [pair, query, key], mean over `queries` [pair, query]
     of all pairs."""
     return _mean(torch.einsum("bhqk,bqk->bhq", patterns.float(), keys.float()), queries)
 
 
-def _mean(values: Tensor, where: Tensor) -> Tensor:
-    """Float32 [head]: mean of values [pair, head, query] over the queries at `where` [pair,
-    query] of all pairs; NaN where there is none."""
+def _mean(values: Tensor, where: Tensor) -> Mean:
+    """Of each head: values [pair, head, query] at `where` [pair, query] of all pairs."""
     chosen = torch.where(where[:, None, :], values, 0.0)
-    return (chosen.sum((0, 2)) / where.sum()).float()
+    return Mean(chosen.sum((0, 2)).float(), where.sum())
 
 
 def _earlier(tokens: Tensor) -> Tensor:

@@ -10,12 +10,12 @@ Two passes with eager attention, the only kind that gives its weights:
 
 A score is a share of attention, 0 to 1, where nothing else is said. It tells where a head looks,
 not that the model needs it: membership and effect do. A layer's attention is reduced to scores as
-soon as it is there, so no more than one layer's is in memory.
+soon as it is there, so no more than one layer's of one batch is in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from tracking.model.passes import check
 from tracking.model.rest import trimmed
 from tracking.model.taps import attention_patterns, quiet
 from tracking.nodes.patterns import (
+    Mean,
     copying,
     digits,
     duplicate_token,
@@ -53,8 +54,10 @@ def roles(
     digit_ids: Tensor | None = None,
     limit: int = 32,
     seed: int = 0,
+    batch_size: int = 32,
 ) -> Roles:
-    """The roles of all heads on the first `limit` clean pairs, and on random tokens by `seed`.
+    """The roles of all heads on the first `limit` clean pairs, and on random tokens by `seed`,
+    `batch_size` prompts a pass.
 
     `digit_ids` LongTensor [token] are the ids of digits and operands; without it `digits` is NaN,
     as `copying` is without labels. The model may be wrapped by PEFT; its mode, flags, attention
@@ -69,27 +72,28 @@ def roles(
     twice = _repeated(_drawn_from(decoder, chosen.clean[chosen.attention_mask.bool()]), seed)
     twice = twice.to(decoder.device)
     with torch.no_grad(), quiet(decoder):
-        on_pairs = _measured(
-            decoder, chosen.clean, chosen.attention_mask, _on_pairs(chosen, digit_ids)
-        )
-        everywhere = torch.ones_like(twice)
-        on_repeated = _measured(decoder, twice, everywhere, _on_repeated(twice))
+        batches = torch.arange(len(chosen)).split(batch_size)
+        on_pairs = _measured(decoder, [_on_pairs(chosen[rows], digit_ids) for rows in batches])
+        on_repeated = _measured(decoder, map(_on_repeated, twice.split(batch_size)))
     return Roles(heads=graph.head_names, **on_pairs, **on_repeated)
 
 
 # Passes
 
-Measure = Callable[[Tensor], dict[str, Tensor]]
-"""From one layer's patterns, float32 [pair, head, query, key], to scores [head] by name."""
+Measure = Callable[[Tensor], dict[str, Mean]]
+"""From one layer's patterns, float32 [pair, head, query, key], to scores by name."""
+
+Batch = tuple[Tensor, Tensor, Measure]
+"""Tokens and attention mask, LongTensor [pair, position], and what their patterns tell."""
 
 
-def _on_pairs(pairs: PromptPairs, digit_ids: Tensor | None) -> Measure:
+def _on_pairs(pairs: PromptPairs, digit_ids: Tensor | None) -> Batch:
     tokens, real, looks = pairs.clean, pairs.attention_mask.bool(), pairs.supervised
     labels = pairs.labels
     are_digits = None if digit_ids is None else torch.isin(tokens, digit_ids.to(tokens))
 
-    def measure(patterns: Tensor) -> dict[str, Tensor]:
-        unknown = patterns.new_full((patterns.shape[1],), torch.nan)
+    def measure(patterns: Tensor) -> dict[str, Mean]:
+        unknown = Mean(patterns.new_zeros(patterns.shape[1]), real.new_zeros((), dtype=torch.long))
         return {
             "previous_token": previous_token(patterns, real),
             "first_token": first_token(patterns, real),
@@ -101,33 +105,47 @@ def _on_pairs(pairs: PromptPairs, digit_ids: Tensor | None) -> Measure:
             "kurtosis": kurtosis(patterns, real),
         }
 
-    return measure
+    return tokens, pairs.attention_mask, measure
 
 
-def _on_repeated(tokens: Tensor) -> Measure:
+def _on_repeated(tokens: Tensor) -> Batch:
     real = torch.ones_like(tokens, dtype=torch.bool)
 
-    def measure(patterns: Tensor) -> dict[str, Tensor]:
+    def measure(patterns: Tensor) -> dict[str, Mean]:
         return {
             "induction": induction(patterns, tokens, real),
             "duplicate_token": duplicate_token(patterns, tokens, real),
         }
 
-    return measure
+    return tokens, torch.ones_like(tokens), measure
 
 
-def _measured(
+def _measured(decoder: Decoder, batches: Iterable[Batch]) -> dict[str, Tensor]:
+    """Float32 [head] on the CPU, by name, all layers' heads: the scores of all batches."""
+    whole: list[dict[str, Mean]] = []
+    for batch in batches:
+        layers = _by_layer(decoder, *batch)
+        whole = [_added(*two) for two in zip(whole, layers, strict=True)] if whole else layers
+    names = whole[0]
+    return {name: torch.cat([layer[name].value for layer in whole]).cpu() for name in names}
+
+
+def _by_layer(
     decoder: Decoder, tokens: Tensor, attention_mask: Tensor, measure: Measure
-) -> dict[str, Tensor]:
-    """Float32 [head] on the CPU, by name, all layers' heads: the scores of one pass."""
-    layers: list[dict[str, Tensor]] = []
+) -> list[dict[str, Mean]]:
+    """Each layer's scores, of one batch."""
+    layers: list[dict[str, Mean]] = []
 
     def see(patterns: Tensor) -> None:
         layers.append(measure(patterns.to(tokens.device)))
 
     with attention_patterns(decoder, see):
         run(decoder, embed(decoder, tokens), attention_mask)
-    return {name: torch.cat([layer[name] for layer in layers]).cpu() for name in layers[0]}
+    return layers
+
+
+def _added(one: dict[str, Mean], other: dict[str, Mean]) -> dict[str, Mean]:
+    return {name: mean + other[name] for name, mean in one.items()}
 
 
 def _drawn_from(decoder: Decoder, tokens: Tensor) -> Tensor:

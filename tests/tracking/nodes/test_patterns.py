@@ -89,10 +89,10 @@ def test_a_perfect_pattern_scores_1_by_its_name(
     seen, real = padded(pattern(target), padding), real_of(LENGTH, padding)
     tokens = row(REPEATED, padding, fill=5)  # padding holds the id of a real token
     result = {
-        "previous": float(previous_token(seen, real)),
-        "first": float(first_token(seen, real)),
-        "induction": float(induction(seen, tokens, real)),
-        "duplicate": float(duplicate_token(seen, tokens, real)),
+        "previous": float(previous_token(seen, real).value),
+        "first": float(first_token(seen, real).value),
+        "induction": float(induction(seen, tokens, real).value),
+        "duplicate": float(duplicate_token(seen, tokens, real).value),
     }
     assert result.pop(named, 1.0) == 1
     # one of the four repeated tokens has the first token as its earlier occurrence, and one of the
@@ -108,35 +108,35 @@ def test_even_attention_scores_its_share(padding: tuple[int, int]) -> None:
     tokens = row(REPEATED, padding, fill=5)
     from_third = sum(1 / n for n in range(3, 9)) / 6
     repeated = sum(1 / n for n in range(5, 9)) / 4
-    assert float(previous_token(seen, real)) == pytest.approx(from_third)
-    assert float(first_token(seen, real)) == pytest.approx(from_third)
-    assert float(induction(seen, tokens, real)) == pytest.approx(repeated)
-    assert float(duplicate_token(seen, tokens, real)) == pytest.approx(repeated)
+    assert float(previous_token(seen, real).value) == pytest.approx(from_third)
+    assert float(first_token(seen, real).value) == pytest.approx(from_third)
+    assert float(induction(seen, tokens, real).value) == pytest.approx(repeated)
+    assert float(duplicate_token(seen, tokens, real).value) == pytest.approx(repeated)
 
 
 def test_induction_follows_the_last_occurrence_and_duplicates_count_all() -> None:
     tokens, real = torch.tensor([[1, 2, 1, 3, 1]]), real_of(5, (0, 0))
-    assert float(induction(pattern([0, 1, 1, 1, 3]), tokens, real)) == 1
-    assert float(induction(pattern([0, 1, 1, 1, 1]), tokens, real)) == 0.5
+    assert float(induction(pattern([0, 1, 1, 1, 3]), tokens, real).value) == 1
+    assert float(induction(pattern([0, 1, 1, 1, 1]), tokens, real).value) == 0.5
     spread = pattern([0, 1, 0, 3, 0])
     spread[0, 0, 4] = torch.tensor([0.5, 0, 0.5, 0, 0])
-    assert float(duplicate_token(spread, tokens, real)) == 1
+    assert float(duplicate_token(spread, tokens, real).value) == 1
 
 
 def test_a_token_twice_in_a_row_is_no_induction() -> None:
     tokens, real = torch.tensor([[1, 1, 2]]), real_of(3, (0, 0))
-    assert float(induction(pattern([0, 1, 2]), tokens, real).isnan()) == 1
+    assert float(induction(pattern([0, 1, 2]), tokens, real).value.isnan()) == 1
 
 
 def test_where_no_query_can_tell_the_score_is_nan() -> None:
     tokens, real = torch.arange(2)[None], real_of(2, (0, 0))
     for score in (
-        induction(even(2), tokens, real),
-        duplicate_token(even(2), tokens, real),
-        previous_token(even(2), real),
-        first_token(even(2), real),
-        kurtosis(even(2), real),
-        entropy(even(1), real[:, :1]),
+        induction(even(2), tokens, real).value,
+        duplicate_token(even(2), tokens, real).value,
+        previous_token(even(2), real).value,
+        first_token(even(2), real).value,
+        kurtosis(even(2), real).value,
+        entropy(even(1), real[:, :1]).value,
     ):
         assert score.shape == (1,) and score.dtype == torch.float32 and bool(score.isnan())
 
@@ -147,17 +147,19 @@ def test_copying_is_the_share_on_earlier_right_tokens(padding: tuple[int, int]) 
     real, looks = real_of(LENGTH, padding), row(LAST, padding)
     at_last = even()
     at_last[0, 0, -1] = torch.tensor([0.1, 0.2, 0.0, 0.0, 0.3, 0.0, 0.0, 0.4])
-    assert float(copying(padded(at_last, padding), tokens, real, looks, right)) == pytest.approx(
+    assert float(
+        copying(padded(at_last, padding), tokens, real, looks, right).value
+    ) == pytest.approx(
         0.5  # the last token is a 9 itself, but not an earlier one
     )
-    assert float(copying(padded(at_last, padding), tokens, real, looks, right + 1)) == 0
+    assert float(copying(padded(at_last, padding), tokens, real, looks, right + 1).value) == 0
 
 
 def test_copying_counts_a_pair_without_the_right_token_as_0() -> None:
     seen = pattern(FIRST).repeat(2, 1, 1, 1)
     tokens = torch.tensor([[9] + [1] * 7, [1] * 8])
     real, looks = real_of(LENGTH, (0, 0)).repeat(2, 1), LAST.repeat(2, 1)
-    assert float(copying(seen, tokens, real, looks, torch.tensor([9, 9]))) == 0.5
+    assert float(copying(seen, tokens, real, looks, torch.tensor([9, 9])).value) == 0.5
 
 
 @paddings
@@ -167,22 +169,22 @@ def test_digits_is_the_share_on_digits_from_where_the_metric_looks(
     seen, real = padded(even(), padding), real_of(LENGTH, padding)
     looks = row(torch.arange(LENGTH) >= 6, padding)
     are_digits = row([1, 1, 0, 0, 0, 0, 0, 0], padding, fill=1).bool()
-    assert float(digits(seen, real, looks, are_digits)) == pytest.approx((2 / 7 + 2 / 8) / 2)
-    assert float(digits(seen, real, looks, torch.zeros_like(real))) == 0
+    assert float(digits(seen, real, looks, are_digits).value) == pytest.approx((2 / 7 + 2 / 8) / 2)
+    assert float(digits(seen, real, looks, torch.zeros_like(real)).value) == 0
 
 
 @paddings
 def test_entropy_is_1_spread_evenly_and_0_on_one_key(padding: tuple[int, int]) -> None:
     real = real_of(LENGTH, padding)
-    assert float(entropy(padded(even(), padding), real)) == pytest.approx(1)
-    assert float(entropy(padded(pattern(PREVIOUS), padding), real)) == 0
+    assert float(entropy(padded(even(), padding), real).value) == pytest.approx(1)
+    assert float(entropy(padded(pattern(PREVIOUS), padding), real).value) == 0
 
 
 def test_entropy_of_two_keys_among_four() -> None:
     seen = pattern([0, 1, 2, 3])
     seen[0, 0, 3] = torch.tensor([0.5, 0.5, 0.0, 0.0])
     wanted = math.log(2) / math.log(4) / 3  # queries 1 and 2 attend to one key
-    assert float(entropy(seen, real_of(4, (0, 0)))) == pytest.approx(wanted)
+    assert float(entropy(seen, real_of(4, (0, 0))).value) == pytest.approx(wanted)
 
 
 @paddings
@@ -193,16 +195,16 @@ def test_kurtosis_is_scipy_s_of_what_keys_receive(padding: tuple[int, int]) -> N
     future = torch.ones(length, length, dtype=torch.bool).triu(1)
     seen = drawn.masked_fill(future, -torch.inf).softmax(-1)
     received = [float(seen[0, 0, key + 1 :, key].mean()) for key in range(1, length - 1)]
-    result = kurtosis(padded(seen, padding), real_of(length, padding))
+    result = kurtosis(padded(seen, padding), real_of(length, padding)).value
     assert float(result) == pytest.approx(float(stats.kurtosis(received)), abs=1e-4)
 
 
 def test_kurtosis_is_high_for_a_receiver_and_0_where_keys_receive_alike() -> None:
     real = real_of(12, (0, 0))
     receiver = pattern([0, 1, 2, 3] + [3] * 8)
-    assert float(kurtosis(receiver, real)) == pytest.approx(10 - 2 + 1 / 9 - 3, abs=1e-4)
-    assert float(kurtosis(pattern([0] * 12), real)) == 0  # a sink receives nothing elsewhere
-    assert float(kurtosis(pattern(list(range(12))), real)) == 0
+    assert float(kurtosis(receiver, real).value) == pytest.approx(10 - 2 + 1 / 9 - 3, abs=1e-4)
+    assert float(kurtosis(pattern([0] * 12), real).value) == 0  # a sink receives nothing elsewhere
+    assert float(kurtosis(pattern(list(range(12))), real).value) == 0
 
 
 def test_heads_and_pairs_are_kept_apart() -> None:
@@ -210,5 +212,5 @@ def test_heads_and_pairs_are_kept_apart() -> None:
     seen = torch.cat([pattern(PREVIOUS), pattern(FIRST)], dim=1).repeat(2, 1, 1, 1)
     seen[1, 0] = pattern(FIRST)[0, 0]
     real = torch.stack([torch.ones(LENGTH), torch.arange(LENGTH) < 4]).bool()
-    assert previous_token(seen, real).tolist() == pytest.approx([6 / 8, 0])
-    assert first_token(seen, real).tolist() == pytest.approx([2 / 8, 1])
+    assert previous_token(seen, real).value.tolist() == pytest.approx([6 / 8, 0])
+    assert first_token(seen, real).value.tolist() == pytest.approx([2 / 8, 1])

@@ -87,15 +87,24 @@ def test_scores_are_those_of_the_model_s_own_attention(
     seen = attentions(model, pairs.clean, pairs.attention_mask)
     assert result.heads == Decoder.of(model).graph.head_names and seen.shape[1] == len(result.heads)
     right = pairs.labels[:, 0]
-    assert same(result.previous_token, previous_token(seen, real))
-    assert same(result.first_token, first_token(seen, real))
-    assert same(result.copying, copying(seen, pairs.clean, real, looks, right))
-    assert same(result.digits, digits(seen, real, looks, pairs.clean < 20))
-    assert same(result.entropy, entropy(seen, real))
-    assert same(result.kurtosis, kurtosis(seen, real))
+    assert same(result.previous_token, previous_token(seen, real).value)
+    assert same(result.first_token, first_token(seen, real).value)
+    assert same(result.copying, copying(seen, pairs.clean, real, looks, right).value)
+    assert same(result.digits, digits(seen, real, looks, pairs.clean < 20).value)
+    assert same(result.entropy, entropy(seen, real).value)
+    assert same(result.kurtosis, kurtosis(seen, real).value)
     for name, score in result.scores.items():
         assert score.dtype == torch.float32 and score.shape == (len(result.heads),), name
         assert bool(score.isfinite().all()), name
+
+
+def test_batches_of_any_size_tell_the_same(tiny_decoder, random_pairs) -> None:
+    model, pairs, digit_ids = tiny_decoder(), random_pairs(ragged=True), torch.arange(20)
+    wanted = roles(model, pairs, digit_ids)
+    for batch_size in (1, len(pairs) - 1):
+        result = roles(model, pairs, digit_ids, batch_size=batch_size)
+        for name, score in wanted.scores.items():
+            assert same(result.scores[name], score), name
 
 
 def test_padding_on_either_side_is_alike(tiny_decoder, random_pairs) -> None:
@@ -126,8 +135,8 @@ def test_padding_on_either_side_is_alike(tiny_decoder, random_pairs) -> None:
             position_ids=(mixed.attention_mask.cumsum(-1) - 1).clamp(min=0),
         )
         real = mixed.attention_mask.bool()
-        assert same(roles(model, mixed).previous_token, previous_token(seen, real))
-        assert same(roles(model, mixed).entropy, entropy(seen, real))
+        assert same(roles(model, mixed).previous_token, previous_token(seen, real).value)
+        assert same(roles(model, mixed).entropy, entropy(seen, real).value)
 
 
 def test_what_the_pairs_cannot_tell_is_nan(tiny_decoder, random_pairs) -> None:
@@ -157,8 +166,10 @@ def test_repeated_tokens_are_by_seed_and_each_twice(tiny_decoder, random_pairs) 
         assert drawn == half * 2 and len(set(half)) == len(half)
     real = torch.ones_like(tokens, dtype=torch.bool)
     seen = attentions(model, tokens, real.long())
-    assert same(roles(model, pairs, seed=3).induction, induction(seen, tokens, real))
-    assert same(roles(model, pairs, seed=3).duplicate_token, duplicate_token(seen, tokens, real))
+    assert same(roles(model, pairs, seed=3).induction, induction(seen, tokens, real).value)
+    assert same(
+        roles(model, pairs, seed=3).duplicate_token, duplicate_token(seen, tokens, real).value
+    )
 
 
 def test_few_ids_in_the_pairs_are_all_that_is_drawn_from(tiny_decoder, random_pairs) -> None:
