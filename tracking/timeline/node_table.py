@@ -196,12 +196,12 @@ def _spread(graph: Graph, of_heads: np.ndarray) -> np.ndarray:
 def relative_nodes(
     began: pd.DataFrame, now: pd.DataFrame, before: float, after: float
 ) -> tuple[str, ...]:
-    """Nodes that emerged though their effect in logits, share times behaviour, is no larger than at
-    the first checkpoint, or faded though it is no smaller; by their rows at both and the behaviour
-    `before` and `after`. A share also moves where only what it is a share of does."""
-    change = (now["share"] * after).abs() - (began["share"] * before).abs()
-    emerged = now["active"] & now["cohort"].notna() & (change <= 0)
-    return tuple(now.index[emerged | ((now["state"] == "faded") & (change >= 0))])
+    """Nodes that emerged though neither effect in logits, share times behaviour, is larger than at
+    the first checkpoint, or faded though neither is smaller; by their rows at both and the
+    behaviour `before` and `after`. A share also moves where only what it is a share of does."""
+    change = (now[[*DIRECTIONS]] * after).abs() - (began[[*DIRECTIONS]] * before).abs()
+    emerged = now["active"] & now["cohort"].notna() & (change <= 0).all(axis=1)
+    return tuple(now.index[emerged | ((now["state"] == "faded") & (change >= 0).all(axis=1))])
 
 
 def interrupted_nodes(nodes: pd.DataFrame, there: pd.DataFrame) -> tuple[str, ...]:

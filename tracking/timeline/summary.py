@@ -269,9 +269,8 @@ class Summary:
         sizes = ((self.wiring, self.wiring_null), (self.wiring_half, self.wiring_half_null))
         known = [one for one in sizes if not np.isnan(one[0].value)]
         if self.began == "absent" and self.verdict != "absent":
-            return (
-                f"At step {self.steps[0]} it was not surely there, so no wires are known of then."
-            )
+            word = "turned round" if self.behaviour[0].high < 0 else "not surely there"
+            return f"At step {self.steps[0]} it was {word}, so no wires are known of then."
         if not known or self.verdict == "absent":
             return "Whether the old wires suffice is not known."
         words = [wired(kept, null) for kept, null in known]

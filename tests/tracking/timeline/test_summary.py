@@ -79,10 +79,12 @@ def test_a_carrier_that_began_by_working_against_is_told() -> None:
     assert "L0H0 at first on the other side, L0H1" in summary.carried
 
 
-def test_wires_are_not_compared_with_a_step_that_had_no_behaviour() -> None:
-    analyses = [make_analysis(GRAPH, clean=torch.full((PAIRS,), by)) for by in (-2.0, 2.0)]
+@pytest.mark.parametrize(("began", "word"), [(-2.0, "not surely there"), (-5.0, "turned round")])
+def test_wires_are_not_compared_with_a_step_that_had_no_behaviour(began: float, word: str) -> None:
+    analyses = [make_analysis(GRAPH, clean=torch.full((PAIRS,), by)) for by in (began, 2.0)]
     summary = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
-    assert summary.began == "absent" and "no wires are known of then" in summary.rewired
+    assert summary.began == "absent"
+    assert summary.rewired == f"At step 0 it was {word}, so no wires are known of then."
 
 
 def test_a_run_that_begins_later_speaks_of_no_step_0() -> None:
@@ -232,6 +234,18 @@ def test_a_state_that_changed_by_share_alone_is_named(
     summary = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
     assert summary.relative == relative
     assert ("by share alone" in summary.carried) == bool(relative)
+
+
+def test_a_node_that_grew_in_logits_in_one_direction_did_not_emerge_by_share_alone() -> None:
+    analyses = []
+    for whole, lost, restored in ((4.0, 0.16, 0.02), (1.0, 0.1, 0.1)):
+        corrupt = torch.zeros(PAIRS, len(GRAPH.nodes))
+        restore = corrupt.clone()
+        corrupt[:, 0], restore[:, 0] = lost, restored
+        clean = torch.full((PAIRS,), whole - 2)
+        analyses.append(make_analysis(GRAPH, clean=clean, corrupt=corrupt, restore=restore))
+    summary = Summary.of(Timeline.of(records_of(GRAPH, analyses)), "cue")
+    assert "L0H0" in summary.cohorts and summary.relative == ()
 
 
 def test_of_few_pairs_a_behaviour_rarely_grew_by_chance() -> None:
