@@ -111,17 +111,13 @@ def analyse_contrast(
     by_scores = scores.per_pair[:, 1:].sum(-1)  # a node's score is that of all its edges
     likely = (by_scores.mean(0) / behaviour.mean()).abs() >= settings.screen * thresholds.share
     chosen, sampled = _chosen(likely & there, there, before)
-    roles_of_heads = roles(model, pairs, subject.digit_ids, batch_size=batch_size)
     analysis = Analysis(
         behaviour=_behaviour(ends),
         scores=ScoreResult(scores.edges, scores.strength, scores.gap),
         circuit=_circuit(tried, ranks.whole, size, curve, scores),
         stability=_stability(scores.graph, ranks.per_pair, size, weights),
         nodes=_nodes(ends, by_scores, chosen, sampled, thresholds),
-        heads=HeadResult(
-            roles=torch.stack(list(roles_of_heads.scores.values())),
-            weight_change=_weight_change(model, subject.base),
-        ),
+        heads=_heads(model, pairs, subject, batch_size),
         wiring=_wiring(tried, ranks, size, curve, before) if there else None,
     )
     return _with_active_together(analysis, ends, thresholds)
@@ -326,6 +322,11 @@ def _with_active_together(analysis: Analysis, ends: AllEnds, thresholds: Thresho
         together_restore=restore[:, 0],
     )
     return dataclasses.replace(analysis, nodes=nodes)
+
+
+def _heads(model: nn.Module, pairs: PromptPairs, subject: Subject, batch_size: int) -> HeadResult:
+    scores = roles(model, pairs, subject.digit_ids, batch_size=batch_size).scores
+    return HeadResult(torch.stack(list(scores.values())), _weight_change(model, subject.base))
 
 
 def _weight_change(model: nn.Module, base: Snapshot | None) -> Tensor:
