@@ -31,7 +31,6 @@ from train.data import contrasts
 from train.data.contrasts import digit_ids
 from train.data.preview import preview
 from train.evals.callback import BenchmarkCallback, Plan, plan
-from train.hub import keep_section, leave_out
 from train.model import Start
 from train.run import preflight, resume
 from train.run.console import quieten, say
@@ -52,6 +51,7 @@ from train.run.stop import (
     end_evaluations_early,
 )
 from train.tasks.registry import rows_of, training_task
+from train.upload import keep_section, leave_out
 
 AGAIN = "go on with --resume_from_checkpoint latest"
 

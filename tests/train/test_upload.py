@@ -17,7 +17,7 @@ from tracking import Timeline
 from tracking.run_folder import RunFolder
 from tracking.timeline.summary import Summary
 from tracking.views.conclusion import card_section, put_section
-from train.hub import keep_section, leave_out
+from train.upload import keep_section, leave_out
 
 
 class Writes:
