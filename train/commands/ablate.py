@@ -181,7 +181,7 @@ def _attend(
     kept = attention_rows(model, asked.subject.tokenizer, asked.sampling, rows, pairs, asked.folder)
     _write(asked.folder / "attention.parquet", kept)
     if pairs:
-        say(f"attention  of {len(kept)} of {len(pairs)} problems that turned, for the report")
+        say(f"attention  in {len(kept)} of the {len(pairs)} responses that the report shows")
 
 
 def _conclude_trade_off(
