@@ -137,9 +137,9 @@ def _sentences(between: pd.DataFrame) -> Iterator[str]:
                 f"{row['group']} against {row['against']} {row['smallest']:.2g}"
                 for _, row in rest[rest["figure"] == "behaviour"].iterrows()
             )
-            least = ", ".join(each)
+            least, other = ", ".join(each), "other " * bool(rows["differs"].any())
             yield (
-                f"On {contrast!r} pairs no other difference is shown. What so few runs would have "
+                f"On {contrast!r} pairs no {other}difference is shown. What so few runs would have "
                 "shown in four of five studies, by a test of one figure at 0.05, uncorrected, "
                 "is `smallest` in group_differences.csv"
                 f"{f': of the behaviour, {least}' if least else ''}."

@@ -130,6 +130,20 @@ def test_a_section_says_how_groups_were_compared_and_what_could_have_been_shown(
     assert section.shown is not None and {"a", "b"} <= {*section.shown.columns}
 
 
+@pytest.mark.parametrize(("by", "word"), [(0.0, "no difference"), (0.4, "no other difference")])
+def test_what_is_not_shown_is_another_one_only_where_one_is(by: float, word: str) -> None:
+    drawn = torch.rand(8, generator=torch.Generator().manual_seed(0)).tolist()
+    groups = {
+        name: [
+            run(f"{name}{n}", f"b{n}", M1=(0.0, 0.2 + more * (1 + n / 50)), M0=(0.0, share))
+            for n, share in enumerate(shares)
+        ]
+        for name, more, shares in (("a", 0.0, drawn[:4]), ("b", by, drawn[4:]))
+    }
+    sentences = groups_section(groups, Thresholds()).sentences
+    assert any(f"{word} is shown" in one for one in sentences)
+
+
 def test_random_runs_have_all_figures(tmp_path: Path) -> None:
     runs = [
         Run(n, n, Timeline.read(write_run(tmp_path / n, (0, s)))) for n, s in (("x", 7), ("y", 9))
