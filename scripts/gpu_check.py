@@ -5,8 +5,8 @@
 
 1. equality: scores, exact effects, patched runs and roles on the GPU are those of the CPU;
 2. attention: scores with every attention kernel that is there, against eager float32;
-3. bfloat16, float32: a whole record at the size of Qwen2.5-Math-1.5B, its floor and its memory, by
-   part, as `scripts.full_size` makes it.
+3. bfloat16, tf32, float32: a whole record at the size of Qwen2.5-Math-1.5B, its floor and its
+   memory, by part, as `scripts.full_size` makes it.
 
 It takes torch, transformers, numpy, pandas, scipy and safetensors, and no file beside this
 repository: weights and tokens are random. Each part runs in a process of its own, so that one that
@@ -171,6 +171,7 @@ PARTS: dict[str, Callable[[str, Say], None]] = {
     "equality": equality,
     "attention": attention,
     "bfloat16": partial(whole, torch.bfloat16, QWEN.pairs, 2),
+    "tf32": partial(whole, torch.float32, QWEN.pairs // 2, 1),
     "float32": partial(whole, torch.float32, QWEN.pairs // 2, 1),
 }
 
@@ -216,7 +217,8 @@ def main() -> None:
         print("gpu_check: torch sees no GPU; try it with --device cpu", file=sys.stderr)
         sys.exit(2)
     if options.part:
-        torch.set_float32_matmul_precision("highest")  # no TF32: float32 is float32
+        coarse = options.device == "cuda" and options.part == "tf32"
+        torch.backends.cuda.matmul.fp32_precision = "tf32" if coarse else "ieee"
         PARTS[options.part](options.device, partial(print, flush=True))
         return
     end = time.monotonic() + SECONDS

@@ -63,7 +63,7 @@ def record(
         settings=dataclasses.asdict(settings),
         thresholds=dataclasses.asdict(thresholds or Thresholds()),
         versions=_versions(),
-        precision=str(Decoder.of(model).dtype).removeprefix("torch."),
+        precision=Decoder.of(model).precision,
     )
 
 

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 import torch
 import yaml
+from transformers.utils import is_torch_tf32_available
 from trl import (
     DatasetMixtureConfig,
     DistillationConfig,
@@ -222,10 +223,12 @@ def _as_typed(value: Any, action: argparse.Action) -> Any:
 
 
 def _anywhere(resolved: dict[str, Any], trains: bool) -> dict[str, Any]:
-    """The settings as they resolve here: what trains nothing needs no GPU for its bf16."""
-    idle = not trains or resolved["dry_run"]
-    without = idle and not torch.accelerator.is_available()
-    return {**resolved, "use_cpu": resolved["use_cpu"] or without}
+    """The settings as they resolve here: what trains nothing needs no GPU for bf16 and tf32."""
+    if trains and not resolved["dry_run"]:
+        return resolved
+    without = resolved["use_cpu"] or not torch.accelerator.is_available()
+    tf32 = resolved["tf32"] if is_torch_tf32_available() else None
+    return {**resolved, "use_cpu": without, "tf32": tf32}
 
 
 def _set(env: dict[Any, Any], recipe: str | None, trains: bool) -> None:

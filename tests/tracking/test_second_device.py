@@ -73,6 +73,7 @@ def test_effects_and_patching_are_the_same_on_another_device() -> None:
 def test_patching_is_checked_on_a_gpu_that_rounds_to_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends, "fp32_precision", "tf32")  # what `tf32: true` sets
     assert on_both(lambda of: check_all_edges(Decoder.of(of), RAGGED)) == (None, None)
+    assert on_both(lambda of: Decoder.of(of).precision) == ("float32", "tf32")
 
 
 def test_pairs_may_lie_on_the_device_of_the_model() -> None:

@@ -72,10 +72,7 @@ def _check_projections(decoder: Decoder) -> None:
 def _allowed(decoder: Decoder, difference: float) -> float:
     """How many logits two ways to compute the same may be apart, as a mean over pairs; `difference`
     is |clean - corrupted|."""
-    on_gpu = decoder.device.type == "cuda"
-    # not `allow_tf32`: torch raises where one has set what the other reads, as transformers does
-    coarse = on_gpu and torch.backends.cuda.matmul.fp32_precision == "tf32"
-    if decoder.dtype == torch.float32 and not coarse:
+    if decoder.precision == "float32":
         return EXACT * difference + FLOOR
-    spacing = 2.0**-10 if coarse else torch.finfo(decoder.dtype).eps
+    spacing = 2.0**-10 if decoder.precision == "tf32" else torch.finfo(decoder.dtype).eps
     return ROUNDED * difference + ROUNDING * spacing

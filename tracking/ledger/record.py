@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from math import nan
 
+import torch
 from torch import Tensor
 
 from tracking.model.graph import Graph
@@ -176,8 +177,13 @@ class Record:
     settings: dict[str, object] = field(default_factory=dict)  # of the analysis
     thresholds: dict[str, float] = field(default_factory=dict)  # that the run reads its records by
     versions: dict[str, str] = field(default_factory=dict)
-    precision: str = "float32"
+    precision: str = "float32"  # `Decoder.precision`
     began: int = 0  # the step at which its stage of training did; its trainer counts from there
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights and passes that it was made from."""
+        return torch.float32 if self.precision == "tf32" else getattr(torch, self.precision)
 
     @property
     def graph(self) -> Graph:

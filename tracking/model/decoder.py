@@ -91,8 +91,18 @@ class Decoder:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision of the passes."""
+        """Of the weights and the passes."""
         return self.blocks[0].attention_norm.weight.dtype
+
+    @property
+    def precision(self) -> str:
+        """To what the passes round: their dtype's name, or `tf32` where a GPU multiplies float32 by
+        its tensor cores, to 10 bits (`tf32: true` of a recipe)."""
+        # not `allow_tf32`: torch raises where transformers has set what that reads
+        coarse = torch.backends.cuda.matmul.fp32_precision == "tf32"
+        if self.dtype == torch.float32 and self.device.type == "cuda" and coarse:
+            return "tf32"
+        return str(self.dtype).removeprefix("torch.")
 
     def turned_by_length(self, positions: int) -> bool:
         """Whether rotary embeddings of passes of so many positions depend on that number, and not

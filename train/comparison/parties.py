@@ -69,7 +69,7 @@ def parties(places: Sequence[Place], pairs: Sequence[Pairs], how: Procedure) -> 
     Raises `BadInput` where one has no record and its weights are gone.
     """
     there = [_record(place, of_place) for place, of_place in zip(places, pairs, strict=True)]
-    precisions = [getattr(torch, record.precision) for record in there if record]
+    precisions = [record.dtype for record in there if record]
     saved = [place.model.precision for place in places if place.model]
     precision = reduce(torch.promote_types, precisions or saved)
     return [

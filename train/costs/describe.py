@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from tracking.pairs.prompt_pairs import PromptPairs
 from train.config import Job
-from train.costs.share import share
+from train.costs.share import share, share_of_time
 from train.costs.sizes import Sizes, sizes
 from train.model import Start
 from train.run.console import say
@@ -40,6 +40,8 @@ def describe(
     if pairs and every:
         low, high = share(job, counted, pairs, every)
         say(f"costs      tracking is {low:.1%} to {high:.1%} of all operations, by counting")
+        if counted.precision != "float32" or job.training.bf16 or job.training.fp16:
+            say(f"           {_time(job, counted, pairs, every)}")
 
 
 def size(count: int) -> str:
@@ -48,6 +50,20 @@ def size(count: int) -> str:
         if count >= unit:
             return f"{count / unit:.3g} {name}"
     return f"{count / 1e3:.3g} kB"
+
+
+def _time(job: Job, counted: Sizes, pairs: Mapping[str, PromptPairs], every: int) -> str:
+    """What of an H100's time tracking would take, in the precision of its analysis."""
+
+    def between(tf32: bool) -> str:
+        low, high = share_of_time(job, counted, pairs, every, tf32)
+        return f"{low:.1%} to {high:.1%}"
+
+    coarse, precision = bool(job.resolved["tf32"]), counted.precision
+    words = "tf32" if coarse and precision == "float32" else precision
+    if words == "float32":
+        words += f"; with --tf32 true {between(True)}"
+    return f"and {between(coarse)} of the time, at an H100's peak rates: analysis in {words}"
 
 
 def _vllm(job: Job) -> str:

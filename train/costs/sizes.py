@@ -44,6 +44,7 @@ class Sizes:
     """Bytes in a process that holds the whole model; ZeRO and FSDP divide the first three."""
 
     parameters: int  # how many
+    precision: str  # of the weights, and of the analysis
     trained: int
     weights: int
     gradients: int
@@ -85,6 +86,7 @@ def sizes(
     saved = gradients if job.model.use_peft else weights
     return Sizes(
         parameters=sum(one.numel() for one in model.parameters()),
+        precision=str(model.dtype).removeprefix("torch."),
         trained=sum(one.numel() for one in trained),
         weights=weights,
         gradients=gradients,

@@ -9,7 +9,7 @@ import torch
 
 from tracking.pairs.prompt_pairs import PromptPairs
 from train import config, model
-from train.costs.share import operations_a_step, share
+from train.costs.share import OPERATIONS, operations_a_step, share, share_of_time
 from train.costs.sizes import sizes
 from train.tasks.registry import rows_of
 
@@ -55,3 +55,31 @@ def test_operations_of_a_step_are_counted_pass_by_pass(
     job, counted = of("grpo", **keys)
     tokens = counted.sequences * counted.tokens * job.training.gradient_accumulation_steps
     assert operations_a_step(job, counted) == passes * counted.parameters * tokens
+
+
+def ratio(shares: tuple[float, float]) -> float:
+    """Of tracking to the rest, at the least."""
+    return shares[0] / (1 - shares[0])
+
+
+def test_time_is_operations_where_all_run_at_one_rate(of: Callable[..., Any]) -> None:
+    job, counted = of("sft")
+    of_time = share_of_time(job, counted, pairs(4), 10, tf32=False)
+    assert of_time == pytest.approx(share(job, counted, pairs(4), 10))
+
+
+def test_an_analysis_in_float32_is_slow_beside_training_in_bfloat16(of: Callable[..., Any]) -> None:
+    job, counted = of("sft")
+    job.training.bf16 = True
+    whole, coarse = (share_of_time(job, counted, pairs(4), 10, tf32) for tf32 in (False, True))
+    slower = OPERATIONS["bfloat16"] / OPERATIONS["float32"]
+    assert ratio(whole) == pytest.approx(slower * ratio(share(job, counted, pairs(4), 10)))
+    assert ratio(coarse) == pytest.approx(ratio(whole) * 67 / 494)
+
+
+def test_generation_that_reads_weights_lessens_the_share_of_time(of: Callable[..., Any]) -> None:
+    job, counted = of("grpo")
+    of_time = share_of_time(job, counted, pairs(4), 10, tf32=False)
+    assert of_time < share(job, counted, pairs(4), 10)
+    again, recounted = of("grpo", num_iterations=2)  # each batch of responses serves two steps
+    assert share_of_time(again, recounted, pairs(4), 10, tf32=False) > of_time
