@@ -26,6 +26,8 @@ from tracking.timeline.timeline import Timeline
 NAMED = 6  # nodes that a sentence names of one kind
 WIRED = 0.1  # of what today's own circuits carry: a smaller loss is not another wiring
 MOST = 0.5  # of the same
+FAINT = 0.02  # of probability: less is not seen in what a model writes
+MOST_DECIMALS = 5
 SUFFICE, PARTLY = "the old wires suffice", "the old wires carry most of it, not all"
 LACK, UNTOLD = "the old wires do not suffice", "whether the old wires suffice cannot be told"
 ORIGINS = {"recruited": "recruited", "with the behaviour": "emerged with the behaviour"}
@@ -40,7 +42,17 @@ class Figure:
     high: float
 
     def __str__(self) -> str:
-        return f"{_short(self.value)} ({_short(self.low)} to {_short(self.high)})"
+        decimals = 2
+        while self._seems_to_touch_zero(decimals):  # "0.00 (0.00 to 0.00)" of what is surely more
+            decimals += 1
+        value, low, high = (_short(one, decimals) for one in (self.value, self.low, self.high))
+        return f"{value} ({low} to {high})"
+
+    def _seems_to_touch_zero(self, decimals: int) -> bool:
+        nearest = min(abs(self.low), abs(self.high))
+        return (
+            self.low * self.high > 0 and decimals < MOST_DECIMALS and not round(nearest, decimals)
+        )
 
     @property
     def turned(self) -> Figure:
@@ -197,7 +209,16 @@ class Summary:
             f"On {self.contrast!r} pairs the behaviour {self.change}{by}, from {first} at step "
             f"{self.steps[0]} to {last} at step {self.steps[1]} (in probability "
             f"{self.probability[0]:.2f} to {self.probability[1]:.2f})"
-            f"{gone if self.absent else ''}."
+            f"{gone if self.absent else ''}.{self._faint}"
+        )
+
+    @property
+    def _faint(self) -> str:
+        if self.verdict == "absent" or not max(map(abs, self.probability)) < FAINT:
+            return ""
+        return (
+            f" It is faint: the right token is likelier on clean prompts than on corrupted ones by "
+            f"less than {FAINT} of probability at both, and all shares are of so little."
         )
 
     @property
@@ -367,5 +388,5 @@ def listed(names: Sequence[str]) -> str:
     return shown + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
-def _short(value: float) -> str:
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+def _short(value: float, decimals: int) -> str:
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.{decimals}f}"

@@ -12,7 +12,7 @@ from tests.builders.timelines import records_by, records_named, records_of
 from tracking.ledger.record import WiringResult
 from tracking.model.graph import Graph
 from tracking.timeline.activity import Thresholds
-from tracking.timeline.summary import Summary
+from tracking.timeline.summary import Figure, Summary
 from tracking.timeline.timeline import Timeline
 
 GRAPH = Graph(2, 2)
@@ -367,3 +367,28 @@ def test_weaknesses_and_sound_records_are_counted() -> None:
     summary = Summary.of(Timeline.of(records), "cue")
     assert summary.sound == 0 and summary.weaknesses == ["faithfulness 0.40"]
     assert "0 of 3 records are sound, the last is not: faithfulness 0.40" in summary.supported
+
+
+def test_a_behaviour_that_probabilities_hardly_show_is_called_faint() -> None:
+    loud = make_analysis(GRAPH)
+    faint = make_analysis(GRAPH, clean_probability=torch.full((PAIRS,), 0.11))
+    for first, last, shown in ((loud, loud, False), (loud, faint, False), (faint, faint, True)):
+        summary = Summary.of(Timeline.of(records_of(GRAPH, [first, last])), "cue")
+        assert ("It is faint" in summary.grew) == shown
+
+
+@pytest.mark.parametrize(
+    ("figure", "text"),
+    [
+        ((0.0012, 0.0008, 0.0016), "0.001 (0.001 to 0.002)"),
+        ((-0.0003, -0.0004, -0.00002), "-0.00030 (-0.00040 to -0.00002)"),
+        ((0.01, 0.004, 0.016), "0.010 (0.004 to 0.016)"),
+        ((0.0, 0.0, 0.0), "0.00 (0.00 to 0.00)"),
+        ((0.001, -0.001, 0.003), "0.00 (-0.00 to 0.00)"),
+        ((12.34, 9.876, 15.0), "12.3 (9.88 to 15.0)"),
+    ],
+)
+def test_an_interval_without_0_is_not_written_as_one_that_touches_it(
+    figure: tuple[float, float, float], text: str
+) -> None:
+    assert str(Figure(*figure)) == text

@@ -21,25 +21,30 @@ class Run:
 
 
 def figures(run: Run) -> pd.DataFrame:
-    """One row a contrast and figure of the last checkpoint: `contrast`, `figure`, `value`.
+    """One row a contrast and figure of the last checkpoint: `contrast`, `figure`, `value`; reward
+    (or loss) and weights are the run's, of no contrast ("").
 
     Heads have no name that means the same in another base, so they are counted, and their shares
     summed by layer; MLPs have one. `growth` and `weights moved` are since the first checkpoint,
     `wiring kept` is at the run's size and at half of it.
     """
-    rows = []
+    nodes, counts = run.timeline.of_contrast(run.timeline.contrasts[0])
+    last = counts.iloc[-1]
+    moved = nodes.loc[nodes["step"] == last["step"], "weight_change"].mean()
+    rows = [
+        ("", str(last["reward_name"]), float(last["reward"])),  # the loss, where there is no reward
+        ("", "weights moved", float(moved)),
+    ]
     for contrast in run.timeline.contrasts:
         nodes, counts = run.timeline.of_contrast(contrast)
         first, last = counts.iloc[0], counts.iloc[-1]
         now = nodes[nodes["step"] == last["step"]]
         values = {
-            str(last["reward_name"]): last["reward"],  # the loss, where there is no reward
             "behaviour": last["behaviour"],
             "growth": last["behaviour"] - first["behaviour"],
             "probability": last["probability"],
             "wiring kept": last["wiring_kept"],
             "wiring kept at half size": last["wiring_kept_half"],
-            "weights moved": now["weight_change"].mean(),
             **_carriers(now, there=last["verdict"] != "absent"),
         }
         rows += [(contrast, name, float(value)) for name, value in values.items()]

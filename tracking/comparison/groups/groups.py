@@ -124,11 +124,12 @@ def _unlike(groups: Mapping[str, Sequence[Run]]) -> list[str]:
 def _sentences(between: pd.DataFrame) -> Iterator[str]:
     """A sentence for each difference; one for all others, with the least that would have shown."""
     for contrast, rows in between.groupby("contrast", sort=False):
+        of = f"On {contrast!r} pairs" if contrast else "Of the runs"
         for _, row in rows[rows["differs"]].iterrows():
             size = Figure(row["difference"], row["low"], row["high"])
             word, by = ("higher", size) if row["difference"] > 0 else ("lower", size.turned)
             yield (
-                f"On {contrast!r} pairs {row['figure']} is {word} in {row['group']} than in "
+                f"{of} {row['figure']} is {word} in {row['group']} than in "
                 f"{row['against']} by {by}, over {row['runs']} runs."
             )
         rest = rows[~rows["differs"] & (rows["smallest"] > 0)]
@@ -139,7 +140,7 @@ def _sentences(between: pd.DataFrame) -> Iterator[str]:
             )
             least, other = ", ".join(each), "other " * bool(rows["differs"].any())
             yield (
-                f"On {contrast!r} pairs no {other}difference is shown. What so few runs would have "
+                f"{of} no {other}difference is shown. What so few runs would have "
                 "shown in four of five studies, by a test of one figure at 0.05, uncorrected, "
                 "is `smallest` in group_differences.csv"
                 f"{f': of the behaviour, {least}' if least else ''}."

@@ -1,5 +1,6 @@
 """Groups differ where their runs do, in pairs where they share bases."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,15 @@ def test_figures_count_what_is_active_and_sum_what_layers_lose() -> None:
     assert values["share of heads in layer 0"] == pytest.approx(0.5, abs=1e-4)
     assert values["share of M1"] == pytest.approx(0.4, abs=1e-4)
     assert values["growth"] == pytest.approx(0, abs=1e-4)
+
+
+def test_reward_and_weights_are_said_once_for_all_contrasts() -> None:
+    both = {"cue": make_analysis(GRAPH), "next": make_analysis(GRAPH)}
+    records = [replace(record, analyses=both) for record in records_of(GRAPH, [both["cue"]] * 2)]
+    one = Run("r", "b", Timeline.of(records))
+    table = figures(one)
+    assert [*table[table["contrast"] == ""]["figure"]] == ["reward", "weights moved"]
+    assert table[table["contrast"] != ""].groupby("figure").size().eq(2).all()
 
 
 def test_a_run_without_the_behaviour_has_no_shares_of_it() -> None:
