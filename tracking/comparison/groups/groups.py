@@ -148,7 +148,7 @@ def _sentences(between: pd.DataFrame) -> Iterator[str]:
 
 
 def _shown(levels: pd.DataFrame) -> pd.DataFrame:
-    """A row a figure, a column a group."""
+    """A row a figure, a column a group; what is no contrast's first."""
     cells = levels.assign(
         cell=[
             "-" if np.isnan(value) else str(Figure(value, low, high))
@@ -158,5 +158,5 @@ def _shown(levels: pd.DataFrame) -> pd.DataFrame:
     order = list(dict.fromkeys(levels["group"]))
     wide = cells.pivot(index=PLACES, columns="group", values="cell")[order]
     places = levels[PLACES].drop_duplicates()
-    rows = list(places.itertuples(index=False, name=None))
+    rows = sorted(places.itertuples(index=False, name=None), key=lambda place: place[0] != "")
     return wide.loc[rows].fillna("-").reset_index()
