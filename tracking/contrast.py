@@ -16,7 +16,7 @@ from tracking.circuits.curve import Curve, curve_of, smallest
 from tracking.circuits.entry import entry
 from tracking.circuits.faithfulness import Experiment
 from tracking.circuits.top_edges import Selection, by_count
-from tracking.circuits.wiring import carried, missing_edges, random_size, wiring
+from tracking.circuits.wiring import carried, kept_by, missing_edges, random_size, wiring
 from tracking.ledger.record import (
     Analysis,
     BehaviourResult,
@@ -189,9 +189,11 @@ def _circuit(
 ) -> CircuitResult:
     graph = tried.whole.graph
     circuit = by_count(graph, ranked, size)
-    runs = tried.whole.run([circuit, graph.edge_mask & ~circuit])
-    alone, rest = (runs.faithfulness(place, tried.weights) for place in range(2))
-    bounds = tried.part.run([graph.edge_mask, torch.zeros_like(circuit)])
+    runs = tried.whole.run([circuit])
+    alone = runs.faithfulness(0, tried.weights)
+    bounds = tried.part.run(
+        [graph.edge_mask, torch.zeros_like(circuit), graph.edge_mask & ~circuit]
+    )
     clean, corrupted = scores.clean[tried.part_rows], scores.corrupted[tried.part_rows]
     ends = (bounds.patched - corrupted).mean(1) / (clean - corrupted).mean()
     points = zip(curve.sizes.tolist(), curve.values, strict=True)
@@ -201,7 +203,7 @@ def _circuit(
         faithfulness=alone.value,
         faithfulness_low=alone.low,
         faithfulness_high=alone.high,
-        complement=rest.value,
+        complement=bounds.faithfulness(2, tried.part_weights).value,
         accuracy=alone.accuracy,
         clean_accuracy=float(runs.clean_right.mean()),
         cpr=curve.cpr,
@@ -220,18 +222,18 @@ def _wiring(
     old = before.ranked
     if old is None:
         return None
-    at_sizes = (size, max(size // 2, 1), 2 * size)
-    at = wiring(tried.whole, old, ranks.per_pair, at_sizes, tried.weights)
+    at = wiring(tried.whole, old, ranks.per_pair, (size, max(size // 2, 1)), tried.weights)
     others = torch.ones(len(ranks.per_pair), dtype=torch.bool)
     others[tried.part_rows] = False
     if int(others.sum()) >= 2:
         by_others = ranks.per_pair[others][: max(len(others) // 2, 2)].mean(0)
     else:  # so few pairs that the part is all of them
         by_others = ranks.per_pair[: max(len(others) // 2, 1)].mean(0)
+    double = kept_by(tried.part, (old, by_others), ranks.whole, 2 * size, tried.part_weights)
     drawn = [place for place, size in enumerate(curve.sizes) if size <= LARGEST]
     sizes = [curve.counts[place] for place in drawn]
     missing = []
-    if bool((at.kept.high < at.null_kept.low)[:2].any()):
+    if bool((at.kept.high < at.null_kept.low).any()):
         missing = missing_edges(tried.part, old, ranks.whole, size)
     index = [tried.part.graph.index(edge) for edge, _ in missing]
     numbers = {
@@ -246,8 +248,8 @@ def _wiring(
         old=carried(tried.part, old, sizes),
         half=carried(tried.part, by_others, sizes),
         **numbers,
-        wiring_kept_double=float(at.kept.value[2]),
-        wiring_null_double=float(at.null_kept.value[2]),
+        wiring_kept_double=float(double.value[0]),
+        wiring_null_double=float(double.value[1]),
         missing=torch.tensor(index, dtype=torch.long).view(-1, 2),
         restored=torch.tensor([gain for _, gain in missing]),
         against=before.step,

