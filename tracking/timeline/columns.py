@@ -285,12 +285,7 @@ COUNTS = (
     Column("wiring_null_half", "ratio", "its null", carried=True),
     Column("wiring_null_half_low", "ratio", "lower end of its 95 % paired interval", carried=True),
     Column("wiring_null_half_high", "ratio", "upper end", carried=True),
-    Column(
-        "wiring_kept_double",
-        "ratio",
-        "wiring kept at twice the run's size, on a quarter of the pairs (at least 16)",
-        carried=True,
-    ),
+    Column("wiring_kept_double", "ratio", "wiring kept at twice the size", carried=True),
     Column("wiring_null_double", "ratio", "its null", carried=True),
     Column(
         "turnover",
@@ -340,12 +335,7 @@ COUNTS = (
         carried=True,
     ),
     Column("faithfulness_high", "share", "upper end", carried=True),
-    Column(
-        "complement",
-        "share",
-        "faithfulness of all edges outside the circuit, on a quarter of the pairs",
-        carried=True,
-    ),
+    Column("complement", "share", "what all other edges carry, of fewer pairs", carried=True),
     Column(
         "accuracy",
         "share",

@@ -80,7 +80,7 @@ def test_missing_bitsandbytes_is_told(dry_run: DryRun, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("mode", ["colocate", "server"])
 def test_missing_vllm_is_told_where_it_would_train(mode: str) -> None:
     recipe = REAL.replace("grpo.yaml", f"grpo-vllm-{mode}.yaml")
-    words = ["--config", recipe, "--bf16", "false", "--use_cpu"]
+    words = ["--config", recipe, "--bf16", "false", "--tf32", "false", "--use_cpu"]
     with pytest.raises(BadInput, match="use_vllm: vLLM is not installed"):
         preflight.check_machine(config.load("grpo", words))
     preflight.check_machine(config.load("grpo", [*words, "--dry_run"]))
