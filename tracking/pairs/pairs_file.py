@@ -45,6 +45,7 @@ def read_pairs(path: str | Path, tokenizer: Any) -> dict[str, list[Pair]]:
     path = Path(path)
     stem = path.stem if NAME.fullmatch(path.stem) else "pairs"
     by_contrast: dict[str, list[Pair]] = {}
+    places: dict[tuple[str, tuple[int, ...], tuple[int, ...]], str] = {}
     notes = []
     for where, row in _rows(path):
         contrast, several = row.pop("contrast", stem), []
@@ -52,7 +53,12 @@ def read_pairs(path: str | Path, tokenizer: Any) -> dict[str, list[Pair]]:
             raise BadInput(
                 f"{where}: contrast is {contrast!r}; it must be a short name without spaces"
             )
-        by_contrast.setdefault(contrast, []).append(_pair(where, tokenizer, row, several))
+        pair = _pair(where, tokenizer, row, several)
+        first = places.setdefault((contrast, pair.clean, pair.corrupted), where)
+        if first != where:
+            line = first.removeprefix(f"{path}, ")
+            raise BadInput(f"{where}: the prompts of {line} again; intervals take each for another")
+        by_contrast.setdefault(contrast, []).append(pair)
         notes += several
     if not by_contrast:
         raise BadInput(f"{path} has no pairs; {_SHAPE}")

@@ -57,7 +57,7 @@ def test_chat_messages_get_the_template_up_to_the_model_s_turn(tmp_path: Path) -
 
 
 def test_contrasts_are_named_by_line_or_by_the_file(tmp_path: Path) -> None:
-    path = lines(tmp_path, ROW, ROW | {"contrast": "tense"}, ROW)
+    path = lines(tmp_path, ROW, ROW | {"contrast": "tense"}, ROW | {"clean": "3+2="})
     by_contrast = read_pairs(path, CHARACTERS)
     assert {name: len(pairs) for name, pairs in by_contrast.items()} == {"sums": 2, "tense": 1}
     assert len(PromptPairs.read(path, CHARACTERS, contrast="tense")) == 1
@@ -84,6 +84,7 @@ def test_contrasts_are_named_by_line_or_by_the_file(tmp_path: Path) -> None:
         (ROW | {"clean": ""}, "clean has no token of its own"),
         (ROW | {"correct": "12", "incorrect": "13"}, "'1' \\+ '2' and incorrect '1' \\+ '3'"),
         (ROW | {"correct": "\u00e9"}, "correct is not one token"),
+        (ROW | {"correct": "3"}, "the prompts of line 1 again"),
         (ROW | {"contrast": "a/b"}, "contrast is 'a/b'"),
         (ROW | {"contrast": 3}, "contrast is 3"),
     ],
@@ -132,7 +133,7 @@ def test_of_several_tokens_the_first_is_used_and_told_once(
 ) -> None:
     row = ROW | {"correct": "14", "incorrect": "25"}
     with caplog.at_level(logging.WARNING):
-        pairs = PromptPairs.read(lines(tmp_path, row, row), CHARACTERS)
+        pairs = PromptPairs.read(lines(tmp_path, row, row | {"clean": "3+2="}), CHARACTERS)
     assert pairs.labels is not None
     assert CHARACTERS.decode(pairs.labels[0]) == "12"
     (message,) = caplog.messages
