@@ -88,7 +88,9 @@ class Worker:
         if path.exists():
             there = pairs_hash(load_pairs(path))
             if there != ours:
-                raise BadInput(f"{path}: this run's pairs are {there}, not {ours}; keep to them")
+                raise BadInput(
+                    f"{path}: this run's pairs are {there}, not {ours}; keep to them, or take another folder"
+                )
         else:
             freeze(self.pairs, path)
         self.ledger.supersede(after=step if step else -1)
