@@ -89,7 +89,8 @@ class Worker:
             there = pairs_hash(load_pairs(path))
             if there != ours:
                 raise BadInput(
-                    f"{path}: this run's pairs are {there}, not {ours}; keep to them, or take another folder"
+                    f"{path}: this run's pairs are {there}, not {ours}; keep to them, or take "
+                    "another folder"
                 )
         else:
             freeze(self.pairs, path)
